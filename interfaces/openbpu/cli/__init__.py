@@ -1,0 +1,11 @@
+"""The `openbpu` command. It parses, calls the packages below and prints; it holds no logic of its own.
+
+Imports any package of openbpu, typer and rich, and the costly ones only inside the command that needs them.
+"""
+
+
+def main() -> None:
+    """Run the `openbpu` command; the entry point of the distribution."""
+    from openbpu.cli.app import app
+
+    app(prog_name="openbpu")
