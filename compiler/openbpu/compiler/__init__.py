@@ -1,4 +1,4 @@
 """A quantized ONNX model becomes a program: read, fold, integerise, place, partition, schedule, emit.
 
-Imports `openbpu.arch`, onnx and numpy. It never imports the simulator: the two meet in the bytes of the `.hbm`.
+Imports `openbpu.arch`, onnx and numpy. It never imports the simulator: they meet in the bytes of the `.hbm`.
 """

@@ -1,0 +1,60 @@
+# Everything runs in $(VENV), made on first use and brought up to date when pyproject.toml or constraints.txt change.
+#   make demo                     the product in one command
+#   make test VENV=/path/to/venv  another environment
+#   make test ARGS="-k conv -x"   arguments for pytest
+
+VENV   ?= .venv
+PYTHON ?= python3
+ARGS   ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUN := $(VENV)/.openbpu-run
+DEV := $(VENV)/.openbpu-dev
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-all lint format bench docs clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(RUN)  ## compile and run the model that ships with openbpu
+	$(BIN)/python examples/demo.py
+
+test: $(DEV)  ## the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(DEV)  ## the tests, also the slow ones
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+lint: $(DEV)  ## formatting, lint rules, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV)  ## format the sources and apply the safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV)  ## time inference and compilation
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/compile.py
+
+docs: $(DEV)  ## regenerate the generated pages of docs/
+	$(BIN)/python docs/generate.py
+
+clean:  ## remove the environment and every cache
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[dev]'
+	@touch $(RUN) $@
