@@ -1,0 +1,41 @@
+"""Errors of openbpu: every message says where, what, what is allowed, what was found and what to do."""
+
+from __future__ import annotations
+
+
+class OpenbpuError(Exception):
+    """Base of every error that a user can cause; the command line prints it without a traceback."""
+
+
+class ModelError(OpenbpuError):
+    """The ONNX model is damaged or holds something that has no meaning here."""
+
+
+class QuantizationError(OpenbpuError):
+    """A scale, zero point or quantized dtype is missing or illegal."""
+
+
+class MarchError(OpenbpuError):
+    """A march is unknown, its file is wrong, or it cannot do what was asked."""
+
+
+class CompileError(OpenbpuError):
+    """A legal model cannot be compiled with these options."""
+
+
+class HbmError(OpenbpuError):
+    """A `.hbm` file is damaged, truncated, newer than this package or not a `.hbm` at all."""
+
+
+class InputError(OpenbpuError):
+    """An input given to a session or a command has the wrong name, shape, dtype or values."""
+
+
+class SimulationError(OpenbpuError):
+    """The program did something the hardware could not: this is a bug in the compiler or a forged file."""
+
+
+def must(where: str, what: str, allowed: object, actual: object, fix: str = "") -> str:
+    """Return `<where>: <what> must be <allowed>, not <actual>` and, after it, what to do."""
+    text = f"{where}: {what} must be {allowed}, not {actual}"
+    return f"{text}; {fix}" if fix else text

@@ -1,0 +1,49 @@
+"""The one definition of the integer arithmetic: quantize, accumulate, requantize, tables, row functions.
+
+Quantization, constant folding and both simulators import it; nobody writes a second one. Kernels that must be
+fast re-implement the *loops*, never the formulas, and tests hold them to these functions bit for bit.
+"""
+
+from openbpu.arch.numerics.fixed import (
+    MAX_SHIFT,
+    FixedPoint,
+    fixed_point,
+    fixed_point_sum,
+    requantize,
+    round_shift,
+    saturate,
+)
+from openbpu.arch.numerics.quantize import dequantize, observed_scale, quantize
+from openbpu.arch.numerics.rows import (
+    EXP_ENTRIES,
+    centre_bits,
+    exp_table,
+    layernorm_rows,
+    norm_unit,
+    softmax_rows,
+)
+from openbpu.arch.numerics.tables import MAX_SEGMENTS, codes, full_table, segment_lut, segment_table
+
+__all__ = [
+    "EXP_ENTRIES",
+    "MAX_SEGMENTS",
+    "centre_bits",
+    "codes",
+    "exp_table",
+    "full_table",
+    "layernorm_rows",
+    "norm_unit",
+    "segment_lut",
+    "segment_table",
+    "softmax_rows",
+    "MAX_SHIFT",
+    "FixedPoint",
+    "dequantize",
+    "fixed_point",
+    "fixed_point_sum",
+    "observed_scale",
+    "quantize",
+    "requantize",
+    "round_shift",
+    "saturate",
+]

@@ -1,0 +1,33 @@
+"""Float to integer and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.dtypes import DType
+
+Floats = npt.NDArray[np.floating]
+Integers = npt.NDArray[np.integer]
+
+
+def quantize(x: npt.ArrayLike, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, dtype: DType = DType.INT8) -> Integers:
+    """Return clamp(round_half_even(x / scale) + zero_point) in `dtype`.
+
+    `x` is float of any shape; `scale` (> 0) and `zero_point` broadcast against it. The division is done in float32
+    when `x` and `scale` are float32, as ONNX QuantizeLinear does it. NaN has no integer: callers refuse it first.
+    """
+    q = np.rint(np.asarray(x) / np.asarray(scale)) + np.asarray(zero_point)
+    # float32 cannot hold 2**31 - 1, so the bounds of int32 are applied in float64.
+    return np.clip(q.astype(np.float64), dtype.qmin, dtype.qmax).astype(dtype.numpy)
+
+
+def dequantize(q: Integers, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
+    """Return (q - zero_point) * scale, the product in float32: the only float arithmetic a BPU result sees."""
+    shifted = np.asarray(q).astype(np.int64) - np.asarray(zero_point, dtype=np.int64)
+    return shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
+
+
+def observed_scale(max_abs: npt.ArrayLike, dtype: DType = DType.INT8) -> npt.NDArray[np.float32]:
+    """Return the symmetric scale of an observed range: max|x| / ((qmax - qmin) / 2), so 127.5 for int8."""
+    return (np.asarray(max_abs, dtype=np.float64) / ((dtype.qmax - dtype.qmin) / 2)).astype(np.float32)

@@ -1,0 +1,142 @@
+"""A compiled program: tensors in DDR or on chip, BPU and CPU segments in the order they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.program.operators import Operator
+
+
+class Space(Enum):
+    """Where the bytes of a tensor live between the operators that use it."""
+
+    CONST = "const"  # in the constants of the file, loaded to DDR at the same offset
+    DDR = "ddr"  # in the dynamic memory of the program
+    CHIP = "chip"  # only in on-chip memory, while its segment runs
+    VIEW = "view"  # shares the bytes of another tensor (a reshape)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A dense row-major tensor. `address` is a byte offset in its space; for a VIEW it is the id of the other tensor.
+
+    `scale` (one entry, or one per element of `axis`) and `zero_point` say what the integers mean; () when nothing.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    space: Space
+    address: int
+    scale: tuple[float, ...] = ()
+    zero_point: int = 0
+    axis: int = -1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense data."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class DebugEntry:
+    """One line of the debug map: a layer's name, the user's nodes in it, and where the user wrote them."""
+
+    name: str
+    op: str
+    origins: tuple[str, ...] = ()
+    scope: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one node of the user's model runs, and why. `segment` is an index into `Program.segments`, -1: none."""
+
+    node: str
+    op: str
+    on: str  # "BPU" | "CPU"
+    segment: int
+    dtypes: str  # "int8/int8", "float/float", …: input / output
+    reason: str = ""
+    fix: str = ""
+    scope: str = ""
+    source: str = ""
+    layer: int = -1  # index into the debug map of the layer that holds it
+
+
+@dataclass(frozen=True, slots=True)
+class BpuSegment:
+    """Operators that run on the BPU as one submission. `code` holds the encoded tile instructions
+    of each core, uint8 [n, 128].
+
+    `inputs` and `outputs` are tensor ids in DDR; `chip_bytes` is what the code uses of on-chip memory.
+    """
+
+    name: str
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    code: tuple[npt.NDArray[np.uint8], ...] = field(compare=False)
+    chip_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSegment:
+    """Nodes that run on ONNX Runtime. `model` is a serialized ONNX model whose input and output names are `names_in`
+    and `names_out`, in the order of the tensor ids `inputs` and `outputs`; `work` estimates its cost.
+
+    A tensor that only crosses CPU segments may have no static shape: shape () with `Tensor.address` -1.
+    """
+
+    name: str
+    model: bytes
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    names_in: tuple[str, ...]
+    names_out: tuple[str, ...]
+    flops: int = 0
+    bytes_moved: int = 0
+    nodes: int = 0
+
+
+Segment = BpuSegment | CpuSegment
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a `.hbm` holds. `inputs` and `outputs` are tensor ids in the order of the user's model.
+
+    `constants` is the image of the CONST space; `ddr_bytes` the size of the DDR space; `options` what it was
+    compiled with; `macs` counts multiply-accumulates by dtype pair ("int8xint8", …).
+    """
+
+    name: str
+    march: str
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    constants: npt.NDArray[np.uint8] = field(compare=False)
+    ddr_bytes: int
+    debug: tuple[DebugEntry, ...] = ()
+    placement: tuple[Placement, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    macs: tuple[tuple[str, int], ...] = ()
+
+    def constant(self, tensor_id: int) -> npt.NDArray[np.generic]:
+        """Return a read-only view of a constant tensor."""
+        t = self.tensors[tensor_id]
+        raw = self.constants[t.address : t.address + t.nbytes]
+        return raw.view(t.dtype.numpy).reshape(t.shape)
+
+    def root(self, tensor_id: int) -> int:
+        """Return the id of the tensor that owns the bytes of a VIEW (the id itself for all others)."""
+        while self.tensors[tensor_id].space is Space.VIEW:
+            tensor_id = self.tensors[tensor_id].address
+        return tensor_id
