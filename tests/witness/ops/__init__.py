@@ -1,0 +1,31 @@
+"""The kernels of the witness, one file per family; importing the package registers them all."""
+
+from witness.ops import (
+    activation,
+    constants,
+    convolution,
+    elementwise,
+    matmul,
+    movement,
+    normalization,
+    pooling,
+    qoperator,
+    quantize,
+    reduction,
+    resize,
+)
+
+__all__ = [
+    "activation",
+    "constants",
+    "convolution",
+    "elementwise",
+    "matmul",
+    "movement",
+    "normalization",
+    "pooling",
+    "qoperator",
+    "quantize",
+    "reduction",
+    "resize",
+]

@@ -1,0 +1,63 @@
+"""The second witness: ONNX Runtime on the CPU with every graph optimization off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from witness.compare import Difference, difference
+from witness.kernel import Array
+
+_QUANTIZERS = ("QuantizeLinear", "QLinear", "QGemm")
+
+
+def quantized_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The outputs of all QuantizeLinear and QLinear* nodes of the main graph, in its order."""
+    return tuple(n.output[0] for n in model.graph.node if n.op_type.startswith(_QUANTIZERS))
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of the model that also gives these tensors; ONNX Runtime infers their types."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {o.name for o in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=n) for n in dict.fromkeys(names) if n not in present)
+    return copy
+
+
+def session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A CPU session that runs the graph as written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def run(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], fetch: Iterable[str] = (), threads: int = 1
+) -> dict[str, Array]:
+    """The graph's outputs and the fetched tensors, by name."""
+    runner = session(with_outputs(model, fetch), threads)
+    names = [o.name for o in runner.get_outputs()]
+    return dict(zip(names, map(np.asarray, runner.run(names, dict(inputs))), strict=True))
+
+
+def run_quantized(model: onnx.ModelProto, inputs: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+    """Every quantized tensor: what compare_layerwise takes as observed."""
+    names = quantized_tensors(model)
+    found = run(model, inputs, names, threads)
+    return {name: found[name] for name in names}
+
+
+def compare(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], observed: Mapping[str, Array]
+) -> dict[str, Difference]:
+    """Observed quantized tensors (or outputs) against ONNX Runtime's, in integer steps."""
+    found = run(model, inputs, observed)
+    return {name: difference(found[name], np.asarray(observed[name])) for name in observed}
