@@ -1,0 +1,96 @@
+"""Subgraphs: an If whose condition is known becomes its branch; other bodies are brought to the same opset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from onnx import GraphProto, NodeProto
+
+from openbpu.compiler.ir.graph import Array, Node
+from openbpu.compiler.reader.export import graph_copy, node_proto
+from openbpu.compiler.reader.nodes import node_of, subgraphs_of
+from openbpu.compiler.reader.rules import FORM_OPSET, normalised
+from openbpu.compiler.reader.scope import Scope, constant
+from openbpu.compiler.reader.tensors import TensorReader
+
+
+def inlined_branch(node: Node, scope: Scope, tensors: TensorReader) -> list[Node] | None:
+    """Return the nodes of the branch that an If with a constant condition takes, under names of their own.
+
+    None when the condition is not known or the branch holds subgraphs itself. The branch's own constants are added
+    to `scope`.
+    """
+    condition = scope.const(node.inputs[0]) if node.op == "If" and not node.domain else None
+    if condition is None or condition.size != 1:
+        return None
+    graph: GraphProto = node.attrs["then_branch" if condition.item() else "else_branch"]
+    if any(subgraphs_of(inner) for inner in graph.node):
+        return None
+    names = _outer_names(graph, node, scope)
+    for tensor in graph.initializer:
+        scope.define(constant(names[tensor.name], tensors.array(tensor)))
+    nodes = [_renamed(node_of(inner, tensors), names, node) for inner in graph.node]
+    links = zip(graph.output, node.outputs)
+    return nodes + [
+        Node("Identity", (names.get(inner.name, inner.name),), (outer,), {}, f"{node.name}_{outer}", "", node.origins)
+        for inner, outer in links
+        if outer
+    ]
+
+
+def _outer_names(graph: GraphProto, node: Node, scope: Scope) -> dict[str, str]:
+    made = [t.name for t in graph.initializer]
+    made += [name for inner in graph.node for name in inner.output if name]
+    return {name: scope.fresh(f"{node.name}/{name}") for name in made}
+
+
+def _renamed(inner: Node, names: Mapping[str, str], outer: Node) -> Node:
+    return replace(
+        inner,
+        inputs=tuple(names.get(name, name) for name in inner.inputs),
+        outputs=tuple(names.get(name, name) for name in inner.outputs),
+        name=f"{outer.name}/{inner.name}" if inner.name else "",
+        origins=outer.origins,
+    )
+
+
+def normalised_subgraphs(node: Node, scope: Scope, tensors: TensorReader) -> Node:
+    """Return the node with the nodes of its subgraphs in the one form, where the model's opset is older."""
+    if scope.opsets.get("", FORM_OPSET) >= FORM_OPSET:
+        return node
+    graphs = {name: value for name, value in node.attrs.items() if isinstance(value, GraphProto)}
+    if not graphs:
+        return node
+    changed = {name: _normalised_graph(graph, scope, tensors) for name, graph in graphs.items()}
+    return replace(node, attrs={**node.attrs, **changed})
+
+
+def _normalised_graph(graph: GraphProto, scope: Scope, tensors: TensorReader) -> GraphProto:
+    names = [name for inner in graph.node for name in (*inner.input, *inner.output)]
+    inner_scope = _InnerScope(scope, names)
+    protos: list[NodeProto] = []
+    for proto in graph.node:
+        node = normalised_subgraphs(node_of(proto, tensors), scope, tensors)
+        new = list(normalised(node, inner_scope))
+        protos.extend(node_proto(n, {"": FORM_OPSET}) for n in (*inner_scope.take_constants(), *new))
+    return graph_copy(graph, protos)
+
+
+class _InnerScope(Scope):
+    """A scope inside a subgraph: what the rules add are Constant nodes in it, and nothing inside has a known shape."""
+
+    def __init__(self, outer: Scope, names: Iterable[str]) -> None:
+        super().__init__(outer.opsets, frozenset(names), outer.taken | set(names), dict(outer.values))
+        self._constants: list[Node] = []
+
+    def add(self, array: Array, hint: str) -> str:
+        """Add a Constant node and return the name of its output."""
+        name = super().add(array, hint)
+        self._constants.append(Node("Constant", (), (name,), {"value": array}))
+        return name
+
+    def take_constants(self) -> list[Node]:
+        """Return the Constant nodes added since the last call."""
+        taken, self._constants = self._constants, []
+        return taken

@@ -1,0 +1,132 @@
+"""Nodes whose inputs are constants become constants.
+
+Shapes and views are made here without a copy; everything else is computed by onnx's own reference operators.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from openbpu.compiler.ir.graph import Array, Node, Value
+from openbpu.compiler.reader import elements
+from openbpu.compiler.reader.export import node_proto, opset_imports
+from openbpu.compiler.reader.scope import Scope, nbytes_of
+
+MAX_BYTES = 64 * 2**20
+_MAX_SLOW_BYTES = 2**20  # reference operators outside `_FAST` loop in Python
+
+# Q/DQ carry the quantization, the random ones have no constant result, the rest is state or not a tensor.
+_NEVER = frozenset(
+    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear RandomNormal RandomNormalLike RandomUniform "
+    "RandomUniformLike Bernoulli Multinomial Dropout If Loop Scan SequenceMap ImageDecoder".split()
+)
+_FAST = frozenset(
+    "Abs Add And BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat Cos Div Equal Exp Expand Floor "
+    "Gather GatherElements GatherND Gemm Greater GreaterOrEqual Less LessOrEqual Log MatMul Max Mean Min Mod Mul "
+    "Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Round ScatterND "
+    "ScatterElements Sigmoid Sign Sin Slice Split Sqrt Sub Sum Tanh Tile Trilu Where Xor CumSum".split()
+)
+
+
+def folded(node: Node, outputs: Sequence[Value], scope: Scope, version: int) -> list[Array] | None:
+    """Return the constant outputs of `node`, or None when it must stay.
+
+    `outputs` are what inference says of them: a result of another type or shape is not believed. Large results are
+    made only if they take no memory (broadcasts, views) or no more than the inputs they replace.
+    """
+    if node.domain or node.op in _NEVER or node.captures or not outputs:
+        return None
+    if node.op in _SHAPES:
+        return _SHAPES[node.op](node, scope)
+    arrays = [scope.const(name) if name else None for name in node.inputs]
+    if any(array is None for array, name in zip(arrays, node.inputs) if name):
+        return None
+    if node.op in _VIEWS:
+        return _view(node, arrays, outputs)
+    if not _is_affordable(node, arrays, outputs):
+        return None
+    return _believed(_computed(node, arrays, version), outputs)
+
+
+def _is_affordable(node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value]) -> bool:
+    made = sum(nbytes_of(value) for value in outputs)
+    read = sum(array.nbytes for array in arrays if array is not None)
+    return made <= max(MAX_BYTES, read) if node.op in _FAST else made + read <= _MAX_SLOW_BYTES
+
+
+def _shape(node: Node, scope: Scope) -> list[Array] | None:
+    shape = scope.shape(node.inputs[0])
+    if shape is None:
+        return None
+    part = slice(node.attrs.get("start", 0), node.attrs.get("end"))
+    return [np.array(shape[part], np.int64)]
+
+
+def _size(node: Node, scope: Scope) -> list[Array] | None:
+    shape = scope.shape(node.inputs[0])
+    return None if shape is None else [np.array(np.prod(shape, dtype=np.int64))]
+
+
+_SHAPES: dict[str, Callable[[Node, Scope], list[Array] | None]] = {"Shape": _shape, "Size": _size}
+
+
+def _reshaped(_: Node, arrays: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    return np.reshape(arrays[0], shape)
+
+
+def _filled(node: Node, _: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    value = node.attrs.get("value", np.zeros(1, np.float32))
+    return np.broadcast_to(value.reshape(()), shape)
+
+
+_VIEWS: dict[str, Callable[[Node, Sequence[Any], tuple[int, ...]], Array]] = {
+    "Reshape": _reshaped,
+    "Flatten": _reshaped,
+    "Squeeze": _reshaped,
+    "Unsqueeze": _reshaped,
+    "Identity": _reshaped,
+    "Transpose": lambda node, arrays, _: np.transpose(arrays[0], node.attrs.get("perm")),
+    "Expand": lambda _, arrays, shape: np.broadcast_to(arrays[0], shape),
+    "ConstantOfShape": _filled,
+}
+
+
+def _view(node: Node, arrays: Sequence[Any], outputs: Sequence[Value]) -> list[Array] | None:
+    shape = outputs[0].shape
+    return None if shape is None else [_VIEWS[node.op](node, arrays, shape)]
+
+
+def _computed(node: Node, arrays: Sequence[Array | None], version: int) -> list[Any] | None:
+    feeds = {name: array for name, array in zip(node.inputs, arrays) if name}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return _evaluator(node, version).run(None, feeds)  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - a reference operator may fail in any way; then the node runs on the CPU
+        return None
+
+
+def _evaluator(node: Node, version: int) -> Any:
+    from onnx import helper  # noqa: PLC0415
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - most models need it for nothing
+
+    opsets = {"": version}
+    inputs = [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(filter(None, node.inputs))]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.outputs if name]
+    graph = helper.make_graph([node_proto(node, opsets)], "constant", inputs, outputs)
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=opset_imports(opsets)))
+
+
+def _believed(results: list[Any] | None, outputs: Sequence[Value]) -> list[Array] | None:
+    if results is None:
+        return None
+    for result, value in zip(results, outputs):
+        if not isinstance(result, np.ndarray | np.generic):
+            return None
+        if result.shape != value.shape or elements.name_of_array(np.asarray(result)) != value.dtype:
+            return None
+    return [np.asarray(result) for result in results]

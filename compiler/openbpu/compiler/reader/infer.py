@@ -1,0 +1,133 @@
+"""Types and shapes of what a node makes: onnx's own inference, one node at a time, with constants as data.
+
+Walking in topological order with every constant folded makes one pass enough. What onnx cannot infer from a node
+alone (bodies of If and Loop, operators defined as functions, ONNX Runtime's own operators) is looked up in one
+inference of the whole model, done only when first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+from onnx import ModelProto, TensorProto, TypeProto, shape_inference
+
+from openbpu.arch.errors import ModelError, must
+from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.reader.contrib import standard_form
+from openbpu.compiler.reader.export import node_proto, opset_imports, tensor_proto
+from openbpu.compiler.reader.schemas import schema_of
+from openbpu.compiler.reader.scope import Scope, static_shape
+
+_MAX_DATA = 1024  # elements of a constant that inference may look at; shapes, pads and sizes are all smaller
+_NO_DATA = frozenset({"Conv", "Gemm", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "ConvTranspose"})
+
+
+class Inference:
+    """Infers the output types of nodes at fixed opsets.
+
+    `whole_model` makes, when called, a small copy of the model with static input shapes.
+    """
+
+    def __init__(self, opsets: Mapping[str, int], whole_model: Callable[[], ModelProto]) -> None:
+        self._opsets = opsets
+        self._imports = opset_imports(opsets)
+        self._whole_model = whole_model
+        self._hints: dict[str, TypeProto] | None = None
+
+    def outputs(self, node: Node, scope: Scope) -> list[TypeProto]:
+        """Return the type of every output, an empty TypeProto where nothing is known.
+
+        Raises ModelError when the shapes or types of the inputs contradict the operator.
+        """
+        inferred = self._of_node(node, scope)
+        return [self._completed(name, inferred.get(name)) if name else TypeProto() for name in node.outputs]
+
+    def _of_node(self, node: Node, scope: Scope) -> Mapping[str, TypeProto]:
+        standard = standard_form(node)
+        schema = schema_of(standard.op, self._opsets.get(standard.domain, 0), standard.domain)
+        if schema is None:
+            return {}
+        types = {name: scope.type_of(name) for name in standard.reads}
+        if any(types[name].WhichOneof("value") is None for name in standard.reads):
+            return {}
+        proto = node_proto(standard, self._opsets)
+        data = {} if node.op in _NO_DATA else _data(standard.inputs, scope)
+        try:
+            return shape_inference.infer_node_outputs(schema.onnx, proto, types, data, opset_imports=self._imports)
+        except shape_inference.InferenceError as error:
+            return self._after_error(node, scope, error)
+
+    def _after_error(self, node: Node, scope: Scope, error: Exception) -> Mapping[str, TypeProto]:
+        if node.captures or any(scope.shape(name) is None for name in node.inputs if name):
+            return {}
+        shapes = ", ".join(f"{scope.dtype(name)}{list(scope.shape(name) or ())}" for name in node.inputs if name)
+        reason = str(error).split("] ")[-1].strip().splitlines()[0]
+        place = f"node '{node.name}' ({node.op})"
+        what = must(place, "inputs", "what the operator accepts", f"{shapes} ({reason})", "export the model again")
+        raise ModelError(what) from error
+
+    def _completed(self, name: str, known: TypeProto | None) -> TypeProto:
+        if known is not None and _is_complete(known):
+            return known
+        hint = self._all_hints().get(name)
+        if hint is None or (known is not None and known.WhichOneof("value") and not _is_complete(hint)):
+            return known if known is not None else TypeProto()
+        return hint
+
+    def _all_hints(self) -> dict[str, TypeProto]:
+        if self._hints is None:
+            self._hints = _inferred_whole(self._whole_model())
+        return self._hints
+
+
+def _is_complete(known: TypeProto) -> bool:
+    if known.WhichOneof("value") is None:
+        return False
+    if not known.HasField("tensor_type"):
+        return True
+    return known.tensor_type.elem_type != 0 and static_shape(known) is not None
+
+
+def _data(names: Sequence[str], scope: Scope) -> dict[str, TensorProto]:
+    data = {}
+    for name in names:
+        array = scope.const(name) if name else None
+        if array is not None and array.ndim <= 1 and array.size <= _MAX_DATA and array.dtype.kind in "iuf":
+            data[name] = tensor_proto(name, array)
+    return data
+
+
+def _inferred_whole(model: ModelProto) -> dict[str, TypeProto]:
+    try:
+        model = shape_inference.infer_shapes(model, data_prop=True)
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+        pass  # what the model itself declares is still worth something
+    return {value.name: value.type for value in (*model.graph.output, *model.graph.value_info)}
+
+
+def small_copy(model: ModelProto, inputs: Mapping[str, TypeProto]) -> ModelProto:
+    """Return the model with static inputs and without the data of its large weights."""
+    copy = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    copy.graph.name = model.graph.name
+    copy.graph.node.extend(model.graph.node)
+    copy.graph.output.extend(model.graph.output)
+    copy.graph.value_info.extend(model.graph.value_info)
+    for name, known in inputs.items():
+        copy.graph.input.add(name=name, type=known)
+    for tensor in model.graph.initializer:
+        if _is_small(tensor):
+            copy.graph.initializer.append(tensor)
+        else:
+            copy.graph.input.add(name=tensor.name, type=_declared(tensor))
+    return copy
+
+
+def _is_small(tensor: TensorProto) -> bool:
+    external = tensor.data_location == TensorProto.EXTERNAL
+    return not external and len(tensor.dims) <= 1 and (not tensor.dims or tensor.dims[0] <= _MAX_DATA)
+
+
+def _declared(tensor: TensorProto) -> TypeProto:
+    return onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+

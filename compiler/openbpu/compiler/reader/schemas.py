@@ -1,0 +1,45 @@
+"""What ONNX says about an operator at an opset version, read once per operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from onnx import defs
+
+KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The checkable part of an operator schema; `onnx` is the original, needed for shape inference."""
+
+    onnx: defs.OpSchema
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    attributes: dict[str, int]
+    required: tuple[str, ...]
+    variadic_output: bool
+    since: int
+
+
+@lru_cache(maxsize=4096)
+def schema_of(op: str, version: int, domain: str) -> Schema | None:
+    """Return the schema of an operator, or None when the domain does not have it at this version."""
+    try:
+        schema = defs.get_schema(op, version, domain)
+    except defs.SchemaError:
+        return None
+    if schema.deprecated:
+        return None
+    attributes = schema.attributes
+    last = schema.outputs[-1] if schema.outputs else None
+    return Schema(
+        schema,
+        (schema.min_input, schema.max_input),
+        (schema.min_output, schema.max_output),
+        {name: int(a.type.value) for name, a in attributes.items()},
+        tuple(name for name, a in attributes.items() if a.required),
+        last is not None and last.option == defs.OpSchema.FormalParameterOption.Variadic,
+        schema.since_version,
+    )

@@ -1,0 +1,125 @@
+"""One walk over the nodes in order: normalise each, infer what it makes, fold it if that is constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from onnx import NodeProto
+
+from openbpu.arch.errors import ModelError, must
+from openbpu.compiler.ir.graph import Node, Origin, Value
+from openbpu.compiler.reader import elements
+from openbpu.compiler.reader.branches import inlined_branch, normalised_subgraphs
+from openbpu.compiler.reader.constants import constant_of
+from openbpu.compiler.reader.fold import folded
+from openbpu.compiler.reader.infer import Inference
+from openbpu.compiler.reader.nodes import node_of
+from openbpu.compiler.reader.origin import origin_of
+from openbpu.compiler.reader.rules import normalised
+from openbpu.compiler.reader.schemas import schema_of
+from openbpu.compiler.reader.scope import Scope, constant, unique_name, value_of
+from openbpu.compiler.reader.tensors import MAX_BYTES, TensorReader
+
+
+@dataclass(slots=True)
+class Walk:
+    """The state of the walk; `nodes` is its result. Names in `kept` (outputs, captures) are never replaced."""
+
+    scope: Scope
+    inference: Inference
+    tensors: TensorReader
+    opsets: Mapping[str, int]
+    kept: frozenset[str]
+    nodes: list[Node] = field(default_factory=list)
+    node_names: set[str] = field(default_factory=set)
+    alias: dict[str, str] = field(default_factory=dict)
+
+    def visit(self, proto: NodeProto) -> None:
+        """Read one node of the model; everything it depends on was read before."""
+        node = node_of(proto, self.tensors)
+        name = unique_name(node.name or f"{node.op}_{len(self.node_names)}", self.node_names)
+        self.read(replace(node, name=name, origins=(origin_of(proto, name),)))
+
+    def read(self, node: Node) -> None:
+        """Bring a node into the one form and add what stays of it."""
+        node = replace(node, inputs=tuple(self.alias.get(name, name) for name in node.inputs))
+        branch = inlined_branch(node, self.scope, self.tensors)
+        if branch is not None:
+            for inner in branch:
+                self.read(inner)
+            return
+        node = normalised_subgraphs(node, self.scope, self.tensors)
+        for new in normalised(_without_unused(node, self.scope, self.opsets), self.scope):
+            self.add(self._named(new, node.name, node.origins))
+
+    def add(self, node: Node) -> None:
+        """Add a node in its final form: as a constant, as another name of its input, or as itself."""
+        if node.op == "Constant" and not node.domain:
+            self.scope.define(constant(node.outputs[0], constant_of(node, self.tensors)))
+            return
+        types = self.inference.outputs(node, self.scope)
+        made = [value_of(name, known) for name, known in zip(node.outputs, types) if name]
+        _check_size(node, made)
+        arrays = folded(node, made, self.scope, self.opsets[""])
+        if arrays is not None:
+            for value, array in zip(made, arrays):
+                self.scope.define(constant(value.name, array))
+            return
+        for name, known in zip(node.outputs, types):
+            if name:
+                self.scope.define_typed(name, known)
+        self._append(node)
+
+    def _append(self, node: Node) -> None:
+        result = node.outputs[0] if node.outputs else ""
+        if result in self.kept or not _does_nothing(node, self.scope):
+            self.nodes.append(node)
+        else:
+            self.alias[result] = node.inputs[0]
+
+    def _named(self, node: Node, name: str, origins: tuple[Origin, ...]) -> Node:
+        if node.name:
+            return node
+        return replace(node, name=unique_name(f"{name}_{node.op}", self.node_names), origins=origins)
+
+
+def _without_unused(node: Node, scope: Scope, opsets: Mapping[str, int]) -> Node:
+    """Cut off optional outputs at the end that nothing reads (masks, indices, running means)."""
+    schema = schema_of(node.op, opsets.get(node.domain, 0), node.domain)
+    if schema is None or schema.variadic_output:
+        return node
+    outputs = list(node.outputs)
+    while len(outputs) > max(1, schema.outputs[0]) and outputs[-1] not in scope.used:
+        outputs.pop()
+    return node if len(outputs) == len(node.outputs) else replace(node, outputs=tuple(outputs))
+
+
+def _does_nothing(node: Node, scope: Scope) -> bool:
+    """Whether the output is the first input, bit for bit."""
+    if node.domain or len(node.outputs) != 1:
+        return False
+    if node.op == "Identity":
+        return True
+    if node.op == "Transpose":
+        perm: Any = node.attrs.get("perm")
+        return perm is not None and tuple(perm) == tuple(range(len(perm)))
+    if node.op == "Cast":
+        source = scope.dtype(node.inputs[0])
+        return source == scope.dtype(node.outputs[0]) != elements.OTHER
+    shapes = scope.shape(node.inputs[0]), scope.shape(node.outputs[0])
+    same = shapes[0] is not None and shapes[0] == shapes[1]
+    return same and node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand")
+
+
+def _check_size(node: Node, made: Sequence[Value]) -> None:
+    for value in made:
+        if value.shape is None or value.dtype in (elements.OTHER, elements.STRING):
+            continue
+        nbytes = math.prod(value.shape) * elements.bits_of(value.dtype) // 8
+        if nbytes > MAX_BYTES:
+            place = f"node '{node.name}' ({node.op})"
+            found = f"{nbytes:,} bytes (shape {value.shape})"
+            raise ModelError(must(place, f"output '{value.name}'", "at most 2 GiB", found, "use smaller inputs"))
