@@ -1,4 +1,16 @@
-"""Post-training quantization: a float ONNX model and calibration data become a QDQ model.
+"""Post-training quantization of float ONNX models: `quantize`, `quantize_random`, `load_calibration`."""
 
-Imports `openbpu.arch`, numpy, onnx, onnxruntime (to observe ranges) and Pillow (to read image folders).
-"""
+from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, write
+from openbpu.quantization.onnx.judge import output_cosines
+from openbpu.quantization.onnx.samples import Calibration, load_calibration
+
+__all__ = [
+    "METHODS",
+    "Calibration",
+    "Method",
+    "load_calibration",
+    "output_cosines",
+    "quantize",
+    "quantize_random",
+    "write",
+]

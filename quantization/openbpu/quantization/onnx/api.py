@@ -1,0 +1,136 @@
+"""Post-training quantization: float ONNX in, QDQ ONNX out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from google.protobuf.message import EncodeError
+from onnx import ModelProto
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import ModelError, QuantizationError, must
+from openbpu.arch.files import write_atomic
+from openbpu.quantization.onnx.apply import apply_plan
+from openbpu.quantization.onnx.calibrate import (
+    Progress,
+    clipped_ranges,
+    histograms,
+    max_ranges,
+    random_ranges,
+)
+from openbpu.quantization.onnx.judge import JUDGED_SAMPLES, cosines, run_all
+from openbpu.quantization.onnx.load import OPSET_INT16, OPSET_PER_CHANNEL, ModelLike
+from openbpu.quantization.onnx.net import Net, assemble
+from openbpu.quantization.onnx.plan import Plan, make_plan
+from openbpu.quantization.onnx.prepare import prepare
+from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+
+Method = Literal["max", "percentile", "mse", "kl", "mix"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def quantize(
+    model: ModelLike,
+    calibration: Calibration,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    activation: DType = DType.INT8,
+    weight: DType = DType.INT8,
+    method: Method = "max",
+    progress: Progress | None = None,
+) -> ModelProto:
+    """Return the float `model` quantized for the BPU as a QDQ model, and write it to `out` if given.
+
+    `calibration` maps every input to an array with samples on its first axis, or is an iterable of one feed
+    per sample. Activations are int8 or int16 and symmetric, one scale per tensor; weights int8 or int16, one
+    scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
+    float where they do not fit. Same input, same bytes. `progress` is called as progress(stage, done,
+    total).
+
+    Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
+    NaN or infinite values, illegal types), InputError (calibration data that does not fit).
+    """
+    _check_types(activation, weight, method)
+    report = progress or (lambda _stage, _done, _total: None)
+    net, plan = _planned(model, activation, weight)
+    feeds = feeds_of(calibration, net.header.graph.input)
+    tops = max_ranges(net, plan.sources, feeds, report)
+    methods = METHODS[:-1] if method == "mix" else (method,)
+    counts = {} if methods == ("max",) else histograms(net, tops, feeds, report)
+    types = {pair.source: pair.dtype for pair in plan.pairs.values()}
+    candidates = (apply_plan(net, plan, clipped_ranges(m, tops, counts, types), weight) for m in methods)
+    quantized = _best(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else next(candidates)
+    if out is not None:
+        write(quantized, out)
+    return quantized
+
+
+def quantize_random(
+    model: ModelLike,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    activation: DType = DType.INT8,
+    weight: DType = DType.INT8,
+) -> ModelProto:
+    """Return `model` quantized with ranges from one run on random data: right for latency, not for accuracy.
+
+    Needs no data and costs about one unoptimized run. A tensor that random data drives to infinity gets
+    range 1, and so does every tensor of a model that does not run on random data. Raises as `quantize` does.
+    """
+    _check_types(activation, weight, "max")
+    net, plan = _planned(model, activation, weight)
+    quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
+    if out is not None:
+        write(quantized, out)
+    return quantized
+
+
+def write(model: ModelProto, path: str | os.PathLike[str]) -> None:
+    """Write `model` to `path` in one step, the same bytes for the same model: there is never half a file."""
+    try:
+        write_atomic(path, [model.SerializeToString(deterministic=True)])
+    except OSError as error:
+        raise ModelError(must(str(path), "the output", "writable", error.strerror or error)) from error
+    except (ValueError, EncodeError) as error:  # protobuf cannot hold 2 GiB
+        raise ModelError(must(str(path), "the model", "smaller than 2 GiB", f"({error})")) from error
+
+
+def _check_types(activation: DType, weight: DType, method: str) -> None:
+    allowed = (DType.INT8, DType.INT16)
+    for what, dtype in (("activation", activation), ("weight", weight)):
+        if dtype not in allowed:
+            raise QuantizationError(must("quantize", what, "int8 or int16", dtype.value))
+    if activation is weight is DType.INT16:
+        fix = "keep the weights int8"
+        raise QuantizationError(
+            must("quantize", "activation and weight", "not both int16", "int16 × int16", fix)
+        )
+    if method not in METHODS:
+        raise QuantizationError(must("quantize", "method", ", ".join(METHODS), f"'{method}'"))
+
+
+def _planned(model: ModelLike, activation: DType, weight: DType) -> tuple[Net, Plan]:
+    wide = DType.INT16 in {activation, weight}
+    net = prepare(model, OPSET_INT16 if wide else OPSET_PER_CHANNEL)
+    plan = make_plan(net, activation)
+    if not plan.pairs:
+        found = ", ".join(sorted({node.op_type for node in net.nodes})) or "no operators"
+        what = "operators that the BPU runs on float32 tensors"
+        raise QuantizationError(
+            must(f"model '{net.header.graph.name}'", "the model", f"made of {what}", found)
+        )
+    return net, plan
+
+
+def _best(net: Net, candidates: Iterable[ModelProto], feeds: Sequence[Feed]) -> ModelProto:
+    """Return the candidate with the best mean output cosine against the float net; ties: the first."""
+    reference = run_all(assemble(net), net.outputs, feeds)
+
+    def closeness(model: ModelProto) -> float:
+        found = cosines(net.outputs, reference, run_all(model, net.outputs, feeds))
+        return float(np.nan_to_num(np.mean(list(found.values())), nan=-1.0))
+
+    return max(candidates, key=closeness)

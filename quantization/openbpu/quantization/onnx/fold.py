@@ -1,0 +1,135 @@
+"""Constant folding: what does not depend on the inputs is computed once.
+
+Shape(x: [1, 3, H, W]) → Gather → Mul → Concat → Reshape.shape      becomes   Reshape.shape = [1, 12, 40]
+ConstantOfShape → Conv.weight, Identity(weight) → Conv.weight       becomes   Conv.weight
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from onnx import NodeProto, ValueInfoProto
+
+from openbpu.quantization.onnx.engine import run_once
+from openbpu.quantization.onnx.net import (
+    Array,
+    Net,
+    assemble,
+    infer,
+    reads,
+    rename_reads,
+    subgraphs,
+    value_info,
+)
+
+_NEVER_FOLDED = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+}
+
+
+def fold_constants(net: Net) -> Net:
+    """Return `net` with types and shapes inferred and all constant computations done."""
+    net = _drop_identities(_run_constants(net))
+    while True:
+        net = infer(net)
+        shapes = _static_shapes(net)
+        if not shapes:
+            return net
+        nodes = [node for node in net.nodes if node.output[0] not in shapes]
+        net = _run_constants(net.with_nodes(nodes, shapes))
+
+
+def _static_shapes(net: Net) -> dict[str, Array]:
+    """Return the values of the Shape and Size nodes whose input has a fully known shape."""
+    found: dict[str, Array] = {}
+    for node in net.nodes:
+        if node.op_type not in {"Shape", "Size"} or node.domain not in {"", "ai.onnx"}:
+            continue
+        shape = net.shapes.get(node.input[0])
+        if shape is None or node.output[0] in net.outputs or not all(isinstance(d, int) for d in shape):
+            continue
+        dims = cast("tuple[int, ...]", shape)
+        limits = {item.name: item.i for item in node.attribute}
+        part = dims[limits.get("start", 0) : limits.get("end", len(dims))]
+        value = part if node.op_type == "Shape" else np.prod(dims, dtype=np.int64)
+        found[node.output[0]] = np.asarray(value, dtype=np.int64)
+    return found
+
+
+def _run_constants(net: Net) -> Net:
+    """Compute every node that reads constants only; what a graph output names stays a node."""
+    known = set(net.consts)
+    constant: list[NodeProto] = []
+    left: list[NodeProto] = []
+    for node in net.nodes:
+        if _is_foldable(node) and known.issuperset(reads(node)) and not set(node.output) & set(net.outputs):
+            constant.append(node)
+            known.update(node.output)
+        else:
+            left.append(node)
+    if not constant:
+        return net
+    made = {name for node in constant for name in node.output if name}
+    wanted = [name for name in dict.fromkeys(n for node in left for n in reads(node)) if name in made]
+    return net.with_nodes(left, _evaluate(net, constant, wanted))
+
+
+def _is_foldable(node: NodeProto) -> bool:
+    return node.op_type not in _NEVER_FOLDED and not any(subgraphs(node))
+
+
+def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, Array]:
+    """Return the values of `wanted`, computed by `nodes` from constants."""
+    values: dict[str, Array] = {}
+    hard: list[NodeProto] = []
+    for node in nodes:  # Identity, which shares weights in many exports, needs no engine and no copy
+        source = node.input[0] if node.op_type == "Identity" else ""
+        array = values.get(source, net.consts.get(source))
+        if array is None:
+            hard.append(node)
+        else:
+            values[node.output[0]] = array
+    missing = [name for name in wanted if name not in values]
+    if missing:
+        values.update(_run(net, hard, values, missing))
+    return {name: values[name] for name in wanted}
+
+
+def _run(net: Net, nodes: list[NodeProto], values: dict[str, Array], wanted: list[str]) -> dict[str, Array]:
+    given = {**net.consts, **values}
+    used = dict.fromkeys(name for node in nodes for name in reads(node) if name in given)
+    part = Net(net.header, tuple(nodes), {})
+    model = assemble(part)
+    del model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
+    model.graph.input.extend(value_info(name, given[name]) for name in used)
+    model.graph.output.extend(ValueInfoProto(name=name) for name in wanted)
+    return run_once(model, {name: given[name] for name in used}, wanted)
+
+
+def _drop_identities(net: Net) -> Net:
+    """Remove Identity and inference Dropout nodes, but for those that make a graph output."""
+    alias: dict[str, str] = {}
+    kept: list[NodeProto] = []
+    read = {*net.consumers(), *net.outputs}
+    for node in net.nodes:
+        renamed = rename_reads(node, alias)
+        if _is_identity(node, net, read) and node.output[0] not in net.outputs:
+            alias[node.output[0]] = renamed.input[0]
+        else:
+            kept.append(renamed)
+    return net.with_nodes(kept)
+
+
+def _is_identity(node: NodeProto, net: Net, read: set[str]) -> bool:
+    if node.op_type == "Identity":
+        return True
+    if node.op_type != "Dropout" or read.intersection(node.output[1:]):
+        return False
+    mode = node.input[2] if len(node.input) > 2 else ""
+    return not mode or (mode in net.consts and not net.consts[mode].any())

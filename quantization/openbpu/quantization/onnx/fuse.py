@@ -1,0 +1,151 @@
+"""What runs without rounding in between: the tails of convolutions, and units of element-wise operators.
+
+    Conv → Relu       Conv → Add(other) → Relu       MatMul → Add(bias) → Clip       no pair inside: a tail
+    x → Sigmoid ┐          x → Div(√2) → Erf → Add(1) → Mul ┐
+    x ──────────┴ Mul      x ───────────────────────────────┴ Mul → Mul(½)           no pair inside: a unit
+
+A unit is a function of one tensor, so the BPU computes it with one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import NodeProto
+
+from openbpu.quantization.onnx.affine import channel_vector
+from openbpu.quantization.onnx.classes import Kind, data_inputs
+from openbpu.quantization.onnx.net import Net
+
+
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """`nodes` (indices) run as the tail of a MAC; `unrounded` are the tensors in front of them.
+
+    `biases` maps an Add to the MatMul whose bias it adds.
+    """
+
+    nodes: frozenset[int]
+    unrounded: frozenset[str]
+    biases: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """`root` maps a node of a unit to the tensor it is a function of; units end in `results`."""
+
+    root: Mapping[int, str]
+    results: frozenset[str]
+
+
+def find_tails(net: Net, kinds: Sequence[Kind]) -> Tails:
+    """Return the tails; of two convolutions that meet in an Add, the later one takes it."""
+    readers = net.consumers()
+    nodes: set[int] = set()
+    unrounded: set[str] = set()
+    biases: dict[int, int] = {}
+
+    def extend(tensor: str, to: int) -> str:
+        nodes.add(to)
+        unrounded.add(tensor)
+        return str(net.nodes[to].output[0])
+
+    def next_of(tensor: str) -> int | None:
+        users = readers.get(tensor, [])
+        return users[0] if len(users) == 1 and tensor not in net.outputs and users[0] not in nodes else None
+
+    for index in reversed(range(len(net.nodes))):
+        if kinds[index] is not Kind.MAC:
+            continue
+        out = net.nodes[index].output[0]
+        follower = next_of(out)
+        if follower is not None and _is_bias_add(net, index, follower):
+            biases[follower] = index
+            out = extend(out, follower)
+        elif follower is not None and _is_residual_add(net, index, follower):
+            out = extend(out, follower)
+        follower = next_of(out)
+        if follower is not None and _is_clamp(net.nodes[follower], net):
+            extend(out, follower)
+    return Tails(frozenset(nodes), frozenset(unrounded), biases)
+
+
+def _is_bias_add(net: Net, mac: int, add: int) -> bool:
+    node, weight = net.nodes[add], net.consts.get(net.nodes[mac].input[1])
+    bias = [net.consts[name] for name in node.input if name in net.consts]
+    shape = net.shapes.get(net.nodes[mac].output[0])
+    if (
+        net.nodes[mac].op_type != "MatMul"
+        or node.op_type != "Add"
+        or weight is None
+        or len(bias) != 1
+        or not shape
+    ):
+        return False
+    return channel_vector(bias[0], len(shape), len(shape) - 1, weight.shape[-1]) is not None
+
+
+def _is_residual_add(net: Net, mac: int, add: int) -> bool:
+    """The other operand must be computed, and neither may be broadcast."""
+    node, out = net.nodes[add], net.nodes[mac].output[0]
+    if net.nodes[mac].op_type != "Conv" or node.op_type != "Add":
+        return False
+    other = node.input[1] if node.input[0] == out else node.input[0]
+    shape = net.shapes.get(out)
+    known = shape is not None and None not in shape
+    return net.is_live(other) and known and net.shapes.get(other) == shape
+
+
+def _is_clamp(node: NodeProto, net: Net) -> bool:
+    if node.op_type == "Relu":
+        return True
+    return node.op_type == "Clip" and all(not name or name in net.consts for name in node.input[1:])
+
+
+def find_units(net: Net, kinds: Sequence[Kind], tails: Tails) -> Units:
+    """Return the units, as large as possible: a tensor that is also read from outside starts a new one."""
+    barriers: set[str] = set()
+    while True:
+        units, broken = _grow(net, kinds, tails, barriers)
+        if not broken:
+            return units
+        barriers |= broken
+
+
+def _grow(net: Net, kinds: Sequence[Kind], tails: Tails, barriers: set[str]) -> tuple[Units, set[str]]:
+    """Return the units between `barriers`, and the tensors that are read both inside and outside of one."""
+    root: dict[int, str] = {}
+    source: dict[str, str] = {}
+    for index, node in enumerate(net.nodes):
+        if kinds[index] is not Kind.ELEMENTWISE or index in tails.nodes:
+            continue
+        start = _single_source(node, net, source)
+        if start is None:
+            continue
+        root[index] = start
+        if node.output[0] not in barriers:
+            source[node.output[0]] = start
+    readers = net.consumers()
+    results, broken = set[str](), set[str]()
+    for index, start in root.items():
+        name = net.nodes[index].output[0]
+        inside = [user for user in readers.get(name, []) if name in source and root.get(user) == start]
+        if len(inside) == len(readers.get(name, [])) and inside and name not in net.outputs:
+            continue
+        results.add(name)
+        if inside:
+            broken.add(name)
+    return Units(root, frozenset(results)), broken
+
+
+def _single_source(node: NodeProto, net: Net, source: Mapping[str, str]) -> str | None:
+    """Return the one tensor `node` is a function of when all else is constant scalars; else None."""
+    names = data_inputs(node)
+    if any(name in net.consts and net.consts[name].size != 1 for name in node.input):
+        return None
+    if any(name not in net.consts for name in node.input if name and name not in names):
+        return None  # a limit that is computed
+    live = [name for name in names if name not in net.consts]
+    starts = {source.get(name, name) for name in live}
+    return starts.pop() if len(starts) == 1 and all(net.is_live(name) for name in live) else None

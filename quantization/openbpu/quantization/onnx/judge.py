@@ -1,0 +1,53 @@
+"""How close a quantized model stays to its float model, run on ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from openbpu.quantization.onnx.engine import run, session
+from openbpu.quantization.onnx.load import ModelLike, read_model
+from openbpu.quantization.onnx.net import Array
+from openbpu.quantization.onnx.samples import Calibration, Feed, fed_inputs, feeds_of
+
+JUDGED_SAMPLES = 16
+"""A comparison reads this many samples at most."""
+
+
+def output_cosines(reference: ModelLike, quantized: ModelLike, data: Calibration) -> dict[str, float]:
+    """Return by output the cosine between two models of the same inputs and outputs.
+
+    `data` as in `quantize`; at most JUDGED_SAMPLES samples are run. 1.0 where both are all zero.
+    """
+    model = read_model(reference)
+    feeds = feeds_of(data, fed_inputs(model))[:JUDGED_SAMPLES]
+    names = [v.name for v in model.graph.output]
+    return cosines(names, run_all(model, names, feeds), run_all(read_model(quantized), names, feeds))
+
+
+def run_all(model: ModelLike, names: Sequence[str], feeds: Sequence[Feed]) -> list[dict[str, Array]]:
+    """Return the outputs `names` for every feed."""
+    engine = session(read_model(model))
+    return [run(engine, feed, names) for feed in feeds]
+
+
+def cosines(
+    names: Sequence[str], a: Sequence[dict[str, Array]], b: Sequence[dict[str, Array]]
+) -> dict[str, float]:
+    """Return by output the cosine between the values of all runs taken as one vector."""
+    return {name: _cosine([r[name] for r in a], [r[name] for r in b]) for name in names}
+
+
+def _cosine(a: Sequence[Array], b: Sequence[Array]) -> float:
+    dot = aa = bb = 0.0
+    for x, y in zip(a, b, strict=True):
+        if np.shape(x) != np.shape(
+            y
+        ):  # a data-dependent shape (NonZero, NonMaxSuppression) that came out different
+            return float("nan")
+        u, v = np.asarray(x, dtype=np.float64).reshape(-1), np.asarray(y, dtype=np.float64).reshape(-1)
+        dot, aa, bb = dot + float(u @ v), aa + float(u @ u), bb + float(v @ v)
+    if aa == 0 or bb == 0:
+        return 1.0 if aa == bb else 0.0
+    return dot / float(np.sqrt(aa) * np.sqrt(bb))

@@ -1,0 +1,272 @@
+"""The graph that quantization works on: ONNX nodes in order, constants as arrays, shapes and types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+Array = npt.NDArray[Any]
+Shape = tuple[int | str | None, ...]
+
+SMALL = 1024
+"""Constants up to this many elements are shown to shape inference: they may be shapes, axes or scales."""
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A float model taken apart. `header` is the model without its nodes and constants.
+
+    `types` maps a tensor to its ONNX element type, `shapes` to its dimensions: an int, a symbol, or None if
+    unknown. Nodes and arrays are never changed in place.
+    """
+
+    header: ModelProto
+    nodes: tuple[NodeProto, ...]
+    consts: Mapping[str, Array]
+    types: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        return tuple(v.name for v in self.header.graph.input)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs."""
+        return tuple(v.name for v in self.header.graph.output)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default domain."""
+        return opset_of(self.header)
+
+    def is_float(self, name: str) -> bool:
+        """Whether `name` is a float32 tensor, constant or not."""
+        if name in self.consts:
+            return self.consts[name].dtype == np.float32
+        return self.types.get(name) == TensorProto.FLOAT
+
+    def is_live(self, name: str) -> bool:
+        """Whether `name` is a float32 tensor that is computed or fed."""
+        return name not in self.consts and self.types.get(name) == TensorProto.FLOAT
+
+    def consumers(self) -> dict[str, list[int]]:
+        """Map a tensor to the nodes that read it; a node that reads it twice stands there twice."""
+        readers: dict[str, list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            for name in reads(node):
+                readers.setdefault(name, []).append(index)
+        return readers
+
+    def producers(self) -> dict[str, int]:
+        """Map a computed tensor to the index of its node."""
+        return {name: index for index, node in enumerate(self.nodes) for name in node.output if name}
+
+    def with_nodes(self, nodes: Iterable[NodeProto], consts: Mapping[str, Array] | None = None) -> Net:
+        """Return the net with other nodes and with `consts` added; constants nobody reads are dropped."""
+        kept = tuple(nodes)
+        used = {name for node in kept for name in reads(node)} | set(self.outputs)
+        merged = {**self.consts, **(consts or {})}
+        return replace(self, nodes=kept, consts={n: a for n, a in merged.items() if n in used})
+
+
+class Names:
+    """Hands out tensor and node names that the net does not use yet."""
+
+    def __init__(self, net: Net) -> None:
+        self._used = {*net.consts, *net.inputs, *net.outputs}
+        for node in net.nodes:
+            self._used.update((*node.input, *node.output, node.name))
+
+    def fresh(self, name: str) -> str:
+        """Return `name`, or `name_1`, `name_2`, … if it is taken, and take it."""
+        unique, number = name, 0
+        while unique in self._used:
+            number += 1
+            unique = f"{name}_{number}"
+        self._used.add(unique)
+        return unique
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """Return an attribute of `node` as Python value (strings decoded), or `default`."""
+    for item in node.attribute:
+        if item.name == name:
+            value = helper.get_attribute_value(item)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Yield the tensors `node` reads, with those its subgraphs take from outside."""
+    yield from (name for name in node.input if name)
+    for body in subgraphs(node):
+        inner = {v.name for v in body.input} | {t.name for t in body.initializer}
+        for child in body.node:
+            yield from (name for name in reads(child) if name not in inner)
+            inner.update(child.output)
+        yield from (v.name for v in body.output if v.name not in inner)
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs that `node` carries as attributes."""
+    for item in node.attribute:
+        if item.HasField("g"):
+            yield item.g
+        yield from item.graphs
+
+
+def remake(
+    node: NodeProto, inputs: Iterable[str] | None = None, outputs: Iterable[str] | None = None
+) -> NodeProto:
+    """Return a copy of `node`, attributes, name and metadata included, with other inputs or outputs."""
+    made = NodeProto()
+    made.CopyFrom(node)
+    if inputs is not None:
+        del made.input[:]
+        made.input.extend(inputs)
+    if outputs is not None:
+        del made.output[:]
+        made.output.extend(outputs)
+    return made
+
+
+def rename_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    """Return `node` reading `names[x]` instead of x, inside its subgraphs too."""
+    if not any(name in names for name in reads(node)):
+        return node
+    made = remake(node, [names.get(name, name) for name in node.input])
+    for body in subgraphs(made):
+        _rename_captured(body, names)
+    return made
+
+
+def _rename_captured(body: GraphProto, names: Mapping[str, str]) -> None:
+    """Rename what a (freshly copied) subgraph takes from outside; its own names hide outer ones."""
+    inner = {v.name for v in body.input} | {t.name for t in body.initializer}
+    inner.update(name for child in body.node for name in child.output)
+    outer = {old: new for old, new in names.items() if old not in inner}
+    children = [rename_reads(child, outer) for child in body.node]
+    del body.node[:]
+    body.node.extend(children)
+    for value in body.output:
+        if value.name in outer:
+            body.node.append(helper.make_node("Identity", [outer[value.name]], [value.name]))
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of the default ONNX domain that `model` imports."""
+    return max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=1)
+
+
+def take_apart(model: ModelProto) -> Net:
+    """Return `model` as a Net: initializers and Constant nodes become arrays."""
+    consts = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        value = _constant(node)
+        if value is None:
+            nodes.append(node)
+        else:
+            consts[node.output[0]] = value
+    inputs = [v for v in model.graph.input if v.name not in consts]
+    header = ModelProto()
+    header.CopyFrom(_without_graph(model))
+    header.graph.name = model.graph.name or "model"
+    header.graph.doc_string = model.graph.doc_string
+    header.graph.input.extend(inputs)
+    header.graph.output.extend(model.graph.output)
+    header.graph.metadata_props.extend(model.graph.metadata_props)
+    names = {name for node in nodes if node.domain not in {"", "ai.onnx"} for name in node.output}
+    header.graph.value_info.extend(v for v in model.graph.value_info if v.name in names)
+    return Net(header, tuple(nodes), consts)
+
+
+def _without_graph(model: ModelProto) -> ModelProto:
+    bare = ModelProto(
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        domain=model.domain,
+        model_version=model.model_version,
+        doc_string=model.doc_string,
+    )
+    bare.opset_import.extend(model.opset_import)
+    bare.metadata_props.extend(model.metadata_props)
+    return bare
+
+
+def _constant(node: NodeProto) -> Array | None:
+    """Return the value of a Constant node that holds an array or numbers; None for any other node."""
+    if node.op_type != "Constant" or node.domain not in {"", "ai.onnx"}:
+        return None
+    item = node.attribute[0]
+    value = helper.get_attribute_value(item)
+    if item.name == "value":
+        return numpy_helper.to_array(value)
+    kinds = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
+    return np.asarray(value, dtype=kinds[item.name]) if item.name in kinds else None
+
+
+def assemble(net: Net, extra_outputs: Iterable[str] = (), *, skeleton: bool = False) -> ModelProto:
+    """Return `net` as a model; `extra_outputs` are float32 tensors made outputs too.
+
+    A skeleton holds large constants (more than SMALL elements) as typed inputs instead: enough for shape
+    inference.
+    """
+    model = ModelProto()
+    model.CopyFrom(net.header)
+    graph = model.graph
+    graph.node.extend(net.nodes)
+    for name, array in net.consts.items():
+        if skeleton and array.size > SMALL:
+            graph.input.append(value_info(name, array))
+        else:
+            graph.initializer.append(numpy_helper.from_array(array, name))
+    known = set(net.outputs)
+    for name in extra_outputs:
+        if name not in known:
+            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return model
+
+
+def value_info(name: str, array: Array) -> ValueInfoProto:
+    """Return the declaration of a tensor that has the type and shape of `array`."""
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+
+def infer(net: Net) -> Net:
+    """Return `net` with the types and shapes that ONNX can infer."""
+    model = onnx.shape_inference.infer_shapes(assemble(net, skeleton=True), data_prop=True)
+    types: dict[str, int] = {}
+    shapes: dict[str, Shape] = {}
+    for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
+        if value.type.HasField("tensor_type"):
+            types[value.name] = value.type.tensor_type.elem_type
+        shape = shape_of(value)
+        if shape is not None:
+            shapes[value.name] = shape
+    shapes.update((name, array.shape) for name, array in net.consts.items())
+    return replace(net, types=types, shapes=shapes)
+
+
+def shape_of(value: ValueInfoProto) -> Shape | None:
+    """Return the declared shape; None when even the rank is unknown."""
+    tensor = value.type.tensor_type
+    return tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
+
+
+def _dim(dim: Any) -> int | str | None:
+    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None

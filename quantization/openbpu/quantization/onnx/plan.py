@@ -1,0 +1,174 @@
+"""Decide which tensors get a Quantize/Dequantize pair, and with whose scale. No data is needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.classes import Kind, data_inputs, kind_of
+from openbpu.quantization.onnx.fuse import Tails, Units, find_tails, find_units
+from openbpu.quantization.onnx.net import Net, attribute
+
+Slot = tuple[int, int]
+"""(index of a node, position of an input)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A Quantize/Dequantize pair behind a tensor; its scale comes from the observed range of `source`."""
+
+    source: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `apply` inserts into a net.
+
+    `pairs`: by tensor. `narrow`: inputs that need int8 although their tensor is int16. `weights`: constant
+    operands of MACs with their channel axis (None: one scale). `biases`: constants in the unit of the
+    accumulator, with the MAC they belong to. `constants`: other constant operands, one scale each.
+    """
+
+    pairs: Mapping[str, Pair]
+    narrow: frozenset[Slot]
+    weights: Mapping[Slot, int | None]
+    biases: Mapping[Slot, int]
+    constants: frozenset[Slot]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The tensors whose range must be known, in the order of the graph."""
+        return tuple(dict.fromkeys(pair.source for pair in self.pairs.values()))
+
+
+def make_plan(net: Net, activation: DType = DType.INT8) -> Plan:
+    """Return where pairs go in `net` for activations of int8 or int16."""
+    kinds = [kind_of(node, net) for node in net.nodes]
+    tails = find_tails(net, kinds)
+    units = find_units(net, kinds, tails)
+    wanted = _wanted(net, kinds, tails, units)
+    sources = _sources(net, kinds, wanted)
+    macs = [index for index, kind in enumerate(kinds) if kind is Kind.MAC]
+    second = {(index, 1) for index in macs if net.is_live(net.nodes[index].input[1])}
+    second = {slot for slot in second if net.is_live(net.nodes[slot[0]].input[0])}
+    narrow = second if activation is DType.INT16 else set()
+    small = _only_narrow(net, kinds, sources, narrow)
+    pairs = {t: Pair(s, DType.INT8 if s in small else activation) for t, s in sources.items()}
+    return Plan(
+        pairs=pairs,
+        narrow=frozenset(
+            slot for slot in narrow if pairs[net.nodes[slot[0]].input[1]].dtype is not DType.INT8
+        ),
+        weights=_weights(net, macs),
+        biases=_biases(net, macs, tails),
+        constants=_constants(net, kinds, tails, units),
+    )
+
+
+def _wanted(net: Net, kinds: Sequence[Kind], tails: Tails, units: Units) -> list[str]:
+    """Return the tensors that carry integers on the BPU, in the order of the graph."""
+    wanted: set[str] = set()
+    for index, node in enumerate(net.nodes):
+        if kinds[index] in {Kind.CPU, Kind.KEEP}:
+            continue
+        ins = [units.root[index]] if index in units.root else data_inputs(node)
+        outs = [name for name in node.output if index not in units.root or name in units.results]
+        wanted.update(name for name in ins if net.is_live(name))
+        if not (_is_accumulator(index, kinds, tails) and _is_final(net, node.output[0])):
+            wanted.update(name for name in outs if net.is_live(name))
+    wanted -= tails.unrounded
+    _spread(net, kinds, wanted)
+    order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
+    return [name for name in order if name in wanted]
+
+
+def _is_accumulator(index: int, kinds: Sequence[Kind], tails: Tails) -> bool:
+    """Whether the node's output is a plain accumulator: a MAC, or the bias behind a MatMul."""
+    return kinds[index] is Kind.MAC or index in tails.biases
+
+
+def _is_final(net: Net, name: str) -> bool:
+    return name in net.outputs and name not in net.consumers()
+
+
+def _spread(net: Net, kinds: Sequence[Kind], wanted: set[str]) -> None:
+    """Quantize movement where what it reads or makes is quantized, or what it reads is a graph input."""
+    moves = [node for node, kind in zip(net.nodes, kinds, strict=True) if kind is Kind.KEEP]
+    wanted.update(
+        node.input[0] for node in moves if node.input[0] in net.inputs and net.is_live(node.input[0])
+    )
+    grown = -1
+    while grown != len(wanted):
+        grown = len(wanted)
+        for node in moves:
+            ends = {name for name in (node.input[0], *node.output) if net.is_live(name)}
+            if ends & wanted:
+                wanted |= ends
+
+
+def _sources(net: Net, kinds: Sequence[Kind], wanted: Sequence[str]) -> dict[str, str]:
+    """Map every wanted tensor to the one whose scale it has: through movement, that of the input."""
+    sources = {name: name for name in wanted}
+    for node, kind in zip(net.nodes, kinds, strict=True):
+        if kind is Kind.KEEP and node.input[0] in sources:
+            sources.update((name, sources[node.input[0]]) for name in node.output if name in sources)
+    return sources
+
+
+def _only_narrow(net: Net, kinds: Sequence[Kind], sources: Mapping[str, str], narrow: set[Slot]) -> set[str]:
+    """Return the sources that nobody needs in int16: every reader takes int8 or only moves values."""
+    if not narrow:
+        return set()
+    wide = {sources[name] for name in net.outputs if name in sources}
+    for index, node in enumerate(net.nodes):
+        for position, name in enumerate(node.input):
+            moves = kinds[index] is Kind.KEEP and position == 0
+            if name in sources and not moves and (index, position) not in narrow:
+                wide.add(sources[name])
+    return set(sources.values()) - wide
+
+
+def _weights(net: Net, macs: Sequence[int]) -> dict[Slot, int | None]:
+    weights: dict[Slot, int | None] = {}
+    for index in macs:
+        for position in (0, 1):
+            if net.nodes[index].input[position] in net.consts:
+                weights[index, position] = _channel_axis(net, index, position)
+    return weights
+
+
+def _channel_axis(net: Net, index: int, position: int) -> int | None:
+    """Return the axis of the output channels in a constant operand; None: one scale (left operands)."""
+    node = net.nodes[index]
+    rank = net.consts[node.input[position]].ndim
+    if position == 0 or rank < 2:
+        return None
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, rank - 1)
+
+
+def _biases(net: Net, macs: Sequence[int], tails: Tails) -> dict[Slot, int]:
+    biases: dict[Slot, int] = {}
+    for index in macs:
+        node = net.nodes[index]
+        if len(node.input) > 2 and node.input[2] in net.consts:
+            biases[index, 2] = index
+    for add, mac in tails.biases.items():
+        biases[add, 0 if net.nodes[add].input[0] in net.consts else 1] = mac
+    return biases
+
+
+def _constants(net: Net, kinds: Sequence[Kind], tails: Tails, units: Units) -> frozenset[Slot]:
+    """Return the constant tensors among the operands of operators that quantize all of them."""
+    slots: set[Slot] = set()
+    for index, node in enumerate(net.nodes):
+        own = kinds[index] in {Kind.ELEMENTWISE, Kind.QUANTIZED} and index not in units.root
+        if not own or index in tails.biases:
+            continue
+        data = set(data_inputs(node))
+        both = [p for p, name in enumerate(node.input) if name in data and name in net.consts]
+        slots.update((index, p) for p in both if net.is_float(node.input[p]))
+    return frozenset(slots)

@@ -1,0 +1,41 @@
+"""From the user's float model to the float net that is calibrated and quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from openbpu.quantization.onnx.affine import fold_affine
+from openbpu.quantization.onnx.fold import fold_constants
+from openbpu.quantization.onnx.load import ModelLike, load
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.rewrite import (
+    batchnorm_to_depthwise,
+    fold_gemm_factors,
+    matmul_bias_to_gemm,
+    multiply_instead_of_divide,
+    name_nodes,
+    reinfer,
+    split_sums,
+)
+
+PIPELINE: tuple[Callable[[Net], Net], ...] = (
+    fold_constants,  # first: every later pass asks what is constant and what the shapes are
+    split_sums,  # a Sum is an Add to everyone after this
+    multiply_instead_of_divide,
+    reinfer,  # the sums' partial results have no type yet
+    matmul_bias_to_gemm,
+    fold_gemm_factors,  # before folding affines, which expects alpha = beta = 1
+    fold_affine,
+    batchnorm_to_depthwise,  # what the convolutions did not absorb …
+    fold_affine,  # … now absorbs the scales and shifts behind it
+    name_nodes,
+    reinfer,
+)
+
+
+def prepare(model: ModelLike, opset: int) -> Net:
+    """Return `model` at `opset` or newer, folded and rewritten; what it computes is unchanged."""
+    net = load(model, opset)
+    for rewrite in PIPELINE:
+        net = rewrite(net)
+    return net

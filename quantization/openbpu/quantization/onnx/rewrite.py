@@ -1,0 +1,140 @@
+"""Rewrites that give the BPU fewer and better operators; none changes what the float model computes.
+
+Sum(a, b, c)                 → Add(Add(a, b), c)
+Div(x, constant tensor)      → Mul(x, 1 / constant)     (a scalar divisor stays: it joins a unit)
+MatMul(x: [M, K], W) + bias  → Gemm(x, W, bias)
+Gemm(alpha, beta)            → Gemm with alpha in W and beta in the bias
+BatchNormalization alone     → depthwise 1×1 Conv       (which has a scale per channel)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from openbpu.quantization.onnx.affine import batchnorm_affine, channel_vector
+from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, remake
+
+
+def split_sums(net: Net) -> Net:
+    """Turn every Sum into Adds."""
+    names = Names(net)
+    return net.with_nodes(made for node in net.nodes for made in _adds(node, names))
+
+
+def _adds(node: NodeProto, names: Names) -> Iterator[NodeProto]:
+    if node.op_type != "Sum" or len(node.input) < 2:
+        yield node
+        return
+    total = node.input[0]
+    for number, term in enumerate(node.input[1:], 1):
+        last = number == len(node.input) - 1
+        out = node.output[0] if last else names.fresh(f"{node.output[0]}_partial")
+        made = remake(node, [total, term], [out])
+        made.op_type = "Add"
+        made.name = node.name if last else names.fresh(f"{node.name}_partial")
+        yield made
+        total = out
+
+
+def multiply_instead_of_divide(net: Net) -> Net:
+    """Turn a division by a constant tensor into a multiplication."""
+    names, consts, nodes = Names(net), dict[str, Array](), []
+    for node in net.nodes:
+        divisor = net.consts.get(node.input[1]) if node.op_type == "Div" else None
+        if divisor is None or divisor.dtype != np.float32 or divisor.size == 1 or not divisor.all():
+            nodes.append(node)
+            continue
+        name = names.fresh(f"{node.input[1]}_reciprocal")
+        consts[name] = (1.0 / divisor.astype(np.float64)).astype(np.float32)
+        made = remake(node, [node.input[0], name])
+        made.op_type = "Mul"
+        nodes.append(made)
+    return net.with_nodes(nodes, consts)
+
+
+def matmul_bias_to_gemm(net: Net) -> Net:
+    """Turn a two-dimensional MatMul with constant weights and the Add of its bias into one Gemm."""
+    readers, nodes = net.consumers(), list(net.nodes)
+    dropped = set()
+    for index, node in enumerate(net.nodes):
+        if node.op_type != "MatMul" or len(net.shapes.get(node.input[0]) or ()) != 2:
+            continue
+        weight, users = net.consts.get(node.input[1]), readers.get(node.output[0], [])
+        if weight is None or weight.ndim != 2 or len(users) != 1 or node.output[0] in net.outputs:
+            continue
+        add = net.nodes[users[0]]
+        bias = [name for name in add.input if name in net.consts]
+        if (
+            add.op_type != "Add"
+            or len(bias) != 1
+            or channel_vector(net.consts[bias[0]], 2, 1, weight.shape[1]) is None
+        ):
+            continue
+        made = remake(node, [*node.input, bias[0]], add.output)
+        made.op_type = "Gemm"
+        nodes[index] = made
+        dropped.add(users[0])
+    return net.with_nodes(node for index, node in enumerate(nodes) if index not in dropped)
+
+
+def fold_gemm_factors(net: Net) -> Net:
+    """Multiply alpha into the constant weights of Gemm and beta into its constant bias."""
+    names, consts, nodes = Names(net), dict[str, Array](), []
+    for node in net.nodes:
+        made = node
+        for factor, position in (("alpha", 1), ("beta", 2)):
+            value = attribute(made, factor, 1.0) if node.op_type == "Gemm" else 1.0
+            array = net.consts.get(made.input[position]) if len(made.input) > position else None
+            if value == 1.0 or array is None:
+                continue
+            name = names.fresh(f"{made.input[position]}_{factor}")
+            consts[name] = (array * np.float32(value)).astype(np.float32)
+            made = remake(made, [*made.input[:position], name, *made.input[position + 1 :]])
+            kept = [item for item in made.attribute if item.name != factor]
+            del made.attribute[:]
+            made.attribute.extend(kept)
+        nodes.append(made)
+    return net.with_nodes(nodes, consts)
+
+
+def batchnorm_to_depthwise(net: Net) -> Net:
+    """Turn a BatchNormalization that no MAC could absorb into a depthwise 1×1 Conv (rank 3 to 5)."""
+    names, consts, nodes = Names(net), dict[str, Array](), []
+    for node in net.nodes:
+        affine = batchnorm_affine(node, net)
+        rank = len(net.shapes.get(node.input[0]) or ()) if affine else 0
+        if affine is None or not 3 <= rank <= 5:
+            nodes.append(node)
+            continue
+        scale, shift = affine
+        weight, bias = names.fresh(f"{node.output[0]}_weight"), names.fresh(f"{node.output[0]}_bias")
+        consts[weight] = scale.astype(np.float32).reshape(-1, *(1,) * (rank - 1))
+        consts[bias] = shift.astype(np.float32)
+        made = helper.make_node(
+            "Conv", [node.input[0], weight, bias], [node.output[0]], node.name,
+            group=scale.size, kernel_shape=[1] * (rank - 2),
+        )  # fmt: skip
+        made.metadata_props.extend(node.metadata_props)
+        nodes.append(made)
+    return net.with_nodes(nodes, consts)
+
+
+def name_nodes(net: Net) -> Net:
+    """Give every node a name; reports and refusals show it."""
+    names, nodes = Names(net), []
+    for node in net.nodes:
+        if node.name:
+            nodes.append(node)
+            continue
+        made = remake(node)
+        made.name = names.fresh(f"{node.op_type}_{node.output[0]}")
+        nodes.append(made)
+    return net.with_nodes(nodes)
+
+
+def reinfer(net: Net) -> Net:
+    """Infer types and shapes again after nodes were replaced."""
+    return infer(net)
