@@ -1,0 +1,169 @@
+"""What a Program must satisfy before it runs: ids in range, addresses inside their spaces, known opcodes.
+
+The simulators trust this: their kernels index without bounds checks, so a forged file must stop here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from openbpu.arch.hbm.check_operators import check_operator
+from openbpu.arch.hbm.codec import BadRecordError
+from openbpu.arch.isa import ISA, headers
+from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space, Tensor
+
+MAX_BYTES = 1 << 40
+"""No tensor and no memory space is larger: 1 TiB, far above any device and far below an int64 overflow."""
+
+MAX_RANK = 32  # NumPy 1.26's own limit
+
+_KNOWN_OPCODES = np.zeros(256, dtype=np.uint8)
+_KNOWN_OPCODES[list(ISA)] = 1
+_ENGINE_OF = np.zeros(256, dtype=np.uint8)
+_ENGINE_OF[list(ISA)] = [int(cls.ENGINE) for cls in ISA.values()]
+
+
+def check_program(program: Program) -> None:
+    """Raise BadRecordError, naming the place, at the first thing about a program that cannot be right."""
+    _require(0 <= program.ddr_bytes <= MAX_BYTES, "ddr_bytes", program.ddr_bytes)
+    for index, tensor in enumerate(program.tensors):
+        _check_tensor(f"tensors[{index}] '{tensor.name}'", tensor, program)
+    for index in range(len(program.tensors)):
+        _check_view(index, program)
+    check_ids("inputs", program.inputs, program)
+    check_ids("outputs", program.outputs, program)
+    known = {*program.inputs, *(i for i, t in enumerate(program.tensors) if t.space is Space.CONST)}
+    for index, segment in enumerate(program.segments):
+        where = f"segments[{index}] '{segment.name}'"
+        check_ids(f"{where}.inputs", segment.inputs, program)
+        check_ids(f"{where}.outputs", segment.outputs, program)
+        _check_known(f"{where}.inputs", segment.inputs, known, program)
+        if isinstance(segment, CpuSegment):
+            _check_cpu(where, segment)
+        else:
+            _check_bpu(where, segment, program, known)
+        known.update(segment.outputs)
+    _check_known("outputs", program.outputs, known, program)
+    _check_tables(program)
+
+
+def _require(legal: bool, where: str, actual: object) -> None:
+    if not legal:
+        raise BadRecordError(f"{where} cannot be {actual}")
+
+
+def check_ids(where: str, ids: Iterable[int], program: Program) -> None:
+    """Raise BadRecordError unless every id names a tensor of the program."""
+    for i in ids:
+        _require(0 <= i < len(program.tensors), f"{where}: tensor id", i)
+
+
+def _check_tensor(where: str, t: Tensor, program: Program) -> None:
+    _require(len(t.shape) <= MAX_RANK, f"{where}: rank", len(t.shape))
+    _require(all(0 <= d <= MAX_BYTES for d in t.shape), f"{where}: shape", t.shape)
+    size = math.prod(t.shape) * t.dtype.nbytes
+    _require(size <= MAX_BYTES, f"{where}: size in bytes", size)
+    _require(len(t.scale) <= 1 or -1 <= t.axis < len(t.shape), f"{where}: axis", t.axis)
+    if t.space is Space.CONST:
+        _require(
+            0 <= t.address <= program.constants.size - size, f"{where}: address of {size} bytes", t.address
+        )
+    elif t.space is Space.DDR:  # -1: only ever crosses CPU segments
+        _require(
+            -1 <= t.address <= max(program.ddr_bytes - size, -1),
+            f"{where}: address of {size} bytes",
+            t.address,
+        )
+    elif t.space is Space.CHIP:
+        _require(-1 <= t.address <= MAX_BYTES, f"{where}: address", t.address)
+
+
+def _check_view(index: int, program: Program) -> None:
+    """A VIEW must lead to a tensor of the same size that is no view."""
+    tensor, at = program.tensors[index], index
+    for _ in range(len(program.tensors)):
+        if program.tensors[at].space is not Space.VIEW:
+            size = math.prod(program.tensors[at].shape) * program.tensors[at].dtype.nbytes
+            actual = math.prod(tensor.shape) * tensor.dtype.nbytes
+            _require(
+                size == actual, f"tensors[{index}] '{tensor.name}': size as a view of {size} bytes", actual
+            )
+            return
+        at = program.tensors[at].address
+        check_ids(f"tensors[{index}] '{tensor.name}': view", (at,), program)
+    raise BadRecordError(f"tensors[{index}] '{tensor.name}' is a view of itself")
+
+
+def _check_known(where: str, ids: Iterable[int], known: set[int], program: Program) -> None:
+    """What is read must be an input, a constant, something computed before, or a view of those."""
+    for i in ids:
+        _require(
+            not known.isdisjoint(_with_roots(i, program)), where, f"tensor {i}, which nothing computes before"
+        )
+
+
+def _with_roots(index: int, program: Program) -> Iterator[int]:
+    yield index
+    while program.tensors[index].space is Space.VIEW:
+        index = program.tensors[index].address
+        yield index
+
+
+def _check_cpu(where: str, segment: CpuSegment) -> None:
+    _require(
+        len(segment.names_in) == len(segment.inputs), f"{where}: number of input names", len(segment.names_in)
+    )
+    _require(
+        len(segment.names_out) == len(segment.outputs),
+        f"{where}: number of output names",
+        len(segment.names_out),
+    )
+    for name in ("flops", "bytes_moved", "nodes"):
+        _require(getattr(segment, name) >= 0, f"{where}: {name}", getattr(segment, name))
+
+
+def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int]) -> None:
+    _require(0 <= segment.chip_bytes <= MAX_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
+    inside = set(known)
+    for index, op in enumerate(segment.operators):
+        place = f"{where}.operators[{index}] {type(op).__name__}"
+        check_ids(place, (*op.inputs, *op.outputs, *op.constants()), program)
+        _require(-1 <= op.node < len(program.debug), f"{place}: node", op.node)
+        _check_known(place, op.inputs, inside, program)
+        try:
+            check_operator(program, op)
+        except BadRecordError as error:
+            raise BadRecordError(f"{place}: {error}") from error
+        inside.update(op.outputs)
+    _check_known(f"{where}.outputs", segment.outputs, inside, program)
+    for core, code in enumerate(segment.code):
+        _check_code(f"{where}, code of core {core}", segment, code)
+
+
+def _check_code(
+    where: str, segment: BpuSegment, code: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+) -> None:
+    head = headers(code)
+    opcodes = head["opcode"]
+    unknown = np.flatnonzero(_KNOWN_OPCODES[opcodes] == 0)
+    if unknown.size:
+        _require(False, f"{where}: opcode of instruction {unknown[0]}", f"0x{int(opcodes[unknown[0]]):02x}")
+    for name, wrong in (
+        ("engine", head["engine"] != _ENGINE_OF[opcodes]),
+        ("flags", head["flags"] != 0),
+        ("operator", head["operator"] >= len(segment.operators)),
+    ):
+        first = np.flatnonzero(wrong)
+        if first.size:
+            _require(False, f"{where}: {name} of instruction {first[0]}", int(head[name][first[0]]))
+
+
+def _check_tables(program: Program) -> None:
+    for index, line in enumerate(program.placement):
+        where = f"placement[{index}] '{line.node}'"
+        _require(line.on in {"BPU", "CPU"}, f"{where}: on", line.on)
+        _require(-1 <= line.segment < len(program.segments), f"{where}: segment", line.segment)
+        _require(-1 <= line.layer < len(program.debug), f"{where}: layer", line.layer)

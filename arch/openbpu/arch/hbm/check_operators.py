@@ -1,0 +1,334 @@
+"""Whether an operator's geometry fits its tensors: every element it names exists. One function per kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.hbm.codec import BadRecordError
+from openbpu.arch.numerics import EXP_ENTRIES, MAX_SEGMENTS, MAX_SHIFT
+from openbpu.arch.program import (
+    Binary,
+    Concat,
+    Conv,
+    Dequantize,
+    Gather,
+    LayerNorm,
+    Lut,
+    MatMul,
+    Move,
+    Operator,
+    Pad,
+    Pool,
+    Program,
+    Quantize,
+    Reduce,
+    Rescale,
+    Resize,
+    SegmentLut,
+    Softmax,
+    Space,
+)
+
+_TABLE = 256
+_Q15 = 1 << 15
+_MAX_COUNT = 1 << 32  # of any one geometry field: products of a few of them stay exact and small
+
+
+def check_operator(program: Program, op: Operator) -> None:
+    """Raise BadRecordError when `op` (its ids are in range) does not fit the tensors it names."""
+    inputs, outputs = _ARITY[type(op)]
+    _need(inputs[0] <= len(op.inputs) <= inputs[1], "number of inputs", len(op.inputs))
+    _need(len(op.outputs) == outputs, "number of outputs", len(op.outputs))
+    for i in op.outputs:
+        _need(program.tensors[i].space is not Space.CONST, "output", f"constant {i}")
+    for i in op.constants():
+        _need(program.tensors[i].space is Space.CONST, "constant", f"tensor {i}, which is none")
+    shift = getattr(op, "shift", 0)
+    _need(0 <= shift <= MAX_SHIFT, "shift", shift)
+    _check_dtypes(program, op)
+    _CHECKS[type(op)](program, op)
+    _check_table(program, op)
+
+
+def _need(legal: bool, what: str, actual: object) -> None:
+    if not legal:
+        raise BadRecordError(f"{what} cannot be {actual}")
+
+
+def _size(program: Program, tensor_id: int) -> int:
+    """Return the number of elements; an absent tensor (a negative id) has none and is refused."""
+    _need(tensor_id >= 0, "tensor", "absent")
+    return math.prod(program.tensors[tensor_id].shape)
+
+
+def _sizes(program: Program, op: Operator, *wanted: int) -> None:
+    """Inputs, then outputs, must have these numbers of elements."""
+    for i, elements in zip((*op.inputs, *op.outputs), wanted, strict=False):
+        actual = _size(program, i)
+        _need(
+            actual == elements, f"size of '{program.tensors[i].name}' (its geometry says {elements})", actual
+        )
+
+
+def _geometry(name: str, values: Sequence[int], rank: int, least: int = 1) -> None:
+    _need(len(values) == rank and all(least <= v <= _MAX_COUNT for v in values), name, tuple(values))
+
+
+def _constant(program: Program, tensor_id: int, dtype: DType, *sizes: int) -> Any:
+    """Return a constant's data, flat; its dtype and number of elements (one of `sizes`) must be as given."""
+    _need(tensor_id >= 0, "constant", "absent")
+    t = program.tensors[tensor_id]
+    _need(t.dtype is dtype, f"dtype of '{t.name}'", t.dtype.value)
+    _need(_size(program, tensor_id) in sizes, f"size of '{t.name}'", _size(program, tensor_id))
+    return program.constant(tensor_id).reshape(-1)
+
+
+def _within(name: str, values: Any, lo: int, hi: int) -> None:
+    _need(values.size == 0 or bool(values.min() >= lo and values.max() <= hi), name, f"outside {lo}..{hi}")
+
+
+def _check_dtypes(program: Program, op: Operator) -> None:
+    """Only layout changes and the ends of a model (which check it themselves) may see floats."""
+    if isinstance(op, _ANY_DTYPE):
+        return
+    for i in (*op.inputs, *op.outputs):
+        t = program.tensors[i]
+        _need(t.dtype in _INTEGERS, f"dtype of '{t.name}'", t.dtype.value)
+
+
+def _check_table(program: Program, op: Operator) -> None:
+    """A table after the clamp is indexed by y + 128, so the clamp must keep y in int8."""
+    table: int = getattr(op, "table_id", -1)
+    if table < 0:
+        return
+    _need(_size(program, table) == _TABLE, "size of the table", _size(program, table))
+    lo, hi = getattr(op, "lo", -128), getattr(op, "hi", 127)
+    _need(-128 <= lo <= hi <= 127, "range before the table", (lo, hi))
+
+
+def _check_conv(program: Program, op: Conv) -> None:
+    for name in ("x_shape", "y_shape"):
+        _geometry(name, getattr(op, name), 4)
+    for name in ("kernel", "strides", "dilations", "upsample"):
+        _geometry(name, getattr(op, name), 2)
+    _geometry("groups", (op.groups,), 1)
+    (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
+    _need(yn == n and c % op.groups == 0 and oc % op.groups == 0, "y_shape", op.y_shape)
+    residual = [n * oh * ow * oc] * (len(op.inputs) - 1)
+    _sizes(program, op, n * h * w * c, *residual, n * oh * ow * oc)
+    weights = _size(program, op.weight_id)
+    _need(weights == oc * op.kernel[0] * op.kernel[1] * (c // op.groups), "size of the weights", weights)
+    params = _constant(program, op.params_id, DType.INT32, oc * 4)
+    _within("shifts", params.reshape(oc, 4)[:, 3], 0, MAX_SHIFT)
+    _need((op.rmult_id >= 0) == bool(residual), "rmult_id", op.rmult_id)
+    if residual:
+        _constant(program, op.rmult_id, DType.INT64, oc)
+    up = [(size - 1) * u + 1 for size, u in zip((h, w), op.upsample, strict=True)]
+    _check_window(up, (oh, ow), op, partial=False)
+
+
+def _check_window(inside: Sequence[int], out: Sequence[int], op: Conv | Pool, *, partial: bool) -> None:
+    """The last window must end (or, when `partial`, begin) inside the padded input."""
+    _geometry("pads", op.pads, 4, least=-_MAX_COUNT)
+    for axis in range(2):
+        reach = (out[axis] - 1) * op.strides[axis] - op.pads[axis]
+        if not partial:
+            reach += (op.kernel[axis] - 1) * op.dilations[axis]
+        _need(
+            reach < inside[axis] + op.pads[axis + 2],
+            "y_shape (the last window lies outside the padding)",
+            op.y_shape,
+        )
+
+
+def _check_pool(program: Program, op: Pool) -> None:
+    for name in ("x_shape", "y_shape"):
+        _geometry(name, getattr(op, name), 4)
+    for name in ("kernel", "strides", "dilations"):
+        _geometry(name, getattr(op, name), 2)
+    (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
+    _need((yn, oc) == (n, c), "y_shape", op.y_shape)
+    _need(op.fn in {"max", "avg"}, "fn", op.fn)
+    _sizes(program, op, n * h * w * c, n * oh * ow * c)
+    rows = op.kernel[0] * op.kernel[1] + 1
+    counts = _constant(program, op.counts_id, DType.INT64, rows * 2)
+    _within("shifts", counts.reshape(rows, 2)[:, 1], 0, MAX_SHIFT)
+    _check_window((h, w), (oh, ow), op, partial=True)
+
+
+def _check_matmul(program: Program, op: MatMul) -> None:
+    _geometry("sizes", (op.a_batch, op.b_batch, op.m, op.k, op.n), 5)
+    batch = max(op.a_batch, op.b_batch)
+    _need({op.a_batch, op.b_batch} <= {1, batch}, "b_batch", op.b_batch)
+    _sizes(program, op, op.a_batch * op.m * op.k, op.b_batch * op.k * op.n, batch * op.m * op.n)
+
+
+def _reach(shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> tuple[int, int]:
+    """Return the lowest and the highest element that a strided walk over `shape` (no 0 in it) touches."""
+    steps = [(d - 1) * s for d, s in zip(shape, strides, strict=True)]
+    return offset + sum(s for s in steps if s < 0), offset + sum(s for s in steps if s > 0)
+
+
+def _check_walk(
+    program: Program, tensor_id: int, shape: Sequence[int], strides: Sequence[int], offset: int = 0
+) -> None:
+    _geometry("strides", strides, len(shape), least=-_MAX_COUNT)
+    if 0 in shape:
+        return
+    low, high = _reach(shape, strides, offset)
+    name = program.tensors[tensor_id].name
+    _need(
+        low >= 0 and high < _size(program, tensor_id), f"strides of '{name}' (they leave it)", tuple(strides)
+    )
+
+
+def _check_binary(program: Program, op: Binary) -> None:
+    _need(op.fn in {"add", "mul", "max", "min", "prelu"}, "fn", op.fn)
+    _geometry("shape", op.shape, len(op.shape), least=0)
+    _check_walk(program, op.inputs[0], op.shape, op.a_strides)
+    _check_walk(program, op.inputs[1], op.shape, op.b_strides)
+    _need(_size(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
+
+
+def _check_move(program: Program, op: Move) -> None:
+    _geometry("shape", op.shape, len(op.shape), least=0)
+    _check_walk(program, op.inputs[0], op.shape, op.strides, op.offset)
+    _need(_size(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
+
+
+def _check_same_size(program: Program, op: Operator) -> None:
+    _sizes(program, op, _size(program, op.outputs[0]))
+
+
+def _check_lut(program: Program, op: Lut) -> None:
+    _check_same_size(program, op)
+    dtype = program.tensors[op.inputs[0]].dtype
+    _need(dtype is DType.INT8, "dtype of the input", dtype.value)
+    _need(op.table_id >= 0, "table", "absent")
+
+
+def _check_segment_lut(program: Program, op: SegmentLut) -> None:
+    _check_same_size(program, op)
+    dtype = program.tensors[op.inputs[0]].dtype
+    _need(dtype is DType.INT16, "dtype of the input", dtype.value)
+    sizes = [rows * 4 for rows in range(1, MAX_SEGMENTS + 1)]
+    segments = _constant(program, op.segments_id, DType.INT64, *sizes).reshape(-1, 4)
+    _need(
+        int(segments[0, 0]) == DType.INT16.qmin and bool((np.diff(segments[:, 0]) > 0).all()),
+        "segments",
+        "unsorted",
+    )
+    _within("shifts", segments[:, 3], 0, MAX_SHIFT)
+
+
+def _check_reduce(program: Program, op: Reduce) -> None:
+    _geometry("shape", op.shape, 3)
+    _need(op.fn in {"sum", "max", "min"}, "fn", op.fn)
+    a, r, b = op.shape
+    _sizes(program, op, a * r * b, a * b)
+
+
+def _check_softmax(program: Program, op: Softmax) -> None:
+    _geometry("shape", op.shape, 2)
+    _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
+    _constant(program, op.exp_id, DType.INT32, EXP_ENTRIES)
+    _need(0 <= op.out_shift <= MAX_SHIFT, "out_shift", op.out_shift)
+
+
+def _check_layernorm(program: Program, op: LayerNorm) -> None:
+    _geometry("shape", op.shape, 2)
+    _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
+    for i in (op.gain_id, op.bias_id):
+        _constant(program, i, DType.INT64, 1, op.shape[1])
+
+
+def _check_concat(program: Program, op: Concat) -> None:
+    _geometry("outer", (op.outer,), 1, least=0)
+    for name in ("sizes", "x_zeros", "mults", "shifts"):
+        _need(len(getattr(op, name)) == len(op.inputs), f"length of {name}", len(getattr(op, name)))
+    _geometry("sizes", op.sizes, len(op.inputs), least=0)
+    _need(all(0 <= s <= MAX_SHIFT for s in op.shifts), "shifts", op.shifts)
+    _sizes(program, op, *(op.outer * s for s in op.sizes), op.outer * sum(op.sizes))
+
+
+def _check_pad(program: Program, op: Pad) -> None:
+    rank = len(op.shape)
+    for name in ("shape", "before", "after"):
+        _geometry(name, getattr(op, name), rank, least=0)
+    padded = [b + d + a for b, d, a in zip(op.before, op.shape, op.after, strict=True)]
+    _sizes(program, op, math.prod(op.shape), math.prod(padded))
+
+
+def _check_gather(program: Program, op: Gather) -> None:
+    _geometry("shape", op.shape, 3)
+    a, r, b = op.shape
+    count = _size(program, op.indices_id)
+    _within("indices", _constant(program, op.indices_id, DType.INT32, count), 0, r - 1)
+    _sizes(program, op, a * r * b, a * count * b)
+
+
+def _check_resize(program: Program, op: Resize) -> None:
+    for name in ("x_shape", "y_shape"):
+        _geometry(name, getattr(op, name), 4)
+    (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
+    _need((yn, oc) == (n, c), "y_shape", op.y_shape)
+    _sizes(program, op, n * h * w * c, n * oh * ow * c)
+    for table, size, limit in ((op.rows_id, oh, h), (op.cols_id, ow, w)):
+        entries = _constant(program, table, DType.INT32, size * 3).reshape(size, 3)
+        _within("rows and columns", entries[:, :2], 0, limit - 1)
+        _within("fractions", entries[:, 2], 0, _Q15)
+
+
+def _check_quantize(program: Program, op: Quantize) -> None:
+    _check_same_size(program, op)
+    dtype = program.tensors[op.inputs[0]].dtype
+    _need(dtype is DType.FLOAT32, "dtype of the input", dtype.value)
+    _need(op.scale > 0, "scale", op.scale)
+    dtype = program.tensors[op.outputs[0]].dtype
+    _need(dtype in _INTEGERS, "dtype of the output", dtype.value)
+
+
+def _check_dequantize(program: Program, op: Dequantize) -> None:
+    _geometry("shape", op.shape, 3, least=0)
+    _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
+    _constant(program, op.scales_id, DType.FLOAT32, 1, op.shape[1])
+    x, y = program.tensors[op.inputs[0]].dtype, program.tensors[op.outputs[0]].dtype
+    _need(x in _INTEGERS, "dtype of the input", x.value)
+    _need(y is DType.FLOAT32, "dtype of the output", y.value)
+
+
+_CHECKS: dict[type[Operator], Callable[[Program, Any], None]] = {
+    Conv: _check_conv,
+    MatMul: _check_matmul,
+    Binary: _check_binary,
+    Lut: _check_lut,
+    SegmentLut: _check_segment_lut,
+    Rescale: _check_same_size,
+    Pool: _check_pool,
+    Reduce: _check_reduce,
+    Softmax: _check_softmax,
+    LayerNorm: _check_layernorm,
+    Move: _check_move,
+    Concat: _check_concat,
+    Pad: _check_pad,
+    Gather: _check_gather,
+    Resize: _check_resize,
+    Quantize: _check_quantize,
+    Dequantize: _check_dequantize,
+}
+_ANY_DTYPE = (Move, Concat, Pad, Gather, Quantize, Dequantize)
+_INTEGERS = (DType.INT8, DType.INT16, DType.INT32, DType.BOOL8, DType.UINT8, DType.UINT16)
+_ANY = (1, 1 << 16)
+_ARITY: dict[type[Operator], tuple[tuple[int, int], int]] = {
+    **dict.fromkeys(_CHECKS, ((1, 1), 1)),
+    Conv: ((1, 2), 1),
+    MatMul: ((2, 2), 1),
+    Binary: ((2, 2), 1),
+    Concat: (_ANY, 1),
+}
+"""Fewest and most inputs, and outputs, of each kind."""
