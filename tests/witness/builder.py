@@ -150,6 +150,11 @@ class GraphBuilder:
         self.parameters[q] = parameters
         return q
 
+    def name_parameters(self, q: str, scale: str, zero: str) -> str:
+        """Remember the scale and zero point of a tensor quantized by other means; gives it back."""
+        self.parameters[q] = Parameters(scale, zero, "")
+        return q
+
     def _parameters(self, value: Array, style: Style) -> Parameters:
         scale, zero = self._fit(value, style)
         domain = MICROSOFT if style.dtype in WIDE and self.opset < 21 else ""
@@ -162,6 +167,11 @@ class GraphBuilder:
         result = self.node("DequantizeLinear", q, p.scale, p.zero, domain=p.domain)
         self.parameters[result] = p
         return result
+
+    def dequantize_again(self, x: str) -> str:
+        """A second DequantizeLinear of the integers behind x; x itself where it is float."""
+        sources = [n.input[0] for n in self._nodes if x in n.output and n.op_type == "DequantizeLinear"]
+        return self.dequantize(sources[0]) if sources else x
 
     def qdq(self, x: str, style: Style | None = None, like: str | None = None) -> str:
         """Quantize and dequantize."""

@@ -91,7 +91,7 @@ def _report(name: str, producer: str, exact: Quantized, tie: Array, observed: Ar
         mismatches_off_tie=int(np.count_nonzero((steps != 0) & ~tie)),
         ties=int(np.count_nonzero(tie)),
         max_steps=int(steps.max(initial=0)),
-        max_error=float(np.abs(exact.real - wide).max(initial=0.0)),
+        max_error=float(np.nan_to_num(np.abs(exact.real - wide), nan=np.inf).max(initial=0.0)),
     )
 
 

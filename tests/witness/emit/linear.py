@@ -135,5 +135,5 @@ def matmul(
         return (b.node("Add", y, *b.bias(features, x, w, "int32")) if bias else y,)
     if other == "self":
         swapped = [*range(rank - 2), rank - 1, rank - 2]
-        other = b.qdq(b.node("Transpose", x, perm=swapped), like=x)
+        other = b.qdq(b.node("Transpose", x, perm=swapped), like=x if x in b.parameters else None)
     return (b.node("MatMul", x, other),)

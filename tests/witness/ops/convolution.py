@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,59 +56,71 @@ def conv_integer(call: Call) -> Array:
     return conv(call, x, w, None).astype(np.int32)
 
 
-def _transposed_pads(call: Call, sizes: tuple[int, ...], extents: list[int]) -> list[list[int]]:
-    """(before, after) crop of each axis of a ConvTranspose; ``extents`` are the full outputs."""
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """One axis of a ConvTranspose: what the kernels write, and which part of it is the output."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    first: int
+    outputs: int
+
+    @property
+    def written(self) -> int:
+        """Elements from the first to the last that any kernel writes."""
+        return self.stride * (self.size - 1) + (self.kernel - 1) * self.dilation + 1
+
+    def taps(self, offset: int) -> slice:
+        """Where the kernel's element ``offset`` writes, for every input element."""
+        first = offset * self.dilation
+        return slice(first, first + self.stride * (self.size - 1) + 1, self.stride)
+
+
+def _reaches(call: Call, sizes: tuple[int, ...], kernel_shape: tuple[int, ...]) -> list[_Reach]:
+    """From pads and output_padding, or from output_shape or auto_pad."""
     rank = len(sizes)
     strides = call.attr("strides") or [1] * rank
-    auto = call.attr("auto_pad", "NOTSET")
-    shape = call.attr("output_shape")
+    dilations = call.attr("dilations") or [1] * rank
+    pads = call.attr("pads") or [0] * (2 * rank)
+    extra = call.attr("output_padding") or [0] * rank
+    auto, shape = call.attr("auto_pad", "NOTSET"), call.attr("output_shape")
     if shape is None and auto.startswith("SAME"):
         shape = [size * stride for size, stride in zip(sizes, strides, strict=True)]
-    if shape is None:
-        pads = call.attr("pads") or [0] * (2 * rank)
-        return [[pads[i], pads[i + rank]] for i in range(rank)]
-    crops = []
-    for extent, wanted in zip(extents, shape[-rank:], strict=True):
-        total = max(0, extent - wanted)
-        small, large = total // 2, total - total // 2
-        crops.append([small, large] if auto == "SAME_UPPER" else [large, small])
-    return crops
+    found = []
+    for i in range(rank):
+        reach = _Reach(sizes[i], kernel_shape[i], strides[i], dilations[i], 0, 0)
+        full = reach.written + extra[i]
+        if shape is None:
+            before, outputs = pads[i], full - pads[i] - pads[i + rank]
+        else:
+            outputs = shape[-rank:][i]
+            total = max(0, full - outputs)
+            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
+        found.append(replace(reach, first=before, outputs=outputs))
+    return found
 
 
 @kernel("ConvTranspose")
 def conv_transpose(call: Call) -> Array:
     """The gradient of a Conv: every input element adds its kernel to the output."""
     x, w, bias = call[0], call[1], call.get(2)
-    rank, group = x.ndim - 2, call.attr("group", 1)
-    kernel_shape = w.shape[2:]
-    strides = call.attr("strides") or [1] * rank
-    dilations = call.attr("dilations") or [1] * rank
-    extra = call.attr("output_padding") or [0] * rank
-    full = [
-        s * (n - 1) + (k - 1) * d + 1 + e
-        for n, k, s, d, e in zip(x.shape[2:], kernel_shape, strides, dilations, extra, strict=True)
-    ]
-    canvas = _scatter(x, w, group, strides, dilations, full)
-    crops = _transposed_pads(call, x.shape[2:], full)
-    inner = tuple(slice(b, n - a) for (b, a), n in zip(crops, full, strict=True))
+    axes = _reaches(call, x.shape[2:], w.shape[2:])
+    canvas = _scatter(x, w, call.attr("group", 1), axes)
+    inner = tuple(slice(a.first, a.first + a.outputs) for a in axes)
     result = canvas[(slice(None), slice(None), *inner)]
-    return result if bias is None else result + bias.reshape(1, -1, *([1] * rank))
+    return result if bias is None else result + bias.reshape(1, -1, *([1] * len(axes)))
 
 
-def _scatter(
-    x: Array, w: Array, group: int, strides: list[int], dilations: list[int], full: list[int]
-) -> Array:
-    """Add each kernel element's contribution to the uncropped output."""
-    batch, per_group = x.shape[0], w.shape[1]
+def _scatter(x: Array, w: Array, group: int, axes: list[_Reach]) -> Array:
+    """Add each kernel element's contribution to a canvas that holds written and output alike."""
+    batch, channels = x.shape[0], group * w.shape[1]
     grouped = x.reshape(batch, group, x.shape[1] // group, -1)
-    filters = w.reshape(group, w.shape[0] // group, per_group, *w.shape[2:])
-    canvas = np.zeros((batch, group * per_group, *full))
-    taps = filters.reshape(*filters.shape[:3], -1)
-    for i, at in enumerate(itertools.product(*(range(k) for k in w.shape[2:]))):
+    taps = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
+    canvas = np.zeros((batch, channels, *(max(a.written, a.first + a.outputs) for a in axes)))
+    for i, at in enumerate(itertools.product(*(range(a.kernel) for a in axes))):
         part = np.matmul(taps[..., i].transpose(0, 2, 1), grouped)
-        where = tuple(
-            slice(o * d, o * d + s * (n - 1) + 1, s)
-            for o, d, s, n in zip(at, dilations, strides, x.shape[2:], strict=True)
-        )
-        canvas[(slice(None), slice(None), *where)] += part.reshape(batch, group * per_group, *x.shape[2:])
+        where = tuple(a.taps(o) for a, o in zip(axes, at, strict=True))
+        canvas[(slice(None), slice(None), *where)] += part.reshape(batch, channels, *x.shape[2:])
     return canvas

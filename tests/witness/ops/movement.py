@@ -118,10 +118,11 @@ def depth_to_space(call: Call) -> Array:
 
 @kernel("SpaceToDepth")
 def space_to_depth(call: Call) -> Array:
-    """The inverse of DepthToSpace in mode DCR."""
+    """The inverse of DepthToSpace, in mode DCR unless the newest opsets say CRD."""
     x, b = call[0], call.attrs["blocksize"]
     n, c, h, w = x.shape
-    blocks = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+    order = (0, 3, 5, 1, 2, 4) if call.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    blocks = x.reshape(n, c, h // b, b, w // b, b).transpose(order)
     return blocks.reshape(n, c * b**2, h // b, w // b)
 
 

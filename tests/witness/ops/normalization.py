@@ -14,6 +14,8 @@ def _channelwise(value: Array, rank: int) -> Array:
 @kernel("BatchNormalization")
 def batch_normalization(call: Call) -> Array:
     """Inference form: running mean and variance."""
+    if call.attr("training_mode", 0):
+        raise NotImplementedError("witness: BatchNormalization in training mode")
     x = call[0]
     scale, bias, mean, variance = (_channelwise(call[i], x.ndim) for i in range(1, 5))
     return (x - mean) / np.sqrt(variance + call.real("epsilon", 1e-5)) * scale + bias

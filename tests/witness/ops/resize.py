@@ -65,10 +65,31 @@ def _matrix(at: Array, size: int, call: Call) -> Array:
     return outside / total[:, None]
 
 
+def _weights(at: Array, size: int, call: Call) -> Array:
+    """(outputs, size) weights of any mode."""
+    if call.attr("mode", "nearest") != "nearest":
+        return _matrix(at, size, call)
+    index = _nearest(at, call.attr("nearest_mode", "round_prefer_floor"))
+    return np.eye(size)[np.clip(index, 0, size - 1).astype(np.int64)]
+
+
+def _crop(call: Call, axis: int, size: int, outputs: int) -> Array:
+    """tf_crop_and_resize: the coordinates of the region of interest."""
+    roi, axes = call[1], list(call.attr("axes") or range(call[0].ndim))
+    place = [a % call[0].ndim for a in axes].index(axis)
+    start, end = float(roi[place]) * (size - 1), float(roi[place + len(axes)]) * (size - 1)
+    return np.linspace(start, end, outputs) if outputs > 1 else np.array([(start + end) / 2])
+
+
 def _axis(x: Array, axis: int, outputs: int, scale: float, call: Call) -> Array:
     """Resample one axis."""
     size = x.shape[axis]
     mode = call.attr("coordinate_transformation_mode", "half_pixel")
+    if mode == "tf_crop_and_resize":
+        at = _crop(call, axis, size, outputs)
+        result = np.moveaxis(np.tensordot(_weights(at, size, call), x, axes=(1, axis)), 0, axis)
+        outside = ((at < 0) | (at > size - 1)).reshape(-1, *([1] * (x.ndim - axis - 1)))
+        return np.where(outside, call.real("extrapolation_value", 0.0), result)
     if call.attr("mode", "nearest") == "nearest":
         # Which neighbour is nearest is decided in float32, as every runtime does.
         at = coordinates(mode, size, outputs, scale, np.float32)
@@ -111,8 +132,9 @@ def resize(call: Call) -> Array:
     if call.opset < 11:
         return _upsample(call, [float(s) for s in call[1]])
     x = call[0]
+    crops = call.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
     for axis, (outputs, scale) in _targets(call, x).items():
-        if outputs != x.shape[axis] or scale != 1.0:
+        if outputs != x.shape[axis] or scale != 1.0 or crops:
             x = _axis(x, axis % x.ndim, outputs, scale, call)
     return x
 
