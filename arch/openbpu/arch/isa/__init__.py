@@ -8,8 +8,18 @@ import numpy as np
 
 from openbpu.arch.isa import base
 from openbpu.arch.isa.aae import PoolTile, ResizeTile
-from openbpu.arch.isa.base import ENGINES, HEADER_DTYPE, RECORD_BYTES, Code, EncodingError, Engine, Instr, headers
+from openbpu.arch.isa.base import (
+    ENGINES,
+    HEADER_DTYPE,
+    RECORD_BYTES,
+    Code,
+    EncodingError,
+    Engine,
+    Instr,
+    headers,
+)
 from openbpu.arch.isa.dma import Load, Store
+from openbpu.arch.isa.serves import SERVES
 from openbpu.arch.isa.tae import ConvTile, MatMulTile
 from openbpu.arch.isa.trans import GatherTile, MoveTile
 from openbpu.arch.isa.vae import BinaryTile, FillTile, ReduceTile, RowTile, UnaryTile
@@ -37,7 +47,7 @@ RECORDS: dict[type[Instr], np.dtype[np.void]] = {cls: base.record_dtype(cls) for
 
 
 def encode(instrs: Sequence[Instr]) -> Code:
-    """Encode instructions in program order into 128-byte records; raises EncodingError for a value that does not fit."""
+    """Encode instructions in order into 128-byte records; raises EncodingError for a value that does not fit."""
     return base.encode(instrs, RECORDS)
 
 
@@ -53,6 +63,7 @@ __all__ = [
     "ISA",
     "RECORDS",
     "RECORD_BYTES",
+    "SERVES",
     "BinaryTile",
     "Code",
     "ConvTile",
