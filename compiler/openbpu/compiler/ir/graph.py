@@ -13,6 +13,15 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Quant:
+    """What the integers of a tensor mean: real = (q − zero_point) · scale, scale float32, one entry or one per `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: int = 0
+    axis: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Value:
     """A tensor of the graph: static shape, NumPy dtype name, and its data when it is a constant.
 
@@ -27,6 +36,7 @@ class Value:
     dtype: str
     const: Array | None = field(default=None, compare=False)
     onnx_type: Any = field(default=None, compare=False)
+    quant: Quant | None = None
 
     @property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""Subgraphs: an If whose condition is known becomes its branch; other bodies are brought to the same opset."""
+"""Subgraphs: an If whose condition is known becomes its branch; other bodies go to the same opset."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from openbpu.compiler.reader.tensors import TensorReader
 def inlined_branch(node: Node, scope: Scope, tensors: TensorReader) -> list[Node] | None:
     """Return the nodes of the branch that an If with a constant condition takes, under names of their own.
 
-    None when the condition is not known or the branch holds subgraphs itself. The branch's own constants are added
-    to `scope`.
+    None when the condition is not known or the branch holds subgraphs itself. The branch's own constants are
+    added to `scope`.
     """
     condition = scope.const(node.inputs[0]) if node.op == "If" and not node.domain else None
     if condition is None or condition.size != 1:
@@ -31,9 +31,17 @@ def inlined_branch(node: Node, scope: Scope, tensors: TensorReader) -> list[Node
     for tensor in graph.initializer:
         scope.define(constant(names[tensor.name], tensors.array(tensor)))
     nodes = [_renamed(node_of(inner, tensors), names, node) for inner in graph.node]
-    links = zip(graph.output, node.outputs)
+    links = zip(graph.output, node.outputs, strict=True)
     return nodes + [
-        Node("Identity", (names.get(inner.name, inner.name),), (outer,), {}, f"{node.name}_{outer}", "", node.origins)
+        Node(
+            "Identity",
+            (names.get(inner.name, inner.name),),
+            (outer,),
+            {},
+            f"{node.name}_{outer}",
+            "",
+            node.origins,
+        )
         for inner, outer in links
         if outer
     ]
@@ -78,7 +86,7 @@ def _normalised_graph(graph: GraphProto, scope: Scope, tensors: TensorReader) ->
 
 
 class _InnerScope(Scope):
-    """A scope inside a subgraph: what the rules add are Constant nodes in it, and nothing inside has a known shape."""
+    """A scope inside a subgraph: what the rules add are Constant nodes in it; no shape inside is known."""
 
     def __init__(self, outer: Scope, names: Iterable[str]) -> None:
         super().__init__(outer.opsets, frozenset(names), outer.taken | set(names), dict(outer.values))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, defs
 
-from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.reader.nodes import domain_of, reads_of, subgraphs_of, where
+from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.schemas import KNOWN_DOMAINS, Schema, schema_of
 
 OLDEST_OPSET = 7
@@ -23,7 +23,7 @@ def checked_opsets(model: ModelProto) -> dict[str, int]:
     if not opsets or not OLDEST_OPSET <= version <= newest:
         fix = "update the onnx package" if version > newest else "export the model with opset 13 or newer"
         found = version if opsets else "missing"
-        raise ModelError(must("model", "opset of ai.onnx", f"{OLDEST_OPSET}..{newest}", found, fix))
+        raise problem("model", "opset of ai.onnx", f"{OLDEST_OPSET}..{newest}", found, fix)
     return opsets
 
 
@@ -40,17 +40,17 @@ def _check_node(node: NodeProto, opsets: Mapping[str, int]) -> None:
     if domain not in KNOWN_DOMAINS:
         allowed = "one of ai.onnx, ai.onnx.ml, com.microsoft"
         fix = "remove the node or export it with standard operators"
-        raise ModelError(must(where(node), "domain", allowed, f"'{domain}'", fix))
+        raise problem(where(node), "domain", allowed, f"'{domain}'", fix)
     if domain not in opsets:
         fix = "export the model again"
-        raise ModelError(must(where(node), f"domain '{domain or 'ai.onnx'}'", "in opset_import", "missing", fix))
+        raise problem(where(node), f"domain '{domain or 'ai.onnx'}'", "in opset_import", "missing", fix)
     if domain == "com.microsoft":
         return  # onnx has no schemas of ONNX Runtime's own operators
     schema = schema_of(node.op_type, opsets[domain], domain)
     if schema is None:
         what = f"{domain or 'ai.onnx'} opset {opsets[domain]}"
         fix = "export the model with an opset that has it"
-        raise ModelError(must(where(node), "operator", f"one of {what}", f"'{node.op_type}'", fix))
+        raise problem(where(node), "operator", f"one of {what}", f"'{node.op_type}'", fix)
     _check_arity(node, schema)
     _check_attributes(node, schema)
 
@@ -61,29 +61,34 @@ def _check_arity(node: NodeProto, schema: Schema) -> None:
         ("number of outputs", len(node.output), schema.outputs),
     ):
         if not low <= count <= high:
-            allowed = f"{low} or more" if high == _UNBOUNDED else f"{low}..{high}" if low != high else f"{low}"
-            raise ModelError(must(where(node), what, allowed, count, "export the model again"))
+            raise problem(where(node), what, _range(low, high), count, "export the model again")
+
+
+def _range(low: int, high: int) -> str:
+    if high == _UNBOUNDED:
+        return f"{low} or more"
+    return f"{low}" if low == high else f"{low}..{high}"
 
 
 def _check_attributes(node: NodeProto, schema: Schema) -> None:
     given = {a.name: a for a in node.attribute}
     for name in schema.required:
         if name not in given:
-            raise ModelError(must(where(node), f"attribute '{name}'", "given", "missing", "export the model again"))
+            raise problem(where(node), f"attribute '{name}'", "given", "missing", "export the model again")
     for name, attribute in given.items():
         if name not in schema.attributes:
             allowed = f"one of {', '.join(sorted(schema.attributes)) or 'none'}"
-            raise ModelError(must(where(node), "attribute", allowed, f"'{name}'", "export with the right opset"))
+            raise problem(where(node), "attribute", allowed, f"'{name}'", "export with the right opset")
         if attribute.type != schema.attributes[name]:
             kinds = AttributeProto.AttributeType
             allowed, found = kinds.Name(schema.attributes[name]), kinds.Name(attribute.type)
-            raise ModelError(must(where(node), f"attribute '{name}'", allowed, found, "export the model again"))
+            raise problem(where(node), f"attribute '{name}'", allowed, found, "export the model again")
 
 
 def checked_order(graph: GraphProto) -> list[NodeProto]:
     """Return the nodes in topological order, as near to the file's order as that allows.
 
-    Raises ModelError for a value that is made twice, an edge without a source, a cycle, or a graph without outputs.
+    Raises ModelError for a value that is made twice, an edge without a source, a cycle or no outputs.
     """
     sources = _sources(graph)
     producers = _producers(graph, sources)
@@ -102,7 +107,7 @@ def _sources(graph: GraphProto) -> set[str]:
     for what, names in (("input", inputs), ("initializer", weights)):
         double = _first_double(names)
         if double is not None:
-            raise ModelError(must(f"{what} '{double}'", "name", "unique", "used twice", "rename one of them"))
+            raise problem(f"{what} '{double}'", "name", "unique", "used twice", "rename one of them")
     return {*inputs, *weights}
 
 
@@ -122,7 +127,7 @@ def _producers(graph: GraphProto, sources: set[str]) -> dict[str, int]:
             if name in producers or name in sources:
                 other = where(graph.node[producers[name]]) if name in producers else "an input or initializer"
                 fix = "rename one of them"
-                raise ModelError(must(where(node), f"output '{name}'", "made once", f"made by {other} too", fix))
+                raise problem(where(node), f"output '{name}'", "made once", f"made by {other} too", fix)
             if name:
                 producers[name] = index
     return producers
@@ -133,12 +138,12 @@ def _check_edges(graph: GraphProto, sources: set[str], producers: Mapping[str, i
     for node in graph.node:
         for name in reads_of(node):
             if name not in producers and name not in sources:
-                raise ModelError(must(where(node), f"input '{name}'", allowed, "dangling", "export the model again"))
+                raise problem(where(node), f"input '{name}'", allowed, "dangling", "export the model again")
     for value in graph.output:
         if value.name not in producers and value.name not in sources:
-            raise ModelError(must("graph", f"output '{value.name}'", allowed, "dangling", "export the model again"))
+            raise problem("graph", f"output '{value.name}'", allowed, "dangling", "export the model again")
     if not graph.output:
-        raise ModelError(must("graph", "outputs", "one or more", "none", "export the model again"))
+        raise problem("graph", "outputs", "one or more", "none", "export the model again")
 
 
 def _sorted(waiting: list[set[int]]) -> list[int]:
@@ -172,4 +177,4 @@ def _raise_cycle(
     behind = min(need for need in waiting[index] if need not in done)
     edge = next(name for name in reads_of(node) if producers.get(name) == behind)
     fix = "export the model again"
-    raise ModelError(must(where(node), "inputs", "made before it", f"dependent on itself through '{edge}'", fix))
+    raise problem(where(node), "inputs", "made before it", f"dependent on itself through '{edge}'", fix)

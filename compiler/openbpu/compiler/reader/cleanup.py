@@ -1,8 +1,8 @@
-"""After the walk: dead nodes go, copies at the end take the output's name, opsets become as old as they can."""
+"""After the walk: dead nodes and final copies go, opsets become as old as they can."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from onnx import GraphProto
@@ -29,7 +29,7 @@ def without_final_copies(graph: Graph) -> Graph:
 
     conv → t → Identity → y     becomes     conv → y
 
-    An output that is an input, a constant, read by a subgraph or a second name of another output keeps its copy.
+    An output that is an input, a constant, read by a subgraph or another output's second name keeps its copy.
     """
     fixed = {*graph.inputs, *graph.outputs, *(name for node in graph.nodes for name in node.captures)}
     made = {name for node in graph.nodes for name in node.outputs}
@@ -56,10 +56,11 @@ def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def constant_outputs(outputs: Iterable[str], values: dict[str, Value], fresh: Iterable[str]) -> list[Node]:
-    """Return a copying node for every output that is a constant, its data moved to a value of another name."""
+def constant_outputs(outputs: Iterable[str], values: dict[str, Value], fresh: Iterator[str]) -> list[Node]:
+    """Return a copying node for every constant output, its data moved to a value named by `fresh`."""
     nodes = []
-    for name, other in zip([name for name in outputs if values[name].const is not None], fresh):
+    for name in [name for name in outputs if values[name].const is not None]:
+        other = next(fresh)
         values[other] = replace(values[name], name=other)
         values[name] = replace(values[name], const=None)
         nodes.append(Node("Identity", (other,), (name,), {}, f"{name}_constant"))

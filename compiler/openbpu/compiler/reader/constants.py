@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from openbpu.arch.errors import ModelError, must
-from openbpu.compiler.ir.graph import Array, Node
-from openbpu.compiler.reader.tensors import TensorReader
-
 import numpy as np
 from onnx import SparseTensorProto
+
+from openbpu.compiler.ir.graph import Array, Node
+from openbpu.compiler.reader.problem import problem
+from openbpu.compiler.reader.tensors import TensorReader
 
 
 def constant_of(node: Node, tensors: TensorReader) -> Array:
@@ -20,7 +20,7 @@ def constant_of(node: Node, tensors: TensorReader) -> Array:
     dtype = _DTYPES.get(name)
     if dtype is None:
         fix = "export the model again"
-        raise ModelError(must(f"node '{node.name}' (Constant)", "attribute", "a value", name or "missing", fix))
+        raise problem(f"node '{node.name}' (Constant)", "attribute", "a value", name or "missing", fix)
     return np.array(value, dtype)
 
 

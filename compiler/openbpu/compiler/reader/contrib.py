@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators (com.microsoft): for shapes, each is read as the standard operator it resembles."""
+"""ONNX Runtime's own operators (com.microsoft): for shapes, each is read as the standard one it resembles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from openbpu.compiler.ir.graph import Node
 
-# Operator -> (standard operator whose output has the same type and shape, positions of the inputs that count).
+# Operator -> (standard operator with the same output type and shape, positions of the inputs that count).
 _LIKE: dict[str, tuple[str, tuple[int, ...]]] = {
     "QLinearAdd": ("Add", (0, 3)),
     "QLinearMul": ("Mul", (0, 3)),

@@ -8,7 +8,7 @@ from openbpu.compiler.reader.elements import HALF_FLOATS, SMALL_INTS
 
 
 def check_quantization(graph: Graph) -> None:
-    """Raise QuantizationError for a DequantizeLinear that reads a weight or a QuantizeLinear in a type no BPU has.
+    """Raise QuantizationError where a DequantizeLinear reads a weight or activation of a type no BPU has.
 
     A Q or DQ on its own, as in a test of the operator, is the CPU's affair and passes.
     """

@@ -15,7 +15,16 @@ _NAMES: dict[int, str] = {
     number: _RENAMED.get(name, name.lower()) for name, number in TensorProto.DataType.items() if number
 }
 _NUMBERS = {name: number for number, name in _NAMES.items()}
-_BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2, "bool": 8, "bfloat16": 16, "string": 0}
+_BITS = {
+    "int4": 4,
+    "uint4": 4,
+    "float4e2m1": 4,
+    "int2": 2,
+    "uint2": 2,
+    "bool": 8,
+    "bfloat16": 16,
+    "string": 0,
+}
 
 HALF_FLOATS = ("float16", "bfloat16")
 SMALL_INTS = ("int4", "uint4", "int2", "uint2")

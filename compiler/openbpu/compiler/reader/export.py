@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto
-from onnx import TensorProto, TypeProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    SparseTensorProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from openbpu.compiler.ir.graph import Array, Graph, Node, Value
 from openbpu.compiler.reader import elements
@@ -58,9 +69,11 @@ def tensor_proto(name: str, array: Array) -> TensorProto:
 
 def node_proto(node: Node, opsets: Mapping[str, int]) -> NodeProto:
     """Return a node as ONNX; `opsets` tells the kinds of attributes whose value does not (empty lists)."""
-    proto = NodeProto(op_type=node.op, name=node.name, domain=node.domain, input=node.inputs, output=node.outputs)
+    proto = NodeProto(
+        op_type=node.op, name=node.name, domain=node.domain, input=node.inputs, output=node.outputs
+    )
     for name, value in node.attrs.items():
-        fill = AttributeProto(name=name, type=_kind_of(name, value, node, opsets))
+        fill = AttributeProto(name=name, type=cast(Any, _kind_of(name, value, node, opsets)))
         _fill(fill, value)
         proto.attribute.append(fill)
     return proto

@@ -21,29 +21,35 @@ _MAX_SLOW_BYTES = 2**20  # reference operators outside `_FAST` loop in Python
 
 # Q/DQ carry the quantization, the random ones have no constant result, the rest is state or not a tensor.
 _NEVER = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear RandomNormal RandomNormalLike RandomUniform "
-    "RandomUniformLike Bernoulli Multinomial Dropout If Loop Scan SequenceMap ImageDecoder".split()
+    """
+    QuantizeLinear DequantizeLinear DynamicQuantizeLinear RandomNormal RandomNormalLike
+    RandomUniform RandomUniformLike Bernoulli Multinomial Dropout If Loop Scan SequenceMap
+    ImageDecoder
+    """.split()  # noqa: SIM905 - a word per line hides the list
 )
 _FAST = frozenset(
-    "Abs Add And BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat Cos Div Equal Exp Expand Floor "
-    "Gather GatherElements GatherND Gemm Greater GreaterOrEqual Less LessOrEqual Log MatMul Max Mean Min Mod Mul "
-    "Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Round ScatterND "
-    "ScatterElements Sigmoid Sign Sin Slice Split Sqrt Sub Sum Tanh Tile Trilu Where Xor CumSum".split()
+    """
+    Abs Add And BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat Cos Div Equal Exp
+    Expand Floor Gather GatherElements GatherND Gemm Greater GreaterOrEqual Less LessOrEqual Log
+    MatMul Max Mean Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin
+    ReduceProd ReduceSum Relu Round ScatterND ScatterElements Sigmoid Sign Sin Slice Split Sqrt Sub
+    Sum Tanh Tile Trilu Where Xor CumSum
+    """.split()  # noqa: SIM905 - a word per line hides the list
 )
 
 
 def folded(node: Node, outputs: Sequence[Value], scope: Scope, version: int) -> list[Array] | None:
     """Return the constant outputs of `node`, or None when it must stay.
 
-    `outputs` are what inference says of them: a result of another type or shape is not believed. Large results are
-    made only if they take no memory (broadcasts, views) or no more than the inputs they replace.
+    `outputs` are what inference says of them: a result of another type or shape is not believed. Large
+    results are made only if they take no memory (broadcasts, views) or no more than the inputs they replace.
     """
     if node.domain or node.op in _NEVER or node.captures or not outputs:
         return None
     if node.op in _SHAPES:
         return _SHAPES[node.op](node, scope)
     arrays = [scope.const(name) if name else None for name in node.inputs]
-    if any(array is None for array, name in zip(arrays, node.inputs) if name):
+    if any(array is None for array, name in zip(arrays, node.inputs, strict=True) if name):
         return None
     if node.op in _VIEWS:
         return _view(node, arrays, outputs)
@@ -101,7 +107,7 @@ def _view(node: Node, arrays: Sequence[Any], outputs: Sequence[Value]) -> list[A
 
 
 def _computed(node: Node, arrays: Sequence[Array | None], version: int) -> list[Any] | None:
-    feeds = {name: array for name, array in zip(node.inputs, arrays) if name}
+    feeds = {name: array for name, array in zip(node.inputs, arrays, strict=True) if name}
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -124,7 +130,7 @@ def _evaluator(node: Node, version: int) -> Any:
 def _believed(results: list[Any] | None, outputs: Sequence[Value]) -> list[Array] | None:
     if results is None:
         return None
-    for result, value in zip(results, outputs):
+    for result, value in zip(results, outputs, strict=True):
         if not isinstance(result, np.ndarray | np.generic):
             return None
         if result.shape != value.shape or elements.name_of_array(np.asarray(result)) != value.dtype:

@@ -1,13 +1,14 @@
 """Types and shapes of what a node makes: onnx's own inference, one node at a time, with constants as data.
 
-Walking in topological order with every constant folded makes one pass enough. What onnx cannot infer from a node
-alone (bodies of If and Loop, operators defined as functions, ONNX Runtime's own operators) is looked up in one
-inference of the whole model, done only when first needed.
+Walking in topological order with every constant folded makes one pass enough. What onnx cannot infer from a
+node alone (bodies of If and Loop, operators defined as functions, ONNX Runtime's own operators) is looked up
+in one inference of the whole model, done only when first needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import onnx
 from onnx import ModelProto, TensorProto, TypeProto, shape_inference
@@ -20,7 +21,9 @@ from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Scope, static_shape
 
 _MAX_DATA = 1024  # elements of a constant that inference may look at; shapes, pads and sizes are all smaller
-_NO_DATA = frozenset({"Conv", "Gemm", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "ConvTranspose"})
+_NO_DATA = frozenset(
+    {"Conv", "Gemm", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "ConvTranspose"}
+)
 
 
 class Inference:
@@ -54,17 +57,23 @@ class Inference:
         proto = node_proto(standard, self._opsets)
         data = {} if node.op in _NO_DATA else _data(standard.inputs, scope)
         try:
-            return shape_inference.infer_node_outputs(schema.onnx, proto, types, data, opset_imports=self._imports)
+            return shape_inference.infer_node_outputs(
+                schema.onnx, proto, types, data, opset_imports=self._imports
+            )
         except shape_inference.InferenceError as error:
             return self._after_error(node, scope, error)
 
     def _after_error(self, node: Node, scope: Scope, error: Exception) -> Mapping[str, TypeProto]:
         if node.captures or any(scope.shape(name) is None for name in node.inputs if name):
             return {}
-        shapes = ", ".join(f"{scope.dtype(name)}{list(scope.shape(name) or ())}" for name in node.inputs if name)
+        shapes = ", ".join(
+            f"{scope.dtype(name)}{list(scope.shape(name) or ())}" for name in node.inputs if name
+        )
         reason = str(error).split("] ")[-1].strip().splitlines()[0]
         place = f"node '{node.name}' ({node.op})"
-        what = must(place, "inputs", "what the operator accepts", f"{shapes} ({reason})", "export the model again")
+        what = must(
+            place, "inputs", "what the operator accepts", f"{shapes} ({reason})", "export the model again"
+        )
         raise ModelError(what) from error
 
     def _completed(self, name: str, known: TypeProto | None) -> TypeProto:
@@ -99,10 +108,9 @@ def _data(names: Sequence[str], scope: Scope) -> dict[str, TensorProto]:
 
 
 def _inferred_whole(model: ModelProto) -> dict[str, TypeProto]:
-    try:
+    # When it fails, what the model itself declares is still worth something.
+    with suppress(shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
         model = shape_inference.infer_shapes(model, data_prop=True)
-    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
-        pass  # what the model itself declares is still worth something
     return {value.name: value.type for value in (*model.graph.output, *model.graph.value_info)}
 
 
@@ -130,4 +138,3 @@ def _is_small(tensor: TensorProto) -> bool:
 
 def _declared(tensor: TensorProto) -> TypeProto:
     return onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-

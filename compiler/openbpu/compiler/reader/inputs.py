@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import GraphProto, TypeProto, ValueInfoProto
 
-from openbpu.arch.errors import ModelError, must
+from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.scope import static_shape
 
 Shapes = Mapping[str, Sequence[int]]
@@ -21,15 +21,15 @@ def runtime_inputs(graph: GraphProto) -> list[ValueInfoProto]:
 def static_inputs(graph: GraphProto, shapes: Shapes | None) -> dict[str, TypeProto]:
     """Return the type of every graph input, dynamic dimensions replaced by those of `shapes`.
 
-    A dimension named like one that `shapes` fixes gets the same number everywhere. Raises ModelError for a dynamic
-    dimension that stays, for an unknown input name and for a shape that contradicts the model.
+    A dimension named like one that `shapes` fixes gets the same number everywhere. Raises ModelError for a
+    dynamic dimension that stays, for an unknown input name and for a shape that contradicts the model.
     """
     inputs = runtime_inputs(graph)
     given = dict(shapes or {})
     names = [value.name for value in inputs]
     for name in given:
         if name not in names:
-            raise ModelError(must(f"shape of '{name}'", "name", f"an input ({', '.join(names)})", f"'{name}'"))
+            raise problem(f"shape of '{name}'", "name", f"an input ({', '.join(names)})", f"'{name}'")
     symbols = _bind_symbols(inputs, given)
     return {value.name: _static_type(value, given.get(value.name), symbols) for value in inputs}
 
@@ -37,12 +37,14 @@ def static_inputs(graph: GraphProto, shapes: Shapes | None) -> dict[str, TypePro
 def _bind_symbols(inputs: Sequence[ValueInfoProto], given: Shapes) -> dict[str, int]:
     symbols: dict[str, int] = {}
     for value in inputs:
-        for axis, (dim, size) in enumerate(zip(value.type.tensor_type.shape.dim, given.get(value.name, ()))):
+        for axis, (dim, size) in enumerate(
+            zip(value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False)
+        ):
             if not dim.dim_param:
                 continue
             known = symbols.setdefault(dim.dim_param, int(size))
             if known != size:
-                raise ModelError(must(f"input '{value.name}'", f"axis {axis} ({dim.dim_param})", known, size))
+                raise problem(f"input '{value.name}'", f"axis {axis} ({dim.dim_param})", known, size)
     return symbols
 
 
@@ -65,18 +67,18 @@ def _static_type(value: ValueInfoProto, given: Sequence[int] | None, symbols: Ma
 def _apply(value: ValueInfoProto, known: TypeProto, given: tuple[int, ...]) -> None:
     place = f"input '{value.name}'"
     if any(size < 0 for size in given):
-        raise ModelError(must(place, "shape", "numbers of 0 or more", given))
+        raise problem(place, "shape", "numbers of 0 or more", given)
     shape = known.tensor_type.shape
     if not known.tensor_type.HasField("shape"):
         shape.SetInParent()
         for _ in given:
             shape.dim.add()
     if len(shape.dim) != len(given):
-        raise ModelError(must(place, "shape", f"of rank {len(shape.dim)}", given, "give one size per axis"))
-    for axis, (dim, size) in enumerate(zip(shape.dim, given)):
+        raise problem(place, "shape", f"of rank {len(shape.dim)}", given, "give one size per axis")
+    for axis, (dim, size) in enumerate(zip(shape.dim, given, strict=True)):
         if dim.HasField("dim_value") and dim.dim_value >= 0 and dim.dim_value != size:
             fix = "the model fixes this axis: export it with another size"
-            raise ModelError(must(place, f"axis {axis}", dim.dim_value, size, fix))
+            raise problem(place, f"axis {axis}", dim.dim_value, size, fix)
         dim.dim_value = size
 
 
@@ -85,11 +87,15 @@ def _raise_dynamic(value: ValueInfoProto, known: TypeProto) -> None:
     tensor = known.tensor_type
     if not tensor.HasField("shape"):
         fix = f"give it with --shape {value.name}=1,3,224,224"
-        raise ModelError(must(place, "shape", "static", "unknown", fix))
-    axis = next(i for i, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value") or dim.dim_value < 0)
+        raise problem(place, "shape", "static", "unknown", fix)
+    axis = next(
+        i for i, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value") or dim.dim_value < 0
+    )
     symbol = tensor.shape.dim[axis].dim_param
     fix = f"give it with --shape {value.name}={_example(tensor)}"
-    raise ModelError(must(place, f"axis {axis}", "a fixed size", f"dynamic ('{symbol}')" if symbol else "dynamic", fix))
+    raise problem(
+        place, f"axis {axis}", "a fixed size", f"dynamic ('{symbol}')" if symbol else "dynamic", fix
+    )
 
 
 def _example(tensor: TypeProto.Tensor) -> str:
@@ -97,4 +103,6 @@ def _example(tensor: TypeProto.Tensor) -> str:
     usual = (1, 3, 224, 224)
     dims = tensor.shape.dim
     fallback = usual if len(dims) == 4 else (1,) * len(dims)
-    return ",".join(str(dim.dim_value if dim.dim_value > 0 else size) for dim, size in zip(dims, fallback))
+    return ",".join(
+        str(dim.dim_value if dim.dim_value > 0 else size) for dim, size in zip(dims, fallback, strict=True)
+    )

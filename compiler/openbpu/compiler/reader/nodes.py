@@ -1,4 +1,4 @@
-"""NodeProto to Node: attributes as plain Python values, and what a subgraph reads from the graph around it."""
+"""NodeProto to Node: attributes as plain Python values, and what subgraphs read from around them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from onnx import AttributeProto, GraphProto, NodeProto
 
-from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.tensors import TensorReader
 
 _KINDS = AttributeProto.AttributeType
@@ -31,16 +31,23 @@ def node_of(proto: NodeProto, tensors: TensorReader) -> Node:
     attrs = {a.name: attribute_value(a, tensors, where(proto)) for a in proto.attribute}
     captures = _captures_of(proto)
     return Node(
-        proto.op_type, tuple(proto.input), tuple(proto.output), attrs, proto.name, domain_of(proto), (), captures
+        proto.op_type,
+        tuple(proto.input),
+        tuple(proto.output),
+        attrs,
+        proto.name,
+        domain_of(proto),
+        (),
+        captures,
     )
 
 
 def attribute_value(attribute: AttributeProto, tensors: TensorReader, place: str) -> Any:
-    """Return the value of an attribute as `Node.attrs` holds it; raises ModelError for a kind that has no value."""
+    """Return the value of an attribute as `Node.attrs` holds it; raises ModelError when it has none."""
     read = _READERS.get(attribute.type)
     if read is None or attribute.ref_attr_name:
         kind = attribute.ref_attr_name or attribute.type
-        raise ModelError(must(place, f"attribute '{attribute.name}'", "a value", f"unset ({kind})", "export again"))
+        raise problem(place, f"attribute '{attribute.name}'", "a value", f"unset ({kind})", "export again")
     return read(attribute, tensors)
 
 
@@ -73,6 +80,7 @@ _READERS: dict[int, Callable[[AttributeProto, TensorReader], Any]] = {
     _KINDS.SPARSE_TENSORS: lambda a, _: tuple(_copied(t) for t in a.sparse_tensors),
     _KINDS.TYPE_PROTOS: lambda a, _: tuple(_copied(t) for t in a.type_protos),
 }
+
 
 def subgraphs_of(proto: NodeProto) -> list[GraphProto]:
     """Every graph that the attributes of a node hold."""

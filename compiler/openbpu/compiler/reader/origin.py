@@ -36,7 +36,7 @@ def _scope(text: str) -> str:
 
 
 def _scope_in_name(name: str) -> str:
-    """Module path in a node name of torch's older exporter: "/layer1/layer1.0/conv1/Conv" → "layer1.0.conv1"."""
+    """Module path in a name of torch's older exporter: "/layer1/layer1.0/conv1/Conv" → "layer1.0.conv1"."""
     if not name.startswith("/"):
         return ""
     path: list[str] = []

@@ -15,7 +15,7 @@ from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, oldest
 from openbpu.compiler.reader.dtypes import check_quantization
 from openbpu.compiler.reader.infer import Inference, small_copy
 from openbpu.compiler.reader.inputs import static_inputs
-from openbpu.compiler.reader.load import load_proto
+from openbpu.compiler.reader.load import at_readable_opset, load_proto
 from openbpu.compiler.reader.nodes import captures_of, reads_of, subgraphs_of
 from openbpu.compiler.reader.rules import FORM_OPSET
 from openbpu.compiler.reader.scope import Scope, constant
@@ -23,20 +23,22 @@ from openbpu.compiler.reader.tensors import TensorReader
 from openbpu.compiler.reader.walk import Walk
 
 
-def read_model(model: str | os.PathLike[str] | ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def read_model(
+    model: str | os.PathLike[str] | ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Graph:
     """Read an ONNX model of opset 7 or newer into the form that every pass expects.
 
-    `model` is a path or a ModelProto (not changed); `shapes` gives dynamic inputs their sizes. The graph is at opset
-    21 or, where its operators need it, newer: arguments are inputs, defaults with a say in the shape are written out,
-    constants are folded, nodes that compute nothing are gone, every value whose shape is static has it. Q/DQ nodes
-    stay as they are. Names of inputs and outputs are the model's.
+    `model` is a path or a ModelProto (not changed); `shapes` gives dynamic inputs their sizes. The graph is
+    at opset 21 or, where its operators need it, newer: arguments are inputs, defaults with a say in the shape
+    are written out, constants are folded, nodes that compute nothing are gone, every value whose shape is
+    static has it. Q/DQ nodes stay as they are. Names of inputs and outputs are the model's.
 
     Raises:
         ModelError: the file or graph is damaged, dynamic, or uses an operator that nothing here can run.
         QuantizationError: a weight or activation is quantized to a type that no BPU has.
     """
     proto, folder = load_proto(model)
-    return _graph_of(_without_functions(proto), folder, shapes)
+    return _graph_of(_without_functions(at_readable_opset(proto)), folder, shapes)
 
 
 def _without_functions(proto: ModelProto) -> ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from onnx import defs
 
@@ -23,6 +24,10 @@ class Schema:
     since: int
 
 
+def _number_of(kind: Any) -> int:
+    return int(kind.value)  # a pybind enum: onnx's stubs do not know `value`
+
+
 @lru_cache(maxsize=4096)
 def schema_of(op: str, version: int, domain: str) -> Schema | None:
     """Return the schema of an operator, or None when the domain does not have it at this version."""
@@ -38,7 +43,7 @@ def schema_of(op: str, version: int, domain: str) -> Schema | None:
         schema,
         (schema.min_input, schema.max_input),
         (schema.min_output, schema.max_output),
-        {name: int(a.type.value) for name, a in attributes.items()},
+        {name: _number_of(a.type) for name, a in attributes.items()},
         tuple(name for name, a in attributes.items() if a.required),
         last is not None and last.option == defs.OpSchema.FormalParameterOption.Variadic,
         schema.since_version,

@@ -1,4 +1,4 @@
-"""What is known while a model is read: values with their types and constants, and names that are still free."""
+"""What is known while a model is read: values with their types and constants, and which names are free."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from openbpu.compiler.reader.export import type_proto
 class Scope:
     """The values of one model by name. Rules ask it for shapes and constants and add constants of their own.
 
-    `opsets` are those of the model as it came; `used` names every value that something reads; `types` keeps the
-    ONNX types that hold more than a `Value` can say (dimensions known in part).
+    `opsets` are those of the model as it came; `used` names every value that something reads; `types` keeps
+    the ONNX types that hold more than a `Value` can say (dimensions known in part).
     """
 
     opsets: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""TensorProto to array: checked before anything is allocated, viewed instead of copied where that is possible."""
+"""TensorProto to array: checked before anything is allocated, viewed instead of copied where possible."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from pathlib import Path
 import numpy as np
 from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
-from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir.graph import Array
 from openbpu.compiler.reader import elements
+from openbpu.compiler.reader.problem import problem
 
 MAX_BYTES = 2**31
-_VIEWABLE = frozenset({"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "bool"})
+_VIEWABLE = frozenset(
+    {
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "bool",
+    }
+)
 
 
 class TensorReader:
@@ -27,8 +42,8 @@ class TensorReader:
     def array(self, tensor: TensorProto, where: str = "") -> Array:
         """Return the data of `tensor`, read-only.
 
-        Raises ModelError for an unknown element type, a negative dimension, more than 2 GiB, data whose length
-        does not fit the shape, or an external file that is missing, too short or outside the model's folder.
+        Raises ModelError for an unknown element type, a negative dimension, more than 2 GiB, data whose
+        length does not fit the shape, or an external file that is missing, too short or outside the folder.
         """
         where = where or f"tensor '{tensor.name}'"
         nbytes = _checked_bytes(tensor, where)
@@ -45,12 +60,12 @@ class TensorReader:
         indices = self.array(sparse.indices, where)
         shape = tuple(sparse.dims)
         if math.prod(shape) * values.itemsize > MAX_BYTES or min(shape, default=0) < 0:
-            raise ModelError(must(where, "its dense form", "at most 2 GiB", f"of shape {shape}"))
+            raise problem(where, "its dense form", "at most 2 GiB", f"of shape {shape}")
         dense = np.zeros(shape, values.dtype)
         try:
             dense[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, shape)] = values
         except (IndexError, ValueError) as error:
-            raise ModelError(must(where, "indices", f"inside the shape {shape}", f"invalid ({error})")) from error
+            raise problem(where, "indices", f"inside the shape {shape}", f"invalid ({error})") from error
         return _frozen(dense)
 
     def _external(self, tensor: TensorProto, nbytes: int, where: str) -> Array:
@@ -61,7 +76,7 @@ class TensorReader:
         length = _count(info.get("length", str(nbytes)), where, "length")
         if offset + length > len(data):
             fix = "copy the file again, it is truncated"
-            raise ModelError(must(where, f"data in {path}", f"{offset + length} bytes long", len(data), fix))
+            raise problem(where, f"data in {path}", f"{offset + length} bytes long", len(data), fix)
         return _from_raw(tensor, memoryview(data)[offset : offset + length], nbytes, where)
 
     def _open(self, path: Path, where: str) -> mmap.mmap | bytes:
@@ -72,26 +87,26 @@ class TensorReader:
 
 def _checked_bytes(tensor: TensorProto, where: str) -> int:
     if not elements.is_known(tensor.data_type):
-        raise ModelError(must(where, "element type", "one that ONNX defines", tensor.data_type, "update onnx"))
+        raise problem(where, "element type", "one that ONNX defines", tensor.data_type, "update onnx")
     if any(dim < 0 for dim in tensor.dims):
-        raise ModelError(must(where, "dimensions", "0 or more", tuple(tensor.dims), "export the model again"))
+        raise problem(where, "dimensions", "0 or more", tuple(tensor.dims), "export the model again")
     if tensor.HasField("segment"):
-        raise ModelError(must(where, "data", "in one piece", "a segment", "export the model again"))
+        raise problem(where, "data", "in one piece", "a segment", "export the model again")
     bits = elements.bits_of(elements.name_of(tensor.data_type))
     nbytes = -(-math.prod(tensor.dims) * bits // 8)
     if nbytes > MAX_BYTES:
         fix = "a weight of this size fits no BPU; split the layer"
-        raise ModelError(must(where, "size", "at most 2 GiB", f"{nbytes:,} bytes (shape {tuple(tensor.dims)})", fix))
-    return nbytes
+        raise problem(where, "size", "at most 2 GiB", f"{nbytes:,} bytes (shape {tuple(tensor.dims)})", fix)
+    return int(nbytes)
 
 
 def _from_raw(tensor: TensorProto, raw: bytes | memoryview, nbytes: int, where: str) -> Array:
     name = elements.name_of(tensor.data_type)
     if name == elements.STRING:
-        raise ModelError(must(where, "strings", "in string_data", "raw data", "export the model again"))
+        raise problem(where, "strings", "in string_data", "raw data", "export the model again")
     if len(raw) != nbytes:
         what = f"data of shape {tuple(tensor.dims)} {name}"
-        raise ModelError(must(where, what, f"{nbytes} bytes", len(raw), "export the model again, the file is damaged"))
+        raise problem(where, what, f"{nbytes} bytes", len(raw), "export the model again, the file is damaged")
     if name not in _VIEWABLE:
         return _frozen(numpy_helper.to_array(_inlined(tensor, bytes(raw))))
     dtype = np.dtype(name).newbyteorder("<")
@@ -113,7 +128,7 @@ def _from_fields(tensor: TensorProto, where: str) -> Array:
     found = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
     if found != -(-count // per_item):
         what = f"data of shape {tuple(tensor.dims)} {name}"
-        raise ModelError(must(where, what, f"{count} elements", found, "export the model again, the file is damaged"))
+        raise problem(where, what, f"{count} elements", found, "export the model again, the file is damaged")
     array = numpy_helper.to_array(tensor)
     return _frozen(array if array.dtype.kind != "S" else array.astype(object))
 
@@ -125,7 +140,7 @@ def _frozen(array: Array) -> Array:
 
 def _count(text: str, where: str, key: str) -> int:
     if not text.isdecimal():
-        raise ModelError(must(where, f"external data {key}", "a number of bytes", repr(text)))
+        raise problem(where, f"external data {key}", "a number of bytes", repr(text))
     return int(text)
 
 
@@ -133,19 +148,19 @@ def _inside(folder: Path | None, location: str, where: str) -> Path:
     """Resolve `location` below `folder`; refuse everything that leads out of it."""
     if folder is None:
         fix = "pass the path of the .onnx file instead of a ModelProto without its data"
-        raise ModelError(must(where, "external data", "reachable", f"'{location}' beside an unknown file", fix))
+        raise problem(where, "external data", "reachable", f"'{location}' beside an unknown file", fix)
     path = folder / location
     escapes = Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location
     if not location or escapes or not path.resolve().is_relative_to(folder.resolve()):
         fix = "save the model with its data file beside it"
-        raise ModelError(must(where, "external data file", f"inside {folder}", f"'{location}'", fix))
+        raise problem(where, "external data file", f"inside {folder}", f"'{location}'", fix)
     return path
 
 
 def _map_file(path: Path, where: str) -> mmap.mmap | bytes:
     if not path.is_file():
         fix = "put the data file beside the model"
-        raise ModelError(must(where, "external data file", f"{path}", "missing", fix))
+        raise problem(where, "external data file", f"{path}", "missing", fix)
     with path.open("rb") as file:
         if path.stat().st_size == 0:
             return b""

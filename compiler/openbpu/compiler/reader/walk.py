@@ -9,7 +9,6 @@ from typing import Any
 
 from onnx import NodeProto
 
-from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir.graph import Node, Origin, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.branches import inlined_branch, normalised_subgraphs
@@ -18,6 +17,7 @@ from openbpu.compiler.reader.fold import folded
 from openbpu.compiler.reader.infer import Inference
 from openbpu.compiler.reader.nodes import node_of
 from openbpu.compiler.reader.origin import origin_of
+from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.rules import normalised
 from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Scope, constant, unique_name, value_of
@@ -26,7 +26,7 @@ from openbpu.compiler.reader.tensors import MAX_BYTES, TensorReader
 
 @dataclass(slots=True)
 class Walk:
-    """The state of the walk; `nodes` is its result. Names in `kept` (outputs, captures) are never replaced."""
+    """The state of the walk; `nodes` is its result. Names in `kept` (outputs, captures) are not replaced."""
 
     scope: Scope
     inference: Inference
@@ -61,14 +61,14 @@ class Walk:
             self.scope.define(constant(node.outputs[0], constant_of(node, self.tensors)))
             return
         types = self.inference.outputs(node, self.scope)
-        made = [value_of(name, known) for name, known in zip(node.outputs, types) if name]
+        made = [value_of(name, known) for name, known in zip(node.outputs, types, strict=True) if name]
         _check_size(node, made)
         arrays = folded(node, made, self.scope, self.opsets[""])
         if arrays is not None:
-            for value, array in zip(made, arrays):
+            for value, array in zip(made, arrays, strict=True):
                 self.scope.define(constant(value.name, array))
             return
-        for name, known in zip(node.outputs, types):
+        for name, known in zip(node.outputs, types, strict=True):
             if name:
                 self.scope.define_typed(name, known)
         self._append(node)
@@ -99,7 +99,7 @@ def _without_unused(node: Node, scope: Scope, opsets: Mapping[str, int]) -> Node
 
 def _does_nothing(node: Node, scope: Scope) -> bool:
     """Whether the output is the first input, bit for bit."""
-    if node.domain or len(node.outputs) != 1:
+    if node.domain or len(node.outputs) != 1 or not node.inputs:
         return False
     if node.op == "Identity":
         return True
@@ -122,4 +122,4 @@ def _check_size(node: Node, made: Sequence[Value]) -> None:
         if nbytes > MAX_BYTES:
             place = f"node '{node.name}' ({node.op})"
             found = f"{nbytes:,} bytes (shape {value.shape})"
-            raise ModelError(must(place, f"output '{value.name}'", "at most 2 GiB", found, "use smaller inputs"))
+            raise problem(place, f"output '{value.name}'", "at most 2 GiB", found, "use smaller inputs")

@@ -9,7 +9,17 @@ from openbpu.compiler.reader.rules import arguments, contrib, explicit, meaning,
 from openbpu.compiler.reader.rules.table import FORMS, UPGRADES
 from openbpu.compiler.reader.scope import Scope
 
-__all__ = ["FORM_OPSET", "FORMS", "UPGRADES", "arguments", "contrib", "explicit", "meaning", "normalised", "resize"]
+__all__ = [
+    "FORMS",
+    "FORM_OPSET",
+    "UPGRADES",
+    "arguments",
+    "contrib",
+    "explicit",
+    "meaning",
+    "normalised",
+    "resize",
+]
 
 FORM_OPSET = 21  # first opset with int16 Q/DQ; every operator keeps its form from here to the newest opset
 

@@ -23,7 +23,7 @@ def _scalar(node: Node, scope: Scope, value: float, hint: str) -> str:
 
 @upgrade("Clip", before=11)
 def clip(node: Node, scope: Scope) -> Sequence[Node]:
-    """min and max → inputs; the old defaults, ±the largest float, clip nothing and are left out."""
+    """Min and max → inputs; the old defaults, ±the largest float, clip nothing and are left out."""
     low, high = (node.attrs.get(name) for name in ("min", "max"))
     lower = "" if low is None or low <= _SMALLEST_FLOAT else _scalar(node, scope, low, "min")
     upper = "" if high is None or high >= -_SMALLEST_FLOAT else _scalar(node, scope, high, "max")
@@ -32,7 +32,7 @@ def clip(node: Node, scope: Scope) -> Sequence[Node]:
 
 @upgrade("Pad", before=11)
 def pad(node: Node, scope: Scope) -> Sequence[Node]:
-    """pads and value → inputs."""
+    """Pads and value → inputs."""
     pads = scope.add_ints(node.attrs["pads"], f"{node.outputs[0]}_pads")
     value = node.attrs.get("value", 0.0)
     fill = _scalar(node, scope, value, "value") if value else ""
@@ -53,7 +53,7 @@ def slice_(node: Node, scope: Scope) -> Sequence[Node]:
 @upgrade("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", before=18)
 @upgrade("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare", before=18)
 def axes_input(node: Node, scope: Scope) -> Sequence[Node]:
-    """axes → input."""
+    """Axes → input."""
     if "axes" not in node.attrs:
         return [node]
     axes = scope.add_ints(node.attrs["axes"], f"{node.outputs[0]}_axes")
@@ -62,7 +62,7 @@ def axes_input(node: Node, scope: Scope) -> Sequence[Node]:
 
 @upgrade("Split", before=18)
 def split(node: Node, scope: Scope) -> Sequence[Node]:
-    """split → input; without it the number of outputs, which says the same, is stated."""
+    """Split → input; without it the number of outputs, which says the same, is stated."""
     if "split" in node.attrs:
         sizes = scope.add_ints(node.attrs["split"], f"{node.outputs[0]}_split")
         return [with_inputs(node, (node.inputs[0], sizes), "split")]
@@ -73,21 +73,21 @@ def split(node: Node, scope: Scope) -> Sequence[Node]:
 
 @upgrade("TopK", before=10)
 def topk(node: Node, scope: Scope) -> Sequence[Node]:
-    """k → input."""
+    """K → input."""
     count = scope.add_ints([node.attrs["k"]], f"{node.outputs[0]}_k")
     return [with_inputs(node, (node.inputs[0], count), "k")]
 
 
 @upgrade("Dropout", before=12)
 def dropout(node: Node, scope: Scope) -> Sequence[Node]:
-    """ratio → input; before opset 12 there was no training mode."""
+    """Ratio → input; before opset 12 there was no training mode."""
     ratio = _scalar(node, scope, node.attrs.get("ratio", 0.5), "ratio")
     return [with_inputs(node, (node.inputs[0], ratio), "ratio")]
 
 
 @upgrade("DFT", before=20)
 def dft(node: Node, scope: Scope) -> Sequence[Node]:
-    """axis → input; its old default was 1."""
+    """Axis → input; its old default was 1."""
     axis = scope.add(np.array(node.attrs.get("axis", 1), np.int64), f"{node.outputs[0]}_axis")
     return [with_inputs(node, (node.inputs[0], input_at(node, 1), axis), "axis")]
 

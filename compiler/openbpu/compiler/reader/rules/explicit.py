@@ -49,7 +49,7 @@ def squeeze(node: Node, scope: Scope) -> Sequence[Node]:
 
 @form("Slice")
 def slice_(node: Node, scope: Scope) -> Sequence[Node]:
-    """axes and steps written out."""
+    """Axes and steps written out."""
     starts = scope.ints(node.inputs[1])
     if starts is None:
         return [node]
@@ -61,7 +61,7 @@ def slice_(node: Node, scope: Scope) -> Sequence[Node]:
 
 @form("Pad")
 def pad(node: Node, scope: Scope) -> Sequence[Node]:
-    """axes (opset 18) become pads of all axes."""
+    """Axes (opset 18) become pads of all axes."""
     named, pads, rank = input_at(node, 3), scope.ints(node.inputs[1]), scope.rank(node.inputs[0])
     axes = scope.ints(named) if named else None
     if axes is None or pads is None or rank is None:
@@ -71,6 +71,20 @@ def pad(node: Node, scope: Scope) -> Sequence[Node]:
         full[axis % rank], full[axis % rank + rank] = pads[i], pads[i + len(axes)]
     name = scope.add_ints(full, f"{node.outputs[0]}_pads")
     return [with_inputs(node, (node.inputs[0], name, input_at(node, 2)))]
+
+
+@form("Range")
+def range_(node: Node, scope: Scope) -> Sequence[Node]:
+    """One-element inputs become scalars: ONNX Runtime takes both, newer opsets only scalars."""
+    shape = scope.add_ints([], f"{node.outputs[0]}_scalar")
+    nodes: list[Node] = []
+    inputs = []
+    for name in node.inputs:
+        inputs.append(name)
+        if scope.rank(name) not in (None, 0):
+            inputs[-1] = scope.fresh(f"{name}_scalar")
+            nodes.append(Node("Reshape", (name, shape), (inputs[-1],)))
+    return [*nodes, replace(node, inputs=tuple(inputs))]
 
 
 @form("Split")
@@ -107,11 +121,13 @@ def _window(node: Node, scope: Scope) -> tuple[int, ...] | None:
     return None if weight is None else weight[2:]
 
 
-def _same_pads(spatial: tuple[int, ...], window: tuple[int, ...], node: Node, *, upper: bool) -> tuple[int, ...]:
+def _same_pads(
+    spatial: tuple[int, ...], window: tuple[int, ...], node: Node, *, upper: bool
+) -> tuple[int, ...]:
     ones = (1,) * len(window)
     begins, ends = [], []
     for size, kernel, stride, dilation in zip(
-        spatial, window, node.attrs.get("strides", ones), node.attrs.get("dilations", ones)
+        spatial, window, node.attrs.get("strides", ones), node.attrs.get("dilations", ones), strict=True
     ):
         total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
         less, more = total // 2, total - total // 2
@@ -120,7 +136,9 @@ def _same_pads(spatial: tuple[int, ...], window: tuple[int, ...], node: Node, *,
     return (*begins, *ends)
 
 
-def _with_ints(node: Node, scope: Scope, position: int, items: Sequence[int], hint: str, *dropped: str) -> Node:
+def _with_ints(
+    node: Node, scope: Scope, position: int, items: Sequence[int], hint: str, *dropped: str
+) -> Node:
     name = input_at(node, position)
     if not name or scope.ints(name) != tuple(items):
         name = scope.add_ints(items, f"{node.outputs[0]}_{hint}")

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.rules.table import upgrade, without
 from openbpu.compiler.reader.scope import Scope
 
@@ -38,7 +38,10 @@ def softmax(node: Node, scope: Scope) -> Sequence[Node]:
 def _flattened(node: Node, scope: Scope, axis: int, shape: tuple[int, ...] | None) -> Sequence[Node]:
     source, result = node.inputs[0], node.outputs[0]
     flat, done = scope.fresh(f"{result}_flat"), scope.fresh(f"{result}_rows")
-    nodes = [Node("Flatten", (source,), (flat,), {"axis": axis}), replace(node, inputs=(flat,), outputs=(done,), attrs={"axis": -1})]
+    nodes = [
+        Node("Flatten", (source,), (flat,), {"axis": axis}),
+        replace(node, inputs=(flat,), outputs=(done,), attrs={"axis": -1}),
+    ]
     if shape is None:
         target = scope.fresh(f"{result}_shape")
         nodes.append(Node("Shape", (source,), (target,)))
@@ -52,15 +55,21 @@ def batch_normalization(node: Node, scope: Scope) -> Sequence[Node]:
     """More than one output meant training; `spatial` (opset 7) could be 0."""
     if not node.attrs.get("spatial", 1):
         fix = "export the model with opset 9 or newer"
-        raise ModelError(must(_place(node), "attribute 'spatial'", 1, 0, fix))
+        raise problem(_place(node), "attribute 'spatial'", 1, 0, fix)
     attrs = without(node.attrs, "spatial")
     used = [name for name in node.outputs[1:] if name in scope.used]
     if not used:
         return [replace(node, attrs=attrs, outputs=node.outputs[:1])]
     if any(name in scope.used for name in node.outputs[3:]):
         fix = "export the model in inference mode"
-        raise ModelError(must(_place(node), "outputs in use", "the first three", len(node.outputs), fix))
+        raise problem(_place(node), "outputs in use", "the first three", len(node.outputs), fix)
     return [replace(node, attrs={**attrs, "training_mode": 1}, outputs=node.outputs[:3])]
+
+
+@upgrade("Scan", before=9)
+def scan(node: Node, _: Scope) -> Sequence[Node]:
+    """Opset 8's Scan ran over a batch: it has no equal."""
+    raise problem(_place(node), "opset", "9 or newer", 8, "export the model with opset 13 or newer")
 
 
 @upgrade("RoiAlign", before=16)
@@ -71,14 +80,16 @@ def roi_align(node: Node, _: Scope) -> Sequence[Node]:
 
 @upgrade("GroupNormalization", before=21)
 def group_normalization(node: Node, scope: Scope) -> Sequence[Node]:
-    """scale and bias, one per group before opset 21, are repeated for the channels of the group."""
+    """Scale and bias, one per group before opset 21, are repeated for the channels of the group."""
     shape = scope.shape(node.inputs[0])
     if shape is None or len(shape) < 2:
         fix = "give the model static shapes or export it with opset 21"
-        raise ModelError(must(_place(node), "number of channels", "known", "unknown", fix))
+        raise problem(_place(node), "number of channels", "known", "unknown", fix)
     groups = int(node.attrs["num_groups"])
     nodes: list[Node] = []
-    repeated = [_repeated(name, groups, math.ceil(shape[1] / groups), scope, nodes) for name in node.inputs[1:]]
+    repeated = [
+        _repeated(name, groups, math.ceil(shape[1] / groups), scope, nodes) for name in node.inputs[1:]
+    ]
     return [*nodes, replace(node, inputs=(node.inputs[0], *repeated))]
 
 
@@ -91,4 +102,3 @@ def _repeated(name: str, groups: int, times: int, scope: Scope, nodes: list[Node
     nodes.append(Node("Expand", (column, scope.add_ints([groups, times], f"{table}_shape")), (table,)))
     nodes.append(Node("Reshape", (table, scope.add_ints([groups * times], f"{flat}_shape")), (flat,)))
     return flat
-

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir.graph import Node
-from openbpu.compiler.reader.rules.table import form, input_at, upgrade, with_inputs, without
+from openbpu.compiler.reader.problem import problem
+from openbpu.compiler.reader.rules.table import form, input_at, upgrade, with_inputs
 from openbpu.compiler.reader.scope import Scope
 
 
@@ -33,17 +33,19 @@ def resize(node: Node, scope: Scope) -> Sequence[Node]:
     if modes != ("nearest", "floor"):
         place, fix = f"node '{node.name}' (Resize)", "export the model with opset 13 or newer"
         allowed = "nearest with nearest_mode floor where coordinates are tf_half_pixel_for_nn"
-        raise ModelError(must(place, "mode", allowed, " with ".join(modes), fix))
+        raise problem(place, "mode", allowed, " with ".join(modes), fix)
     # floor((x + 0.5) / s) is half_pixel's (x + 0.5) / s - 0.5 rounded half up.
     exact = {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
     return [replace(node, attrs={**node.attrs, **exact})]
 
 
 def _asymmetric(node: Node, scales: str, scope: Scope) -> Node:
-    """Opset 10 did not say how to round; ONNX Runtime takes the floor when enlarging, the ceiling when shrinking."""
+    """Opset 10 did not say how to round; ONNX Runtime takes the floor to enlarge, the ceiling to shrink."""
     mode = node.attrs.get("mode", "nearest")
     factors = scope.const(scales)
-    shrinks = factors is not None and bool(factors.size) and bool((factors <= 1).all() and (factors < 1).any())
+    shrinks = (
+        factors is not None and bool(factors.size) and bool((factors <= 1).all() and (factors < 1).any())
+    )
     attrs = {
         "mode": "linear" if mode in ("linear", "bilinear") else mode,
         "coordinate_transformation_mode": "asymmetric",
@@ -54,7 +56,7 @@ def _asymmetric(node: Node, scales: str, scope: Scope) -> Node:
 
 @form("Resize")
 def explicit_resize(node: Node, scope: Scope) -> Sequence[Node]:
-    """Empty tensors that stand for omitted inputs are omitted; `axes` (opset 18) are spelled out as all axes."""
+    """Empty tensors that stand for omitted inputs are omitted; `axes` (opset 18) become all axes."""
     inputs = [node.inputs[0], *(_unless_empty(name, scope) for name in node.inputs[1:])]
     node = with_inputs(node, inputs)
     rank, axes = scope.rank(node.inputs[0]), node.attrs.get("axes")
@@ -66,18 +68,18 @@ def explicit_resize(node: Node, scope: Scope) -> Sequence[Node]:
 
 def _on_all_axes(node: Node, scope: Scope, axes: list[int]) -> Sequence[Node]:
     shape = scope.shape(node.inputs[0])
-    scales, sizes = scope.const(input_at(node, 2)), scope.const(input_at(node, 3))
+    scales, sizes = scope.const(input_at(node, 2)), scope.ints(input_at(node, 3))
     if shape is None or (scales is None and sizes is None):
         return [node]
+    inputs = [node.inputs[0], "", "", ""]
     if scales is not None:
         full = np.ones(len(shape), np.float32)
         full[axes] = scales
-        inputs = (node.inputs[0], "", scope.add(full, f"{node.outputs[0]}_scales"))
-    else:
-        target = np.array(shape, np.int64)
-        target[axes] = sizes
-        inputs = (node.inputs[0], "", "", scope.add(target, f"{node.outputs[0]}_sizes"))
-    return [replace(node, inputs=inputs, attrs=without(node.attrs, "axes"))]
+        inputs[2] = scope.add(full, f"{node.outputs[0]}_scales")
+    if sizes is not None:
+        target = dict(enumerate(shape)) | dict(zip(axes, sizes, strict=True))
+        inputs[3] = scope.add_ints(target.values(), f"{node.outputs[0]}_sizes")
+    return [with_inputs(node, inputs, "axes")]
 
 
 def _unless_empty(name: str, scope: Scope) -> str:

@@ -50,7 +50,7 @@ def without(attrs: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def with_inputs(node: Node, inputs: Iterable[str], *dropped: str) -> Node:
-    """Return the node with other inputs, trailing omitted ones cut off, and without the attributes `dropped`."""
+    """Return the node with other inputs, trailing omitted ones cut off, without the attributes `dropped`."""
     kept = list(inputs)
     while kept and not kept[-1]:
         kept.pop()
