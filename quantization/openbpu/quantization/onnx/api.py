@@ -22,8 +22,9 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES, cosines, run_all
-from openbpu.quantization.onnx.load import OPSET_INT16, OPSET_PER_CHANNEL, ModelLike
+from openbpu.quantization.onnx.load import ModelLike
 from openbpu.quantization.onnx.net import Net, assemble
+from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of

@@ -19,7 +19,7 @@ def session(model: ModelProto, *, optimize: bool = True) -> Any:
     import onnxruntime as ort  # noqa: PLC0415  (costs 0.1 s; only calibration needs it)
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised with its message
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     try:

@@ -23,14 +23,8 @@ from openbpu.quantization.onnx.net import (
     value_info,
 )
 
-_NEVER_FOLDED = {
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-}
+_NEVER_FOLDED = ("Random", "Bernoulli", "Multinomial", "Sequence", "Optional")
+"""Parts of the names of operators that draw numbers or make something that is no tensor."""
 
 
 def fold_constants(net: Net) -> Net:
@@ -81,7 +75,7 @@ def _run_constants(net: Net) -> Net:
 
 
 def _is_foldable(node: NodeProto) -> bool:
-    return node.op_type not in _NEVER_FOLDED and not any(subgraphs(node))
+    return not any(part in node.op_type for part in _NEVER_FOLDED) and not any(subgraphs(node))
 
 
 def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """What runs without rounding in between: the tails of convolutions, and units of element-wise operators.
 
     Conv → Relu       Conv → Add(other) → Relu       MatMul → Add(bias) → Clip       no pair inside: a tail
+    Add → Relu
     x → Sigmoid ┐          x → Div(√2) → Erf → Add(1) → Mul ┐
     x ──────────┴ Mul      x ───────────────────────────────┴ Mul → Mul(½)           no pair inside: a unit
 
@@ -40,7 +41,10 @@ class Units:
 
 
 def find_tails(net: Net, kinds: Sequence[Kind]) -> Tails:
-    """Return the tails; of two convolutions that meet in an Add, the later one takes it."""
+    """Return the tails; of two convolutions that meet in an Add, the later one takes it.
+
+    A Relu or Clip is also the tail of an Add, Sub or Mul of two tensors that no convolution takes.
+    """
     readers = net.consumers()
     nodes: set[int] = set()
     unrounded: set[str] = set()
@@ -56,7 +60,7 @@ def find_tails(net: Net, kinds: Sequence[Kind]) -> Tails:
         return users[0] if len(users) == 1 and tensor not in net.outputs and users[0] not in nodes else None
 
     for index in reversed(range(len(net.nodes))):
-        if kinds[index] is not Kind.MAC:
+        if kinds[index] is not Kind.MAC and not _is_sum(net, kinds, index):
             continue
         out = net.nodes[index].output[0]
         follower = next_of(out)
@@ -69,6 +73,13 @@ def find_tails(net: Net, kinds: Sequence[Kind]) -> Tails:
         if follower is not None and _is_clamp(net.nodes[follower], net):
             extend(out, follower)
     return Tails(frozenset(nodes), frozenset(unrounded), biases)
+
+
+def _is_sum(net: Net, kinds: Sequence[Kind], index: int) -> bool:
+    """Whether the node combines two computed tensors, element by element, and can clamp its own result."""
+    node = net.nodes[index]
+    two = len(node.input) == 2 and all(net.is_live(name) for name in node.input)
+    return kinds[index] is Kind.ELEMENTWISE and node.op_type in {"Add", "Sub", "Mul"} and two
 
 
 def _is_bias_add(net: Net, mac: int, add: int) -> bool:

@@ -1,25 +1,17 @@
-"""Read a float model and bring it to an opset that can hold the result."""
+"""Read a float model from a file or from memory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto, helper, inliner, version_converter
+from onnx import ModelProto, TensorProto, inliner
 
 from openbpu.arch.errors import ModelError, QuantizationError, must
-from openbpu.quantization.onnx.net import SMALL, Net, opset_of, take_apart
+from openbpu.quantization.onnx.net import Net, take_apart
 
-OPSET_PER_CHANNEL = 13
-"""First opset whose QuantizeLinear has an axis."""
-
-OPSET_INT16 = 21
-"""First opset whose QuantizeLinear makes int16."""
-
-_IR_VERSION = {OPSET_PER_CHANNEL: 7, OPSET_INT16: 10}
 _QUANTIZED_OPS = {
     "QuantizeLinear",
     "DequantizeLinear",
@@ -31,19 +23,17 @@ _QUANTIZED_OPS = {
 ModelLike = ModelProto | str | os.PathLike[str]
 
 
-def load(model: ModelLike, opset: int) -> Net:
-    """Return `model` taken apart, functions inlined, at `opset` or newer.
+def load(model: ModelLike) -> Net:
+    """Return `model` taken apart, functions inlined.
 
-    Raises ModelError when the file is no ONNX model or cannot be converted to `opset`, QuantizationError
-    when the model is quantized already or is not float32.
+    Raises ModelError when the file is no ONNX model, QuantizationError when the model is quantized already or
+    is not float32.
     """
     where, proto = _named(model), read_model(model)
     if proto.graph.sparse_initializer:
         raise ModelError(must(where, "initializers", "dense", "sparse", "store the weights as dense tensors"))
     _check_is_float(where, proto)
-    if proto.functions:
-        proto = inliner.inline_local_functions(proto)
-    return take_apart(_at_least(where, proto, opset))
+    return take_apart(inliner.inline_local_functions(proto) if proto.functions else proto)
 
 
 def _named(model: ModelLike) -> str:
@@ -83,65 +73,3 @@ def _check_is_float(where: str, model: ModelProto) -> None:
             kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
             fix = "export the model in float32"
             raise QuantizationError(must(where, f"input '{value.name}'", "float32", kind, fix))
-
-
-def _at_least(where: str, model: ModelProto, opset: int) -> ModelProto:
-    """Return `model` at `opset` or newer; large weights do not go through the converter."""
-    if opset_of(model) >= opset:
-        return _with_ir_version(model, opset)
-    slim, weights = _split_weights(model)
-    try:
-        converted = version_converter.convert_version(slim, opset)
-    except Exception as error:  # the C++ converter raises RuntimeError and its own ConvertError
-        what, fix = f"opset {opset_of(model)}", f"export the model at opset {opset} or newer"
-        raise ModelError(
-            must(where, "its opset", f"convertible to {opset}", f"{what} ({error})", fix)
-        ) from error
-    _restore_metadata(model, converted)
-    names = {t.name for t in weights}
-    inputs = [v for v in converted.graph.input if v.name not in names]
-    del converted.graph.input[:]
-    converted.graph.input.extend(inputs)
-    converted.graph.initializer.extend(weights)
-    return _with_ir_version(converted, opset)
-
-
-def _split_weights(model: ModelProto) -> tuple[ModelProto, list[TensorProto]]:
-    """Return the model with its large initializers turned into inputs, and those initializers."""
-    large = [t for t in model.graph.initializer if int(np.prod(t.dims, dtype=np.int64)) > SMALL]
-    small = [t for t in model.graph.initializer if int(np.prod(t.dims, dtype=np.int64)) <= SMALL]
-    names = {t.name for t in model.graph.initializer}
-    slim = ModelProto()
-    slim.ir_version = max(model.ir_version, 4)  # from 4 on, an initializer need not be an input
-    slim.opset_import.extend(model.opset_import)
-    slim.producer_name, slim.producer_version = model.producer_name, model.producer_version
-    slim.metadata_props.extend(model.metadata_props)
-    slim.graph.name = model.graph.name or "model"
-    slim.graph.doc_string = model.graph.doc_string
-    slim.graph.node.extend(model.graph.node)
-    slim.graph.input.extend(v for v in model.graph.input if v.name not in names)
-    for tensor in large:
-        slim.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    slim.graph.initializer.extend(small)
-    slim.graph.output.extend(model.graph.output)
-    slim.graph.value_info.extend(model.graph.value_info)
-    return slim, large
-
-
-def _restore_metadata(source: ModelProto, converted: ModelProto) -> None:
-    """Give nodes what exporters wrote about them, which the converter drops."""
-    notes = {name: node for node in source.graph.node for name in node.output}
-    for node in converted.graph.node:
-        origin = next((notes[name] for name in node.output if name in notes), None)
-        if origin is not None and not node.metadata_props:
-            node.metadata_props.extend(origin.metadata_props)
-
-
-def _with_ir_version(model: ModelProto, opset: int) -> ModelProto:
-    needed = _IR_VERSION[opset]
-    if model.ir_version >= needed:
-        return model
-    raised = ModelProto()
-    raised.CopyFrom(model)
-    raised.ir_version = needed
-    return raised

@@ -8,6 +8,7 @@ from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.load import ModelLike, load
 from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.opset import raise_opset
 from openbpu.quantization.onnx.rewrite import (
     batchnorm_to_depthwise,
     fold_gemm_factors,
@@ -19,7 +20,7 @@ from openbpu.quantization.onnx.rewrite import (
 )
 
 PIPELINE: tuple[Callable[[Net], Net], ...] = (
-    fold_constants,  # first: every later pass asks what is constant and what the shapes are
+    fold_constants,  # the converter may have written computations of constants
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
     reinfer,  # the sums' partial results have no type yet
@@ -35,7 +36,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 
 def prepare(model: ModelLike, opset: int) -> Net:
     """Return `model` at `opset` or newer, folded and rewritten; what it computes is unchanged."""
-    net = load(model, opset)
+    net = raise_opset(fold_constants(load(model)), opset)
     for rewrite in PIPELINE:
         net = rewrite(net)
     return net

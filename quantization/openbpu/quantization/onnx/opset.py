@@ -1,0 +1,68 @@
+"""Raise a net to the opset that its quantized form needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+from onnx import ModelProto, helper, version_converter
+
+from openbpu.arch.errors import ModelError, must
+from openbpu.quantization.onnx.net import Net, assemble, take_apart
+
+OPSET_PER_CHANNEL = 13
+"""First opset whose QuantizeLinear has an axis."""
+
+OPSET_INT16 = 21
+"""First opset whose QuantizeLinear makes int16."""
+
+_IR_VERSION = {OPSET_PER_CHANNEL: 7, OPSET_INT16: 10}
+
+
+def raise_opset(net: Net, opset: int) -> Net:
+    """Return `net` at `opset` or newer; raises ModelError where ONNX cannot convert it.
+
+    The converter sees the shapes, which spare it detours (a Softmax on the last axis stays one node), but no
+    large weights.
+    """
+    if net.opset < opset:
+        net = _converted(net, opset)
+    if net.header.ir_version >= _IR_VERSION[opset]:
+        return net
+    header = ModelProto()
+    header.CopyFrom(net.header)
+    header.ir_version = _IR_VERSION[opset]
+    return replace(net, header=header)
+
+
+def _converted(net: Net, opset: int) -> Net:
+    skeleton = assemble(net, skeleton=True)
+    skeleton.ir_version = max(skeleton.ir_version, 4)  # from 4 on, an initializer need not be an input
+    known = {v.name for v in (*skeleton.graph.value_info, *skeleton.graph.input, *skeleton.graph.output)}
+    computed = [
+        name for node in net.nodes for name in node.output if name in net.shapes and name not in known
+    ]
+    skeleton.graph.value_info.extend(
+        helper.make_tensor_value_info(name, net.types[name], net.shapes[name]) for name in computed
+    )
+    try:
+        converted = version_converter.convert_version(skeleton, opset)
+    except (RuntimeError, ValueError, version_converter.ConvertError, onnx.checker.ValidationError) as error:
+        what, fix = f"opset {net.opset} ({error})", f"export the model at opset {opset} or newer"
+        name = f"model '{net.header.graph.name}'"
+        raise ModelError(must(name, "its opset", f"convertible to {opset}", what, fix)) from error
+    _restore_metadata(net, converted)
+    inputs = [v for v in converted.graph.input if v.name not in net.consts]
+    del converted.graph.input[:]
+    converted.graph.input.extend(inputs)
+    made = take_apart(converted)
+    return made.with_nodes(made.nodes, {**net.consts, **made.consts})
+
+
+def _restore_metadata(net: Net, converted: ModelProto) -> None:
+    """Give nodes what exporters wrote about them, which the converter drops."""
+    origins = {name: node for node in net.nodes for name in node.output}
+    for node in converted.graph.node:
+        origin = next((origins[name] for name in node.output if name in origins), None)
+        if origin is not None and not node.metadata_props:
+            node.metadata_props.extend(origin.metadata_props)
