@@ -78,8 +78,6 @@ def difference(expected: Array, observed: Array, step: float = 1.0) -> Differenc
 
 def _report(name: str, producer: str, exact: Quantized, tie: Array, observed: Array) -> TensorReport:
     expected = exact.values
-    if expected.shape != observed.shape:
-        raise ValueError(f"{name}: shape must be {expected.shape}, not {observed.shape}")
     wide = observed.astype(np.int64)
     steps = np.abs(expected.astype(np.int64) - wide)
     return TensorReport(
@@ -126,6 +124,9 @@ class _CutRun:
             self._keep(name, result)
 
     def _keep(self, name: str, result: Array | Quantized) -> None:
+        shape = (result.scaled if isinstance(result, Quantized) else result).shape
+        if name in self.observed and self.observed[name].shape != shape:
+            raise ValueError(f"{name}: shape must be {shape}, not {self.observed[name].shape}")
         if isinstance(result, Quantized):
             self.roundings[name] = result
             if name not in self.observed:

@@ -68,9 +68,10 @@ def group_normalization(call: Call) -> Array:
 
 @kernel("LpNormalization")
 def lp_normalization(call: Call) -> Array:
-    """``x / ||x||_p`` along one axis."""
+    """``x / ||x||_p`` along one axis, 0 where the norm is 0."""
     x, axis = call[0], call.attr("axis", -1)
-    return np.asarray(x / np.linalg.norm(x, call.attr("p", 2), axis, keepdims=True))
+    norm = np.linalg.norm(x, call.attr("p", 2), axis, keepdims=True)
+    return np.where(norm == 0, 0.0, x / np.where(norm == 0, 1.0, norm))
 
 
 def softmax(x: Array, axes: int | tuple[int, ...]) -> Array:
