@@ -1,0 +1,181 @@
+"""How one axis of an operand follows the iteration box of its operator.
+
+A job iterates over a box (its output, mostly). Every axis of every operand is one of the maps below:
+`span(box)` is the part of that axis that the box needs, `size(tile)` an upper bound of its length for any
+box of that tile shape, `dims` the iteration axes it depends on. From these follow loads, footprints and
+which operand stays while which loop turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = tuple[int, ...]
+Span = tuple[int, int]
+Box = tuple[Span, ...]
+
+
+class Axis(Protocol):
+    """One axis of an operand as a function of the iteration box."""
+
+    @property
+    def dims(self) -> Ints:
+        """The iteration axes this axis depends on."""
+
+    def span(self, box: Box) -> Span:
+        """First and last + 1 index that `box` needs; never empty."""
+
+    def size(self, tile: Ints) -> int:
+        """Upper bound of the length of `span` over all boxes of shape `tile`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All `length` elements, whatever the box."""
+
+    length: int
+    dims: Ints = ()
+
+    def span(self, box: Box) -> Span:  # noqa: ARG002 - the same for every box
+        """0..length."""
+        return (0, self.length)
+
+    def size(self, tile: Ints) -> int:  # noqa: ARG002
+        """The length."""
+        return self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """Index i + offset for iteration index i of axis `dim`."""
+
+    dim: int
+    offset: int = 0
+
+    @property
+    def dims(self) -> Ints:
+        """`dim` alone."""
+        return (self.dim,)
+
+    def span(self, box: Box) -> Span:
+        """The box's span, shifted."""
+        lo, hi = box[self.dim]
+        return (lo + self.offset, hi + self.offset)
+
+    def size(self, tile: Ints) -> int:
+        """The tile's length."""
+        return tile[self.dim]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Input positions of outputs lo..hi of a sliding window: u / upsample for u = o·stride + k − pad, 0 <=
+    k <= reach.
+
+    Clipped to 0..length−1; where nothing is left, the nearest single position (its values are not used).
+    """
+
+    dim: int
+    length: int
+    stride: int
+    reach: int
+    pad: int
+    upsample: int = 1
+
+    @property
+    def dims(self) -> Ints:
+        """`dim` alone."""
+        return (self.dim,)
+
+    def span(self, box: Box) -> Span:
+        """Positions inside the input that some output of the box reads."""
+        lo, hi = box[self.dim]
+        first = -(-(lo * self.stride - self.pad) // self.upsample)
+        last = ((hi - 1) * self.stride - self.pad + self.reach) // self.upsample
+        first = min(max(first, 0), self.length - 1)
+        return (first, max(min(last + 1, self.length), first + 1))
+
+    def size(self, tile: Ints) -> int:
+        """The longest span, when the window lies inside the input."""
+        u = (tile[self.dim] - 1) * self.stride + self.reach
+        return max(1, min(self.length, u // self.upsample + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Input channels of the groups that output channels lo..hi belong to: `per_out` outputs and `per_in`
+    inputs each."""
+
+    dim: int
+    per_out: int
+    per_in: int
+    groups: int
+
+    @property
+    def dims(self) -> Ints:
+        """`dim` alone, or nothing when there is one group."""
+        return (self.dim,) if self.groups > 1 else ()
+
+    def span(self, box: Box) -> Span:
+        """All channels of every group touched."""
+        lo, hi = box[self.dim]
+        return (lo // self.per_out * self.per_in, -(-hi // self.per_out) * self.per_in)
+
+    def size(self, tile: Ints) -> int:
+        """Groups touched at worst, times their channels."""
+        t = tile[self.dim]
+        touched = t // self.per_out if t % self.per_out == 0 else (t - 2) // self.per_out + 2
+        return min(self.groups, max(1, touched)) * self.per_in
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Index offset + Σ factor·i over `terms` (iteration axis, factor); factors may be negative."""
+
+    terms: tuple[tuple[int, int], ...]
+    offset: int
+    dims: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", tuple(d for d, _ in self.terms))
+
+    def span(self, box: Box) -> Span:
+        """The hull of the indices."""
+        lo = hi = self.offset
+        for dim, factor in self.terms:
+            a, b = box[dim][0] * factor, (box[dim][1] - 1) * factor
+            lo, hi = lo + min(a, b), hi + max(a, b)
+        return (lo, hi + 1)
+
+    def size(self, tile: Ints) -> int:
+        """The length of the hull."""
+        return 1 + sum(abs(factor) * (tile[dim] - 1) for dim, factor in self.terms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Indexed:
+    """Indices named by a constant table: outputs lo..hi read first[lo..hi] to last[lo..hi], both included."""
+
+    dim: int
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+
+    @property
+    def dims(self) -> Ints:
+        """`dim` alone."""
+        return (self.dim,)
+
+    def span(self, box: Box) -> Span:
+        """The hull of the named indices."""
+        lo, hi = box[self.dim]
+        return (int(self.first[lo:hi].min()), int(self.last[lo:hi].max()) + 1)
+
+    def size(self, tile: Ints) -> int:
+        """The longest hull over boxes that start at multiples of the tile."""
+        starts = np.arange(0, len(self.first), tile[self.dim])
+        spans = np.maximum.reduceat(self.last, starts) - np.minimum.reduceat(self.first, starts)
+        return int(spans.max()) + 1

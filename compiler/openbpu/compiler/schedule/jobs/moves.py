@@ -1,0 +1,225 @@
+"""TRANS, and the copies that need no engine but LOAD and STORE: Move, Concat, Pad, Gather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from openbpu.arch.isa import FillTile, GatherTile, Instr, MoveTile
+from openbpu.arch.program import Concat, Gather, Move, Pad
+from openbpu.compiler.schedule.axes import Along, Box, Ints
+from openbpu.compiler.schedule.job import Job, View, lengths
+from openbpu.compiler.schedule.jobs.accesses import Access, access
+from openbpu.compiler.schedule.jobs.context import Context
+from openbpu.compiler.schedule.jobs.elementwise import UnaryJob
+from openbpu.compiler.schedule.jobs.windows import indexed
+from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
+
+
+def move_tiles(
+    index: int, element: int, at: tuple[int, int], counts: Ints, strides: tuple[Ints, Ints]
+) -> list[Instr]:
+    """MoveTiles that copy a nest of elements from address at[0] to at[1]."""
+    return [
+        MoveTile(
+            operator=index,
+            x=at[0] + dx,
+            y=at[1] + dy,
+            element=element,
+            counts=c,
+            x_strides=xs,
+            y_strides=ys,
+        )
+        for (dx, dy), c, (xs, ys) in nests(counts, strides, 6)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveJob(Job):
+    """Box: the output's shape with axes joined. Operands: x, y."""
+
+    x: Access
+
+    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
+        """MoveTiles of at most 6 axes."""
+        x, y = views
+        at = (self.x.address(x, [lo for lo, _ in box]), y.at)
+        strides = (self.x.strides(x), y.strides)
+        return move_tiles(self.index, self.operands[0].element, at, lengths(box), strides)
+
+
+def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
+    """The job of a Move; a copy where tiles keep their order."""
+    extent, (_, strides) = collapse(op.shape, (dense_strides(op.shape, 1), op.strides))
+    extent, strides = extent or (1,), strides or (0,)
+    source = op.inputs[0]
+    x = access(c.elements(source), c.tensors[source].shape, extent, strides, op.offset)
+    operands = (
+        c.operand(source, x.shape, x.axes()),
+        c.output(op.outputs[0], extent, tuple(Along(d) for d in range(len(extent)))),
+    )
+    return [
+        MoveJob(
+            index=index,
+            name="Move",
+            extent=extent,
+            steps=(1,) * len(extent),
+            operands=operands,
+            copy=x.keeps_order() or prod(extent) == 1,
+            x=x,
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyJob(Job):
+    """Box: the part of the output that one input of a Concat fills. Operands: x, y."""
+
+    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
+        """MoveTiles (only where both sides are on chip)."""
+        x, y = views
+        strides = (x.strides, y.strides)
+        return move_tiles(self.index, self.operands[0].element, (x.at, y.at), lengths(box), strides)
+
+
+def concat_jobs(index: int, op: Concat, c: Context) -> list[Job]:
+    """One job per input of a Concat: a copy, or a UnaryTile where the scale changes."""
+    jobs: list[Job] = []
+    start, width = 0, sum(op.sizes)
+    for part, (tensor, size, mult) in enumerate(zip(op.inputs, op.sizes, op.mults, strict=True)):
+        operands = (
+            c.operand(tensor, (op.outer, size), (Along(0), Along(1))),
+            c.output(op.outputs[0], (op.outer, width), (Along(0), Along(1, start))),
+        )
+        start += size
+        if size == 0:
+            continue
+        extent, steps = (op.outer, size), (1, min(64, size))
+        if mult == 0:
+            jobs.append(
+                CopyJob(index=index, name="Concat", extent=extent, steps=steps, operands=operands, copy=True)
+            )
+        else:
+            jobs.append(
+                UnaryJob(index=index, name="Concat", extent=extent, steps=steps, operands=operands, part=part)
+            )
+    return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """Axis of x behind a border of `before`: the part of it that lies in the box; one element where nothing
+    does."""
+
+    dim: int
+    length: int
+    before: int
+
+    @property
+    def dims(self) -> Ints:
+        """`dim` alone."""
+        return (self.dim,)
+
+    def span(self, box: Box) -> tuple[int, int]:
+        """The box's span in x, clipped."""
+        lo, hi = box[self.dim]
+        first = min(max(lo - self.before, 0), self.length - 1)
+        return (first, max(min(hi - self.before, self.length), first + 1))
+
+    def size(self, tile: Ints) -> int:
+        """At most the tile's length."""
+        return min(tile[self.dim], self.length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadJob(Job):
+    """Box: the output's shape with axes joined where nothing is padded. Operands: x, y."""
+
+    before: Ints
+
+    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
+        """Fill the tile where it touches the border, then move what lies inside."""
+        x, y = views
+        shape = self.operands[0].shape
+        inside = [
+            (max(lo, b), min(hi, b + n)) for (lo, hi), b, n in zip(box, self.before, shape, strict=True)
+        ]
+        out: list[Instr] = []
+        if tuple(inside) != box:
+            out += [
+                FillTile(operator=self.index, y=y.at + dy, counts=counts, y_strides=ys)
+                for (dy,), counts, (ys,) in nests(lengths(box), (y.strides,), 4)
+            ]
+        if all(lo < hi for lo, hi in inside):
+            to = y.at + sum(
+                (lo - span[0]) * k for (lo, _), span, k in zip(inside, box, y.strides, strict=True)
+            )
+            counts = tuple(hi - lo for lo, hi in inside)
+            out += move_tiles(
+                self.index, self.operands[0].element, (x.at, to), counts, (x.strides, y.strides)
+            )
+        return out
+
+
+def pad_jobs(index: int, op: Pad, c: Context) -> list[Job]:
+    """The job of a Pad."""
+    shape, before, after = list(op.shape), list(op.before), list(op.after)
+    for d in range(len(shape) - 1, 0, -1):
+        if before[d] or after[d]:
+            continue
+        n = shape.pop(d)
+        del before[d], after[d]
+        shape[d - 1], before[d - 1], after[d - 1] = shape[d - 1] * n, before[d - 1] * n, after[d - 1] * n
+    extent = tuple(b + n + a for n, b, a in zip(shape, before, after, strict=True))
+    operands = (
+        c.operand(
+            op.inputs[0],
+            tuple(shape),
+            tuple(Clipped(d, n, b) for d, (n, b) in enumerate(zip(shape, before, strict=True))),
+        ),
+        c.output(op.outputs[0], extent, tuple(Along(d) for d in range(len(extent)))),
+    )
+    return [
+        PadJob(
+            index=index,
+            name="Pad",
+            extent=extent,
+            steps=(1,) * len(extent),
+            operands=operands,
+            before=tuple(before),
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherJob(Job):
+    """Box: A, I, B. Operands: x, indices, y."""
+
+    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
+        """One GatherTile."""
+        x, indices, y = views
+        return [
+            GatherTile(
+                operator=self.index,
+                x=x.at,
+                y=y.at,
+                indices=indices.at,
+                base=x.region[1][0],
+                counts=lengths(box),
+                x_strides=x.strides[:2],
+                y_strides=y.strides[:2],
+            )
+        ]
+
+
+def gather_jobs(index: int, op: Gather, c: Context) -> list[Job]:
+    """The job of a Gather: the rows between the smallest and the largest index of a tile are loaded."""
+    a, r, b = op.shape
+    count = c.elements(op.indices_id)
+    operands = (
+        c.operand(op.inputs[0], op.shape, (Along(0), indexed(1, op.indices_id, 1, r, c), Along(2))),
+        c.constant(op.indices_id, (count,), (Along(1),)),
+        c.output(op.outputs[0], (a, count, b), (Along(0), Along(1), Along(2))),
+    )
+    steps = (1, 1, min(64, b))
+    return [GatherJob(index=index, name="Gather", extent=(a, count, b), steps=steps, operands=operands)]
