@@ -108,7 +108,8 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Grouped:
     """Input channels of the groups that output channels lo..hi belong to: `per_out` outputs and `per_in`
-    inputs each."""
+    inputs each.
+    """
 
     dim: int
     per_out: int

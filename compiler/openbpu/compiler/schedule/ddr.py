@@ -37,7 +37,8 @@ def pack(lives: Iterable[Life], alignment: int, start: int = 0) -> tuple[dict[in
 
 def best_gap(busy: list[tuple[int, int]], size: int, start: int) -> int:
     """Start of the smallest gap of `size` bytes between sorted busy intervals; behind them all if there is
-    none."""
+    none.
+    """
     best, best_size, free = -1, -1, start
     for lo, hi in busy:
         if lo - free >= size and (best < 0 or lo - free < best_size):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.errors import CompileError
+from openbpu.arch.errors import CompileError, must
 from openbpu.arch.isa import Code
 from openbpu.arch.march import March
 from openbpu.arch.program import Operator, Space, Tensor
@@ -99,7 +99,8 @@ def _place_ddr(
     reuse: bool,
 ) -> tuple[dict[int, int], int]:
     """DDR addresses of the tensors that jobs use and nobody placed yet; those that outlive the segment
-    share nothing."""
+    share nothing.
+    """
     spans: dict[int, tuple[int, int]] = {}
     for moment, job in enumerate(jobs):
         for operand in job.operands:
@@ -122,11 +123,10 @@ def _plan(job: Job, rules: Rules, budget: int) -> Plan:
         plan = search(job, none, attempt, lambda p: p.nbytes <= budget, fine=fine)
         if plan:
             return plan
+    where, what = f"operator {job.index} ({job.name})", "the on-chip memory in bytes"
     needed = smallest(job, none, rules).nbytes
-    raise CompileError(
-        f"operator {job.index} ({job.name}): the on-chip bytes of its smallest tile must be at most
-        {budget}, " f"not {needed}; run the operator on the CPU or choose a march with more on-chip memory"
-    )
+    fix = "run the operator on the CPU or choose a march with more on-chip memory"
+    raise CompileError(must(where, what, f">= {needed} for the smallest tile", budget, fix))
 
 
 def _place(job: Job, plan: Plan) -> Placed:

@@ -19,7 +19,8 @@ from openbpu.compiler.schedule.transfer import loads, stores
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A job ready to emit: its plan and, per operand, the addresses of its tile buffers (() when it is
-    resident)."""
+    resident).
+    """
 
     job: Job
     plan: Plan
@@ -142,7 +143,8 @@ class Emitter:
 
 def _seen_as(view: View, region: Box) -> View:
     """A view of one operand of a copy as a region of the other: the same axes of length > 1 in the same
-    order."""
+    order.
+    """
     steps = iter([k for k, (lo, hi) in zip(view.strides, view.region, strict=True) if hi - lo > 1])
     return View(view.at, tuple([next(steps) if hi - lo > 1 else 0 for lo, hi in region]), region)
 

@@ -48,7 +48,8 @@ class Memory:
 
     def write(self, span: Interval, engine: int, count: int, wait: list[int]) -> None:
         """Instruction `count` of `engine` writes the bytes; raises `wait` to the writes and reads before
-        it."""
+        it.
+        """
         low, high = self._cut(span[0]), self._cut(span[1])
         for writer, written, readers in self._states[low:high]:
             if writer != engine and writer >= 0 and wait[writer] < written:
@@ -61,7 +62,8 @@ class Memory:
 
     def last_use(self, span: Interval) -> list[int]:
         """Per engine, the highest count of an instruction that reads or writes some of the bytes (0:
-        none)."""
+        none).
+        """
         used = [0] * ENGINES
         low, high = bisect_right(self._starts, span[0]) - 1, bisect_left(self._starts, span[1])
         for writer, written, readers in self._states[low:high]:

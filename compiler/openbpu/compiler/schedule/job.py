@@ -1,5 +1,6 @@
 """A job: one operator, or one input of a concat, as an iteration box with operands that can be cut into
-tiles."""
+tiles.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class Job(ABC):
     @abstractmethod
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """The compute instructions of one tile, without tokens; `views` are the operands' regions, in
-        order."""
+        order.
+        """
 
     def legal(self, tile: Ints) -> bool:
         """Whether the sizes of a tile fit the instruction's fields."""

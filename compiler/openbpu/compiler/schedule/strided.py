@@ -1,5 +1,6 @@
 """Strided loop nests: fewer dimensions where the data allows, a fixed number of them where an instruction
-wants it."""
+wants it.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from openbpu.compiler.schedule.transfer import ddr_rows
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a job is cut: tile shape, loop order (outermost first), bytes and number of buffers per operand
-    (0: none)."""
+    (0: none).
+    """
 
     tile: Ints
     order: Ints
@@ -32,7 +33,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the planner may use: whether tiles are double buffered and reused, the buffers' alignment, DDR
-    costs."""
+    costs.
+    """
 
     double: bool
     reuse: bool
@@ -61,7 +63,8 @@ def changes(operand: Operand, trips: Ints, order: Ints) -> int:
 
 def plan_job(job: Job, tile: Ints, order: Ints, resident: frozenset[int], rules: Rules) -> Plan:
     """Cost and buffers of one way to cut a job. `resident` operands (by position) need no buffer and no
-    transfer."""
+    transfer.
+    """
     trips = tuple([-(-n // t) for n, t in zip(job.extent, tile, strict=True)])
     total = prod(trips)
     sizes, depths, cost = [], [], total * rules.tile_bytes
@@ -155,7 +158,8 @@ def _halve(
     job: Job, lists: Sequence[list[int]], resident: frozenset[int], rules: Rules, fits: Fits
 ) -> Plan | None:
     """Start with the largest tile; take the next smaller length of the axis that costs least until it
-    fits."""
+    fits.
+    """
     at = [0] * len(lists)
     while True:
         tile = tuple(c[i] for c, i in zip(lists, at, strict=True))

@@ -1,5 +1,6 @@
 """Strided reads of a dense tensor as boxes: which shape to see the tensor under, so that tiles are small
-boxes of it."""
+boxes of it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Access:
 
     def keeps_order(self) -> bool:
         """Whether a dense copy of the region of any tile is the tile itself: iteration axes are axes, in
-        order."""
+        order.
+        """
         axes = [t[0] for t in self.terms if t]
         return all(t and t[1] == 1 for t in self.terms) and axes == sorted(set(axes))
 

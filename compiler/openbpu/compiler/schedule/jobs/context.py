@@ -1,5 +1,6 @@
 """What turning operators into jobs needs to know: the tensor table and, where they are known, constant
-values."""
+values.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ _CHANNELS = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvJob(Job):
     """Box: N, OH, OW, Cout. Operands: x, weights, params, then rmult, table, residual where there are any,
-    y."""
+    y.
+    """
 
     op: Conv
     residual: int = -1  # positions among the operands

@@ -109,7 +109,8 @@ def concat_jobs(index: int, op: Concat, c: Context) -> list[Job]:
 @dataclass(frozen=True, slots=True)
 class Clipped:
     """Axis of x behind a border of `before`: the part of it that lies in the box; one element where nothing
-    does."""
+    does.
+    """
 
     dim: int
     length: int

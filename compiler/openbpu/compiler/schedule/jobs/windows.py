@@ -102,7 +102,8 @@ class ResizeJob(Job):
 
 def indexed(dim: int, tensor: int, columns: int, length: int, c: Context) -> Axis:
     """The axis that outputs of `dim` read through a constant table of indices [n, ≥ columns]; whole if
-    unknown."""
+    unknown.
+    """
     table = c.values(tensor)
     if table is None:
         return Whole(length)
