@@ -1,0 +1,96 @@
+"""CPU segments: ONNX subgraphs run by ONNX Runtime, meaning what ONNX says and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.errors import HbmError, ModelError
+from openbpu.arch.program import CpuSegment, Program
+
+Array = npt.NDArray[Any]
+
+_SHOWN_NODES = 4
+_QUIET = 4  # ONNX Runtime's log: only what is fatal; its errors reach the user as exceptions
+
+
+class CpuRunner:
+    """One CPU segment, ready to run from any number of threads.
+
+    Constant folding is allowed; the fusion of QDQ into integer kernels is not, because those round
+    differently. Raises ModelError, naming segment and nodes, when ONNX Runtime cannot run it.
+    """
+
+    def __init__(self, program: Program, segment: CpuSegment, threads: int) -> None:
+        import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that a program without CPU segments never pays
+
+        self._segment = segment
+        self._where = f"CPU segment '{segment.name}' ({_nodes(program, segment)})"
+        _refuse_external_data(self._where, segment.model)
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _QUIET
+        try:
+            self._session = ort.InferenceSession(segment.model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a class per status code and no public base
+            raise ModelError(_failure(self._where, "load", error)) from error
+
+    def run(self, inputs: Mapping[int, Array]) -> dict[int, Array]:
+        """Return the outputs by tensor id; raises ModelError when a node fails on these values."""
+        segment = self._segment
+        feeds = {name: inputs[i] for name, i in zip(segment.names_in, segment.inputs, strict=True)}
+        try:
+            made = self._session.run(list(segment.names_out), feeds)
+        except Exception as error:
+            raise ModelError(_failure(self._where, "run", error)) from error
+        return {i: np.asarray(y) for i, y in zip(segment.outputs, made, strict=True)}
+
+
+def _failure(where: str, what: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"{where}: ONNX Runtime cannot {what} it: {reason}; check these nodes in the ONNX model"
+
+
+def _nodes(program: Program, segment: CpuSegment) -> str:
+    """Return the user's nodes of a segment, the first few by name."""
+    index = next((i for i, s in enumerate(program.segments) if s is segment), -1)
+    inside = [f"{p.op} '{p.node}'" for p in program.placement if p.segment == index and p.on == "CPU"]
+    if not inside:
+        return f"{segment.nodes} nodes"
+    more = len(inside) - _SHOWN_NODES
+    return ", ".join(inside[:_SHOWN_NODES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _refuse_external_data(where: str, model: bytes) -> None:
+    """A `.hbm` is one file: a subgraph that names others would read whatever a forger likes."""
+    if b"location" not in model:
+        return  # every reference to another file has this key
+    import onnx  # noqa: PLC0415  # as above; almost no subgraph holds that word
+
+    try:
+        graph = onnx.ModelProto.FromString(model).graph
+    except Exception as error:  # protobuf's DecodeError
+        raise ModelError(_failure(where, "load", error)) from error
+    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(graph)):
+        raise HbmError(f"{where}: its weights lie in another file, which no compiler of openbpu writes")
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every TensorProto anywhere below a protobuf message."""
+    if type(message).__name__ == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        repeated = not hasattr(value, "ListFields")
+        for item in value if repeated else (value,):
+            if hasattr(item, "ListFields"):
+                yield from _tensors(item)

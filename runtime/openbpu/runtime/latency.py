@@ -1,0 +1,74 @@
+"""How long a program takes: BPU segments simulated in cycles, CPU segments estimated, never added up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openbpu.arch.march import Cpu, March
+from openbpu.arch.program import BpuSegment, CpuSegment, Program
+
+if TYPE_CHECKING:
+    from openbpu.simulator.timing import Timing
+
+_US = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLatency:
+    """One segment. `basis` says what the figure is: "simulated" (cycles) for the BPU, "estimate" for the CPU.
+
+    `cycles` and `timing` are those of the BPU; a CPU segment has neither.
+    """
+
+    name: str
+    on: str  # "BPU" | "CPU"
+    microseconds: float
+    basis: str
+    cycles: int = 0
+    timing: Timing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One run of a program, batch as compiled, nothing else on the chip.
+
+    `submit_us` is what the host adds per run, from the march (fitted to published latencies), in neither sum.
+    """
+
+    segments: tuple[SegmentLatency, ...]
+    submit_us: float
+
+    @property
+    def bpu_us(self) -> float:
+        """Simulated time of the BPU segments, in µs."""
+        return sum(s.microseconds for s in self.segments if s.on == "BPU")
+
+    @property
+    def cpu_us(self) -> float:
+        """Estimated time of the CPU segments, in µs; 0 when there are none."""
+        return sum(s.microseconds for s in self.segments if s.on == "CPU")
+
+
+def latency_of(program: Program, march: March) -> Latency:
+    """Simulate the BPU segments of `program` and estimate its CPU segments."""
+    return Latency(
+        tuple(_segment(program, s, march) for s in program.segments), submit_us=float(march.cpu.submit_us)
+    )
+
+
+def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -> SegmentLatency:
+    if isinstance(segment, CpuSegment):
+        return SegmentLatency(segment.name, "CPU", cpu_estimate(segment, march.cpu), "estimate")
+    from openbpu.simulator.timing import simulate  # noqa: PLC0415  # only when latency is asked for
+
+    timing = simulate(program, segment, march)
+    us = timing.cycles / march.clock_hz * _US
+    return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing)
+
+
+def cpu_estimate(segment: CpuSegment, cpu: Cpu) -> float:
+    """Return µs of a CPU segment on one core: dispatch per node, plus the slower of arithmetic and memory."""
+    arithmetic = segment.flops / (cpu.flops_per_cycle * cpu.clock_hz)
+    memory = segment.bytes_moved / cpu.bytes_per_second
+    return segment.nodes * cpu.dispatch_us + max(arithmetic, memory) * _US
