@@ -25,7 +25,7 @@ def fold_affine(net: Net) -> Net:
             users = readers.get(node.output[0], [])
             if len(users) != 1 or node.output[0] in net.outputs:
                 break
-            affine = _affine_of(net.nodes[users[0]], node, net, consts)
+            affine = _behind(node, net.nodes[users[0]], net, consts)
             folded = affine and _fold_into(node, affine, consts, names)
             if not folded:
                 break
@@ -57,20 +57,18 @@ def channel_vector(array: Array, rank: int, axis: int, channels: int) -> npt.NDA
     return np.broadcast_to(full.reshape(-1), (channels,)).astype(np.float64)
 
 
-def _affine_of(node: NodeProto, mac: NodeProto, net: Net, consts: dict[str, Array]) -> Affine | None:
-    """Return the scale and shift that `node` applies to the channels of `mac`; None if it does more."""
+def channel_affine(node: NodeProto, source: str, axis: int, channels: int, net: Net) -> Affine | None:
+    """Return the scale and shift that `node` applies to `source` along `axis`; None if it does more."""
+    rank = len(net.shapes.get(source) or ())
     affine = batchnorm_affine(node, net)
-    if affine is not None or node.op_type not in {"Mul", "Add", "Sub", "Div"}:
-        return affine
-    side = 1 if node.input[0] == mac.output[0] else 0
-    weight, shape = consts.get(mac.input[1]), net.shapes.get(mac.output[0])
-    if node.input[side] not in net.consts or weight is None or shape is None:
+    if affine is not None:
+        return affine if axis == 1 and node.input[0] == source else None
+    if node.op_type not in {"Mul", "Add", "Sub", "Div"}:
         return None
-    if node.op_type == "Div" and side == 0:
-        return None
-    axis = 1 if mac.op_type.startswith("Conv") else len(shape) - 1
-    value = channel_vector(net.consts[node.input[side]], len(shape), axis, _channels(mac, weight))
-    if value is None or (node.op_type == "Div" and not value.all()):
+    side = 1 if node.input[0] == source else 0
+    constant = net.consts.get(node.input[side])
+    value = None if constant is None else channel_vector(constant, rank, axis, channels)
+    if value is None or (node.op_type == "Div" and (side == 0 or not value.all())):
         return None
     one, zero = np.ones_like(value), np.zeros_like(value)
     table = {
@@ -80,6 +78,15 @@ def _affine_of(node: NodeProto, mac: NodeProto, net: Net, consts: dict[str, Arra
         "Div": (1 / np.where(value == 0, 1, value), zero),
     }
     return table[node.op_type]
+
+
+def _behind(mac: NodeProto, node: NodeProto, net: Net, consts: dict[str, Array]) -> Affine | None:
+    """Return the scale and shift that `node` applies to the channels of `mac`; None if it does more."""
+    weight, out = consts.get(mac.input[1]), mac.output[0]
+    if weight is None or not net.shapes.get(out):
+        return None
+    axis = 1 if mac.op_type.startswith("Conv") else len(net.shapes[out]) - 1
+    return channel_affine(node, out, axis, _channels(mac, weight), net)
 
 
 def _channels(mac: NodeProto, weight: Array) -> int:

@@ -117,6 +117,9 @@ def _planned(model: ModelLike, activation: DType, weight: DType) -> tuple[Net, P
     wide = DType.INT16 in {activation, weight}
     net = prepare(model, OPSET_INT16 if wide else OPSET_PER_CHANNEL)
     plan = make_plan(net, activation)
+    if plan.has_int16 and net.opset < OPSET_INT16:  # an operator takes nothing but int16 somewhere
+        net = prepare(model, OPSET_INT16)
+        plan = make_plan(net, activation)
     if not plan.pairs:
         found = ", ".join(sorted({node.op_type for node in net.nodes})) or "no operators"
         what = "operators that the BPU runs on float32 tensors"

@@ -41,13 +41,13 @@ class _Builder:
         self.consts: dict[str, Array] = {}
         self.nodes: list[NodeProto] = []
         self.renamed: dict[str, str] = {}
-        self.narrowed: dict[str, str] = {}
+        self.recast: dict[tuple[str, DType], str] = {}
         self.dequantized: dict[tuple[str, int | None, DType], str] = {}
-        self.scales = {
-            name: numerics.observed_scale(safe_range(ranges[pair.source]), pair.dtype)
-            for name, pair in plan.pairs.items()
-        }
         self.ranges = ranges
+
+    def _scale(self, name: str, dtype: DType) -> Array:
+        """Return the scale of a tensor that has a pair."""
+        return numerics.observed_scale(safe_range(self.ranges[self.plan.pairs[name].source]), dtype)
 
     def model(self) -> ModelProto:
         for name in self.net.inputs:
@@ -74,8 +74,9 @@ class _Builder:
 
     def _add_pair(self, name: str, raw: str | None = None) -> None:
         """Put the pair behind `name`; where that is a graph output, what is computed is now called `raw`."""
+        dtype = self.plan.pairs[name].dtype
         out = name if raw else self.names.fresh(f"{name}_DequantizeLinear_Output")
-        self._pair(raw or name, name, self.scales[name], self.plan.pairs[name].dtype, out)
+        self._pair(raw or name, name, self._scale(name, dtype), dtype, out)
         if not raw:
             self.renamed[name] = out
 
@@ -111,16 +112,11 @@ class _Builder:
             if slot in self.plan.weights:
                 yield position, self._constant(name, self.plan.weights[slot], self.weight)
             elif slot in self.plan.constants:
-                yield position, self._constant(name, None, self._partner(node))
+                yield position, self._constant(name, None, self.plan.constants[slot])
             elif slot in self.plan.biases:
                 yield position, self._bias(slot, name)
-            elif slot in self.plan.narrow:
-                yield position, self._narrow(name)
-
-    def _partner(self, node: NodeProto) -> DType:
-        """Return the type a constant operand takes: that of the tensor it meets."""
-        met = [self.plan.pairs[name].dtype for name in (*node.input, *node.output) if name in self.plan.pairs]
-        return met[0] if met else DType.INT8
+            elif slot in self.plan.recast:
+                yield position, self._recast(name, self.plan.recast[slot])
 
     def _constant(self, name: str, axis: int | None, dtype: DType) -> str:
         """Store constant `name` as integers behind a Dequantize, once; return the Dequantize's output."""
@@ -148,16 +144,18 @@ class _Builder:
             )
         others = tuple(i for i in range(array.ndim) if i != axis)
         widest = np.abs(array).max(axis=others) if array.size else np.zeros(())
+        if array.size == widest.size:  # a scale per value: code 127 is exact, 127.5 would lose 0.4 %
+            return (safe_range(widest) / dtype.qmax).astype(np.float32)
         return numerics.observed_scale(safe_range(widest), dtype)
 
-    def _narrow(self, name: str) -> str:
-        """Return tensor `name` rounded again to int8, for an operator that cannot take two int16 operands."""
-        if name not in self.narrowed:
-            scale = numerics.observed_scale(safe_range(self.ranges[self.plan.pairs[name].source]), DType.INT8)
-            out = self.names.fresh(f"{name}_int8_DequantizeLinear_Output")
-            self._pair(self.renamed.get(name, name), f"{name}_int8", scale, DType.INT8, out)
-            self.narrowed[name] = out
-        return self.narrowed[name]
+    def _recast(self, name: str, dtype: DType) -> str:
+        """Return tensor `name` rounded again, to `dtype`, for an operator that takes nothing else."""
+        if (name, dtype) not in self.recast:
+            out = self.names.fresh(f"{name}_{dtype.value}_DequantizeLinear_Output")
+            source, scale = self.renamed.get(name, name), self._scale(name, dtype)
+            self._pair(source, f"{name}_{dtype.value}", scale, dtype, out)
+            self.recast[name, dtype] = out
+        return self.recast[name, dtype]
 
     def _bias(self, slot: Slot, name: str) -> str:
         """Return the bias as int32 in steps of the accumulator, or as it is when it does not fit int32."""
@@ -170,15 +168,11 @@ class _Builder:
         fits = flat is not None and scale.size in {1, flat.size} and self._fits_int32(flat, scale)
         if flat is None or not fits or scale.dtype != np.float32:
             return name
-        integers = self.names.fresh(f"{name}_quantized")
-        self.consts[integers] = numerics.quantize(flat, scale.astype(np.float64), 0, DType.INT32)
-        scale_name, out = (
-            self.names.fresh(f"{name}_scale"),
-            self.names.fresh(f"{name}_DequantizeLinear_Output"),
-        )
-        self.consts[scale_name] = scale
-        axis = 0 if scale.ndim else None
-        self._node("DequantizeLinear", name, [integers, scale_name], out, axis)
+        inputs = [self.names.fresh(f"{name}_quantized"), self.names.fresh(f"{name}_scale")]
+        self.consts[inputs[0]] = numerics.quantize(flat, scale.astype(np.float64), 0, DType.INT32)
+        self.consts[inputs[1]] = scale
+        out = self.names.fresh(f"{name}_DequantizeLinear_Output")
+        self._node("DequantizeLinear", name, inputs, out, 0 if scale.ndim else None)
         return out
 
     @staticmethod
@@ -191,6 +185,6 @@ class _Builder:
         name = self.net.nodes[mac].input[position]
         if (mac, position) in self.plan.weights:
             return self._constant_scale(name, self.plan.weights[mac, position], self.weight)
-        if (mac, position) in self.plan.narrow:
-            return numerics.observed_scale(safe_range(self.ranges[self.plan.pairs[name].source]), DType.INT8)
-        return self.scales.get(name, np.asarray(np.nan, dtype=np.float32))
+        if name not in self.plan.pairs:
+            return np.asarray(np.nan, dtype=np.float32)
+        return self._scale(name, self.plan.recast.get((mac, position), self.plan.pairs[name].dtype))

@@ -5,13 +5,14 @@ An operator without a row is left alone, as a row of kind CPU is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 from onnx import NodeProto
 
+from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.net import Net, attribute
 
 
@@ -32,11 +33,15 @@ Choose = Callable[[NodeProto, Net], Kind]
 
 @dataclass(frozen=True, slots=True)
 class OpRow:
-    """One operator: its kind (or how to choose it) and the inputs that carry tensors (None: all)."""
+    """One operator: its kind (or how to choose it) and the inputs that carry tensors (None: all).
+
+    `types` are inputs that take one type only, whatever the activations are.
+    """
 
     op: str
     kind: Kind | Choose
     data: tuple[int, ...] | None = None
+    types: Mapping[int, DType] = field(default_factory=dict)
 
 
 def _resize(node: NodeProto, _: Net) -> Kind:
@@ -57,13 +62,14 @@ def _inference(node: NodeProto, _: Net) -> Kind:
 
 
 _M, _E, _K, _Q, _C = Kind.MAC, Kind.ELEMENTWISE, Kind.KEEP, Kind.QUANTIZED, Kind.CPU
+_SECOND_INT8 = {1: DType.INT8}
 
 ROWS = (
-    # Multiply-accumulate: (activation, weight); the bias is input 2.
-    OpRow("Conv", _M, (0, 1)),
-    OpRow("ConvTranspose", _M, (0, 1)),
-    OpRow("Gemm", _M, (0, 1)),
-    OpRow("MatMul", _M, (0, 1)),
+    # Multiply-accumulate of (activation, weight); input 2 is the bias. Of two computed operands, b is int8.
+    OpRow("Conv", _M, (0, 1), _SECOND_INT8),
+    OpRow("ConvTranspose", _M, (0, 1), _SECOND_INT8),
+    OpRow("Gemm", _M, (0, 1), _SECOND_INT8),
+    OpRow("MatMul", _M, (0, 1), _SECOND_INT8),
     # One tensor in, one out, element by element.
     OpRow("Abs", _E),
     OpRow("Acos", _E),
@@ -106,7 +112,7 @@ ROWS = (
     OpRow("ThresholdedRelu", _E),
     # Two tensors or more.
     OpRow("Add", _E),
-    OpRow("Div", _E),
+    OpRow("Div", _E, types={1: DType.INT8}),
     OpRow("Max", _E),
     OpRow("Min", _E),
     OpRow("Mul", _E),
@@ -143,7 +149,7 @@ ROWS = (
     OpRow("GlobalMaxPool", _Q),
     OpRow("Greater", _Q),
     OpRow("GreaterOrEqual", _Q),
-    OpRow("GridSample", _Q),
+    OpRow("GridSample", _Q, types={0: DType.INT8, 1: DType.INT16}),
     OpRow("GroupNormalization", _Q, (0,)),
     OpRow("InstanceNormalization", _Q, (0,)),
     OpRow("LayerNormalization", _Q, (0,)),

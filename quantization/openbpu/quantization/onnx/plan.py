@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openbpu.arch.dtypes import DType
-from openbpu.quantization.onnx.classes import Kind, data_inputs, kind_of
+from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Tails, Units, find_tails, find_units
 from openbpu.quantization.onnx.net import Net, attribute
 
@@ -26,21 +26,30 @@ class Pair:
 class Plan:
     """What `apply` inserts into a net.
 
-    `pairs`: by tensor. `narrow`: inputs that need int8 although their tensor is int16. `weights`: constant
+    `pairs`: by tensor. `recast`: inputs that need another type than their tensor's pair. `weights`: constant
     operands of MACs with their channel axis (None: one scale). `biases`: constants in the unit of the
     accumulator, with the MAC they belong to. `constants`: other constant operands, one scale each.
     """
 
     pairs: Mapping[str, Pair]
-    narrow: frozenset[Slot]
+    recast: Mapping[Slot, DType]
     weights: Mapping[Slot, int | None]
     biases: Mapping[Slot, int]
-    constants: frozenset[Slot]
+    constants: Mapping[Slot, DType]
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The tensors whose range must be known, in the order of the graph."""
         return tuple(dict.fromkeys(pair.source for pair in self.pairs.values()))
+
+    @property
+    def has_int16(self) -> bool:
+        """Whether a tensor or constant is int16 (weights aside)."""
+        types = {pair.dtype for pair in self.pairs.values()} | {
+            *self.recast.values(),
+            *self.constants.values(),
+        }
+        return DType.INT16 in types
 
 
 def make_plan(net: Net, activation: DType = DType.INT8) -> Plan:
@@ -48,22 +57,17 @@ def make_plan(net: Net, activation: DType = DType.INT8) -> Plan:
     kinds = [kind_of(node, net) for node in net.nodes]
     tails = find_tails(net, kinds)
     units = find_units(net, kinds, tails)
-    wanted = _wanted(net, kinds, tails, units)
-    sources = _sources(net, kinds, wanted)
+    sources = _sources(net, kinds, _wanted(net, kinds, tails, units))
+    types = _input_types(net, kinds, units, activation)
+    wanted = _source_types(net, sources, types, activation)
+    pairs = {name: Pair(source, wanted[source]) for name, source in sources.items()}
     macs = [index for index, kind in enumerate(kinds) if kind is Kind.MAC]
-    second = {(index, 1) for index in macs if net.is_live(net.nodes[index].input[1])}
-    second = {slot for slot in second if net.is_live(net.nodes[slot[0]].input[0])}
-    narrow = second if activation is DType.INT16 else set()
-    small = _only_narrow(net, kinds, sources, narrow)
-    pairs = {t: Pair(s, DType.INT8 if s in small else activation) for t, s in sources.items()}
     return Plan(
         pairs=pairs,
-        narrow=frozenset(
-            slot for slot in narrow if pairs[net.nodes[slot[0]].input[1]].dtype is not DType.INT8
-        ),
+        recast=_recast(net, pairs, types),
         weights=_weights(net, macs),
         biases=_biases(net, macs, tails),
-        constants=_constants(net, kinds, tails, units),
+        constants={slot: types[slot] for slot in _constants(net, kinds, tails, units)},
     )
 
 
@@ -76,17 +80,12 @@ def _wanted(net: Net, kinds: Sequence[Kind], tails: Tails, units: Units) -> list
         ins = [units.root[index]] if index in units.root else data_inputs(node)
         outs = [name for name in node.output if index not in units.root or name in units.results]
         wanted.update(name for name in ins if net.is_live(name))
-        if not (_is_accumulator(index, kinds, tails) and _is_final(net, node.output[0])):
+        if kinds[index] is not Kind.MAC or not _is_final(net, node.output[0]):
             wanted.update(name for name in outs if net.is_live(name))
     wanted -= tails.unrounded
     _spread(net, kinds, wanted)
     order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
     return [name for name in order if name in wanted]
-
-
-def _is_accumulator(index: int, kinds: Sequence[Kind], tails: Tails) -> bool:
-    """Whether the node's output is a plain accumulator: a MAC, or the bias behind a MatMul."""
-    return kinds[index] is Kind.MAC or index in tails.biases
 
 
 def _is_final(net: Net, name: str) -> bool:
@@ -117,17 +116,45 @@ def _sources(net: Net, kinds: Sequence[Kind], wanted: Sequence[str]) -> dict[str
     return sources
 
 
-def _only_narrow(net: Net, kinds: Sequence[Kind], sources: Mapping[str, str], narrow: set[Slot]) -> set[str]:
-    """Return the sources that nobody needs in int16: every reader takes int8 or only moves values."""
-    if not narrow:
-        return set()
-    wide = {sources[name] for name in net.outputs if name in sources}
+def _input_types(net: Net, kinds: Sequence[Kind], units: Units, activation: DType) -> dict[Slot, DType]:
+    """Return the type that every tensor input of a BPU operator takes; movement and units take any."""
+    types: dict[Slot, DType] = {}
     for index, node in enumerate(net.nodes):
-        for position, name in enumerate(node.input):
-            moves = kinds[index] is Kind.KEEP and position == 0
-            if name in sources and not moves and (index, position) not in narrow:
-                wide.add(sources[name])
-    return set(sources.values()) - wide
+        if kinds[index] in {Kind.CPU, Kind.KEEP}:
+            continue
+        data = set(data_inputs(node))
+        fixed = TABLE[node.op_type].types if index not in units.root else {}
+        if kinds[index] is Kind.MAC and node.input[0] in net.consts:
+            fixed = {}  # the constant is the int8 side
+        types.update(
+            ((index, p), fixed.get(p, activation)) for p, name in enumerate(node.input) if name in data
+        )
+    return types
+
+
+def _source_types(
+    net: Net, sources: Mapping[str, str], types: Mapping[Slot, DType], activation: DType
+) -> dict[str, DType]:
+    """Return the type of every source: the widest that a reader of it, or of what is moved from it, takes."""
+    asked: dict[str, set[DType]] = {source: set() for source in sources.values()}
+    for (index, position), dtype in types.items():
+        name = net.nodes[index].input[position]
+        if name in sources:
+            asked[sources[name]].add(dtype)
+    for name in net.outputs:
+        if name in sources:
+            asked[sources[name]].add(activation)
+    return {source: max(kinds or {activation}, key=lambda d: d.nbytes) for source, kinds in asked.items()}
+
+
+def _recast(net: Net, pairs: Mapping[str, Pair], types: Mapping[Slot, DType]) -> dict[Slot, DType]:
+    """Return the inputs that take a smaller type than their tensor has."""
+    recast: dict[Slot, DType] = {}
+    for (index, position), dtype in types.items():
+        pair = pairs.get(net.nodes[index].input[position])
+        if pair is not None and pair.dtype is not dtype:
+            recast[index, position] = dtype
+    return recast
 
 
 def _weights(net: Net, macs: Sequence[int]) -> dict[Slot, int | None]:

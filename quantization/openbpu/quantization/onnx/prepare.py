@@ -10,7 +10,7 @@ from openbpu.quantization.onnx.load import ModelLike, load
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import raise_opset
 from openbpu.quantization.onnx.rewrite import (
-    batchnorm_to_depthwise,
+    affine_to_depthwise,
     fold_gemm_factors,
     matmul_bias_to_gemm,
     multiply_instead_of_divide,
@@ -27,7 +27,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     matmul_bias_to_gemm,
     fold_gemm_factors,  # before folding affines, which expects alpha = beta = 1
     fold_affine,
-    batchnorm_to_depthwise,  # what the convolutions did not absorb …
+    affine_to_depthwise,  # what the convolutions did not absorb …
     fold_affine,  # … now absorbs the scales and shifts behind it
     name_nodes,
     reinfer,

@@ -4,7 +4,7 @@ Sum(a, b, c)                 → Add(Add(a, b), c)
 Div(x, constant tensor)      → Mul(x, 1 / constant)     (a scalar divisor stays: it joins a unit)
 MatMul(x: [M, K], W) + bias  → Gemm(x, W, bias)
 Gemm(alpha, beta)            → Gemm with alpha in W and beta in the bias
-BatchNormalization alone     → depthwise 1×1 Conv       (which has a scale per channel)
+BatchNormalization, x · γ[C] → depthwise 1×1 Conv       (which has a scale per channel)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, helper
 
-from openbpu.quantization.onnx.affine import batchnorm_affine, channel_vector
+from openbpu.quantization.onnx.affine import Affine, channel_affine, channel_vector
 from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, remake
 
 
@@ -100,26 +100,37 @@ def fold_gemm_factors(net: Net) -> Net:
     return net.with_nodes(nodes, consts)
 
 
-def batchnorm_to_depthwise(net: Net) -> Net:
-    """Turn a BatchNormalization that no MAC could absorb into a depthwise 1×1 Conv (rank 3 to 5)."""
+def affine_to_depthwise(net: Net) -> Net:
+    """Turn what scales and shifts channels behind no MAC into a depthwise 1×1 Conv (1-D or 2-D)."""
     names, consts, nodes = Names(net), dict[str, Array](), []
     for node in net.nodes:
-        affine = batchnorm_affine(node, net)
-        rank = len(net.shapes.get(node.input[0]) or ()) if affine else 0
-        if affine is None or not 3 <= rank <= 5:
+        source = next((name for name in node.input if net.is_live(name)), "")
+        affine = _own_affine(node, source, net)
+        if affine is None:
             nodes.append(node)
             continue
         scale, shift = affine
+        rank = len(net.shapes[source])
         weight, bias = names.fresh(f"{node.output[0]}_weight"), names.fresh(f"{node.output[0]}_bias")
         consts[weight] = scale.astype(np.float32).reshape(-1, *(1,) * (rank - 1))
         consts[bias] = shift.astype(np.float32)
-        made = helper.make_node(
-            "Conv", [node.input[0], weight, bias], [node.output[0]], node.name,
-            group=scale.size, kernel_shape=[1] * (rank - 2),
-        )  # fmt: skip
+        made = helper.make_node("Conv", [source, weight, bias], [node.output[0]], node.name, group=scale.size)
         made.metadata_props.extend(node.metadata_props)
         nodes.append(made)
     return net.with_nodes(nodes, consts)
+
+
+def _own_affine(node: NodeProto, source: str, net: Net) -> Affine | None:
+    """Return the scale and shift that `node` applies to axis 1 of (N, C, L) or (N, C, H, W), scalars aside."""
+    shape = net.shapes.get(source) or ()
+    channels = shape[1] if len(shape) in {3, 4} else None
+    if not isinstance(channels, int):
+        return None
+    if node.op_type != "BatchNormalization" and all(
+        net.consts[n].size == 1 for n in node.input if n in net.consts
+    ):
+        return None
+    return channel_affine(node, source, 1, channels, net)
 
 
 def name_nodes(net: Net) -> Net:
