@@ -1,0 +1,6 @@
+"""Timing: no data; an event engine with integer cycles over queues, tokens and shared DDR bandwidth."""
+
+from openbpu.simulator.timing.result import CoreTiming, LayerTiming, Timing
+from openbpu.simulator.timing.simulate import simulate
+
+__all__ = ["CoreTiming", "LayerTiming", "Timing", "simulate"]
