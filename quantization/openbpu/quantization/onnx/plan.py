@@ -44,12 +44,8 @@ class Plan:
 
     @property
     def has_int16(self) -> bool:
-        """Whether a tensor or constant is int16 (weights aside)."""
-        types = {pair.dtype for pair in self.pairs.values()} | {
-            *self.recast.values(),
-            *self.constants.values(),
-        }
-        return DType.INT16 in types
+        """Whether a tensor or a constant other than a weight is int16."""
+        return DType.INT16 in (*(pair.dtype for pair in self.pairs.values()), *self.constants.values())
 
 
 def make_plan(net: Net, activation: DType = DType.INT8) -> Plan:
@@ -123,12 +119,11 @@ def _input_types(net: Net, kinds: Sequence[Kind], units: Units, activation: DTyp
         if kinds[index] in {Kind.CPU, Kind.KEEP}:
             continue
         data = set(data_inputs(node))
+        slots = [(index, position) for position, name in enumerate(node.input) if name in data]
         fixed = TABLE[node.op_type].types if index not in units.root else {}
         if kinds[index] is Kind.MAC and node.input[0] in net.consts:
             fixed = {}  # the constant is the int8 side
-        types.update(
-            ((index, p), fixed.get(p, activation)) for p, name in enumerate(node.input) if name in data
-        )
+        types.update((slot, fixed.get(slot[1], activation)) for slot in slots)
     return types
 
 

@@ -121,7 +121,7 @@ def affine_to_depthwise(net: Net) -> Net:
 
 
 def _own_affine(node: NodeProto, source: str, net: Net) -> Affine | None:
-    """Return the scale and shift that `node` applies to axis 1 of (N, C, L) or (N, C, H, W), scalars aside."""
+    """Return the scale and shift that `node` applies to axis 1 of (N, C, L) or (N, C, H, W), if any."""
     shape = net.shapes.get(source) or ()
     channels = shape[1] if len(shape) in {3, 4} else None
     if not isinstance(channels, int):
