@@ -23,10 +23,13 @@ class DType(Enum):
     INT64 = "int64"
     FLOAT16 = "float16"
     FLOAT64 = "float64"
+    OTHER = "other"  # strings, sequences, …: what only ONNX Runtime can hold
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The NumPy dtype of one element."""
+        if self is DType.OTHER:
+            return np.dtype(object)
         return np.dtype("bool" if self is DType.BOOL8 else self.value)
 
     @property

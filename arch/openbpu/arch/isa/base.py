@@ -88,16 +88,21 @@ def operands(cls: type[Instr]) -> list[Any]:
 def record_dtype(cls: type[Instr]) -> np.dtype[np.void]:
     """Return the structured dtype of a record of `cls`: the header, its operands, padding up to 128 bytes."""
     parts: list[Any] = [(name, kind, shape) for name, kind, shape in HEADER]
-    parts += [(f.name, f.metadata["kind"], (f.metadata["count"],) if f.metadata["count"] else ()) for f in operands(cls)]
+    parts += [
+        (f.name, f.metadata["kind"], (f.metadata["count"],) if f.metadata["count"] else ())
+        for f in operands(cls)
+    ]
     packed = np.dtype(parts)
     if packed.itemsize > RECORD_BYTES:
         raise EncodingError(f"{cls.__name__} needs {packed.itemsize} bytes (allowed {RECORD_BYTES})")
-    return np.dtype({
-        "names": list(packed.names or ()),
-        "formats": [packed.fields[n][0] for n in packed.names or ()],  # type: ignore[index]
-        "offsets": [packed.fields[n][1] for n in packed.names or ()],  # type: ignore[index]
-        "itemsize": RECORD_BYTES,
-    })
+    return np.dtype(
+        {
+            "names": list(packed.names or ()),
+            "formats": [packed.fields[n][0] for n in packed.names or ()],  # type: ignore[index]
+            "offsets": [packed.fields[n][1] for n in packed.names or ()],  # type: ignore[index]
+            "itemsize": RECORD_BYTES,
+        }
+    )
 
 
 HEADER_DTYPE: np.dtype[np.void] = record_dtype(Instr)
@@ -112,7 +117,9 @@ def check_fits(instr: Instr) -> None:
         for v in value if f.metadata["count"] else (value,):
             if not info.min <= v <= info.max:
                 name = f"{type(instr).__name__}.{f.name}"
-                raise EncodingError(f"{name} = {v} does not fit in {info.bits} bits (allowed {info.min}..{info.max})")
+                raise EncodingError(
+                    f"{name} = {v} does not fit in {info.bits} bits (allowed {info.min}..{info.max})"
+                )
 
 
 Code = npt.NDArray[np.uint8]
@@ -155,7 +162,9 @@ def _encode_class(cls: type[Instr], instrs: list[Instr], dtype: np.dtype[np.void
     return records
 
 
-def decode(code: Code, classes: dict[int, type[Instr]], dtypes: dict[type[Instr], np.dtype[np.void]]) -> list[Instr]:
+def decode(
+    code: Code, classes: dict[int, type[Instr]], dtypes: dict[type[Instr], np.dtype[np.void]]
+) -> list[Instr]:
     """Decode uint8 [n, 128] into instructions; raises EncodingError for an opcode that does not exist."""
     out: list[Instr | None] = [None] * len(code)
     opcodes = headers(code)["opcode"]

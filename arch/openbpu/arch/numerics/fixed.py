@@ -69,12 +69,14 @@ def fixed_point_sum(
     factors: tuple[npt.ArrayLike, ...],
     bounds: tuple[npt.ArrayLike, ...],
     offset: npt.ArrayLike = 0.0,
+    offset_bits: int = 63,
 ) -> FixedPoint:
     """Return the fixed point of sum_i x_i * factors[i] + offset, with |x_i| <= bounds[i].
 
     The first term takes a multiplier in [2**30, 2**31); the other terms and the offset share its shift, unless
-    the whole sum would then leave int64: the shift is reduced to the largest one that fits. Factors,
-    bounds and offset (in output steps) broadcast against one another. Raises OverflowError if nothing fits.
+    the whole sum would then leave int64, or the offset `offset_bits` signed bits: the shift is reduced to the largest
+    one that fits. Factors, bounds and offset (in output steps) broadcast against one another. Raises OverflowError if
+    nothing fits.
     """
     cols = np.broadcast_arrays(*(np.atleast_1d(np.asarray(f, dtype=np.float64)) for f in (*factors, offset)))
     limits = [np.broadcast_to(np.asarray(b, dtype=np.float64), cols[0].shape) for b in bounds]
@@ -86,7 +88,8 @@ def fixed_point_sum(
     by_lead = 30 - np.floor(np.log2(lead))
     by_lead = np.where(np.rint(lead * np.exp2(by_lead)) >= 2.0**31, by_lead - 1, by_lead)
     by_lead = np.where(cols[0] == 0, MAX_SHIFT, by_lead)
-    shift = np.minimum(np.minimum(by_sum, by_lead), MAX_SHIFT)
+    by_offset = offset_bits - 1 - np.ceil(np.log2(np.abs(cols[-1]) + 2.0**-40))
+    shift = np.minimum(np.minimum(by_sum, by_lead), np.minimum(by_offset, MAX_SHIFT))
     if (shift < 0).any():
         raise OverflowError(f"a requantization factor of {float(np.max(reach)):.3g} does not fit int64")
     unit = np.exp2(shift)

@@ -11,7 +11,9 @@ Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.integer]
 
 
-def quantize(x: npt.ArrayLike, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, dtype: DType = DType.INT8) -> Integers:
+def quantize(
+    x: npt.ArrayLike, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, dtype: DType = DType.INT8
+) -> Integers:
     """Return clamp(round_half_even(x / scale) + zero_point) in `dtype`.
 
     `x` is float of any shape; `scale` (> 0) and `zero_point` broadcast against it. The division is done in float32

@@ -27,7 +27,9 @@ class Operator:
     def constants(self) -> Ints:
         """The ids of the constant tensors this operator reads beside its inputs."""
         return tuple(
-            v for name in self.__dataclass_fields__ if name.endswith("_id") and (v := getattr(self, name)) >= 0
+            v
+            for name in self.__dataclass_fields__
+            if name.endswith("_id") and (v := getattr(self, name)) >= 0
         )
 
 

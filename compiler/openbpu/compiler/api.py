@@ -1,0 +1,131 @@
+"""The compiler's front door: `compile` and `check`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from openbpu.arch.errors import CompileError, MarchError, must
+from openbpu.arch.march import March, get_march
+from openbpu.arch.program import Placement, Program
+from openbpu.compiler import passes
+from openbpu.compiler.ir import Graph
+from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
+from openbpu.compiler.passes.borders import place_borders
+from openbpu.compiler.passes.integerise import Refusal, integerise
+from openbpu.compiler.passes.remove_io import remove_io as bare_ends
+from openbpu.compiler.reader import read_model
+
+Model = str | os.PathLike[str] | ModelProto
+Progress = Callable[[str, float], None]
+REMOVABLE = ("quantize", "dequantize")
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A model after placement: the graph as read, the integer graph, its parts, and why nodes stayed on the CPU."""
+
+    source: Graph
+    graph: Graph
+    parts: tuple[Part, ...]
+    refusals: Mapping[str, Refusal]
+
+
+def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.compile
+    model: Model,
+    *,
+    march: str | March,
+    opt: int = 2,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    remove_io: Collection[str] = (),
+    bpu_ops: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Program:
+    """Compile an ONNX model (path or ModelProto) for a march (name, file or March).
+
+    opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also tensors that
+    stay on chip. shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or "dequantize" nodes to take off
+    the ends. bpu_ops: operators or nodes to put on the BPU although the march prefers the CPU. progress is called with
+    the stage and the share done.
+
+    Raises ModelError, QuantizationError, MarchError or CompileError; the message says what to do.
+    """
+    told = progress or _silent
+    if opt not in (0, 1, 2):
+        raise CompileError(must("compile", "opt", "0, 1 or 2", opt))
+    target = _target(march)
+    placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), told)
+    debug, of_origin, lines = debug_map(placed.parts)
+    rows = placements(placed.source, placed.parts, of_origin, placed.refusals)
+    options = {
+        "opt": str(opt),
+        "remove_io": ",".join(sorted(remove_io)),
+        "bpu_ops": ",".join(sorted(bpu_ops)),
+    }
+    return build_program(
+        placed.graph,
+        placed.parts,
+        target,
+        opt=opt,
+        debug=debug,
+        lines=lines,
+        placement=rows,
+        options={k: v for k, v in options.items() if v},
+        progress=told,
+    )
+
+
+def check(
+    model: Model,
+    *,
+    march: str | March,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    remove_io: Collection[str] = (),
+    bpu_ops: Collection[str] = (),
+    progress: Progress | None = None,
+) -> tuple[Placement, ...]:
+    """Return where every node of the model would run on the march, and why; arguments and errors as in `compile`."""
+    target = _target(march)
+    placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), progress or _silent)
+    _, of_origin, _ = debug_map(placed.parts)
+    return placements(placed.source, placed.parts, of_origin, placed.refusals)
+
+
+def _place(
+    model: Model,
+    march: March,
+    shapes: Mapping[str, Sequence[int]] | None,
+    removed: frozenset[str],
+    bpu_ops: frozenset[str],
+    progress: Progress,
+) -> _Placed:
+    progress("read", 0.0)
+    source = read_model(model, shapes)
+    progress("quantization", 0.0)
+    normal = passes.run(passes.NORMALISE, source)
+    integer, refusals = integerise(normal, march, bpu_ops)
+    progress("layout", 0.0)
+    graph = bare_ends(place_borders(integer, march), removed)
+    graph = passes.run(passes.SETTLE, graph)
+    return _Placed(source, graph, partition(graph), refusals)
+
+
+def _target(march: str | March) -> March:
+    found = march if isinstance(march, March) else get_march(march)
+    if not found.target:
+        raise MarchError(f"march '{found.name}' cannot be compiled for yet: {found.reason}")
+    return found
+
+
+def _kinds(remove_io: Collection[str]) -> frozenset[str]:
+    for kind in remove_io:
+        if kind not in REMOVABLE:
+            raise CompileError(must("compile", "remove_io", " or ".join(REMOVABLE), kind))
+    return frozenset(remove_io)
+
+
+def _silent(stage: str, share: float) -> None:
+    del stage, share

@@ -1,0 +1,7 @@
+"""Integer graph → program: segments, tensors, operators with their geometry, CPU subgraphs, placement."""
+
+from openbpu.compiler.lower.partition import Part, partition
+from openbpu.compiler.lower.placement import placements
+from openbpu.compiler.lower.program import build_program, debug_map
+
+__all__ = ["Part", "build_program", "debug_map", "partition", "placements"]

@@ -1,0 +1,186 @@
+"""The program: parts become segments, values tensors, every segment is scheduled, everything gets its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from openbpu.arch.march import March
+from openbpu.arch.program import (
+    BpuSegment,
+    Conv,
+    DebugEntry,
+    MatMul,
+    Placement,
+    Program,
+    Segment,
+    Space,
+    Tensor,
+)
+from openbpu.compiler.ir import Graph
+from openbpu.compiler.lower.cpu import cpu_segment
+from openbpu.compiler.lower.operators import OperatorBuilder
+from openbpu.compiler.lower.partition import Part
+from openbpu.compiler.lower.tensors import ALIGN, TensorTable
+from openbpu.compiler.schedule import schedule
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A BPU segment before scheduling."""
+
+    name: str
+    builder: OperatorBuilder
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def debug_map(parts: tuple[Part, ...]) -> tuple[tuple[DebugEntry, ...], dict[str, int], list[list[int]]]:
+    """Return the debug map, the line of every original node, and the line of every node by part."""
+    entries: list[DebugEntry] = []
+    of_origin: dict[str, int] = {}
+    of_node: list[list[int]] = []
+    for part in parts:
+        lines = []
+        for node in part.nodes:
+            lines.append(len(entries))
+            names = tuple(o.name for o in node.origins)
+            for name in names:
+                of_origin.setdefault(name, len(entries))
+            lead = node.origins[0] if node.origins else None
+            entries.append(
+                DebugEntry(
+                    node.name or node.outputs[0],
+                    node.op,
+                    names,
+                    lead.scope if lead else "",
+                    lead.source if lead else "",
+                )
+            )
+        of_node.append(lines)
+    return tuple(entries), of_origin, of_node
+
+
+def build_program(
+    graph: Graph,
+    parts: tuple[Part, ...],
+    march: March,
+    *,
+    opt: int,
+    debug: tuple[DebugEntry, ...],
+    lines: list[list[int]],
+    placement: tuple[Placement, ...],
+    options: Mapping[str, str],
+    progress: Progress,
+) -> Program:
+    """Lower and schedule every part; returns the finished program."""
+    table = TensorTable(graph)
+    inputs = tuple(table.id_of(n) for n in graph.inputs)
+    drafts = [_draft(graph, part, table, index, lines[index]) for index, part in enumerate(parts)]
+    outputs = tuple(table.id_of(n) for n in graph.outputs)
+    shared = _place_crossing(table, drafts, inputs, outputs, march.alignment)
+    segments, ddr_bytes = _scheduled(table, drafts, march, opt, shared, progress)
+    return Program(
+        name=graph.name,
+        march=march.name,
+        tensors=tuple(table.tensors),
+        inputs=inputs,
+        outputs=outputs,
+        segments=tuple(segments),
+        constants=table.image(),
+        ddr_bytes=ddr_bytes,
+        debug=debug,
+        placement=placement,
+        options=tuple(sorted(options.items())),
+        macs=_macs(segments, table.tensors),
+    )
+
+
+def _draft(graph: Graph, part: Part, table: TensorTable, index: int, lines: list[int]) -> _Draft | Segment:
+    if not part.on_bpu:
+        return cpu_segment(graph, part, table, f"cpu{index}")
+    builder = OperatorBuilder(table)
+    for node, line in zip(part.nodes, lines, strict=True):
+        builder.add(node, line)
+    read = tuple(table.id_of(n) for n in part.inputs)
+    return _Draft(f"bpu{index}", builder, read, tuple(table.id_of(n) for n in part.outputs))
+
+
+def _place_crossing(
+    table: TensorTable,
+    drafts: list[_Draft | Segment],
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    alignment: int,
+) -> int:
+    """Give every tensor that enters or leaves a BPU segment a DDR address of its own; returns the bytes used."""
+    at = 0
+    for draft in drafts:
+        if not isinstance(draft, _Draft):
+            continue
+        for tensor_id in (*draft.inputs, *draft.outputs):
+            root = table.root(tensor_id)
+            tensor = table.tensors[root]
+            if tensor.space is Space.DDR and tensor.address < 0:
+                table.place_in_ddr(root, at)
+                at += -(-tensor.nbytes // alignment) * alignment
+    return at
+
+
+def _scheduled(
+    table: TensorTable,
+    drafts: list[_Draft | Segment],
+    march: March,
+    opt: int,
+    shared: int,
+    progress: Progress,
+) -> tuple[list[Segment], int]:
+    constants = table.image()
+    base = -(-constants.size // ALIGN) * ALIGN
+    segments: list[Segment] = []
+    ddr_bytes = shared
+    for index, draft in enumerate(drafts):
+        progress("schedule", index / len(drafts))
+        if not isinstance(draft, _Draft):
+            segments.append(draft)
+            continue
+        done = schedule(
+            draft.builder.operators,
+            table.tensors,
+            draft.inputs,
+            draft.outputs,
+            march,
+            opt=opt,
+            ddr_base=base,
+            ddr_start=shared,
+            constants=constants,
+        )
+        table.tensors = list(done.tensors)
+        ddr_bytes = max(ddr_bytes, done.ddr_bytes)
+        segments.append(
+            BpuSegment(draft.name, done.operators, draft.inputs, draft.outputs, done.code, done.chip_bytes)
+        )
+    return segments, ddr_bytes
+
+
+def _macs(segments: list[Segment], tensors: list[Tensor]) -> tuple[tuple[str, int], ...]:
+    """Multiply-accumulates by dtype pair (input × weight)."""
+    counts: dict[str, int] = {}
+    for segment in segments:
+        for op in segment.operators if isinstance(segment, BpuSegment) else ():
+            if isinstance(op, Conv):
+                n, h, w, c = op.y_shape
+                size = n * h * w * c * op.kernel[0] * op.kernel[1] * (op.x_shape[3] // op.groups)
+                other = op.weight_id
+            elif isinstance(op, MatMul):
+                size, other = max(op.a_batch, op.b_batch) * op.m * op.k * op.n, op.inputs[1]
+            else:
+                continue
+            pair = f"{tensors[op.inputs[0]].dtype.value}x{tensors[other].dtype.value}"
+            counts[pair] = counts.get(pair, 0) + size
+    return tuple(sorted(counts.items()))
+
+
+__all__ = ["build_program", "debug_map"]

@@ -1,0 +1,12 @@
+"""The operator table: one row per ONNX operator that the BPU runs. Placement, lowering, docs and tests read it."""
+
+from __future__ import annotations
+
+from openbpu.compiler.ops import concat, conv, elementwise, matmul, moves, pool, reduce, rows, tables
+from openbpu.compiler.ops.rule import Limit, OpRule
+from openbpu.compiler.ops.site import Refused, Site
+
+FAMILIES = (conv, matmul, elementwise, tables, pool, reduce, rows, concat, moves)
+OPS: dict[str, OpRule] = {rule.op: rule for family in FAMILIES for rule in family.RULES}
+
+__all__ = ["FAMILIES", "OPS", "Limit", "OpRule", "Refused", "Site"]

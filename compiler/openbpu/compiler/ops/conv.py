@@ -1,0 +1,285 @@
+"""Conv and ConvTranspose, 1-D and 2-D: weights to OHWI, zero points into bias and padding, one requantization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from openbpu.compiler.ir import Array
+from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
+from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
+from openbpu.compiler.ops.site import Leaf, Refused, Site
+from openbpu.compiler.ops.tensor_engine import Weights, emit_conv, read_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Geometry of a convolution or pool as 2-D: (h, w) pairs; pads are top, left, bottom, right."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+
+def window(site: Site, kernel: tuple[int, ...]) -> Window:
+    """Read kernel, strides, dilations and pads (auto_pad resolved); a 1-D window gets a height of 1."""
+    rank = len(kernel)
+    if rank not in (1, 2):
+        raise Refused(f"only 1-D and 2-D windows run on the BPU, not {rank}-D", "reshape to two spatial axes")
+    attrs = site.node.attrs
+    strides = tuple(attrs.get("strides") or (1,) * rank)
+    dilations = tuple(attrs.get("dilations") or (1,) * rank)
+    pads = _pads(site, kernel, strides, dilations)
+    if rank == 1:
+        return Window((1, kernel[0]), (1, strides[0]), (1, dilations[0]), (0, pads[0], 0, pads[1]))
+    return Window((kernel[0], kernel[1]), (strides[0], strides[1]), (dilations[0], dilations[1]), pads)  # type: ignore[arg-type]
+
+
+def _pads(
+    site: Site, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+) -> tuple[int, ...]:
+    auto = site.node.attrs.get("auto_pad", "NOTSET")
+    auto = auto.decode() if isinstance(auto, bytes) else auto
+    rank = len(kernel)
+    if auto in ("NOTSET", ""):
+        return tuple(site.node.attrs.get("pads") or (0,) * (2 * rank))
+    if auto == "VALID":
+        return (0,) * (2 * rank)
+    before, after = [], []
+    for size, out, k, s, d in zip(
+        site.shape()[2:], site.out_shape()[2:], kernel, strides, dilations, strict=True
+    ):
+        total = max((out - 1) * s + (k - 1) * d + 1 - size, 0)
+        small = total // 2
+        before.append(total - small if auto == "SAME_LOWER" else small)
+        after.append(small if auto == "SAME_LOWER" else total - small)
+    return tuple(before + after)
+
+
+def kernel_of(site: Site) -> tuple[int, ...]:
+    """Spatial shape of the weight."""
+    return site.shape(1)[2:]
+
+
+def _weight_ohwi(w: Array) -> Array:
+    """Weight [O, I, *K] → [O, KH, KW, I]."""
+    two_d = w if w.ndim == 4 else w[:, :, None, :]
+    return np.ascontiguousarray(two_d.transpose(0, 2, 3, 1))
+
+
+def _lower_conv(site: Site) -> None:
+    x = site.leaf(0)
+    win = window(site, kernel_of(site))
+    weights = read_weights(site, 1, channel_axis=0)
+    groups = int(site.node.attrs.get("group", 1))
+    bias = site.constant(2)
+    _check_bias(site, bias)
+    oc = site.shape(1)[0]
+    _emit(site, x, weights, _weight_ohwi(weights.codes), bias, win, groups, (1, 1), oc)
+
+
+def _check_bias(site: Site, bias: Array | None) -> None:
+    if bias is None and site.has(2):
+        raise Refused("its bias is not a constant", "make the bias an initializer")
+
+
+def _emit(
+    site: Site,
+    x: Leaf,
+    weights: Weights,
+    ohwi: Array,
+    bias: Array | None,
+    win: Window,
+    groups: int,
+    upsample: tuple[int, int],
+    oc: int,
+) -> None:
+    x_nhwc = to_nhwc(site, x.codes)
+    residual = None
+    if site.residual is not None:
+        residual = to_nhwc(site, site.residual.codes)
+    n, *spatial = site.out_shape()[:1] + site.out_shape()[2:]
+    oh, ow = (1, spatial[0]) if len(spatial) == 1 else spatial
+    emit_conv(
+        site,
+        x,
+        x_nhwc,
+        weights,
+        ohwi,
+        bias,
+        (n, oh, ow, oc),
+        residual,
+        finish=lambda nhwc: from_nhwc(site, nhwc),
+        kernel=win.kernel,
+        strides=win.strides,
+        pads=win.pads,
+        dilations=win.dilations,
+        upsample=upsample,
+        groups=groups,
+    )
+
+
+def _lower_conv_transpose(site: Site) -> None:
+    x = site.leaf(0)
+    win = window_transposed(site)
+    weights = read_weights(site, 1, channel_axis=1, groups_axis=True)
+    groups = int(site.node.attrs.get("group", 1))
+    bias = site.constant(2)
+    _check_bias(site, bias)
+    w = weights.codes if weights.codes.ndim == 4 else weights.codes[:, :, None, :]
+    cin, cog = w.shape[:2]
+    # [Cin, Cout/G, KH, KW] → per group [Cout/G, KH, KW, Cin/G], kernel turned round.
+    grouped = w.reshape(groups, cin // groups, cog, *w.shape[2:]).transpose(0, 2, 3, 4, 1)[:, :, ::-1, ::-1]
+    ohwi = np.ascontiguousarray(grouped.reshape(groups * cog, *w.shape[2:], cin // groups))
+    unit = Window(win.kernel, (1, 1), win.dilations, win.pads)
+    _emit(site, x, weights, ohwi, bias, unit, groups, win.strides, groups * cog)
+
+
+def window_transposed(site: Site) -> Window:
+    """Geometry of a ConvTranspose as a convolution over the upsampled input: its pads are dilation·(k − 1) − pad."""
+    win = window_plain(site, kernel_of(site))
+    (kh, kw), (dh, dw) = win.kernel, win.dilations
+    top, left = (kh - 1) * dh - win.pads[0], (kw - 1) * dw - win.pads[1]
+    # The bottom and right borders follow from the output shape; positions behind the input read padding.
+    return Window(win.kernel, win.strides, win.dilations, (top, left, 0, 0))
+
+
+def window_plain(site: Site, kernel: tuple[int, ...]) -> Window:
+    """As `window`, with the pads of a ConvTranspose (auto_pad and output_shape spread what is cut off)."""
+    attrs = site.node.attrs
+    rank = len(kernel)
+    auto = attrs.get("auto_pad", "NOTSET")
+    auto = auto.decode() if isinstance(auto, bytes) else auto
+    if auto in ("NOTSET", "", "VALID") and not attrs.get("output_shape"):
+        return window(site, kernel)
+    strides = tuple(attrs.get("strides") or (1,) * rank)
+    dilations = tuple(attrs.get("dilations") or (1,) * rank)
+    extra = tuple(attrs.get("output_padding") or (0,) * rank)
+    begin = []
+    for i in range(rank):
+        full = strides[i] * (site.shape()[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1
+        total = max(full - site.out_shape()[2 + i], 0)
+        begin.append(total - total // 2 if auto == "SAME_LOWER" else total // 2)
+    if rank == 1:
+        return Window((1, kernel[0]), (1, strides[0]), (1, dilations[0]), (0, begin[0], 0, 0))
+    return Window(
+        (kernel[0], kernel[1]),
+        (strides[0], strides[1]),
+        (dilations[0], dilations[1]),
+        (begin[0], begin[1], 0, 0),
+    )
+
+
+# --- limits --------------------------------------------------------------------------------------------------
+
+
+def _sizes(site: Site) -> Violation:
+    return all_in_range(site.shape()[1:], 1, site.limit("conv_size_max"))
+
+
+def _kernel(site: Site) -> Violation:
+    return all_in_range(kernel_of(site), 1, site.limit("conv_kernel_max"))
+
+
+def _outputs(site: Site) -> Violation:
+    key = "conv_outputs_last_max" if site.is_output else "conv_outputs_max"
+    return in_range(site.shape(1)[0], 1, site.limit(key))
+
+
+def _taps(site: Site) -> Violation:
+    return in_range(int(np.prod(site.shape(1)[1:])), 1, site.limit("conv_taps_max"))
+
+
+def _strides(site: Site) -> Violation:
+    strides = tuple(site.node.attrs.get("strides") or (1,))
+    return all_in_range(strides, 1, site.limit("conv_stride_max"))
+
+
+def _added_stride(site: Site) -> Violation:
+    strides = tuple(site.node.attrs.get("strides") or (1,))
+    return None if site.residual is None else all_in_range(strides, 1, site.limit("conv_stride_add_max"))
+
+
+def _dilated_stride(site: Site) -> Violation:
+    strides = tuple(site.node.attrs.get("strides") or (1,))
+    dilated = max(site.node.attrs.get("dilations") or (1,)) > 1
+    return all_in_range(strides, 1, site.limit("conv_stride_dilated_max")) if dilated else None
+
+
+def _dilations(site: Site) -> Violation:
+    dilations = tuple(site.node.attrs.get("dilations") or (1,))
+    if site.limit("conv_dilation_power_of_two") and any(d & (d - 1) for d in dilations):
+        return "×".join(map(str, dilations))
+    return all_in_range(dilations, 1, site.limit("conv_dilation_max"))
+
+
+def _int16_depthwise(site: Site) -> Violation:
+    groups = int(site.node.attrs.get("group", 1))
+    if groups == 1 or groups != site.shape()[1] or site.leaf(0).dtype != "int16":
+        return None
+    limit = site.limit("conv_int16_depthwise_even_stride_max")
+    strides = tuple(site.node.attrs.get("strides") or (1,))
+    return None if all(s % 2 or s <= limit for s in strides) else "×".join(map(str, strides))
+
+
+CONV_LIMITS = (
+    Limit("batch must be 1..{batch_max}", lambda s: in_range(s.shape()[0], 1, s.limit("batch_max"))),
+    Limit(
+        "C, H and W of the input must be 1..{conv_size_max}", _sizes, "split the input into smaller pieces"
+    ),
+    Limit("kernel sides must be 1..{conv_kernel_max}", _kernel, "replace the kernel by several smaller ones"),
+    Limit(
+        "input channels per group must be 1..{conv_channels_max}",
+        lambda s: in_range(s.shape(1)[1], 1, s.limit("conv_channels_max")),
+        "split the channels into groups",
+    ),
+    Limit(
+        "output channels must be 1..{conv_outputs_max} (1..{conv_outputs_last_max} in a model's last layer)",
+        _outputs,
+        "split the output channels over two layers and concatenate",
+    ),
+    Limit("KH·KW·C must be 1..{conv_taps_max}", _taps, "use a smaller kernel or fewer channels"),
+    Limit("strides must be 1..{conv_stride_max}", _strides),
+    Limit("with dilation above 1, strides must be 1..{conv_stride_dilated_max}", _dilated_stride),
+    Limit("with a fused Add, strides must be 1..{conv_stride_add_max}", _added_stride),
+    Limit("dilations must be 1..{conv_dilation_max}", _dilations),
+    Limit(
+        "even strides of an int16 depthwise convolution must be at most {conv_int16_depthwise_even_stride_max}",
+        _int16_depthwise,
+    ),
+)
+
+DECONV_LIMITS = (
+    Limit(
+        "input and output channels must be 1..{deconv_channels_max}",
+        lambda s: all_in_range((s.shape()[1], s.out_shape()[1]), 1, s.limit("deconv_channels_max")),
+    ),
+    Limit(
+        "kernel sides must be {deconv_kernel_min}..{deconv_kernel_max}",
+        lambda s: all_in_range(kernel_of(s), s.limit("deconv_kernel_min"), s.limit("deconv_kernel_max")),
+    ),
+    Limit(
+        "KH·KW must be at least {deconv_taps_min}",
+        lambda s: in_range(int(np.prod(kernel_of(s))), s.limit("deconv_taps_min"), 1 << 30),
+        "use a Conv and a Resize",
+    ),
+    Limit(
+        "strides must be {deconv_stride_min}..{deconv_stride_max}",
+        lambda s: all_in_range(
+            s.node.attrs.get("strides") or (1,), s.limit("deconv_stride_min"), s.limit("deconv_stride_max")
+        ),
+    ),
+    Limit(
+        "dilations must be 1..{deconv_dilation_max}",
+        lambda s: all_in_range(s.node.attrs.get("dilations") or (1,), 1, s.limit("deconv_dilation_max")),
+    ),
+)
+
+_DTYPES = "int8 × int8, int8 × int16, int16 × int8 → int8, int16, int32"
+
+RULES = (
+    OpRule("Conv", "TAE", _DTYPES, _lower_conv, CONV_LIMITS, fuses=True, raw=True),
+    OpRule("ConvTranspose", "TAE", _DTYPES, _lower_conv_transpose, DECONV_LIMITS, fuses=True, raw=True),
+)

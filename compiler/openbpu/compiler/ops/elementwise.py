@@ -1,0 +1,207 @@
+"""Element-wise operators of two tensors: Add, Sub, Mul, Max, Min, PRelu, Div; per-channel affine as a convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
+from openbpu.compiler.ir import Array
+from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
+from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
+from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+from openbpu.compiler.ops.tensor_engine import Weights, emit_conv
+
+_RECIPROCAL_BITS = 24
+
+
+def _emit(site: Site, fn: str, a: str, b: str, fixed: numerics.FixedPoint, **attrs: int) -> None:
+    low, high = site.bounds()
+    mults = [int(m[0]) for m in fixed.multipliers]
+    site.finish(
+        "Binary",
+        (a, b, ""),
+        fn=fn,
+        mult_a=mults[0],
+        mult_b=mults[1] if len(mults) > 1 else 0,
+        offset=int(fixed.offset[0]),
+        shift=int(fixed.shift[0]),
+        zero=site.out_quant().z,
+        lo=low,
+        hi=high,
+        **attrs,
+    )
+
+
+def _linear(sign: float, fn: str) -> Callable[[Site], None]:
+    def lower(site: Site) -> None:
+        if len(site.node.inputs) != 2:
+            raise Refused(
+                f"{site.node.op} of {len(site.node.inputs)} tensors", "chain operators of two inputs"
+            )
+        if fn == "add" and _per_channel(site) is not None:
+            _affine(site, sign)
+            return
+        a, b = site.leaf(0), site.leaf(1)
+        out = site.out_quant()
+        fixed = numerics.fixed_point_sum((a.s / out.s, sign * b.s / out.s), (float(a.reach), float(b.reach)))
+        _emit(site, fn, a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
+
+    return lower
+
+
+def _lower_mul(site: Site) -> None:
+    if _per_channel(site) is not None:
+        _affine(site, 1.0)
+        return
+    a, b = site.leaf(0), site.leaf(1)
+    fixed = numerics.fixed_point_sum((a.s * b.s / site.out_quant().s,), (float(a.reach * b.reach),))
+    _emit(site, "mul", a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
+
+
+def _lower_prelu(site: Site) -> None:
+    x, slope = site.leaf(0), site.leaf(1)
+    out = site.out_quant()
+    fixed = numerics.fixed_point_sum(
+        (x.s / out.s, x.s * slope.s / out.s), (float(x.reach), float(x.reach * slope.reach))
+    )
+    _emit(site, "prelu", x.codes, slope.codes, fixed, a_zero=x.z, b_zero=slope.z)
+
+
+def _lower_div(site: Site) -> None:
+    """A / b as a · table(b): the table holds int32 reciprocals of the 256 codes, so b must be int8."""
+    a, b = site.leaf(0), site.leaf(1, ("int8",))
+    out = site.out_quant()
+    codes = numerics.codes(DType.INT8).astype(np.float64) - b.z
+    with np.errstate(divide="ignore"):
+        inverse = np.where(codes == 0, 0.0, 1.0 / codes)
+    unit = 2.0**-_RECIPROCAL_BITS
+    table = np.rint(inverse / unit).astype(np.int32)
+    table[codes == 0] = 1 << (_RECIPROCAL_BITS + 4)  # x / 0 saturates, with the sign of x
+    name = site.rw.constant(f"{site.target}/reciprocal", table)
+    mid = site.rw.value(f"{site.target}/reciprocal/q", b.shape, "int32")
+    site.emit("Lut", (b.codes, name), mid)
+    factor = a.s * (unit / b.s) / out.s
+    fixed = numerics.fixed_point_sum((factor,), (float(a.reach) * 2.0 ** (_RECIPROCAL_BITS + 4),))
+    _emit(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
+
+
+# --- x · constant per channel, x + constant per channel --------------------------------------------------------
+
+
+def _per_channel(site: Site) -> tuple[int, Float64] | None:
+    """(index of the tensor, constant per channel) of an operator with a float constant along axis 1."""
+    for index in (0, 1):
+        data = site.graph.const(site.node.inputs[index])
+        if data is None or data.size == 1 or data.dtype.kind != "f":
+            continue
+        shape = site.shape(1 - index)
+        padded = (1,) * (len(shape) - data.ndim) + data.shape
+        if len(shape) in (3, 4) and len(padded) == len(shape) and padded[1] == data.size == shape[1]:
+            return 1 - index, data.reshape(-1).astype(np.float64)
+    return None
+
+
+def _affine(site: Site, sign: float) -> None:
+    """X · g or x ± c per channel as a 1×1 depthwise convolution with weight 1: exact, the factors are per channel."""
+    found = _per_channel(site)
+    if found is None:
+        raise Refused("its constant is not one value per channel")
+    index, value = found
+    channels = value.size
+    ones, zeros = np.ones(channels), np.zeros(channels)
+    if site.node.op == "Mul":
+        site.affine = (value, zeros)
+    elif index == 0:
+        site.affine = (ones, sign * value)
+    else:
+        site.affine = (sign * ones, value)
+    affine_conv(site, site.leaf(index))
+
+
+def affine_conv(site: Site, x: Leaf) -> None:
+    """Emit the site's affine as a depthwise convolution over `x`."""
+    site.out_quant()
+    channels = x.shape[1]
+    n, *spatial = x.shape[:1] + x.shape[2:]
+    h, w = (1, spatial[0]) if len(spatial) == 1 else spatial
+    emit_conv(
+        site,
+        x,
+        to_nhwc(site, x.codes),
+        Weights(np.ones((channels, 1), np.int8), np.ones(1)),
+        np.ones((channels, 1, 1, 1), np.int8),
+        None,
+        (n, h, w, channels),
+        None,
+        finish=lambda y: from_nhwc(site, y),
+        kernel=(1, 1),
+        strides=(1, 1),
+        pads=(0, 0, 0, 0),
+        dilations=(1, 1),
+        upsample=(1, 1),
+        groups=channels,
+    )
+
+
+def batch_norm(site: Site) -> tuple[Array, Array] | None:
+    """(gain, bias) per channel of a BatchNormalization in inference with constant parameters, float64."""
+    parts = [site.constant(i) for i in range(1, 5)]
+    if any(p is None for p in parts) or site.node.attrs.get("training_mode", 0):
+        return None
+    scale, beta, mean, var = (np.asarray(p, np.float64) for p in parts)
+    gain = scale / np.sqrt(var + float(site.node.attrs.get("epsilon", 1e-5)))
+    return gain, beta - mean * gain
+
+
+def _lower_batch_norm(site: Site) -> None:
+    folded = batch_norm(site)
+    if folded is None:
+        raise Refused("its parameters are not constants")
+    site.affine = folded
+    x = site.leaf(0)
+    if len(x.shape) not in (3, 4):
+        raise Refused(f"its input has {len(x.shape)} axes", "reshape to [N, C, H, W]")
+    affine_conv(site, x)
+
+
+def _channels(site: Site) -> Violation:
+    shape = site.out_shape()
+    return in_range(shape[1] if len(shape) == 4 else 1, 0, site.limit("binary_channels_max"))
+
+
+_LIMITS = (Limit("channels must be at most {binary_channels_max}", _channels),)
+_DTYPES = "int8, int16 (both operands quantized) → int8, int16"
+
+RULES = (
+    OpRule(
+        "Add",
+        "VAE",
+        _DTYPES,
+        _linear(1.0, "add"),
+        _LIMITS,
+        note="broadcasts; fused behind a convolution where it can",
+    ),
+    OpRule("Sub", "VAE", _DTYPES, _linear(-1.0, "add"), _LIMITS, note="broadcasts"),
+    OpRule("Mul", "VAE", _DTYPES, _lower_mul, _LIMITS, note="broadcasts"),
+    OpRule("Max", "VAE", _DTYPES, _linear(1.0, "max"), _LIMITS, note="two inputs; broadcasts"),
+    OpRule("Min", "VAE", _DTYPES, _linear(1.0, "min"), _LIMITS, note="two inputs; broadcasts"),
+    OpRule("PRelu", "VAE", _DTYPES, _lower_prelu, _LIMITS),
+    OpRule(
+        "Div",
+        "VAE",
+        "int8, int16 ÷ int8",
+        _lower_div,
+        _LIMITS,
+        note="table of reciprocals and a product; ±1 step",
+    ),
+    OpRule(
+        "BatchNormalization",
+        "TAE",
+        "int8, int16",
+        _lower_batch_norm,
+        note="folded into a convolution where it can",
+    ),
+)

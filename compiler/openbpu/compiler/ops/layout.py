@@ -1,0 +1,36 @@
+"""Channels-last and back: spatial operators of the BPU see NHWC, the graph's values stay in ONNX order."""
+
+from __future__ import annotations
+
+from openbpu.compiler.ops.site import Refused, Site
+
+
+def to_nhwc(site: Site, codes: str) -> str:
+    """Emit the Transpose that turns NCHW (or NCL, as N1LC) into NHWC; returns the new value."""
+    value = site.rw.values[codes]
+    shape = value.shape or ()
+    if len(shape) == 3:
+        n, c, length = shape
+        moved = site.rw.value(f"{codes}/nlc", (n, length, c), value.dtype, value.quant)
+        site.rw.add("Transpose", (codes,), (moved,), site.origins, perm=(0, 2, 1))
+        out = site.rw.value(f"{codes}/nhwc", (n, 1, length, c), value.dtype, value.quant)
+        site.rw.add("Reshape", (moved,), (out,), site.origins)
+        return out
+    if len(shape) != 4:
+        raise Refused(f"its input has {len(shape)} axes, only [N, C, L] and [N, C, H, W] run on the BPU")
+    n, c, h, w = shape
+    out = site.rw.value(f"{codes}/nhwc", (n, h, w, c), value.dtype, value.quant)
+    site.rw.add("Transpose", (codes,), (out,), site.origins, perm=(0, 2, 3, 1))
+    return out
+
+
+def from_nhwc(site: Site, nhwc: str) -> None:
+    """Emit the Transpose that turns NHWC into the layout of the site's target."""
+    source, target = site.rw.values[nhwc], site.rw.values[site.target]
+    n, h, w, c = source.shape or (0, 0, 0, 0)
+    if len(target.shape or ()) == 3:
+        flat = site.rw.value(f"{nhwc}/nlc", (n, w, c), source.dtype, source.quant)
+        site.rw.add("Reshape", (nhwc,), (flat,), site.origins)
+        site.rw.add("Transpose", (flat,), (site.target,), site.origins, perm=(0, 2, 1))
+    else:
+        site.rw.add("Transpose", (nhwc,), (site.target,), site.origins, perm=(0, 3, 1, 2))

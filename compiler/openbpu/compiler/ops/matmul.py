@@ -1,0 +1,201 @@
+"""Gemm and MatMul: a constant right side becomes a 1×1 convolution, two computed sides a matrix product."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openbpu.arch import numerics
+from openbpu.compiler.ir import Array
+from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
+from openbpu.compiler.ops.site import Leaf, Refused, Site
+from openbpu.compiler.ops.tensor_engine import (
+    INT32_MAX,
+    Weights,
+    check_pair,
+    emit_conv,
+    emit_dequantized,
+    read_weights,
+)
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape[:-1], dtype=np.int64))
+
+
+def _reshaped(site: Site, codes: str, shape: tuple[int, ...]) -> str:
+    value = site.rw.values[codes]
+    out = site.rw.value(f"{codes}/rows", shape, value.dtype, value.quant)
+    site.rw.add("Reshape", (codes,), (out,), site.origins)
+    return out
+
+
+def _product(site: Site, x: Leaf, weights: Weights, right: Array, bias: Array | None, scale: float) -> None:
+    """X [..., K] × right [N, K] as a convolution over one row of pixels."""
+    rows, (n, k) = _rows(x.shape), right.shape
+    weights = Weights(weights.codes, weights.scale * scale)
+    residual = None
+    if site.residual is not None:
+        if site.residual.shape != site.out_shape():
+            raise Refused("a fused Add must have the shape of the product")
+        residual = _reshaped(site, site.residual.codes, (1, 1, rows, n))
+
+    def finish(y: str) -> None:
+        site.rw.add("Reshape", (y,), (site.target,), site.origins)
+
+    emit_conv(
+        site,
+        x,
+        _reshaped(site, x.codes, (1, 1, rows, k)),
+        weights,
+        np.ascontiguousarray(right).reshape(n, 1, 1, k),
+        bias,
+        (1, 1, rows, n),
+        residual,
+        finish=finish,
+        kernel=(1, 1),
+        strides=(1, 1),
+        pads=(0, 0, 0, 0),
+        dilations=(1, 1),
+        upsample=(1, 1),
+        groups=1,
+    )
+
+
+def _lower_gemm(site: Site) -> None:
+    attrs = site.node.attrs
+    if attrs.get("transA", 0):
+        raise Refused("transA = 1 has no BPU form", "transpose the input instead")
+    x = site.leaf(0)
+    trans_b = bool(attrs.get("transB", 0))
+    weights = read_weights(site, 1, channel_axis=0 if trans_b else 1)
+    right = weights.codes if trans_b else weights.codes.T
+    bias = site.constant(2)
+    if bias is None and site.has(2):
+        raise Refused("its C is not a constant", "add it in an Add of its own")
+    if bias is not None:
+        if bias.ndim > 1 and bias.size not in (1, bias.shape[-1]):
+            raise Refused(
+                "its C is a matrix, only one value per column is a bias", "add it in an Add of its own"
+            )
+        bias = np.broadcast_to(bias.reshape(-1) * float(attrs.get("beta", 1.0)), (right.shape[0],))
+    _product(site, x, weights, right, bias, float(attrs.get("alpha", 1.0)))
+
+
+def _lower_matmul(site: Site) -> None:
+    a, b = site.shape(0), site.shape(1)
+    right = site.leaf_or_none(site.node.inputs[1])
+    if right is not None and right.const is not None and len(b) == 2 and len(a) >= 2:
+        weights = read_weights(site, 1, channel_axis=1)
+        _product(site, site.leaf(0), weights, weights.codes.T, None, 1.0)
+        return
+    _dynamic(site, a, b)
+
+
+def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    if len(a) < 2 or len(b) < 2:
+        raise Refused("an operand is a vector", "reshape it to a matrix")
+    if site.residual is not None or site.affine is not None:
+        raise Refused("a product of two computed operands fuses no Add", "quantize its output")
+    x, y = site.leaf(0), site.leaf(1)
+    check_pair(site, x.dtype, y.dtype, site.march.matmul_pairs)
+    m, k, n = a[-2], a[-1], b[-1]
+    batch = site.out_shape()[:-2]
+    left = _batched(site, x, a, batch)
+    other = _batched(site, y, b, batch)
+    reach = k * x.reach * y.reach
+    attrs = {"a_zero": x.z, "b_zero": y.z, "b_transposed": False, "wide": reach > INT32_MAX}
+    size = int(np.prod(batch, dtype=np.int64))
+    if site.out is None:
+        _dynamic_raw(site, x, y, (left, other), (size, m, n), attrs)
+        return
+    fixed = numerics.fixed_point_sum((x.s * y.s / site.out_quant().s,), (float(min(reach, 2**31)),))
+    low, high = site.bounds()
+    out = site.rw.value(f"{site.target}/bmn", (size, m, n), site.out_dtype, site.quant())
+    site.rw.add(
+        "MatMul",
+        (left, other, ""),
+        (out,),
+        site.origins,
+        site.node.name,
+        mult=int(fixed.multipliers[0][0]),
+        offset=0,
+        shift=int(fixed.shift[0]),
+        zero=site.out_quant().z,
+        lo=low,
+        hi=high,
+        raw=False,
+        **attrs,
+    )
+    site.rw.set_quant(site.target, site.quant())
+    site.rw.add("Reshape", (out,), (site.target,), site.origins)
+
+
+def _dynamic_raw(
+    site: Site,
+    x: Leaf,
+    y: Leaf,
+    inputs: tuple[str, str],
+    shape: tuple[int, int, int],
+    attrs: dict[str, object],
+) -> None:
+    if np.isfinite(site.clamp).any():
+        raise Refused("its output is not quantized, so nothing can be fused behind it", "quantize the output")
+    out = site.rw.value(f"{site.target}/bmn", shape, "int32")
+    site.rw.add("MatMul", (*inputs, ""), (out,), site.origins, site.node.name, raw=True, **attrs)
+
+    def finish(codes: str) -> None:
+        site.rw.add("Reshape", (codes,), (site.target,), site.origins)
+
+    emit_dequantized(site, out, np.array([x.s * y.s], np.float32), finish)
+
+
+def _batched(site: Site, leaf: Leaf, shape: tuple[int, ...], batch: tuple[int, ...]) -> str:
+    """Return the operand as [B, rows, cols], B = 1 or the product of the batch axes."""
+    own = shape[:-2]
+    size = int(np.prod(own, dtype=np.int64))
+    total = int(np.prod(batch, dtype=np.int64))
+    codes = leaf.codes
+    if size not in (1, total):
+        full = (*batch, *shape[-2:])
+        value = site.rw.values[codes]
+        expanded = site.rw.value(f"{codes}/batch", full, value.dtype, value.quant)
+        site.rw.add("Expand", (codes,), (expanded,), site.origins)
+        codes, size = expanded, total
+    return _reshaped(site, codes, (size, *shape[-2:]))
+
+
+def _k(site: Site) -> Violation:
+    if site.node.op == "Gemm":
+        return in_range(site.shape()[-1], 1, site.limit("matmul_k_max"))
+    return in_range(site.shape(0)[-1], 1, site.limit("matmul_k_max"))
+
+
+def _n(site: Site) -> Violation:
+    return in_range(site.out_shape()[-1] if site.out_shape() else 1, 1, site.limit("matmul_n_max"))
+
+
+def _m(site: Site) -> Violation:
+    shape = site.shape(0)
+    return in_range(shape[-2] if len(shape) > 1 else 1, 1, site.limit("matmul_m_max"))
+
+
+_LIMITS = (
+    Limit("M (rows) must be 1..{matmul_m_max}", _m, "split the rows"),
+    Limit("K (inner dimension) must be 1..{matmul_k_max}", _k, "split K and add the partial products"),
+    Limit("N (columns) must be 1..{matmul_n_max}", _n, "split the columns and concatenate"),
+)
+_DTYPES = "int8 × int8, int8 × int16, int16 × int8 → int8, int16, int32"
+
+RULES = (
+    OpRule(
+        "Gemm",
+        "TAE",
+        _DTYPES,
+        _lower_gemm,
+        _LIMITS,
+        fuses=True,
+        raw=True,
+        note="B and C constant, transA = 0",
+    ),
+    OpRule("MatMul", "TAE", _DTYPES, _lower_matmul, _LIMITS, fuses=True, raw=True),
+)

@@ -1,0 +1,246 @@
+"""Operators that move codes: reshapes, transposes, slices, pads, gathers, expansions, depth and space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from openbpu.compiler.ops.resize import lower_nearest, lower_resize
+from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
+from openbpu.compiler.ops.site import Refused, Site
+
+CODES = ("int8", "int16", "int32")
+
+
+def _source(site: Site) -> str:
+    """The codes to move; refuses floats (the Dequantize could not sink below this node)."""
+    name = site.node.inputs[0]
+    if site.rw.values[name].dtype not in CODES:
+        raise Refused(
+            f"its input '{name}' is not quantized (passive quantization)",
+            "put a Quantize/Dequantize pair in front of it",
+        )
+    quant = site.rw.values[name].quant
+    if quant is not None:
+        site.rw.set_quant(site.target, quant)
+    return name
+
+
+def _mid(site: Site, stem: str, shape: tuple[int, ...]) -> str:
+    source = site.rw.values[site.node.inputs[0]]
+    return site.rw.value(f"{site.target}/{stem}", shape, source.dtype, source.quant)
+
+
+def _lower_reshape(site: Site) -> None:
+    site.emit("Reshape", (_source(site),), site.target)
+
+
+def _lower_transpose(site: Site) -> None:
+    perm = tuple(site.node.attrs.get("perm") or reversed(range(len(site.shape()))))
+    site.emit("Transpose", (_source(site),), site.target, perm=tuple(int(p) for p in perm))
+
+
+def _ints(site: Site, index: int) -> tuple[int, ...] | None:
+    if not site.has(index):
+        return None
+    data = site.graph.const(site.node.inputs[index])
+    if data is None:
+        raise Refused(f"its input '{site.node.inputs[index]}' is computed", "make it a constant")
+    return tuple(int(v) for v in data.reshape(-1))
+
+
+def _lower_slice(site: Site) -> None:
+    source, shape = _source(site), site.shape()
+    starts_in, ends = _ints(site, 1) or (), _ints(site, 2) or ()
+    axes = _ints(site, 3) or tuple(range(len(starts_in)))
+    steps_in = _ints(site, 4) or (1,) * len(starts_in)
+    starts, steps = [0] * len(shape), [1] * len(shape)
+    for start, end, axis, step in zip(starts_in, ends, axes, steps_in, strict=True):
+        picked = range(shape[axis])[
+            slice(start, end if not (step < 0 and end < -shape[axis]) else None, step)
+        ]
+        starts[axis], steps[axis] = (picked[0] if len(picked) else 0), step
+    site.emit("Slice", (source,), site.target, starts=tuple(starts), steps=tuple(steps))
+
+
+def _lower_split(site: Site) -> None:
+    source = _source(site)
+    rank = len(site.shape())
+    axis = int(site.node.attrs.get("axis", 0)) % rank
+    start = 0
+    quant = site.rw.values[source].quant
+    for out in site.node.outputs:
+        size = site.shape_of(out)[axis]
+        starts = tuple(start if i == axis else 0 for i in range(rank))
+        if quant is not None:
+            site.rw.set_quant(out, quant)
+        site.rw.add("Slice", (source,), (out,), site.origins, starts=starts, steps=(1,) * rank)
+        start += size
+
+
+def _lower_expand(site: Site) -> None:
+    site.emit("Expand", (_source(site),), site.target)
+
+
+def _lower_tile(site: Site) -> None:
+    """Tile as Reshape [1, d] → Expand [r, d] → Reshape, axis by axis in one go."""
+    source, shape = _source(site), site.shape()
+    repeats = _ints(site, 1) or (1,) * len(shape)
+    split = tuple(v for d in shape for v in (1, d))
+    spread = tuple(v for r, d in zip(repeats, shape, strict=True) for v in (r, d))
+    a, b = _mid(site, "split", split), _mid(site, "spread", spread)
+    site.emit("Reshape", (source,), a)
+    site.emit("Expand", (a,), b)
+    site.emit("Reshape", (b,), site.target)
+
+
+def _lower_gather(site: Site) -> None:
+    source, shape = _source(site), site.shape()
+    axis = int(site.node.attrs.get("axis", 0)) % len(shape)
+    data = site.graph.const(site.node.inputs[1])
+    if data is None:
+        raise Refused("its indices are computed", "only constant indices run on the BPU")
+    index = np.where(data < 0, data + shape[axis], data).astype(np.int32).reshape(-1)
+    if index.size == 0 or index.min() < 0 or index.max() >= shape[axis]:
+        raise Refused(f"its indices leave the axis of {shape[axis]}", "check the indices")
+    gather_axis(site, source, site.target, axis, index)
+
+
+def gather_axis(site: Site, source: str, target: str, axis: int, index: np.ndarray) -> None:
+    """Emit target = source taken at `index` along `axis`; the target's shape may drop or split that axis."""
+    steps = np.unique(np.diff(index))
+    shape = site.rw.values[source].shape or ()
+    gathered = (*shape[:axis], index.size, *shape[axis + 1 :])
+    same = gathered == site.rw.values[target].shape
+    out = target if same else _mid(site, "gathered", gathered)
+    if index.size == 1 or (steps.size == 1 and steps[0] != 0):
+        rank = len(shape)
+        starts = tuple(int(index[0]) if i == axis else 0 for i in range(rank))
+        stride = tuple(int(steps[0]) if i == axis and index.size > 1 else 1 for i in range(rank))
+        site.rw.add("Slice", (source,), (out,), site.origins, starts=starts, steps=stride)
+    else:
+        table = site.rw.constant(f"{target}/indices", index.astype(np.int32))
+        site.rw.add("Gather", (source, table), (out,), site.origins, axis=axis)
+    if not same:
+        site.rw.add("Reshape", (out,), (target,), site.origins)
+
+
+def _lower_pad(site: Site) -> None:
+    source, shape = _source(site), site.shape()
+    amounts = _ints(site, 1) or tuple(site.node.attrs.get("pads", ()))
+    axes = _ints(site, 3) or tuple(range(len(shape)))
+    before, after = [0] * len(shape), [0] * len(shape)
+    for i, axis in enumerate(axes):
+        before[axis], after[axis] = amounts[i], amounts[len(axes) + i]
+    mode = site.node.attrs.get("mode", "constant")
+    mode = mode.decode() if isinstance(mode, bytes) else mode
+    if mode != "constant" or min(before + after, default=0) < 0:
+        _pad_by_gather(site, source, before, after, mode)
+        return
+    value = site.graph.const(site.node.inputs[2]) if site.has(2) else np.zeros(())
+    if value is None:
+        raise Refused("its pad value is computed", "make it a constant")
+    site.emit(
+        "Pad", (source,), site.target, before=tuple(before), after=tuple(after), value=int(value.reshape(()))
+    )
+
+
+def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int], mode: str) -> None:
+    shape = list(site.shape())
+    todo = [a for a in range(len(shape)) if before[a] or after[a]]
+    if mode == "constant":
+        raise Refused("negative pads", "use Slice to crop")
+    for axis in todo:
+        size = shape[axis]
+        pattern = np.pad(np.arange(size), (max(before[axis], 0), max(after[axis], 0)), mode=mode)  # type: ignore[call-overload]
+        pattern = pattern[max(-before[axis], 0) : pattern.size - max(-after[axis], 0)]
+        shape[axis] = pattern.size
+        target = site.target if axis == todo[-1] else _mid(site, f"pad{axis}", tuple(shape))
+        gather_axis(site, source, target, axis, pattern.astype(np.int32))
+        source = target
+    if not todo:
+        site.emit("Reshape", (source,), site.target)
+
+
+def _lower_depth_to_space(site: Site) -> None:
+    source, (n, c, h, w) = _source(site), site.shape()
+    b = int(site.node.attrs["blocksize"])
+    d = c // (b * b)
+    mode = site.node.attrs.get("mode", "DCR")
+    crd = (mode.decode() if isinstance(mode, bytes) else mode) == "CRD"
+    # On NHWC: channels split into (b1, b2, d) for DCR and (d, b1, b2) for CRD.
+    x = _mid(site, "nhwc", (n, h, w, c))
+    split = _mid(site, "split", (n, h, w, d, b, b) if crd else (n, h, w, b, b, d))
+    perm = (0, 1, 4, 2, 5, 3) if crd else (0, 1, 3, 2, 4, 5)
+    mixed = _mid(site, "mixed", (n, h, b, w, b, d))
+    y = _mid(site, "y", (n, h * b, w * b, d))
+    site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
+    site.emit("Reshape", (x,), split)
+    site.emit("Transpose", (split,), mixed, perm=perm)
+    site.emit("Reshape", (mixed,), y)
+    site.emit("Transpose", (y,), site.target, perm=(0, 3, 1, 2))
+
+
+def _lower_space_to_depth(site: Site) -> None:
+    source, (n, c, h, w) = _source(site), site.shape()
+    b = int(site.node.attrs["blocksize"])
+    x = _mid(site, "nhwc", (n, h, w, c))
+    split = _mid(site, "split", (n, h // b, b, w // b, b, c))
+    mixed = _mid(site, "mixed", (n, h // b, w // b, b, b, c))
+    y = _mid(site, "y", (n, h // b, w // b, b * b * c))
+    site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
+    site.emit("Reshape", (x,), split)
+    site.emit("Transpose", (split,), mixed, perm=(0, 1, 3, 2, 4, 5))
+    site.emit("Reshape", (mixed,), y)
+    site.emit("Transpose", (y,), site.target, perm=(0, 3, 1, 2))
+
+
+def _rank(site: Site) -> Violation:
+    return in_range(max(len(site.shape()), len(site.out_shape())), 0, site.limit("rank_max"))
+
+
+def _index(site: Site) -> Violation:
+    return in_range(site.shape()[int(site.node.attrs.get("axis", 0))] - 1, 0, site.limit("gather_index_max"))
+
+
+_RANK = Limit("the rank must be at most {rank_max}", _rank, "merge axes that stay together")
+_DTYPES = "int8, int16, int32; scale and bits kept"
+
+
+def _rule(op: str, engine: str, lower: Callable[[Site], None], *limits: Limit, note: str = "") -> OpRule:
+    return OpRule(op, engine, _DTYPES, lower, (_RANK, *limits), clamps=False, note=note)
+
+
+RULES = (
+    _rule("Reshape", "-", _lower_reshape, note="free: no data moves"),
+    _rule("Flatten", "-", _lower_reshape, note="free"),
+    _rule("Squeeze", "-", _lower_reshape, note="free"),
+    _rule("Unsqueeze", "-", _lower_reshape, note="free"),
+    _rule("Identity", "-", _lower_reshape, note="free"),
+    _rule("Transpose", "TRANS", _lower_transpose),
+    _rule("Slice", "TRANS", _lower_slice, note="constant bounds"),
+    _rule("Split", "TRANS", _lower_split),
+    _rule("Expand", "TRANS", _lower_expand, note="constant shape"),
+    _rule("Tile", "TRANS", _lower_tile, note="constant repeats"),
+    _rule(
+        "Gather",
+        "TRANS",
+        _lower_gather,
+        Limit("indices must be at most {gather_index_max}", _index, "split the table"),
+        note="constant indices",
+    ),
+    _rule("Pad", "TRANS", _lower_pad, note="constant, edge, reflect, wrap; constant amounts"),
+    _rule("DepthToSpace", "TRANS", _lower_depth_to_space),
+    _rule("SpaceToDepth", "TRANS", _lower_space_to_depth),
+    OpRule(
+        "Resize",
+        "AAE",
+        "int8, int16 → int8, int16",
+        lower_resize,
+        (_RANK,),
+        note="nearest (exact) and linear (±1 step) over H and W",
+    ),
+)
+
+__all__ = ["CODES", "RULES", "gather_axis", "lower_nearest"]

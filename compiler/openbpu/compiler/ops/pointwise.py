@@ -1,0 +1,124 @@
+"""Float64 meaning of every element-wise ONNX operator that tables can hold: what is folded into look-ups.
+
+Each entry maps (attributes, operands) to the result; the operands are float64 arrays that broadcast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+Attrs = Mapping[str, Any]
+Function = Callable[..., Float64]
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _sigmoid(x: Float64) -> Float64:
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+
+
+def _softplus(x: Float64) -> Float64:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _gelu(a: Attrs, x: Float64) -> Float64:
+    mode = a.get("approximate", "none")
+    if (mode.decode() if isinstance(mode, bytes) else mode) == "tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _hard_sigmoid(a: Attrs, x: Float64) -> Float64:
+    return np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1)
+
+
+def _elu(a: Attrs, x: Float64) -> Float64:
+    return np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(np.minimum(x, 0)))
+
+
+def _selu(a: Attrs, x: Float64) -> Float64:
+    alpha, gamma = a.get("alpha", 1.67326319217681884765625), a.get("gamma", 1.05070102214813232421875)
+    return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _celu(a: Attrs, x: Float64) -> Float64:
+    alpha = a.get("alpha", 1.0)
+    return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha))
+
+
+def _clip(_: Attrs, x: Float64, low: Float64 | None = None, high: Float64 | None = None) -> Float64:
+    bottom = x if low is None else np.maximum(x, low)
+    return bottom if high is None else np.minimum(bottom, high)
+
+
+def _shrink(a: Attrs, x: Float64) -> Float64:
+    bias, lambd = a.get("bias", 0.0), a.get("lambd", 0.5)
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
+
+
+UNARY: dict[str, Function] = {
+    "Identity": lambda _, x: x,
+    "Relu": lambda _, x: np.maximum(x, 0),
+    "Clip": _clip,
+    "LeakyRelu": lambda a, x: np.where(x >= 0, x, a.get("alpha", 0.01) * x),
+    "Sigmoid": lambda _, x: _sigmoid(x),
+    "Tanh": lambda _, x: np.tanh(x),
+    "Exp": lambda _, x: np.exp(x),
+    "Log": lambda _, x: np.log(x),
+    "Sqrt": lambda _, x: np.sqrt(x),
+    "Reciprocal": lambda _, x: 1 / x,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Swish": lambda a, x: x * _sigmoid(a.get("alpha", 1.0) * x),
+    "Gelu": _gelu,
+    "Erf": lambda _, x: _erf(x),
+    "Softplus": lambda _, x: _softplus(x),
+    "Softsign": lambda _, x: x / (1 + np.abs(x)),
+    "Mish": lambda _, x: x * np.tanh(_softplus(x)),
+    "Elu": _elu,
+    "Selu": _selu,
+    "Celu": _celu,
+    "ThresholdedRelu": lambda a, x: np.where(x > a.get("alpha", 1.0), x, 0.0),
+    "Shrink": _shrink,
+    "Abs": lambda _, x: np.abs(x),
+    "Neg": lambda _, x: -x,
+    "Sign": lambda _, x: np.sign(x),
+    "Floor": lambda _, x: np.floor(x),
+    "Ceil": lambda _, x: np.ceil(x),
+    "Round": lambda _, x: np.rint(x),
+    "Sin": lambda _, x: np.sin(x),
+    "Cos": lambda _, x: np.cos(x),
+    "Tan": lambda _, x: np.tan(x),
+    "Asin": lambda _, x: np.arcsin(x),
+    "Acos": lambda _, x: np.arccos(x),
+    "Atan": lambda _, x: np.arctan(x),
+    "Sinh": lambda _, x: np.sinh(x),
+    "Cosh": lambda _, x: np.cosh(x),
+    "Asinh": lambda _, x: np.arcsinh(x),
+    "Acosh": lambda _, x: np.arccosh(x),
+    "Atanh": lambda _, x: np.arctanh(x),
+}
+"""Operators of one computed operand (Clip's bounds are constants)."""
+
+BINARY: dict[str, Function] = {
+    "Add": lambda _, a, b: a + b,
+    "Sub": lambda _, a, b: a - b,
+    "Mul": lambda _, a, b: a * b,
+    "Div": lambda _, a, b: a / b,
+    "Pow": lambda _, a, b: np.power(a, b),
+    "Max": lambda _, *xs: np.maximum.reduce(np.broadcast_arrays(*xs)),
+    "Min": lambda _, *xs: np.minimum.reduce(np.broadcast_arrays(*xs)),
+    "Sum": lambda _, *xs: sum(xs[1:], start=xs[0]),
+    "PRelu": lambda _, x, slope: np.where(x >= 0, x, slope * x),
+}
+"""Operators that tables hold when all operands but one are scalar constants, or all come from the same tensor."""
+
+POINTWISE: dict[str, Function] = {**UNARY, **BINARY}
+LINEAR = frozenset({"Identity", "Relu", "Clip"})
+"""Operators that a rescale with a clamp does exactly."""

@@ -1,0 +1,166 @@
+"""Resize: nearest as gathers along each axis (exact), linear over H and W with Q15 weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch import numerics
+from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
+from openbpu.compiler.ops.site import Float64, Refused, Site
+
+_Q15 = 1 << 15
+
+
+def _text(site: Site, key: str, default: str) -> str:
+    value = site.node.attrs.get(key, default)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _factors(site: Site) -> tuple[float, ...]:
+    """Scale of every axis: as given, or output size / input size."""
+    shape, out = site.shape(), site.out_shape()
+    axes = site.node.attrs.get("axes")
+    if site.has(3) or not site.has(2):
+        if _text(site, "keep_aspect_ratio_policy", "stretch") != "stretch":
+            raise Refused("keep_aspect_ratio_policy is not stretch", "give the sizes outright")
+        return tuple(o / i for o, i in zip(out, shape, strict=True))
+    scales = site.graph.const(site.node.inputs[2])
+    if scales is None:
+        raise Refused("its scales are computed", "make them constant")
+    given = [float(s) for s in scales.reshape(-1)]
+    if not given:
+        return tuple(o / i for o, i in zip(out, shape, strict=True))
+    if axes is None:
+        return tuple(given)
+    full = [1.0] * len(shape)
+    for axis, scale in zip(axes, given, strict=True):
+        full[axis % len(shape)] = scale
+    return tuple(full)
+
+
+def _source_positions(site: Site, size: int, out: int, scale: float) -> Float64:
+    """Position in the input of every output element along one axis, by coordinate_transformation_mode."""
+    mode = _text(site, "coordinate_transformation_mode", "half_pixel")
+    i = np.arange(out, dtype=np.float64)
+    if mode == "half_pixel":
+        return (i + 0.5) / scale - 0.5
+    if mode == "pytorch_half_pixel":
+        return (i + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
+    if mode == "asymmetric":
+        return i / scale
+    if mode == "align_corners":
+        return i * (size - 1) / (out - 1) if out > 1 else np.zeros(out)
+    if mode == "half_pixel_symmetric":
+        adjustment = out / (scale * size)
+        centre = size / 2
+        return centre * (1 - adjustment) + (i + 0.5) / scale - 0.5
+    raise Refused(f"coordinate_transformation_mode {mode} is not supported", "use half_pixel or asymmetric")
+
+
+def _check(site: Site) -> None:
+    if int(site.node.attrs.get("antialias", 0)):
+        raise Refused("antialias is not supported", "smooth with a convolution first")
+    if site.limit("resize_power_of_two"):
+        for factor in _factors(site):
+            if not math.log2(factor).is_integer():
+                raise Refused(f"factors must be powers of two on {site.march.name}, not {factor:g}")
+
+
+def lower_resize(site: Site) -> None:
+    """Lower nearest or linear; refuses cubic."""
+    _check(site)
+    mode = _text(site, "mode", "nearest")
+    if mode == "nearest":
+        lower_nearest(site)
+    elif mode == "linear":
+        _lower_linear(site)
+    else:
+        raise Refused(f"mode {mode} is not supported (nearest, linear)", "use linear")
+
+
+def lower_nearest(site: Site) -> None:
+    """Nearest on codes: one gather per axis that changes; floats must have been turned to codes before."""
+    from openbpu.compiler.ops.moves import CODES, gather_axis  # the two files name each other's helpers
+
+    name = site.node.inputs[0]
+    value = site.rw.values[name]
+    if value.dtype not in CODES:
+        raise Refused(
+            f"its input '{name}' is not quantized (passive quantization)",
+            "put a Quantize/Dequantize pair in front of it",
+        )
+    if value.quant is not None:
+        site.rw.set_quant(site.target, value.quant)
+    shape, out, factors = site.shape(), site.out_shape(), _factors(site)
+    changed = [a for a in range(len(shape)) if shape[a] != out[a] or factors[a] != 1]
+    source, current = name, list(shape)
+    if not changed:
+        site.emit("Reshape", (name,), site.target)
+    for axis in changed:
+        index = _nearest_index(site, shape[axis], out[axis], factors[axis])
+        current[axis] = out[axis]
+        target = (
+            site.target
+            if axis == changed[-1]
+            else site.rw.value(f"{site.target}/axis{axis}", current, value.dtype, value.quant)
+        )
+        gather_axis(site, source, target, axis, index)
+        source = target
+
+
+def _nearest_index(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.int32]:
+    x = _source_positions(site, size, out, scale)
+    mode = _text(site, "nearest_mode", "round_prefer_floor")
+    pick = {
+        "round_prefer_floor": np.ceil(x - 0.5),
+        "round_prefer_ceil": np.floor(x + 0.5),
+        "floor": np.floor(x),
+        "ceil": np.ceil(x),
+    }.get(mode)
+    if pick is None:
+        raise Refused(f"nearest_mode {mode} is unknown")
+    return np.clip(pick, 0, size - 1).astype(np.int32)
+
+
+def _linear_table(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.int32]:
+    x = np.clip(_source_positions(site, size, out, scale), 0, size - 1)
+    low = np.floor(x)
+    fraction = np.rint((x - low) * _Q15)
+    return np.stack([low, np.minimum(low + 1, size - 1), fraction], axis=1).astype(np.int32)
+
+
+def _lower_linear(site: Site) -> None:
+    x, out = site.leaf(0), site.out_quant()
+    shape, out_shape, factors = site.shape(), site.out_shape(), _factors(site)
+    if len(shape) not in (3, 4) or shape[:2] != out_shape[:2]:
+        raise Refused("linear Resize runs over H and W of [N, C, H, W] only", "resize the spatial axes only")
+    h, w = (1, shape[2]) if len(shape) == 3 else shape[2:]
+    oh, ow = (1, out_shape[2]) if len(shape) == 3 else out_shape[2:]
+    fh = 1.0 if len(shape) == 3 else factors[2]
+    rows = np.array([[0, 0, 0]], np.int32) if len(shape) == 3 else _linear_table(site, h, oh, fh)
+    cols = _linear_table(site, w, ow, factors[-1])
+    fixed = numerics.fixed_point_sum((x.s / out.s / 2.0**16,), (float(x.reach) * 2.0**16,))
+    low, high = site.bounds()
+    y = site.rw.value(f"{site.target}/nhwc", (shape[0], oh, ow, shape[1]), out.dtype, site.quant())
+    site.rw.set_quant(site.target, site.quant())
+    site.rw.add(
+        "Resize",
+        (
+            to_nhwc(site, x.codes),
+            site.rw.constant(f"{site.target}/rows", rows),
+            site.rw.constant(f"{site.target}/cols", cols),
+        ),
+        (y,),
+        site.origins,
+        site.node.name,
+        x_zero=x.z,
+        mult=int(fixed.multipliers[0][0]),
+        shift=int(fixed.shift[0]),
+        zero=out.z,
+        lo=low,
+        hi=high,
+    )
+    from_nhwc(site, y)

@@ -1,0 +1,150 @@
+"""Softmax and LayerNormalization: row functions over the last axis, decomposed into units inside the vector engine."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from openbpu.arch import numerics
+from openbpu.compiler.ir import Array
+from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
+from openbpu.compiler.ops.site import Refused, Site
+
+
+def _axis(site: Site) -> int:
+    rank = len(site.shape())
+    return int(site.node.attrs.get("axis", -1)) % max(rank, 1)
+
+
+def _axis_last(site: Site, codes: str, axis: int) -> tuple[str, tuple[int, ...]]:
+    """Move `axis` to the end; returns the value and the permutation that did it."""
+    value = site.rw.values[codes]
+    shape = value.shape or ()
+    perm = (*(i for i in range(len(shape)) if i != axis), axis)
+    if axis == len(shape) - 1:
+        return codes, perm
+    out = site.rw.value(f"{codes}/rows", tuple(shape[i] for i in perm), value.dtype, value.quant)
+    site.rw.add("Transpose", (codes,), (out,), site.origins, perm=perm)
+    return out, perm
+
+
+def _lower_softmax(site: Site) -> None:
+    x, out, axis = site.leaf(0), site.out_quant(), _axis(site)
+    source, perm = _axis_last(site, x.codes, axis)
+    mult, shift = numerics.fixed_point(x.s * math.log2(math.e) * 65536.0)
+    out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
+    low, high = site.bounds()
+    table = site.rw.constant("softmax/exp", numerics.exp_table())
+    identity = source == x.codes
+    shape = site.rw.values[source].shape or ()
+    y = site.target if identity else site.rw.value(f"{site.target}/rows", shape, out.dtype, site.quant())
+    site.rw.set_quant(site.target, site.quant())
+    site.rw.add(
+        "Softmax",
+        (source, table),
+        (y,),
+        site.origins,
+        site.node.name,
+        mult=int(mult[0]),
+        shift=int(shift[0]),
+        out_mult=int(out_mult[0]),
+        out_shift=int(out_shift[0]),
+        zero=out.z,
+        lo=low,
+        hi=high,
+    )
+    if not identity:
+        site.rw.add(
+            "Transpose", (y,), (site.target,), site.origins, perm=tuple(int(i) for i in np.argsort(perm))
+        )
+
+
+def _lower_layernorm(site: Site) -> None:
+    if len([o for o in site.node.outputs if o]) != 1:
+        raise Refused("it also returns mean and deviation", "use the normalized values only")
+    x, out = site.leaf(0), site.out_quant()
+    axis = _axis(site)
+    length = int(np.prod(site.shape()[axis:]))
+    gain, bias = site.constant(1), site.constant(2)
+    if gain is None or (bias is None and site.has(2)):
+        raise Refused("its scale and bias must be constants")
+    centred = site.node.op != "RMSNormalization"
+    gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
+    biases = _bias(bias, gains, site.shape()[axis:])
+    peak = math.sqrt(length) * 2.0**20 * 1.01
+    fixed = numerics.fixed_point_sum((gains / out.s * numerics.norm_unit(),), (peak,), biases / out.s)
+    shift = int(fixed.shift.min())
+    unit = 2.0**shift
+    gain_name = site.rw.constant(
+        f"{site.target}/gain", np.rint(gains / out.s * numerics.norm_unit() * unit).astype(np.int64)
+    )
+    bias_name = site.rw.constant(f"{site.target}/bias", np.rint(biases / out.s * unit).astype(np.int64))
+    fraction = numerics.centre_bits(8 if x.dtype == "int8" else 16)
+    epsilon = float(site.node.attrs.get("epsilon", 1e-5)) / x.s**2 * 4.0**fraction
+    low, high = site.bounds()
+    site.finish(
+        "LayerNorm",
+        (x.codes, gain_name, bias_name),
+        length=length,
+        epsilon=int(min(np.rint(epsilon), 2.0**50)),
+        centred=centred,
+        x_zero=x.z,
+        shift=shift,
+        zero=out.z,
+        lo=low,
+        hi=high,
+    )
+
+
+def _bias(bias: Array | None, gains: Array, shape: tuple[int, ...]) -> Array:
+    if bias is None:
+        return np.zeros(gains.shape)
+    return np.broadcast_to(bias, shape).reshape(-1) if bias.size > 1 or gains.size > 1 else bias.reshape(-1)
+
+
+def _length(site: Site) -> Violation:
+    return in_range(site.shape()[_axis(site)], 1, site.limit("reduce_axis_max"))
+
+
+def _softmax_rank(site: Site) -> Violation:
+    rank = site.limit("softmax_rank")
+    return None if rank in (0, len(site.shape())) else str(len(site.shape()))
+
+
+def _softmax_axis(site: Site) -> Violation:
+    return None if _axis(site) >= site.limit("softmax_axis_min") else str(_axis(site))
+
+
+_DTYPES = "int8, int16 → int8, int16"
+
+RULES = (
+    OpRule(
+        "Softmax",
+        "VAE",
+        _DTYPES,
+        _lower_softmax,
+        (
+            Limit("the axis must be 1..{reduce_axis_max} long", _length),
+            Limit("the rank must be {softmax_rank}", _softmax_rank, "reshape to four axes"),
+            Limit("the axis must be at least {softmax_axis_min}", _softmax_axis),
+        ),
+        note="integer exponentials, one reciprocal per row; ±1 step",
+    ),
+    OpRule(
+        "LayerNormalization",
+        "VAE",
+        _DTYPES,
+        _lower_layernorm,
+        (Limit("the axis must be 1..{reduce_axis_max} long", _length),),
+        note="integer variance and root per row; ±1 step",
+    ),
+    OpRule(
+        "RMSNormalization",
+        "VAE",
+        _DTYPES,
+        _lower_layernorm,
+        (Limit("the axis must be 1..{reduce_axis_max} long", _length),),
+        note="as LayerNormalization, not centred; ±1 step",
+    ),
+)

@@ -1,0 +1,65 @@
+"""The form of a row of the operator table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from openbpu.compiler.ops.site import Refused, Site
+
+Violation = str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rule a node must meet to run on the BPU.
+
+    `text` is the line of the docs; `{key}` in it stands for a number of the march. `violation` returns None when the
+    rule holds, else the actual value in words: text and value together are the refusal.
+    """
+
+    text: str
+    violation: Callable[[Site], Violation]
+    fix: str = ""
+
+    def check(self, site: Site) -> None:
+        """Raise Refused when the rule does not hold."""
+        actual = self.violation(site)
+        if actual is not None:
+            raise Refused(f"{self.text.format_map(site.march.limits)}, not {actual}", self.fix)
+
+
+@dataclass(frozen=True, slots=True)
+class OpRule:
+    """One ONNX operator: which engine runs it, which dtypes it takes, its limits, and how it is lowered.
+
+    `lower` emits BPU nodes through the site, or raises Refused. `fuses` marks operators that may take a fused
+    BatchNormalization, residual Add, Relu and Clip; the others take Relu and Clip only when `clamps`.
+    """
+
+    op: str
+    engine: str
+    dtypes: str
+    lower: Callable[[Site], None]
+    limits: tuple[Limit, ...] = ()
+    fuses: bool = False
+    clamps: bool = True
+    raw: bool = False
+    note: str = ""
+
+    def apply(self, site: Site) -> None:
+        """Check the limits and lower the node; raises Refused with the first broken rule."""
+        for limit in self.limits:
+            limit.check(site)
+        self.lower(site)
+
+
+def in_range(value: int, low: int, high: int) -> Violation:
+    """Violation of low <= value <= high."""
+    return None if low <= value <= high else str(value)
+
+
+def all_in_range(values: Iterable[int], low: int, high: int) -> Violation:
+    """Violation of low <= v <= high for every v."""
+    found = tuple(values)
+    return None if all(low <= v <= high for v in found) else "×".join(map(str, found))

@@ -1,0 +1,205 @@
+"""Where an operator stands in the quantized graph: its quantized inputs, the Quantize behind it, what may be emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.march import March
+from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
+from openbpu.compiler.passes.qdq import BPU_CODES, Scaling, is_dequantize, scaling
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Refused(Exception):
+    """An operator cannot run on the BPU: `reason` says why with the actual value, `fix` what the user can do."""
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.fix = reason, fix
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A float value that is a dequantized tensor: its codes, their scaling and shape; `const` holds constant codes."""
+
+    codes: str
+    scaling: Scaling
+    shape: tuple[int, ...]
+    const: Array | None = None
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """Type of the codes."""
+        return self.scaling.dtype
+
+    @property
+    def s(self) -> float:
+        """The scale, per tensor."""
+        return self.scaling.s
+
+    @property
+    def z(self) -> int:
+        """The zero point, per tensor."""
+        return self.scaling.z
+
+    @property
+    def reach(self) -> int:
+        """Largest |code − zero point|."""
+        info = np.iinfo(self.dtype)
+        return max(info.max - self.z, self.z - info.min)
+
+
+@dataclass(slots=True)
+class Site:
+    """One float operator to be lowered.
+
+    `node` is the operator, `out` the scaling of the Quantize behind it (None: its float result is used as it is),
+    `target` the value to produce (codes of `out`, or the float value), `clamp` the float bounds that Relu and Clip
+    between the operator and the Quantize impose, `residual` the other operand of a fused Add, `affine` a fused
+    BatchNormalization (gain, bias per channel), `origins` all fused nodes.
+    """
+
+    graph: Graph
+    rw: Rewriter
+    march: March
+    producers: dict[str, Node]
+    node: Node
+    out: Scaling | None
+    target: str
+    clamp: tuple[float, float] = (-np.inf, np.inf)
+    residual: Leaf | None = None
+    affine: tuple[Float64, Float64] | None = None
+    origins: tuple[Origin, ...] = ()
+    is_output: bool = False
+    memo: dict[str, Any] = field(default_factory=dict)
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def limit(self, key: str) -> int:
+        """A number of the march's operator limits."""
+        return int(self.march.limits[key])
+
+    def has(self, index: int) -> bool:
+        """Whether the operator has input `index`."""
+        return index < len(self.node.inputs) and bool(self.node.inputs[index])
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        """Static shape of input `index`; refuses a dynamic one."""
+        return self.shape_of(self.node.inputs[index])
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Static shape of a value; refuses a dynamic one."""
+        shape = self.rw.values[name].shape
+        if shape is None:
+            raise Refused(
+                f"the shape of '{name}' is not static", "give every input a fixed shape with --shape"
+            )
+        return shape
+
+    def out_shape(self) -> tuple[int, ...]:
+        """Static shape of the operator's output."""
+        return self.shape_of(self.node.outputs[0])
+
+    def leaf_or_none(self, name: str) -> Leaf | None:
+        """The dequantized tensor behind a float value, or None."""
+        dq = self.producers.get(name)
+        if dq is None or not is_dequantize(dq):
+            return None
+        scale = scaling(self.graph, dq)
+        if scale is None or scale.dtype not in BPU_CODES:
+            return None
+        value = self.graph.values[dq.inputs[0]]
+        return Leaf(dq.inputs[0], scale, value.shape or (), value.const, dq.origins)
+
+    def leaf(self, index: int, dtypes: Sequence[str] = ("int8", "int16")) -> Leaf:
+        """The quantized tensor at input `index`: per tensor, of one of `dtypes`; refuses anything else."""
+        name = self.node.inputs[index]
+        leaf = self.leaf_or_none(name)
+        if leaf is None:
+            producer = self.producers.get(name)
+            maker = f" of {producer.op} '{producer.name}'" if producer is not None else ""
+            raise Refused(
+                f"its input '{name}'{maker} is not quantized (passive quantization)",
+                "put a Quantize/Dequantize pair on that tensor",
+            )
+        if not leaf.scaling.per_tensor:
+            raise Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")
+        if leaf.dtype not in dtypes:
+            raise Refused(
+                f"its input '{name}' is {leaf.dtype} (allowed {', '.join(dtypes)})",
+                "quantize that tensor to int8 or int16",
+            )
+        return leaf
+
+    def constant(self, index: int) -> Array | None:
+        """Float value of a constant input, dequantized when it is quantized; None when it is computed."""
+        if not self.has(index):
+            return None
+        name = self.node.inputs[index]
+        data = self.graph.const(name)
+        if data is not None:
+            return data.astype(np.float64)
+        leaf = self.leaf_or_none(name)
+        return None if leaf is None or leaf.const is None else dequantized(leaf)
+
+    # --- results -------------------------------------------------------------------------------------------
+
+    @property
+    def out_dtype(self) -> str:
+        """Type of the codes to produce."""
+        return "int32" if self.out is None else self.out.dtype
+
+    def out_quant(self) -> Scaling:
+        """The scaling of the result; refuses an operator whose result is not quantized."""
+        if self.out is None:
+            raise Refused(
+                f"its output '{self.node.outputs[0]}' is not quantized (passive quantization)",
+                "put a Quantize/Dequantize pair behind it",
+            )
+        return self.out
+
+    def bounds(self) -> tuple[int, int]:
+        """Codes lo..hi that the result is clamped to: the type's range and the fused Relu or Clip."""
+        out = self.out_quant()
+        info = np.iinfo(out.dtype)
+        low, high = (np.rint(np.array(self.clamp) / out.s) + out.z).tolist()
+        return int(max(info.min, min(low, info.max))), int(min(info.max, max(high, info.min)))
+
+    def quant(self) -> Quant:
+        """What the codes of the result mean."""
+        out = self.out_quant()
+        return Quant((out.s,), out.z)
+
+    def declare(self, stem: str, shape: Sequence[int], dtype: str = "") -> str:
+        """Declare an intermediate integer value."""
+        return self.rw.value(stem, shape, dtype or self.out_dtype)
+
+    def emit(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> None:
+        """Emit a BPU node that belongs to this operator."""
+        self.rw.add(
+            op, inputs, (output,), self.origins, f"{self.node.name}" if output == self.target else "", **attrs
+        )
+
+    def finish(self, op: str, inputs: Sequence[str], **attrs: Any) -> None:
+        """Emit the BPU node that makes the target."""
+        self.rw.set_quant(self.target, self.quant())
+        self.emit(op, inputs, self.target, **attrs)
+
+
+def dequantized(leaf: Leaf) -> Float64:
+    """Return the real values of constant codes in float64."""
+    if leaf.const is None:
+        raise ValueError(f"'{leaf.codes}' is not a constant")
+    scale, zero = leaf.scaling.scale.astype(np.float64), leaf.scaling.zero
+    if leaf.scaling.per_tensor:
+        return (leaf.const.astype(np.float64) - float(zero[0])) * float(scale[0])
+    shape = [1] * leaf.const.ndim
+    shape[leaf.scaling.axis] = -1
+    return (leaf.const.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)

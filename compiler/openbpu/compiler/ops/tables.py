@@ -1,0 +1,180 @@
+"""Element-wise operators of one tensor, alone or chained without roundings in between: one look-up, or a rescale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
+from openbpu.compiler.ir import Node, Origin
+from openbpu.compiler.ops.pointwise import LINEAR, POINTWISE, UNARY
+from openbpu.compiler.ops.rule import OpRule
+from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+
+_MAX_CHAIN = 64
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Chain:
+    """A float subgraph of element-wise operators over the codes of one tensor."""
+
+    site: Site
+    leaf: Leaf | None = None
+    nodes: list[Node] = field(default_factory=list)
+
+    def collect(self, name: str) -> bool:
+        """Walk from `name` back to the leaf; False when something else than one tensor and scalars is in the way."""
+        leaf = self.site.leaf_or_none(name)
+        if leaf is not None and leaf.const is None:
+            if not leaf.scaling.per_tensor or leaf.dtype not in ("int8", "int16"):
+                return False
+            if self.leaf is not None and not (
+                self.leaf.codes == leaf.codes and self.leaf.scaling.same(leaf.scaling)
+            ):
+                return False
+            self.leaf = leaf
+            return True
+        if _scalar(self.site, name) is not None:
+            return True
+        node = self.site.producers.get(name)
+        if node is None or node.op not in POINTWISE or node.domain != "" or len(self.nodes) >= _MAX_CHAIN:
+            return False
+        if any(node is n for n in self.nodes):
+            return True
+        self.nodes.append(node)
+        return all(self.collect(i) for i in node.inputs if i)
+
+    def evaluate(self, name: str, x: Float64, done: dict[str, Float64]) -> Float64:
+        """Value of `name` in float64 when the leaf's reals are `x`."""
+        if name in done:
+            return done[name]
+        scalar = _scalar(self.site, name)
+        if scalar is not None:
+            return scalar
+        leaf = self.site.leaf_or_none(name)
+        if leaf is not None:
+            return x
+        node = self.site.producers[name]
+        operands = [self.evaluate(i, x, done) if i else None for i in node.inputs]
+        done[name] = np.asarray(POINTWISE[node.op](node.attrs, *operands), dtype=np.float64)
+        return done[name]
+
+
+def _scalar(site: Site, name: str) -> Float64 | None:
+    """Value of a constant with one element, in float64."""
+    data = site.graph.const(name)
+    if data is None:
+        leaf = site.leaf_or_none(name)
+        if leaf is None or leaf.const is None or leaf.const.size != 1:
+            return None
+        return np.asarray((float(leaf.const.reshape(())) - leaf.z) * leaf.s)
+    if data.size != 1 or data.dtype.kind not in "fiu":
+        return None
+    return data.astype(np.float64).reshape(())
+
+
+def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
+    """The single tensor and the nodes of the element-wise chain that ends in the site's Quantize; None if there is none."""
+    chain = _Chain(site)
+    ends = site.memo["end"]
+    if not chain.collect(ends) or chain.leaf is None:
+        return None
+    if chain.leaf.shape != (site.rw.values[ends].shape or ()):
+        return None
+    return chain.leaf, tuple(chain.nodes)
+
+
+def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
+    """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
+    out = site.out_quant()
+    site.origins = _origins(site, nodes)
+    if all(n.op in LINEAR for n in nodes) and (leaf.dtype == "int16" or out.dtype == "int32"):
+        _rescale(site, leaf, nodes)
+        return
+    target = _target(site, leaf, nodes)
+    info = np.iinfo(out.dtype)
+    if leaf.dtype == "int8":
+        codes = np.clip(np.rint(target / out.s) + out.z, info.min, info.max)
+        table = site.rw.constant(f"{site.target}/table", codes.astype(out.dtype))
+        site.finish("Lut", (leaf.codes, table))
+        return
+    segments = numerics.segment_table(target / out.s + out.z, int(info.min), int(info.max))
+    table = site.rw.constant(f"{site.target}/segments", segments)
+    site.finish("SegmentLut", (leaf.codes, table), lo=int(info.min), hi=int(info.max))
+
+
+def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> Float64:
+    """Reals that the chain gives for every code; refuses a chain that gives NaN."""
+    x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s
+    chain = _Chain(site, leaf, list(nodes))
+    with np.errstate(all="ignore"):
+        y = np.broadcast_to(chain.evaluate(site.memo["end"], x, {}), x.shape)
+    # What ONNX Runtime and NumPy cast NaN to differs; the BPU's table gives the zero point.
+    limit = np.finfo(np.float32).max
+    return np.clip(np.nan_to_num(y, nan=0.0, posinf=limit, neginf=-limit), -limit, limit)
+
+
+def _rescale(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
+    """Exact integer rescale: Relu and Clip become bounds on the codes."""
+    out = site.out_quant()
+    low, high = -np.inf, np.inf
+    for node in reversed(nodes):
+        lo, hi = clamp_of(site, node) or (-np.inf, np.inf)
+        low, high = min(max(low, lo), hi), max(min(high, hi), lo)
+    site.clamp = (low, high)
+    fixed = numerics.fixed_point_sum((leaf.s / out.s,), (float(leaf.reach),))
+    bottom, top = site.bounds()
+    site.finish(
+        "Rescale",
+        (leaf.codes,),
+        x_zero=leaf.z,
+        mult=int(fixed.multipliers[0][0]),
+        offset=0,
+        shift=int(fixed.shift[0]),
+        zero=out.z,
+        lo=bottom,
+        hi=top,
+    )
+
+
+def clamp_of(site: Site, node: Node) -> tuple[float, float] | None:
+    """Float bounds of a Relu or constant Clip; None for any other node."""
+    if node.op == "Relu" and node.domain == "":
+        return 0.0, np.inf
+    if node.op != "Clip" or node.domain != "":
+        return None
+    bounds = [-np.inf, np.inf]
+    for index, name in enumerate(node.inputs[1:3]):
+        if name:
+            value = _scalar(site, name)
+            if value is None:
+                return None
+            bounds[index] = float(value)
+    return bounds[0], bounds[1]
+
+
+def _origins(site: Site, nodes: tuple[Node, ...]) -> tuple[Origin, ...]:
+    found = [o for node in reversed(nodes) for o in node.origins]
+    return tuple(dict.fromkeys([*found, *site.origins]))
+
+
+def _not_a_chain(site: Site) -> None:
+    for index in range(len(site.node.inputs)):
+        if site.has(index) and site.constant(index) is None:
+            site.leaf(index)
+    site.out_quant()
+    raise Refused(
+        "it is one of several operators between two roundings that no single table holds",
+        "put a Quantize/Dequantize pair behind each operator",
+    )
+
+
+RULES = tuple(
+    OpRule(op, "VAE", "int8 → int8, int16; int16 → int8, int16", _not_a_chain, note="look-up table")
+    for op in UNARY
+    if op != "Identity"
+)

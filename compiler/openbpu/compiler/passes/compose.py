@@ -1,0 +1,136 @@
+"""Chains of look-ups become one: what depends on one int8 tensor alone is a single 256-entry table.
+
+y = mul(x, sigmoid_table(x))      becomes      y = table(x)        with every rounding of the chain kept
+table(Conv(…))                    becomes      Conv(…) with the table behind its requantization
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
+from openbpu.compiler.ir import Graph, Node, Origin, Rewriter
+
+Int64 = npt.NDArray[np.int64]
+_TABLE_INPUT = {"Conv": 5, "MatMul": 2, "Binary": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Unary:
+    """A value as a function of the codes of `root` (None: a constant scalar); `table` holds its codes."""
+
+    root: str | None
+    table: Int64
+
+
+def compose_tables(graph: Graph) -> Graph:
+    """Replace every element-wise node that depends on one int8 tensor by a look-up of that tensor."""
+    rw = Rewriter(graph)
+    known: dict[str, _Unary] = {}
+    for node in graph.nodes:
+        unary = _unary(graph, node, known) if node.is_bpu else None
+        if unary is None or unary.root is None:
+            rw.nodes.append(node)
+            continue
+        out = node.outputs[0]
+        known[out] = unary
+        if node.op == "Lut" and node.inputs[0] == unary.root:
+            rw.nodes.append(node)
+            continue
+        table = rw.constant(f"{out}/table", unary.table.astype(graph.values[out].dtype))
+        origins = tuple(dict.fromkeys([*_origins(graph, node, unary.root), *node.origins]))
+        rw.add("Lut", (unary.root, table), (out,), origins, node.name)
+    return rw.finish()
+
+
+def _origins(graph: Graph, node: Node, root: str) -> list[Origin]:
+    """Origins of the chain between `root` and `node`."""
+    producers, found, stack = graph.producers(), [], [i for i in node.inputs if i]
+    while stack:
+        name = stack.pop()
+        maker = producers.get(name)
+        if name == root or maker is None:
+            continue
+        found.extend(maker.origins)
+        stack.extend(i for i in maker.inputs if i)
+    return found
+
+
+def _unary(graph: Graph, node: Node, known: dict[str, _Unary]) -> _Unary | None:
+    if node.op in ("Lut", "Rescale"):
+        x = _operand(graph, node.inputs[0], known)
+        if x is None or x.root is None:
+            return None
+        if node.op == "Lut":
+            table = graph.const(node.inputs[1])
+            return None if table is None else _Unary(x.root, table.astype(np.int64)[x.table + 128])
+        a = node.attrs
+        total = (x.table - a["x_zero"]) * a["mult"] + a["offset"]
+        return _Unary(x.root, numerics.requantize(total, a["shift"], a["zero"], a["lo"], a["hi"]))
+    if node.op == "Binary" and not node.inputs[2]:
+        return _binary(graph, node, known)
+    return None
+
+
+def _binary(graph: Graph, node: Node, known: dict[str, _Unary]) -> _Unary | None:
+    a, b = (_operand(graph, n, known) for n in node.inputs[:2])
+    shape = graph.values[node.outputs[0]].shape
+    if a is None or b is None or (a.root is None and b.root is None):
+        return None
+    if a.root is not None and b.root is not None and a.root != b.root:
+        return None
+    if any(u.root is not None and graph.values[u.root].shape != shape for u in (a, b)):
+        return None
+    at = node.attrs
+    x, y = a.table - at["a_zero"], b.table - at["b_zero"]
+    total = _total(at["fn"], x, y, at["mult_a"], at["mult_b"]) + at["offset"]
+    codes = numerics.requantize(np.broadcast_to(total, (256,)), at["shift"], at["zero"], at["lo"], at["hi"])
+    return _Unary(a.root or b.root, codes)
+
+
+def _total(fn: str, x: Int64, y: Int64, mult_a: int, mult_b: int) -> Int64:
+    if fn == "add":
+        return x * mult_a + y * mult_b
+    if fn == "mul":
+        return x * y * mult_a
+    if fn == "prelu":
+        return np.where(x >= 0, x * mult_a, x * y * mult_b)
+    pick = np.maximum if fn == "max" else np.minimum
+    return pick(x * mult_a, y * mult_b)
+
+
+def _operand(graph: Graph, name: str, known: dict[str, _Unary]) -> _Unary | None:
+    if name in known:
+        return known[name]
+    value = graph.values[name]
+    if value.const is not None:
+        return _Unary(None, value.const.astype(np.int64).reshape(-1)) if value.const.size == 1 else None
+    return _Unary(name, numerics.codes(DType.INT8)) if value.dtype == "int8" else None
+
+
+def fuse_tables(graph: Graph) -> Graph:
+    """Let the operator in front of a look-up do it, where the look-up is the only reader of its int8 result."""
+    consumers = graph.consumers()
+    producers = graph.producers()
+    fused: dict[int, Node] = {}
+    dead: set[int] = set()
+    for lut in graph.nodes:
+        maker = producers.get(lut.inputs[0]) if lut.is_bpu and lut.op == "Lut" else None
+        if maker is None or not maker.is_bpu or maker.op not in _TABLE_INPUT or maker.attrs.get("raw", False):
+            continue
+        index, name = _TABLE_INPUT[maker.op], lut.inputs[0]
+        if maker.inputs[index] or len(consumers[name]) != 1 or name in graph.outputs:
+            continue
+        inputs = tuple(lut.inputs[1] if i == index else n for i, n in enumerate(maker.inputs))
+        origins = tuple(dict.fromkeys([*maker.origins, *lut.origins]))
+        fused[id(maker)] = replace(maker, inputs=inputs, outputs=lut.outputs, origins=origins)
+        dead.add(id(lut))
+    if not fused:
+        return graph
+    rw = Rewriter(graph)
+    rw.nodes = [fused.get(id(n), n) for n in graph.nodes if id(n) not in dead]
+    return rw.finish()

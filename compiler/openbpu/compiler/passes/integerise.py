@@ -1,0 +1,333 @@
+"""Float operators between Dequantize and Quantize become integer operators of the BPU, or keep a reason why not.
+
+    DQ → Conv → Add(DQ) → Relu → Q      becomes      Conv(codes, residual codes) with one requantization
+
+The rows of the operator table decide: their limits refuse, their `lower` emits. What is refused stays as ONNX.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from openbpu.arch.march import March
+from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
+from openbpu.compiler.ops import OPS, Refused, Site
+from openbpu.compiler.ops.elementwise import batch_norm
+from openbpu.compiler.ops.site import Float64, Leaf
+from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
+from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
+
+CODES = ("int8", "int16")
+_CODE_OPS = frozenset({"MaxPool", "Concat"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node stays on the CPU and what the user can do about it."""
+
+    reason: str
+    fix: str = ""
+
+
+@dataclass(slots=True)
+class _Pass:
+    graph: Graph
+    march: March
+    wanted: frozenset[str]
+    raw: bool = False
+    rw: Rewriter = field(init=False)
+    producers: dict[str, Node] = field(init=False)
+    consumers: dict[str, list[Node]] = field(init=False)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rw = Rewriter(self.graph)
+        self.producers = self.graph.producers()
+        self.consumers = self.graph.consumers()
+
+    # --- walking ---------------------------------------------------------------------------------------------
+
+    def run(self) -> Graph:
+        for node in self.graph.nodes:
+            if not self.lowered(node):
+                self.rw.nodes.append(node)
+        return self.rw.finish()
+
+    def lowered(self, node: Node) -> bool:
+        if node.is_bpu:
+            return False
+        if self.raw:
+            return self.is_raw_candidate(node) and self.attempt(node, self.plain_site(node))
+        if is_quantize(node):
+            done = self.quantized(node)
+            self.note_codes(node, node.outputs[0])
+            return done
+        if is_dequantize(node):
+            self.note_codes(node, node.inputs[0])
+            return False
+        return node.domain == "" and self.moves_codes(node) and self.attempt(node, self.plain_site(node))
+
+    def plain_site(self, node: Node) -> Site:
+        return self.site(node, None, node.outputs[0], node.origins)
+
+    def note_codes(self, node: Node, codes: str) -> None:
+        """Note what the codes at a Q or DQ mean, unless the operator that makes them has said it."""
+        if self.rw.values[codes].quant is not None:
+            return
+        scale = scaling(self.graph, node)
+        if scale is not None and scale.dtype in (*CODES, "int32"):
+            self.rw.set_quant(codes, Quant(tuple(float(s) for s in scale.scale), scale.z, scale.axis))
+
+    def moves_codes(self, node: Node) -> bool:
+        """Whether a node that keeps codes has codes to move."""
+        rule = OPS.get(node.op)
+        if rule is None or (rule.clamps and node.op not in _CODE_OPS and node.op != "Resize"):
+            return False
+        return (
+            bool(node.inputs)
+            and self.graph.values[node.inputs[0]].dtype in (*CODES, "int32")
+            and self.from_codes(node)
+        )
+
+    def from_codes(self, node: Node) -> bool:
+        """Whether the integers of input 0 are quantized codes: made by a Quantize, moved from one, or read by a DQ."""
+        name = node.inputs[0]
+        if self.graph.values[name].dtype in CODES:
+            return True
+        return any(is_dequantize(c) for o in node.outputs for c in self.consumers.get(o, []))
+
+    def is_raw_candidate(self, node: Node) -> bool:
+        """Whether a tensor operator's float result is read by something else than one Quantize (or fused chain)."""
+        rule = OPS.get(node.op)
+        if rule is None or not rule.raw or node.domain != "" or not self.march.high_precision:
+            return False
+        out = node.outputs[0]
+        readers = self.consumers.get(out, [])
+        return out in self.graph.outputs or any(not is_quantize(r) for r in readers)
+
+    # --- trying ----------------------------------------------------------------------------------------------
+
+    def site(self, node: Node, out: Scaling | None, target: str, origins: tuple[Origin, ...]) -> Site:
+        return Site(
+            graph=self.graph,
+            rw=self.rw,
+            march=self.march,
+            producers=self.producers,
+            node=node,
+            out=out,
+            target=target,
+            origins=origins,
+            is_output=self.ends_model(node),
+        )
+
+    def ends_model(self, node: Node) -> bool:
+        names = [node.outputs[0]]
+        for _ in range(3):
+            if any(n in self.graph.outputs for n in names):
+                return True
+            names = [o for n in names for c in self.consumers.get(n, []) for o in c.outputs]
+        return False
+
+    def attempt(self, node: Node, site: Site) -> bool:
+        """Lower `node` through its row; on refusal emit nothing and remember the reason."""
+        mark, values = len(self.rw.nodes), dict(self.rw.values)
+        try:
+            self.check_wanted(node)
+            OPS[node.op].apply(site)
+        except Refused as refused:
+            self.undo(mark, values)
+            self.refuse(node, refused)
+            return False
+        except OverflowError as error:
+            self.undo(mark, values)
+            self.refuse(
+                node, Refused(f"its scales do not fit the integer arithmetic: {error}", "calibrate again")
+            )
+            return False
+        for origin in site.origins:
+            self.refusals.pop(origin.name, None)
+        return True
+
+    def undo(self, mark: int, values: dict[str, object]) -> None:
+        del self.rw.nodes[mark:]
+        self.rw.values = values  # type: ignore[assignment]
+
+    def refuse(self, node: Node, refused: Refused) -> None:
+        for origin in node.origins:
+            self.refusals.setdefault(origin.name, Refusal(refused.reason, refused.fix))
+
+    def check_wanted(self, node: Node) -> None:
+        cpu = self.march.cpu_ops.get(node.op)
+        if cpu is None:
+            return
+        if cpu.when == "always":
+            raise Refused(
+                f"{self.march.name} has no BPU unit for {node.op}", "use another operator or another march"
+            )
+        if node.op not in self.wanted and node.name not in self.wanted:
+            raise Refused(
+                f"{node.op} runs on the CPU by default on {self.march.name}",
+                f"ask for the BPU with --bpu {node.op}",
+            )
+
+    # --- a Quantize and what feeds it ------------------------------------------------------------------------
+
+    def quantized(self, quantize: Node) -> bool:
+        """Lower the float operators in front of a Quantize; False leaves the Quantize as it is."""
+        out = scaling(self.graph, quantize)
+        if out is None or not out.per_tensor or out.dtype not in CODES:
+            return False
+        end, target = quantize.inputs[0], quantize.outputs[0]
+        root = self.producers.get(end)
+        if root is None or self.graph.values[end].shape is None:
+            return False
+        if self.chain(root, out, end, target):
+            return True
+        return self.fused(root, out, end, target)
+
+    def chain(self, root: Node, out: Scaling, end: str, target: str) -> bool:
+        """Try the unary chain: one tensor, one table."""
+        site = self.site(root, out, target, ())
+        site.memo["end"] = end
+        found = chain_of(site)
+        if found is None:
+            return False
+        mark, values = len(self.rw.nodes), dict(self.rw.values)
+        try:
+            for node in found[1]:
+                self.check_wanted(node)
+            lower_chain(site, *found)
+        except Refused as refused:
+            self.undo(mark, values)
+            self.refuse(root, refused)
+            return False
+        for origin in site.origins:
+            self.refusals.pop(origin.name, None)
+        return True
+
+    def fused(self, root: Node, out: Scaling, end: str, target: str) -> bool:
+        """Try operator + BatchNormalization + Add + Relu/Clip, from the most fused form to the least."""
+        site = self.site(root, out, target, ())
+        clamp, clamps, core_name = self.peel(site, end)
+        core = self.producers.get(core_name)
+        if core is None or core.domain != "":
+            return False
+        for node, residual, affine, extra in self.forms(site, core):
+            rule = OPS.get(node.op)
+            if rule is None or (clamps and not rule.clamps):
+                continue
+            origins = tuple(o for n in (node, *extra, *clamps) for o in n.origins)
+            trial = self.site(node, out, target, origins)
+            trial.clamp, trial.residual, trial.affine = clamp, residual, affine
+            trial.memo["end"] = end
+            if self.attempt(node, trial):
+                return True
+        return False
+
+    def peel(self, site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
+        """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left."""
+        bounds, nodes, name = (-np.inf, np.inf), [], end
+        while (node := self.producers.get(name)) is not None and self.may_cross(name):
+            found = clamp_of(site, node)
+            if found is None:
+                break
+            # The clamp nearer to the operator acts first: the outer one is applied to its bounds.
+            bounds = _compose(found, bounds)
+            nodes.append(node)
+            name = node.inputs[0]
+        return bounds, nodes, name
+
+    def may_cross(self, name: str) -> bool:
+        """Whether the float value may disappear into a fused operator (others would compute it again)."""
+        return name not in self.graph.outputs
+
+    def forms(
+        self, site: Site, core: Node
+    ) -> list[tuple[Node, Leaf | None, tuple[Float64, Float64] | None, tuple[Node, ...]]]:
+        """Candidates (operator, residual, affine, further fused nodes), the most fused first."""
+        found: list[tuple[Node, Leaf | None, tuple[Float64, Float64] | None, tuple[Node, ...]]] = []
+        if core.op == "Add" and len(core.inputs) == 2:
+            for side in (0, 1):
+                residual = site.leaf_or_none(core.inputs[1 - side])
+                behind = self.tensor_op(site, core.inputs[side])
+                if residual is None or residual.const is not None or behind is None:
+                    continue
+                if not residual.scaling.per_tensor or residual.dtype not in CODES:
+                    continue
+                if residual.shape != self.graph.values[core.outputs[0]].shape:
+                    continue
+                node, affine, extra = behind
+                if self.graph.values[node.outputs[0]].shape != residual.shape:
+                    continue
+                found.append((node, residual, affine, (*extra, core)))
+        behind = self.tensor_op(site, core.outputs[0])
+        if behind is not None and behind[0] is not core:
+            found.append((behind[0], None, behind[1], behind[2]))
+        biased = self.biased_matmul(core)
+        if biased is not None:
+            found.append(biased)
+        found.append((core, None, None, ()))
+        return found
+
+    def biased_matmul(
+        self, core: Node
+    ) -> tuple[Node, Leaf | None, tuple[Float64, Float64] | None, tuple[Node, ...]] | None:
+        """MatMul → Add(constant per column): the constant becomes the bias."""
+        if core.op != "Add" or len(core.inputs) != 2:
+            return None
+        for side in (0, 1):
+            node = self.producers.get(core.inputs[side])
+            if node is None or node.op != "MatMul" or node.domain != "":
+                continue
+            site = self.site(core, None, core.outputs[0], ())
+            bias = site.constant(1 - side)
+            shape = self.graph.values[node.outputs[0]].shape
+            if (
+                bias is None
+                or shape is None
+                or bias.size not in (1, shape[-1])
+                or (bias.ndim and bias.shape[-1] != bias.size)
+            ):
+                continue
+            values = np.broadcast_to(bias.reshape(-1), (shape[-1],)).astype(np.float64)
+            return node, None, (np.ones(shape[-1]), values), (core,)
+        return None
+
+    def tensor_op(
+        self, site: Site, name: str
+    ) -> tuple[Node, tuple[Float64, Float64] | None, tuple[Node, ...]] | None:
+        """The convolution or product that makes the float `name`, through a BatchNormalization if there is one."""
+        node = self.producers.get(name)
+        affine: tuple[Float64, Float64] | None = None
+        extra: tuple[Node, ...] = ()
+        if node is not None and node.op == "BatchNormalization" and node.domain == "":
+            affine = batch_norm(self.site(node, None, name, ()))
+            before = self.producers.get(node.inputs[0])
+            if affine is None or before is None or before.op not in ("Conv", "ConvTranspose"):
+                return None
+            extra, node = (node,), before
+        rule = OPS.get(node.op) if node is not None and node.domain == "" else None
+        if node is None or rule is None or not rule.fuses:
+            return None
+        return node, affine, extra
+
+
+def _compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
+    low, high = (min(max(v, outer[0]), outer[1]) for v in inner)
+    return low, high
+
+
+def integerise(
+    graph: Graph, march: March, wanted: frozenset[str] = frozenset()
+) -> tuple[Graph, dict[str, Refusal]]:
+    """Return the graph with BPU nodes wherever the operator table allows, and refusals by original node name.
+
+    `wanted` names operators or nodes that the user wants on the BPU although the march prefers the CPU.
+    """
+    first = _Pass(graph, march, wanted)
+    quantized = first.run()
+    # Float results of tensor operators that are still needed come from the int32 accumulator.
+    second = _Pass(quantized, march, wanted, raw=True, refusals=first.refusals)
+    return second.run(), second.refusals

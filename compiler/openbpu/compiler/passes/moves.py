@@ -1,0 +1,259 @@
+"""Operators that only move elements change sides: they move codes, not floats, and Q and DQ meet.
+
+sink_dequantize:   DQ → Reshape → …           becomes      Reshape(codes) → DQ → …
+hoist_quantize:    … → Conv → Reshape → Q     becomes      … → Conv → Q → Reshape(codes)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
+from openbpu.compiler.ir import Array, Graph, Node, Rewriter
+from openbpu.compiler.passes.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
+
+MOVES = frozenset({
+    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Expand", "Tile",
+    "Gather", "DepthToSpace", "SpaceToDepth",
+})  # fmt: skip
+"""ONNX operators whose output elements are input elements, data in input 0, all other inputs constant."""
+
+
+def is_move(graph: Graph, node: Node) -> bool:
+    """Whether `node` moves elements of its input 0 without looking at them."""
+    if node.domain != "" or graph.values[node.outputs[0]].shape is None:
+        return False
+    if node.op in MOVES or _is_plain_pad(node) or _is_nearest(node):
+        return all(not n or graph.const(n) is not None for n in node.inputs[1:])
+    return False
+
+
+def _is_plain_pad(node: Node) -> bool:
+    return node.op == "Pad" and _text(node.attrs.get("mode", "constant")) in (
+        "constant",
+        "edge",
+        "reflect",
+        "wrap",
+    )
+
+
+def _is_nearest(node: Node) -> bool:
+    return node.op == "Resize" and _text(node.attrs.get("mode", "nearest")) == "nearest"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# --- constants -----------------------------------------------------------------------------------------------
+
+
+def fold_constant_quantize(graph: Graph) -> Graph:
+    """Replace Quantize(constant) by its codes; per-tensor or per-axis."""
+    rw = Rewriter(graph)
+    for node in graph.nodes:
+        data = graph.const(node.inputs[0]) if is_quantize(node) else None
+        scale = scaling(graph, node) if data is not None else None
+        if data is None or scale is None or scale.dtype not in ("int8", "int16", "int32"):
+            rw.nodes.append(node)
+            continue
+        shape = [1] * np.ndim(data)
+        if not scale.per_tensor:
+            shape[scale.axis] = -1
+        codes = numerics.quantize(
+            data, scale.scale.reshape(shape), scale.zero.reshape(shape), DType(scale.dtype)
+        )
+        rw.set_value(
+            replace(graph.values[node.outputs[0]], const=codes, dtype=scale.dtype, shape=codes.shape)
+        )
+    return rw.finish()
+
+
+def _moved_constant(graph: Graph, node: Node, data: Array) -> Array | None:
+    shape = graph.values[node.outputs[0]].shape
+    if node.op == "Transpose":
+        return np.transpose(data, node.attrs.get("perm"))
+    if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"):
+        return data.reshape(shape)
+    return None
+
+
+# --- DQ down -------------------------------------------------------------------------------------------------
+
+
+def sink_dequantize(graph: Graph) -> Graph:
+    """Let moves, and max pools, work on codes: DQ → move becomes move → DQ wherever the DQ is per tensor."""
+    rw = Rewriter(graph)
+    dq_of: dict[str, Node] = {}
+    for node in graph.nodes:
+        if is_dequantize(node):
+            dq_of[node.outputs[0]] = node
+            rw.nodes.append(node)
+        elif not _sink(rw, node, dq_of):
+            rw.nodes.append(node)
+    return rw.finish()
+
+
+def _sink(rw: Rewriter, node: Node, dq_of: dict[str, Node]) -> bool:
+    graph = rw.graph
+    sources = [dq_of.get(n) for n in (node.inputs if node.op == "Concat" else node.inputs[:1])]
+    if not sources or node.domain != "" or any(s is None for s in sources):
+        return False
+    dqs = [s for s in sources if s is not None]
+    scalings = [scaling(rw_view(rw), d) for d in dqs]
+    first = scalings[0]
+    if first is None or any(s is None or not s.same(first) for s in scalings):
+        return False
+    if rw.values[dqs[0].inputs[0]].const is not None and node.op != "Concat":
+        return _sink_constant(rw, node, dqs[0], first, dq_of)
+    if not first.per_tensor or first.dtype not in ("int8", "int16", "int32"):
+        return False
+    codes = _code_inputs(rw, node, dqs, first)
+    if codes is None or any(graph.values[o].shape is None for o in node.outputs if o):
+        return False
+    outs = tuple(
+        rw.value(f"{o}/q", graph.values[o].shape or (), first.dtype) if o else "" for o in node.outputs
+    )
+    rw.nodes.append(replace(node, inputs=codes, outputs=outs))
+    for out, code in zip(node.outputs, outs, strict=True):
+        if out:
+            dq_of[out] = rw.add(DEQUANTIZE, (code, *dqs[0].inputs[1:]), (out,), domain="")
+    return True
+
+
+def _code_inputs(rw: Rewriter, node: Node, dqs: list[Node], scale: Scaling) -> tuple[str, ...] | None:
+    """The inputs of `node` once it works on codes; None when it cannot."""
+    if node.op == "Concat":
+        return tuple(d.inputs[0] for d in dqs)
+    rest = node.inputs[1:]
+    if node.op == "MaxPool":
+        return (dqs[0].inputs[0],) if len([o for o in node.outputs if o]) == 1 else None
+    if not is_move(rw.graph, node):
+        return None
+    if node.op == "Pad":
+        filled = _pad_code(rw, node, scale)
+        return None if filled is None else (dqs[0].inputs[0], rest[0], filled, *rest[2:])
+    return (dqs[0].inputs[0], *rest)
+
+
+def _pad_code(rw: Rewriter, node: Node, scale: Scaling) -> str | None:
+    given = node.inputs[2] if len(node.inputs) > 2 else ""
+    real = float(np.asarray(rw.graph.const(given)).reshape(())) if given else 0.0
+    code = np.rint(real / scale.s) + scale.z
+    info = np.iinfo(scale.dtype)
+    if abs((code - scale.z) * scale.s - real) > 1e-6 * scale.s or not info.min <= code <= info.max:
+        return None
+    return rw.constant(f"{node.outputs[0]}/pad", np.array(code, scale.dtype))
+
+
+def _sink_constant(rw: Rewriter, node: Node, dq: Node, scale: Scaling, dq_of: dict[str, Node]) -> bool:
+    data = rw.values[dq.inputs[0]].const
+    if data is None or not is_move(rw.graph, node) or len(node.outputs) != 1:
+        return False
+    attrs = dict(dq.attrs)
+    if not scale.per_tensor:
+        if node.op != "Transpose":
+            return False
+        perm = node.attrs.get("perm") or tuple(reversed(range(data.ndim)))
+        attrs["axis"] = list(perm).index(scale.axis)
+    moved = _moved_constant(rw.graph, node, data)
+    if moved is None:
+        return False
+    code = rw.constant(f"{node.outputs[0]}/q", moved)
+    dq_of[node.outputs[0]] = rw.add(DEQUANTIZE, (code, *dq.inputs[1:]), node.outputs, domain="", **attrs)
+    return True
+
+
+def rw_view(rw: Rewriter) -> Graph:
+    """Return the graph under construction as far as values go: what `scaling` needs to read a new DQ node."""
+    return replace(rw.graph, values=rw.values)
+
+
+# --- Q up ----------------------------------------------------------------------------------------------------
+
+
+def hoist_quantize(graph: Graph) -> Graph:
+    """Quantize in front of a move instead of behind it, where the Quantize is the move's only reader."""
+    rw = Rewriter(graph)
+    consumers, producers = graph.consumers(), graph.producers()
+    dropped: set[int] = set()
+    for node in reversed(graph.nodes):
+        if id(node) in dropped:
+            continue
+        if not is_quantize(node):
+            rw.nodes.append(node)
+            continue
+        _hoist(rw, node, producers, consumers, dropped)
+    rw.nodes.reverse()
+    return rw.finish()
+
+
+def _hoist(
+    rw: Rewriter,
+    quantize: Node,
+    producers: dict[str, Node],
+    consumers: dict[str, list[Node]],
+    dropped: set[int],
+) -> None:
+    pending = [quantize]
+    while pending:
+        q = pending.pop()
+        move = producers.get(q.inputs[0])
+        scale = scaling(rw_view(rw), q)
+        if move is None or scale is None or not _can_hoist(rw.graph, q, move, scale, consumers):
+            rw.nodes.append(q)
+            continue
+        dropped.add(id(move))
+        lead = move.inputs if move.op == "Concat" else move.inputs[:1]
+        codes = [rw.value(f"{n}/q", rw.graph.values[n].shape or (), scale.dtype) for n in lead]
+        rest = () if move.op == "Concat" else move.inputs[1:]
+        if move.op == "Pad":
+            code = _pad_code(rw, move, scale)
+            rest = (rest[0], code or "", *rest[2:])
+        rw.nodes.append(replace(move, inputs=(*codes, *rest), outputs=q.outputs))
+        for name, code in zip(lead, codes, strict=True):
+            pending.append(replace(q, inputs=(name, *q.inputs[1:]), outputs=(code,), name=f"{q.name}/{name}"))
+
+
+def _can_hoist(graph: Graph, q: Node, move: Node, scale: Scaling, consumers: dict[str, list[Node]]) -> bool:
+    if len(consumers.get(q.inputs[0], [])) != 1 or q.inputs[0] in graph.outputs or len(move.outputs) != 1:
+        return False
+    if not scale.per_tensor or scale.dtype not in ("int8", "int16"):
+        return False
+    if move.op == "Concat" and move.domain == "":
+        return all(graph.const(n) is None for n in move.inputs)
+    if move.op == "Pad":
+        value = graph.const(move.inputs[2]) if len(move.inputs) > 2 and move.inputs[2] else np.zeros(())
+        return is_move(graph, move) and value is not None and float(np.reshape(value, ())) == 0.0
+    return is_move(graph, move)
+
+
+# --- Q meets DQ ----------------------------------------------------------------------------------------------
+
+
+def cancel_pairs(graph: Graph) -> Graph:
+    """Drop DQ → Q where both mean the same: Q(DQ(c)) is c."""
+    producers = graph.producers()
+    rw = Rewriter(graph)
+    same: dict[str, str] = {}
+    for node in graph.nodes:
+        dq = producers.get(node.inputs[0]) if is_quantize(node) else None
+        if (
+            dq is not None
+            and is_dequantize(dq)
+            and _same(graph, node, dq)
+            and node.outputs[0] not in graph.outputs
+        ):
+            same[node.outputs[0]] = same.get(dq.inputs[0], dq.inputs[0])
+        else:
+            rw.nodes.append(replace(node, inputs=tuple(same.get(n, n) for n in node.inputs)))
+    return rw.finish() if same else graph
+
+
+def _same(graph: Graph, q: Node, dq: Node) -> bool:
+    a, b = scaling(graph, q), scaling(graph, dq)
+    return a is not None and b is not None and a.per_tensor and a.same(b)

@@ -1,0 +1,136 @@
+"""QOperator nodes become Dequantize → float operator → Quantize, so that one form is left to read.
+
+QLinearConv(x, sx, zx, w, sw, zw, sy, zy, b)   →   Q(Conv(DQ(x), DQ(w), DQ(b)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from openbpu.compiler.ir import Graph, Node, Rewriter
+from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
+
+MS = "com.microsoft"
+Rule = Callable[["_Unfold"], None]
+
+
+class _Unfold:
+    """One QOperator node on its way to QDQ form."""
+
+    def __init__(self, rw: Rewriter, node: Node) -> None:
+        self.rw, self.node = rw, node
+
+    def has(self, index: int) -> bool:
+        return index < len(self.node.inputs) and bool(self.node.inputs[index])
+
+    def dequantized(self, q: str, scale: str, zero: str = "", axis: int = 1) -> str:
+        """Dequantize value `q`; returns the float value."""
+        value = self.rw.values[q]
+        out = self.rw.value(f"{q}/f", value.shape or (), "float32")
+        inputs = (q, scale, zero) if zero else (q, scale)
+        self.rw.add(DEQUANTIZE, inputs, (out,), self.node.origins, domain="", axis=axis)
+        return out
+
+    def triple(self, index: int, axis: int = 1) -> str:
+        """Dequantize the (tensor, scale, zero point) that starts at input `index`."""
+        i = self.node.inputs
+        return self.dequantized(i[index], i[index + 1], i[index + 2], axis)
+
+    def emit(self, op: str, inputs: list[str], scale: str, zero: str, **attrs: object) -> None:
+        """Emit the float operator and the Quantize that makes the node's output."""
+        out = self.node.outputs[0]
+        floats = self.rw.value(f"{out}/f", self.rw.values[out].shape or (), "float32")
+        self.rw.add(op, inputs, (floats,), self.node.origins, self.node.name, domain="", **attrs)
+        self.rw.add(QUANTIZE, (floats, scale, zero) if zero else (floats, scale), (out,), domain="")
+
+
+def _conv(u: _Unfold) -> None:
+    i = u.node.inputs
+    x, w = u.triple(0), u.triple(3, axis=0)
+    inputs = [x, w]
+    if u.has(8):
+        product = np.asarray(u.rw.graph.const(i[1]), np.float32) * np.asarray(
+            u.rw.graph.const(i[4]), np.float32
+        )
+        scale = u.rw.constant(f"{i[8]}/scale", product.astype(np.float32))
+        inputs.append(u.dequantized(i[8], scale, axis=0))
+    u.emit("Conv", inputs, i[6], i[7], **u.node.attrs)
+
+
+def _matmul(u: _Unfold) -> None:
+    rank = len(u.rw.values[u.node.inputs[3]].shape or ())
+    u.emit("MatMul", [u.triple(0), u.triple(3, axis=max(rank - 1, 0))], u.node.inputs[6], u.node.inputs[7])
+
+
+def _gemm(u: _Unfold) -> None:
+    i = u.node.inputs
+    trans_b = int(u.node.attrs.get("transB", 0))
+    inputs = [u.triple(0), u.triple(3, axis=0 if trans_b else 1)]
+    if u.has(6):
+        product = np.asarray(u.rw.graph.const(i[1]), np.float32) * np.asarray(
+            u.rw.graph.const(i[4]), np.float32
+        )
+        alpha = np.float32(u.node.attrs.get("alpha", 1.0))
+        scale = u.rw.constant(f"{i[6]}/scale", (product * alpha).astype(np.float32))
+        inputs.append(u.dequantized(i[6], scale, axis=0))
+    u.emit("Gemm", inputs, i[7], i[8] if u.has(8) else "", **u.node.attrs)
+
+
+def _binary(op: str) -> Rule:
+    def rule(u: _Unfold) -> None:
+        u.emit(op, [u.triple(0), u.triple(3)], u.node.inputs[6], u.node.inputs[7])
+
+    return rule
+
+
+def _unary(op: str) -> Rule:
+    def rule(u: _Unfold) -> None:
+        drop = ("channels_last", "opset")
+        attrs = {k: v for k, v in u.node.attrs.items() if k not in drop}
+        zero = u.node.inputs[4] if u.has(4) else ""
+        u.emit(op, [u.triple(0)], u.node.inputs[3], zero, **attrs)
+
+    return rule
+
+
+def _concat(u: _Unfold) -> None:
+    i = u.node.inputs
+    parts = [u.triple(k) for k in range(2, len(i), 3)]
+    u.emit("Concat", parts, i[0], i[1], axis=u.node.attrs["axis"])
+
+
+_RULES: dict[tuple[str, str], Rule] = {
+    ("", "QLinearConv"): _conv,
+    ("", "QLinearMatMul"): _matmul,
+    (MS, "QGemm"): _gemm,
+    (MS, "QLinearAdd"): _binary("Add"),
+    (MS, "QLinearMul"): _binary("Mul"),
+    (MS, "QLinearSigmoid"): _unary("Sigmoid"),
+    (MS, "QLinearLeakyRelu"): _unary("LeakyRelu"),
+    (MS, "QLinearAveragePool"): _unary("AveragePool"),
+    (MS, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
+    (MS, "QLinearSoftmax"): _unary("Softmax"),
+    (MS, "QLinearConcat"): _concat,
+}
+
+
+def unfold_qoperators(graph: Graph) -> Graph:
+    """Return the graph with every known QOperator node in QDQ form; channels-last variants are left alone."""
+    if not any((n.domain, n.op) in _RULES for n in graph.nodes):
+        return graph
+    rw = Rewriter(graph)
+    for node in graph.nodes:
+        rule = _RULES.get((node.domain, node.op))
+        if rule is None or node.attrs.get("channels_last", 0) or not _constant_scales(graph, node):
+            rw.nodes.append(node)
+        else:
+            rule(_Unfold(rw, node))
+    return rw.finish()
+
+
+def _constant_scales(graph: Graph, node: Node) -> bool:
+    if node.op not in ("QLinearConv", "QGemm"):
+        return True
+    return graph.const(node.inputs[1]) is not None and graph.const(node.inputs[4]) is not None

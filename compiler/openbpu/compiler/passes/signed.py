@@ -1,0 +1,121 @@
+"""uint8 and uint16 codes become int8 and int16: the same reals with the zero point moved by half the range.
+
+    Q(x, s, zp: uint8) → DQ(…)      becomes      Q(x, s, zp − 128: int8) → DQ(…)
+
+Operators that only move codes carry the new type along. Where unsigned codes enter or leave the model, or meet an
+operator that computes with them, an exact DQ(scale 1) → Q(scale 1) pair converts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from openbpu.compiler.ir import Graph, Node, Rewriter
+from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE, SIGNED, is_dequantize, is_quantize
+
+HALF = {"uint8": 128, "uint16": 32768}
+CARRIERS = frozenset({
+    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Expand", "Tile",
+    "Gather", "DepthToSpace", "SpaceToDepth", "MaxPool", "Concat", "Resize",
+})  # fmt: skip
+
+
+def sign_codes(graph: Graph) -> Graph:
+    """Return the graph without unsigned codes behind any QuantizeLinear or in front of any DequantizeLinear."""
+    moved = _movable(graph)
+    if not moved:
+        return graph
+    rw = Rewriter(graph)
+    signed = {name: _declare(rw, name) for name in moved}
+    for name in graph.inputs:
+        if name in signed:
+            _convert(rw, name, signed[name], to_signed=True)
+    for node in graph.nodes:
+        _rewrite(rw, node, signed)
+    for name in graph.outputs:
+        if name in signed:
+            _convert(rw, signed[name], name, to_signed=False)
+    return rw.finish()
+
+
+def _movable(graph: Graph) -> set[str]:
+    """Values of unsigned codes that Q, DQ and carriers exchange."""
+    producers, found = graph.producers(), set()
+    for node in graph.nodes:
+        if is_quantize(node):
+            found.add(node.outputs[0])
+        elif is_dequantize(node):
+            found.add(node.inputs[0])
+        elif node.op in CARRIERS and node.domain == "":
+            found.update(n for n in (node.inputs[0], *node.outputs) if n)
+            if node.op == "Concat":
+                found.update(node.inputs)
+    unsigned = {n for n in found if graph.values[n].dtype in SIGNED}
+    return {n for n in unsigned if _reaches_codes(graph, producers, n)}
+
+
+def _reaches_codes(graph: Graph, producers: dict[str, Node], name: str) -> bool:
+    """Whether codes come from a Quantize, a constant or a model input, directly or through carriers."""
+    node = producers.get(name)
+    while node is not None and node.op in CARRIERS:
+        name = node.inputs[0]
+        node = producers.get(name)
+    return node is None or is_quantize(node)
+
+
+def _declare(rw: Rewriter, name: str) -> str:
+    value = rw.graph.values[name]
+    if value.const is not None:
+        half = HALF[value.dtype]
+        shifted = (value.const.astype(np.int32) - half).astype(SIGNED[value.dtype])
+        return rw.constant(f"{name}/signed", shifted)
+    return rw.value(f"{name}/signed", value.shape or (), SIGNED[value.dtype])
+
+
+def _shifted_zero(rw: Rewriter, node: Node, dtype: str) -> str:
+    half, signed = HALF[dtype], SIGNED[dtype]
+    zero = rw.graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    shape = np.shape(rw.graph.const(node.inputs[1])) if zero is None else zero.shape
+    base = np.zeros(shape, np.int64) if zero is None else zero.astype(np.int64)
+    return rw.constant(f"{node.outputs[0]}/zero", (base - half).astype(signed))
+
+
+def _rewrite(rw: Rewriter, node: Node, signed: dict[str, str]) -> None:
+    values = rw.graph.values
+    if is_quantize(node) and node.outputs[0] in signed:
+        out = node.outputs[0]
+        inputs = (*node.inputs[:2], _shifted_zero(rw, node, values[out].dtype))
+        attrs = {k: v for k, v in node.attrs.items() if k != "output_dtype"}
+        rw.nodes.append(replace(node, inputs=inputs, outputs=(signed[out],), attrs=attrs))
+        _keep_for_others(rw, out, signed)
+    elif is_dequantize(node) and node.inputs[0] in signed:
+        code = node.inputs[0]
+        inputs = (signed[code], node.inputs[1], _shifted_zero(rw, node, values[code].dtype))
+        rw.nodes.append(replace(node, inputs=inputs))
+    elif node.op in CARRIERS and node.outputs[0] in signed:
+        renamed = tuple(signed.get(n, n) for n in node.inputs)
+        rw.nodes.append(replace(node, inputs=renamed, outputs=tuple(signed.get(n, n) for n in node.outputs)))
+        for out in node.outputs:
+            _keep_for_others(rw, out, signed)
+    else:
+        rw.nodes.append(node)
+
+
+def _keep_for_others(rw: Rewriter, name: str, signed: dict[str, str]) -> None:
+    """Make the unsigned value too; it dies in `finish` when nothing reads it."""
+    if name not in rw.graph.outputs:
+        _convert(rw, signed[name], name, to_signed=False)
+
+
+def _convert(rw: Rewriter, source: str, target: str, *, to_signed: bool) -> None:
+    dtype = rw.values[source if to_signed else target].dtype
+    half, signed = HALF[dtype], SIGNED[dtype]
+    one = rw.constant("one", np.array(1.0, np.float32))
+    low = rw.constant("zero", np.array(-half, signed))
+    zero = rw.constant("zero", np.array(0, dtype))
+    floats = rw.value(f"{target}/float", rw.values[source].shape or (), "float32")
+    first, second = (zero, low) if to_signed else (low, zero)
+    rw.add(DEQUANTIZE, (source, one, first), (floats,), domain="")
+    rw.add(QUANTIZE, (floats, one, second), (target,), domain="")
