@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from onnx import GraphProto, NodeProto
 
 from openbpu.compiler.ir.graph import Array, Node
 from openbpu.compiler.reader.export import graph_copy, node_proto
-from openbpu.compiler.reader.nodes import node_of, subgraphs_of
-from openbpu.compiler.reader.rules import FORM_OPSET, normalised
+from openbpu.compiler.reader.nodes import captures_of, node_of, subgraphs_of
+from openbpu.compiler.reader.rules import normalised
+from openbpu.compiler.reader.schemas import FORM_OPSET
 from openbpu.compiler.reader.scope import Scope, constant
 from openbpu.compiler.reader.tensors import TensorReader
 
@@ -50,7 +51,9 @@ def inlined_branch(node: Node, scope: Scope, tensors: TensorReader) -> list[Node
 def _outer_names(graph: GraphProto, node: Node, scope: Scope) -> dict[str, str]:
     made = [t.name for t in graph.initializer]
     made += [name for inner in graph.node for name in inner.output if name]
-    return {name: scope.fresh(f"{node.name}/{name}") for name in made}
+    names = {name: scope.fresh(f"{node.name}/{name}") for name in made}
+    scope.used.update(names.values())
+    return names
 
 
 def _renamed(inner: Node, names: Mapping[str, str], outer: Node) -> Node:
@@ -58,7 +61,7 @@ def _renamed(inner: Node, names: Mapping[str, str], outer: Node) -> Node:
         inner,
         inputs=tuple(names.get(name, name) for name in inner.inputs),
         outputs=tuple(names.get(name, name) for name in inner.outputs),
-        name=f"{outer.name}/{inner.name}" if inner.name else "",
+        name=f"{outer.name}/{inner.name or inner.op}",
         origins=outer.origins,
     )
 
@@ -75,8 +78,7 @@ def normalised_subgraphs(node: Node, scope: Scope, tensors: TensorReader) -> Nod
 
 
 def _normalised_graph(graph: GraphProto, scope: Scope, tensors: TensorReader) -> GraphProto:
-    names = [name for inner in graph.node for name in (*inner.input, *inner.output)]
-    inner_scope = _InnerScope(scope, names)
+    inner_scope = _InnerScope(scope, graph)
     protos: list[NodeProto] = []
     for proto in graph.node:
         node = normalised_subgraphs(node_of(proto, tensors), scope, tensors)
@@ -88,8 +90,10 @@ def _normalised_graph(graph: GraphProto, scope: Scope, tensors: TensorReader) ->
 class _InnerScope(Scope):
     """A scope inside a subgraph: what the rules add are Constant nodes in it; no shape inside is known."""
 
-    def __init__(self, outer: Scope, names: Iterable[str]) -> None:
-        super().__init__(outer.opsets, frozenset(names), outer.taken | set(names), dict(outer.values))
+    def __init__(self, outer: Scope, graph: GraphProto) -> None:
+        names = {name for node in graph.node for name in (*node.input, *node.output)}
+        seen = {name: outer.values[name] for name in captures_of(graph) if name in outer.values}
+        super().__init__(outer.opsets, names, outer.taken | names, seen)
         self._constants: list[Node] = []
 
     def add(self, array: Array, hint: str) -> str:

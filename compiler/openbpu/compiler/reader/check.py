@@ -24,6 +24,11 @@ def checked_opsets(model: ModelProto) -> dict[str, int]:
         fix = "update the onnx package" if version > newest else "export the model with opset 13 or newer"
         found = version if opsets else "missing"
         raise problem("model", "opset of ai.onnx", f"{OLDEST_OPSET}..{newest}", found, fix)
+    for domain, number in opsets.items():
+        if not 0 < number < _UNBOUNDED:
+            raise problem(
+                "model", f"opset of '{domain}'", "a small number above 0", number, "export it again"
+            )
     return opsets
 
 
@@ -36,6 +41,13 @@ def check_nodes(nodes: Iterable[NodeProto], opsets: Mapping[str, int]) -> None:
 
 
 def _check_node(node: NodeProto, opsets: Mapping[str, int]) -> None:
+    words = (node.op_type, node.domain, node.name, *node.input, *node.output)
+    if not all(
+        isinstance(word, str) for word in words
+    ):  # protobuf hands out bytes that are no UTF-8 as bytes
+        raise problem(
+            "graph", "names of a node", "text", words, "copy or export the file again, it is damaged"
+        )
     domain = domain_of(node)
     if domain not in KNOWN_DOMAINS:
         allowed = "one of ai.onnx, ai.onnx.ml, com.microsoft"
@@ -105,6 +117,10 @@ def _sources(graph: GraphProto) -> set[str]:
     inputs = [i.name for i in graph.input]
     weights = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
     for what, names in (("input", inputs), ("initializer", weights)):
+        if not all(isinstance(name, str) for name in names):
+            raise problem(
+                "graph", f"{what} names", "text", names, "copy or export the file again, it is damaged"
+            )
         double = _first_double(names)
         if double is not None:
             raise problem(f"{what} '{double}'", "name", "unique", "used twice", "rename one of them")

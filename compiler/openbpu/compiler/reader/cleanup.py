@@ -9,8 +9,7 @@ from onnx import GraphProto
 
 from openbpu.compiler.ir.graph import Graph, Node, Value
 from openbpu.compiler.reader.nodes import domain_of, subgraphs_of
-from openbpu.compiler.reader.rules import FORM_OPSET
-from openbpu.compiler.reader.schemas import schema_of
+from openbpu.compiler.reader.schemas import FORM_OPSET, schema_of
 
 
 def live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:

@@ -20,6 +20,7 @@ from openbpu.compiler.reader.export import node_proto, opset_imports, tensor_pro
 from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Scope, static_shape
 
+_REFUSALS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError)
 _MAX_DATA = 1024  # elements of a constant that inference may look at; shapes, pads and sizes are all smaller
 _NO_DATA = frozenset(
     {"Conv", "Gemm", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "ConvTranspose"}
@@ -60,7 +61,7 @@ class Inference:
             return shape_inference.infer_node_outputs(
                 schema.onnx, proto, types, data, opset_imports=self._imports
             )
-        except shape_inference.InferenceError as error:
+        except _REFUSALS as error:
             return self._after_error(node, scope, error)
 
     def _after_error(self, node: Node, scope: Scope, error: Exception) -> Mapping[str, TypeProto]:
@@ -109,7 +110,7 @@ def _data(names: Sequence[str], scope: Scope) -> dict[str, TensorProto]:
 
 def _inferred_whole(model: ModelProto) -> dict[str, TypeProto]:
     # When it fails, what the model itself declares is still worth something.
-    with suppress(shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+    with suppress(*_REFUSALS):
         model = shape_inference.infer_shapes(model, data_prop=True)
     return {value.name: value.type for value in (*model.graph.output, *model.graph.value_info)}
 

@@ -1,4 +1,4 @@
-"""A path or a ModelProto to a ModelProto that is surely an ONNX model, its local functions inlined."""
+"""A path or a ModelProto to a ModelProto that is surely an ONNX model, of an opset that can be read."""
 
 from __future__ import annotations
 

@@ -6,18 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import onnx.inliner
 from onnx import ModelProto, NodeProto, TypeProto
 
 from openbpu.compiler.ir.graph import Graph, Node
 from openbpu.compiler.reader.check import check_nodes, checked_opsets, checked_order
 from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, oldest_opsets, without_final_copies
 from openbpu.compiler.reader.dtypes import check_quantization
+from openbpu.compiler.reader.functions import without_functions
 from openbpu.compiler.reader.infer import Inference, small_copy
 from openbpu.compiler.reader.inputs import static_inputs
 from openbpu.compiler.reader.load import at_readable_opset, load_proto
 from openbpu.compiler.reader.nodes import captures_of, reads_of, subgraphs_of
-from openbpu.compiler.reader.rules import FORM_OPSET
+from openbpu.compiler.reader.schemas import FORM_OPSET
 from openbpu.compiler.reader.scope import Scope, constant
 from openbpu.compiler.reader.tensors import TensorReader
 from openbpu.compiler.reader.walk import Walk
@@ -38,11 +38,7 @@ def read_model(
         QuantizationError: a weight or activation is quantized to a type that no BPU has.
     """
     proto, folder = load_proto(model)
-    return _graph_of(_without_functions(at_readable_opset(proto)), folder, shapes)
-
-
-def _without_functions(proto: ModelProto) -> ModelProto:
-    return onnx.inliner.inline_local_functions(proto, convert_version=True) if proto.functions else proto
+    return _graph_of(without_functions(at_readable_opset(proto)), folder, shapes)
 
 
 def _graph_of(proto: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
@@ -66,7 +62,7 @@ def _start(
     outputs = [value.name for value in proto.graph.output]
     captured = [name for node in order for graph in subgraphs_of(node) for name in captures_of(graph)]
     used = {name for node in order for name in reads_of(node)}
-    scope = Scope(opsets, frozenset(used.union(outputs)), _names(proto))
+    scope = Scope(opsets, used.union(outputs), _names(proto))
     for tensor in proto.graph.initializer:
         scope.define(constant(tensor.name, tensors.array(tensor)))
     for sparse in proto.graph.sparse_initializer:

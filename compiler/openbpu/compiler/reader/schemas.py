@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx import defs
 
+FORM_OPSET = 21  # first opset with int16 Q/DQ; operators keep their form from here to the newest opset
 KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 
 

@@ -23,7 +23,7 @@ class Scope:
     """
 
     opsets: Mapping[str, int]
-    used: frozenset[str]
+    used: set[str]
     taken: set[str]
     values: dict[str, Value] = field(default_factory=dict)
     types: dict[str, TypeProto] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from openbpu.compiler.reader.branches import inlined_branch, normalised_subgraph
 from openbpu.compiler.reader.constants import constant_of
 from openbpu.compiler.reader.fold import folded
 from openbpu.compiler.reader.infer import Inference
-from openbpu.compiler.reader.nodes import node_of
+from openbpu.compiler.reader.nodes import node_of, where
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.rules import normalised
@@ -41,7 +41,12 @@ class Walk:
         """Read one node of the model; everything it depends on was read before."""
         node = node_of(proto, self.tensors)
         name = unique_name(node.name or f"{node.op}_{len(self.node_names)}", self.node_names)
-        self.read(replace(node, name=name, origins=(origin_of(proto, name),)))
+        try:
+            self.read(replace(node, name=name, origins=(origin_of(proto, name),)))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # A rule met arguments that contradict each other; what it stumbled over is the best we can say.
+            fix = "export the model again"
+            raise problem(where(proto), "arguments", "consistent", f"{error}", fix) from error
 
     def read(self, node: Node) -> None:
         """Bring a node into the one form and add what stays of it."""
@@ -49,7 +54,7 @@ class Walk:
         branch = inlined_branch(node, self.scope, self.tensors)
         if branch is not None:
             for inner in branch:
-                self.read(inner)
+                self.read(replace(inner, name=unique_name(inner.name, self.node_names)))
             return
         node = normalised_subgraphs(node, self.scope, self.tensors)
         for new in normalised(_without_unused(node, self.scope, self.opsets), self.scope):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from openbpu.compiler.ir.graph import Node
 from openbpu.compiler.reader.rules import arguments, contrib, explicit, meaning, resize
 from openbpu.compiler.reader.rules.table import FORMS, UPGRADES
+from openbpu.compiler.reader.schemas import FORM_OPSET
 from openbpu.compiler.reader.scope import Scope
 
 __all__ = [
@@ -20,8 +21,6 @@ __all__ = [
     "normalised",
     "resize",
 ]
-
-FORM_OPSET = 21  # first opset with int16 Q/DQ; every operator keeps its form from here to the newest opset
 
 
 def normalised(node: Node, scope: Scope) -> Sequence[Node]:

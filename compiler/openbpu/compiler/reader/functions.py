@@ -1,0 +1,47 @@
+"""Local functions (torch's exporter makes them, and users do) are replaced by their nodes."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, helper, inliner
+
+from openbpu.compiler.reader.problem import problem
+
+
+def without_functions(model: ModelProto) -> ModelProto:
+    """Return the model with every call of a local function inlined; one without functions is returned itself.
+
+    The weights do not pass through onnx's inliner, which would serialise them twice.
+    """
+    if not model.functions:
+        return model
+    try:
+        inlined = inliner.inline_local_functions(_weightless(model), convert_version=True)
+    except Exception as error:
+        fix = "export the model without local functions"
+        raise problem(
+            "model", "local functions", "ones that can be inlined", f"damaged ({error})", fix
+        ) from error
+    del inlined.graph.input[:]
+    inlined.graph.input.extend(model.graph.input)
+    inlined.graph.initializer.extend(model.graph.initializer)
+    inlined.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    return inlined
+
+
+def _weightless(model: ModelProto) -> ModelProto:
+    """The model with its initializers declared as inputs: the inliner must not take their names."""
+    small = ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
+    graph = small.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    declared = {value.name for value in graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.name not in declared:
+            kind = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+            graph.input.add(name=tensor.name, type=kind)
+    return small
