@@ -47,7 +47,7 @@ RECORDS: dict[type[Instr], np.dtype[np.void]] = {cls: base.record_dtype(cls) for
 
 
 def encode(instrs: Sequence[Instr]) -> Code:
-    """Encode instructions in order into 128-byte records; raises EncodingError for a value that does not fit."""
+    """Encode instructions in order into 128-byte records; raises EncodingError for a value too large."""
     return base.encode(instrs, RECORDS)
 
 

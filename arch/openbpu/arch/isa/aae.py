@@ -10,9 +10,12 @@ from openbpu.arch.isa.base import Engine, Instr, i32, u16, u32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolTile(Instr):
-    """out_h × out_w × channels of a Pool, one image; positions outside 0..in_h−1 × 0..in_w−1 lie outside the input.
+    """out_h × out_w × channels of a Pool, one image.
 
-    `bounds` = first and last+1 row, first and last+1 column of the padded input in tile positions (for count_pad).
+    Result (i, j) reads row i·stride + ky·dilation − pad_top of the tile, where that is in 0..in_h−1
+    (elsewhere lies outside the input); the same for columns. `bounds` = first and last+1 row, first and
+    last+1 column of the padded input in tile positions (for count_pad). `counts` is the whole table of the
+    operator. Channels are dense.
     """
 
     OPCODE: ClassVar[int] = 0x20
@@ -36,9 +39,10 @@ class PoolTile(Instr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeTile(Instr):
-    """out_h × out_w × channels of a Resize, one image. `rows` and `cols` point at the entries of the first output row and column.
+    """out_h × out_w × channels of a Resize, one image.
 
-    The input rows and columns that those tables name are counted from row0 and col0 of the tile.
+    `rows` and `cols` point at the entries (three int32 each) of the tile's first output row and column. x
+    points at input row row0, column col0: row y0 of a table is row y0 − row0 of the tile. Channels are dense.
     """
 
     OPCODE: ClassVar[int] = 0x21

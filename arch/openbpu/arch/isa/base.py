@@ -1,4 +1,4 @@
-"""How instructions are declared, encoded and decoded: one frozen dataclass each, whose fields carry their bytes."""
+"""How instructions are declared, encoded and decoded: frozen dataclasses whose fields carry their bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORD_BYTES = 128
 
 
 class Engine(IntEnum):
-    """The engines of a core. Each has one in-order queue; its completion counter is the token others wait for."""
+    """The engines of a core. Each has one in-order queue; its count of completions is the token."""
 
     LOAD = 0
     STORE = 1
@@ -95,14 +95,15 @@ def record_dtype(cls: type[Instr]) -> np.dtype[np.void]:
     packed = np.dtype(parts)
     if packed.itemsize > RECORD_BYTES:
         raise EncodingError(f"{cls.__name__} needs {packed.itemsize} bytes (allowed {RECORD_BYTES})")
-    return np.dtype(
-        {
-            "names": list(packed.names or ()),
-            "formats": [packed.fields[n][0] for n in packed.names or ()],  # type: ignore[index]
-            "offsets": [packed.fields[n][1] for n in packed.names or ()],  # type: ignore[index]
-            "itemsize": RECORD_BYTES,
-        }
-    )
+    names, places = list(packed.names or ()), dict(packed.fields or {})
+    layout: Any = {
+        "names": names,
+        "formats": [places[n][0] for n in names],
+        "offsets": [places[n][1] for n in names],
+        "itemsize": RECORD_BYTES,
+    }
+    padded: np.dtype[np.void] = np.dtype(layout)
+    return padded
 
 
 HEADER_DTYPE: np.dtype[np.void] = record_dtype(Instr)
@@ -111,14 +112,16 @@ HEADER_DTYPE: np.dtype[np.void] = record_dtype(Instr)
 
 def check_fits(instr: Instr) -> None:
     """Raise EncodingError naming the field, its value and the allowed range when a value does not fit."""
-    for f in operands(type(instr)):
-        info = np.iinfo(f.metadata["kind"])
-        value = getattr(instr, f.name)
-        for v in value if f.metadata["count"] else (value,):
+    header: list[tuple[str, str, int]] = [(name, kind, len(shape)) for name, kind, shape in HEADER[3:]]
+    declared = [(f.name, f.metadata["kind"], f.metadata["count"]) for f in operands(type(instr))]
+    for name, kind, count in header + declared:
+        info = np.iinfo(kind)
+        value = getattr(instr, name)
+        for v in value if count else (value,):
             if not info.min <= v <= info.max:
-                name = f"{type(instr).__name__}.{f.name}"
+                field_name, allowed = f"{type(instr).__name__}.{name}", f"{info.min}..{info.max}"
                 raise EncodingError(
-                    f"{name} = {v} does not fit in {info.bits} bits (allowed {info.min}..{info.max})"
+                    f"{field_name} = {v} does not fit in {info.bits} bits (allowed {allowed})"
                 )
 
 
@@ -150,15 +153,14 @@ def encode(instrs: Sequence[Instr], dtypes: dict[type[Instr], np.dtype[np.void]]
 def _encode_class(cls: type[Instr], instrs: list[Instr], dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
     records = np.zeros(len(instrs), dtype=dtype)
     records["opcode"], records["engine"] = cls.OPCODE, int(cls.ENGINE)
-    records["operator"] = [i.operator for i in instrs]
-    records["wait"] = [i.wait for i in instrs]
-    for f in operands(cls):
-        try:
-            records[f.name] = [getattr(i, f.name) for i in instrs]
-        except (OverflowError, ValueError):
+    for name in ("operator", "wait", *(f.name for f in operands(cls))):
+        values = np.array([getattr(i, name) for i in instrs])
+        info = np.iinfo(records.dtype[name].base)
+        # Compared, not caught: NumPy 1 wraps what does not fit.
+        if values.dtype == object or values.min() < info.min or values.max() > info.max:
             for instr in instrs:
                 check_fits(instr)
-            raise
+        records[name] = values
     return records
 
 

@@ -10,7 +10,10 @@ from openbpu.arch.isa.base import Engine, Instr, u32, u64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load(Instr):
-    """chip[Σ i·chip_strides + b] = ddr[Σ i·ddr_strides + b] for i over counts, b over row_bytes."""
+    """chip[Σ i·chip_strides + b] = ddr[Σ i·ddr_strides + b] for i over counts, b over row_bytes.
+
+    DDR address 0 is the first constant; the DDR space starts at the next multiple of 64 behind the constants.
+    """
 
     OPCODE: ClassVar[int] = 0x01
     ENGINE: ClassVar[Engine] = Engine.LOAD
@@ -24,7 +27,10 @@ class Load(Instr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store(Instr):
-    """ddr[Σ i·ddr_strides + b] = chip[Σ i·chip_strides + b] for i over counts, b over row_bytes."""
+    """ddr[Σ i·ddr_strides + b] = chip[Σ i·chip_strides + b] for i over counts, b over row_bytes.
+
+    DDR addresses as for LOAD; constants cannot be written.
+    """
 
     OPCODE: ClassVar[int] = 0x02
     ENGINE: ClassVar[Engine] = Engine.STORE

@@ -10,12 +10,13 @@ from openbpu.arch.isa.base import Engine, Instr, i32, u16, u32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvTile(Instr):
-    """Rows out_h × out_w × out_c of a Conv (see there for the formula), one image.
+    """out_h × out_w × out_c results of a Conv (see there for the formula), one image.
 
-    Local output (i, j, c) is channel oc_start + c. Input position along h is u = i·stride + ky·dilation − pad_top, row
-    u / upsample of the tile when that is an integer in 0..in_h−1, else padding; the same along w. Channel 0 at address x
-    is the first channel of the group of channel oc_start. weights, params, rmult start at channel oc_start. Element
-    strides of channels are 1 everywhere. r, rmult and table are 0 when the operator has none.
+    Result (i, j, c) of the tile is channel oc_start + c. Its input row is u / upsample of the tile, with u =
+    i·stride + ky·dilation − pad_top, when that is an integer in 0..in_h−1, else padding; the same for
+    columns. Address x holds the first channel of the group of channel oc_start; r and y hold result (0, 0,
+    0). weights [out_c, KH, KW, Cin/G], params [out_c, 4] and rmult [out_c] are dense and start at channel
+    oc_start. Channels are dense everywhere. r, rmult and table are 0 when the operator has none.
     """
 
     OPCODE: ClassVar[int] = 0x10

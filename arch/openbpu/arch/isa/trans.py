@@ -10,7 +10,7 @@ from openbpu.arch.isa.base import Engine, Instr, i32, u32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveTile(Instr):
-    """y[Σ i·y_strides] = x[Σ i·x_strides] for i over counts, elements of `element` bytes; strides in bytes."""
+    """y[Σ i·y_strides] = x[Σ i·x_strides] for i over counts; elements of 1, 2, 4 or 8 bytes."""
 
     OPCODE: ClassVar[int] = 0x50
     ENGINE: ClassVar[Engine] = Engine.TRANS
@@ -24,9 +24,9 @@ class MoveTile(Instr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatherTile(Instr):
-    """y[a, i, b] = x[a, indices[i] − base, b]; counts (a, i, b); strides in bytes, those of b are one element.
+    """y[a, i, b] = x[a, indices[i] − base, b]; counts and strides (in bytes) are (a, i, b), b is dense.
 
-    `indices` points at int32 indices of the whole axis; x starts at index `base`.
+    `indices` points at the tile's first int32 index, which counts along the whole axis; x holds index `base`.
     """
 
     OPCODE: ClassVar[int] = 0x51

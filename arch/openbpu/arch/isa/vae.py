@@ -10,7 +10,7 @@ from openbpu.arch.isa.base import Engine, Instr, i32, u32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinaryTile(Instr):
-    """A box of a Binary: y[i] = fn(a[i], b[i]) for i over counts; strides in bytes, 0 where an operand is broadcast."""
+    """A box of a Binary: y[i] = fn(a[i], b[i]) for i over counts; strides in bytes, 0 where broadcast."""
 
     OPCODE: ClassVar[int] = 0x30
     ENGINE: ClassVar[Engine] = Engine.VAE
@@ -44,7 +44,10 @@ class UnaryTile(Instr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceTile(Instr):
-    """y[a, b] = Reduce over r of x[a, r, b]; counts and x_strides are (a, r, b), y_strides (a, b), in bytes."""
+    """y[a, b] = Reduce over r of x[a, r, b]; counts and x_strides are (a, r, b), y_strides (a, b), in bytes.
+
+    r is the whole reduced axis.
+    """
 
     OPCODE: ClassVar[int] = 0x32
     ENGINE: ClassVar[Engine] = Engine.VAE
@@ -57,7 +60,10 @@ class ReduceTile(Instr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTile(Instr):
-    """`rows` rows of a Softmax (table = its exponentials) or LayerNorm (table = its gains, table2 = its biases)."""
+    """`rows` whole rows of a Softmax (table: exponentials) or LayerNorm (table: gains, table2: biases).
+
+    Rows are dense, x_row and y_row bytes apart.
+    """
 
     OPCODE: ClassVar[int] = 0x33
     ENGINE: ClassVar[Engine] = Engine.VAE

@@ -23,7 +23,10 @@ class QuantizeTile(Instr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DequantizeTile(Instr):
-    """y[a, c, b] of a Dequantize; `scales` points at the scale of the first c, scale_stride is 0 or 4 bytes."""
+    """y[a, c, b] of a Dequantize for a, c, b over counts; strides in bytes.
+
+    `scales` points at the scale of the tile's first c; scale_stride is 4 bytes, or 0 for a single scale.
+    """
 
     OPCODE: ClassVar[int] = 0x41
     ENGINE: ClassVar[Engine] = Engine.VPU
