@@ -4,8 +4,8 @@ Every BPU result is
 
     y = clamp(round_half_even((sum_i x_i * multiplier_i + offset) / 2**shift) + zero, lo, hi)
 
-in 64-bit integers. `offset` carries what is not an integer number of accumulator steps (a float bias, the zero
-points of the operands); `zero` is the output's zero point and is added after rounding, as ONNX does.
+in 64-bit integers. `offset` carries what is not an integer number of accumulator steps (a float bias, the
+zero points of the operands); `zero` is the output's zero point and is added after rounding, as ONNX does.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def requantize(total: npt.NDArray[np.int64], shift: npt.ArrayLike, zero: int, lo
 def fixed_point(factor: npt.ArrayLike) -> tuple[Int64, Int64]:
     """Return (multiplier, shift) with multiplier in [2**30, 2**31) and multiplier / 2**shift ~ |factor|, sign kept.
 
-    `factor` is a finite float array. The relative error is at most 2**-31. A factor below 2**-32 keeps shift = 62
-    and loses multiplier bits; 0 gives multiplier 0. Raises OverflowError for a factor of 2**31 or more.
+    `factor` is a finite float array. The relative error is at most 2**-31. A factor below 2**-32 keeps shift
+    = 62 and loses multiplier bits; 0 gives multiplier 0. Raises OverflowError for a factor of 2**31 or more.
     """
     result = fixed_point_sum((factor,), (1 << 31,))
     return result.multipliers[0], result.shift
@@ -73,10 +73,10 @@ def fixed_point_sum(
 ) -> FixedPoint:
     """Return the fixed point of sum_i x_i * factors[i] + offset, with |x_i| <= bounds[i].
 
-    The first term takes a multiplier in [2**30, 2**31); the other terms and the offset share its shift, unless
-    the whole sum would then leave int64, or the offset `offset_bits` signed bits: the shift is reduced to the largest
-    one that fits. Factors, bounds and offset (in output steps) broadcast against one another. Raises OverflowError if
-    nothing fits.
+    The first term takes a multiplier in [2**30, 2**31); the other terms and the offset share its shift,
+    unless the whole sum would then leave int64, or the offset `offset_bits` signed bits: the shift is reduced
+    to the largest one that fits. Factors, bounds and offset (in output steps) broadcast against one another.
+    Raises OverflowError if nothing fits.
     """
     cols = np.broadcast_arrays(*(np.atleast_1d(np.asarray(f, dtype=np.float64)) for f in (*factors, offset)))
     limits = [np.broadcast_to(np.asarray(b, dtype=np.float64), cols[0].shape) for b in bounds]

@@ -16,8 +16,9 @@ def quantize(
 ) -> Integers:
     """Return clamp(round_half_even(x / scale) + zero_point) in `dtype`.
 
-    `x` is float of any shape; `scale` (> 0) and `zero_point` broadcast against it. The division is done in float32
-    when `x` and `scale` are float32, as ONNX QuantizeLinear does it. NaN has no integer: callers refuse it first.
+    `x` is float of any shape; `scale` (> 0) and `zero_point` broadcast against it. The division is done in
+    float32 when `x` and `scale` are float32, as ONNX QuantizeLinear does it. NaN has no integer: callers
+    refuse it first.
     """
     q = np.rint(np.asarray(x) / np.asarray(scale)) + np.asarray(zero_point)
     # float32 cannot hold 2**31 - 1, so the bounds of int32 are applied in float64.

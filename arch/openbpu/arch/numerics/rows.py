@@ -1,8 +1,8 @@
 """Row functions that hardware approximates: softmax and normalization over the last axis, in integers only.
 
-Each is the sequence of unit operations (table, reduce, reciprocal or root, multiply) written once; intermediate
-results stay in registers and are wider than the tensors. Stated bound against float64: one step of the output
-for softmax and normalization (tested over all row lengths and dtypes).
+Each is the sequence of unit operations (table, reduce, reciprocal or root, multiply) written once;
+intermediate results stay in registers and are wider than the tensors. Stated bound against float64: one step
+of the output for softmax and normalization (tested over all row lengths and dtypes).
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def layernorm_rows(
 ) -> Int64:
     """Normalize integers x [A,R] over the last axis; returns int64 [A,R] in lo..hi.
 
-    With F = centre_bits(x_bits): c = (x << F) − rhe-free floor((Σx << F) / R) (c = x << F when not `centred`, an
-    RMSNorm whose x has its zero point removed); var = max(Σc² // R + epsilon, 1), epsilon in units of (x step)² · 2^2F;
-    b = the even number that brings var << b into [2^60, 2^62); inverse = 2^61 // isqrt(var << b);
-    n = rhe(c·inverse / 2^(61 − b/2 − 20)) is the normalized value in Q20; y = clamp(rhe((n·gain + bias) / 2^shift) + zero).
-    `gain` and `bias` are [R] or [1].
+    With F = centre_bits(x_bits): c = (x << F) − rhe-free floor((Σx << F) / R) (c = x << F when not `centred`,
+    an RMSNorm whose x has its zero point removed); var = max(Σc² // R + epsilon, 1), epsilon in units of (x
+    step)² · 2^2F; b = the even number that brings var << b into [2^60, 2^62); inverse = 2^61 // isqrt(var <<
+    b); n = rhe(c·inverse / 2^(61 − b/2 − 20)) is the normalized value in Q20; y = clamp(rhe((n·gain + bias) /
+    2^shift) + zero). `gain` and `bias` are [R] or [1].
     """
     fraction = centre_bits(x_bits)
     count = x.shape[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,8 @@ Float64 = npt.NDArray[np.float64]
 
 MAX_SEGMENTS = 64
 _SEGMENT_SHIFT = 24
+_CANDIDATES = 1024
+_BISECTIONS = 18
 
 
 def codes(dtype: DType) -> Int64:
@@ -30,21 +33,64 @@ def full_table(function: Callable[[Int64], npt.NDArray[np.integer]], out: DType)
 def segment_table(target: Float64, lo: int, hi: int) -> Int64:
     """Fit at most 64 segments to `target` (65536 real outputs in output steps, by ascending int16 code).
 
-    Returns int64 [S,4]: first x, base, slope, shift. Breakpoints are spread so that every segment holds the same
-    integral of sqrt(|f''|), which evens out the error of the lines; each line halves the deviation of its chord.
+    Returns int64 [S,4]: first x, base, slope, shift. The tolerance is the smallest at which segments that are
+    each as long as it allows still number 64; each line halves the deviation of its chord.
     """
     y = np.clip(target, lo - 0.49, hi + 0.49)
-    edges = _edges(y)
-    return np.array([_segment(y, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)], dtype=np.int64)
+    marks = _candidates(y)
+    low, high, best = 0.0, float(y.max() - y.min()) / 2 + 1e-9, [0, y.size]
+    for _ in range(_BISECTIONS):
+        tolerance = (low + high) / 2 if low else high / 8
+        edges = _greedy(y, marks, tolerance)
+        if edges is None:
+            low = tolerance
+        else:
+            high, best = tolerance, edges
+    return np.array([_segment(y, a, b) for a, b in itertools.pairwise(best)], dtype=np.int64)
 
 
-def _edges(y: Float64) -> Int64:
+def _candidates(y: Float64) -> list[int]:
+    """Possible breakpoints: uniform ones, and more where the function bends (kinks and jumps get their own)."""
     bend = np.zeros_like(y)
     bend[1:-1] = np.abs(y[2:] - 2 * y[1:-1] + y[:-2])
     bend[bend < 1e-9] = 0.0
-    weight = np.cumsum(np.sqrt(bend) + 1e-7)
-    marks = np.searchsorted(weight, np.linspace(0, weight[-1], MAX_SEGMENTS + 1)[1:-1])
-    return np.unique(np.concatenate([[0], marks, [y.size]])).astype(np.int64)
+    weight = np.cumsum(np.sqrt(bend) + 1e-9)
+    marks = np.searchsorted(weight, np.linspace(0, weight[-1], _CANDIDATES + 1)[1:-1])
+    uniform = np.linspace(0, y.size, _CANDIDATES // 4 + 1).astype(np.int64)
+    return [int(e) for e in np.unique(np.concatenate([uniform, marks, marks + 1])) if 0 <= e <= y.size]
+
+
+def _greedy(y: Float64, marks: list[int], tolerance: float) -> list[int] | None:
+    """Edges of segments as long as `tolerance` allows, or None when more than 64 are needed."""
+    edges, at = [0], 0
+    while at < len(marks) - 1:
+        if len(edges) > MAX_SEGMENTS:
+            return None
+        at = _farthest(y, marks, at, tolerance)
+        edges.append(marks[at])
+    return edges if len(edges) <= MAX_SEGMENTS + 1 else None
+
+
+def _farthest(y: Float64, marks: list[int], at: int, tolerance: float) -> int:
+    """Index of the farthest mark that one line from mark `at` reaches: galloping, then bisection."""
+    step = 1
+    while at + step < len(marks) and _deviation(y, marks[at], marks[at + step]) <= tolerance:
+        step *= 2
+    good, bad = at + max(step // 2, 1), min(at + step, len(marks))
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _deviation(y, marks[at], marks[middle]) <= tolerance:
+            good = middle
+        else:
+            bad = middle
+    return min(good, len(marks) - 1)
+
+
+def _deviation(y: Float64, start: int, stop: int) -> float:
+    """Largest distance of y from the best line parallel to its chord over start..stop−1."""
+    part = y[start:stop]
+    off = part - np.linspace(part[0], part[-1], part.size)
+    return float(off.max() - off.min()) / 2
 
 
 def _segment(y: Float64, start: int, stop: int) -> tuple[int, int, int, int]:

@@ -1,12 +1,12 @@
 """The operators of the BPU: one frozen dataclass per kind, whose docstring is its formula.
 
-Tensors are row-major; spatial operators see NHWC. `inputs`, `outputs` and every field that ends in `_id` are tensor
-ids of the program; an absent optional tensor is -1. An operator may see a tensor under another shape of the same
-size (its geometry fields say which): row-major data does not move for that.
+Tensors are row-major; spatial operators see NHWC. `inputs`, `outputs` and every field that ends in `_id` are
+tensor ids of the program; an absent optional tensor is -1. An operator may see a tensor under another shape
+of the same size (its geometry fields say which): row-major data does not move for that.
 
 Common words: `rhe` rounds half to even; `sat32` clamps to int32; `clamp` means clamp(…, lo, hi);
-`table[…]` is an optional 256-entry look-up after the clamp (`table_id`, indexed by y + 128, only for int8 results
-before the look-up); results are stored in the dtype of the output tensor.
+`table[…]` is an optional 256-entry look-up after the clamp (`table_id`, indexed by y + 128, only for int8
+results before the look-up); results are stored in the dtype of the output tensor.
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ class Operator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv(Operator):
-    """TAE. y[n,oy,ox,c] = table[clamp(rhe((acc·mult[c] + (r − r_zero)·rmult[c] + offset[c]) / 2^shift[c]) + zero)]
+    """TAE. y[n,oy,ox,c] = table[clamp(rhe(v / 2^shift[c]) + zero)]
 
-    acc = sat32(Σ x[n, iy, ix, g·Cin/G + k]·w[c,ky,kx,k] + bias[c]). With u = o·stride + k·dilation − pad per axis, the
-    input position is u / upsample when u is a non-negative multiple of `upsample` inside the input; every other
-    position reads `pad_value` when it lies outside and `pad_value` also for the gaps between upsampled elements.
+    v = acc·mult[c] + (r − r_zero)·rmult[c] + offset[c];
+    acc = sat32(Σ x[n, iy, ix, g·Cin/G + k]·w[c,ky,kx,k] + bias[c]).
 
-    inputs: x [N,H,W,Cin] int8|int16, optionally residual r [N,OH,OW,Cout]; weight_id: [Cout,KH,KW,Cin/G] int8|int16;
-    params_id: int32 [Cout,4] = bias, mult, offset, shift; rmult_id: int64 [Cout] when there is a residual.
-    `raw`: the output is int32 acc itself (no requantization, no table, no residual). `wide`: the weights do not prove that acc
-    fits int32, so it must be accumulated in 64 bits before sat32. pads: top, left, bottom, right in output-of-upsample
-    positions.
+    With u = o·stride + k·dilation − pad per axis, the input position is u / upsample when u is a non-negative
+    multiple of `upsample` inside the input; every other position reads `pad_value`: those outside, and the
+    gaps between upsampled elements.
+
+    inputs: x [N,H,W,Cin] int8|int16, optionally residual r [N,OH,OW,Cout]; weight_id: [Cout,KH,KW,Cin/G]
+    int8|int16; params_id: int32 [Cout,4] = bias, mult, offset, shift; rmult_id: int64 [Cout] when there is a
+    residual. `raw`: the output is int32 acc itself (no requantization, no table, no residual). `wide`: the
+    weights do not prove that acc fits int32, so it must be accumulated in 64 bits before sat32. pads: top,
+    left, bottom, right in output-of-upsample positions.
     """
 
     weight_id: int
@@ -71,8 +74,9 @@ class Conv(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul(Operator):
-    """TAE. y[b,m,n] = table[clamp(rhe((acc·mult + offset) / 2^shift) + zero)],  acc = sat32(Σ_k (a − a_zero)(b − b_zero))
+    """TAE. y[b,m,n] = table[clamp(rhe((acc·mult + offset) / 2^shift) + zero)]
 
+    acc = sat32(Σ_k (a[b,m,k] − a_zero)·(b[b,k,n] − b_zero)).
     a [A,M,K], b [B,K,N] or, when `b_transposed`, [B,N,K]; A = B or one of them is 1 (then it is shared).
     `raw`: the output is int32 acc. `wide` as in Conv.
     """
@@ -105,7 +109,8 @@ class Binary(Operator):
     fn "max" / "min": v = max|min(a'·mult_a, b'·mult_b) + offset
     fn "prelu": v = a'·mult_a + offset where a' >= 0, a'·b'·mult_b + offset elsewhere
 
-    The output is dense row-major of `shape`; a and b are read with element strides (0 where they are broadcast).
+    The output is dense row-major of `shape`; a and b are read with element strides (0 where they are
+    broadcast).
     """
 
     table_id: int = -1
@@ -126,7 +131,7 @@ class Binary(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lut(Operator):
-    """VAE. y = table[x + 128] for int8 x; the table has 256 entries of the output's dtype (any quantized one)."""
+    """VAE. y = table[x + 128] for int8 x; 256 entries of the output's dtype (any quantized one)."""
 
     table_id: int
 
@@ -135,8 +140,9 @@ class Lut(Operator):
 class SegmentLut(Operator):
     """VAE. int16 x to int8|int16 y: `numerics.segment_lut(x, segments)`, lines between at most 64 breakpoints.
 
-    segments_id: int64 [S,4] = first x of the segment, base, slope, shift; segment s covers first[s] <= x < first[s+1]
-    and the last one the rest: y = clamp(rhe((base[s] + (x − first[s])·slope[s]) / 2^shift[s]), lo, hi).
+    segments_id: int64 [S,4] = first x of the segment, base, slope, shift; segment s covers
+    first[s] <= x < first[s+1] and the last one the rest:
+    y = clamp(rhe((base[s] + (x − first[s])·slope[s]) / 2^shift[s]), lo, hi).
     """
 
     segments_id: int
@@ -159,11 +165,12 @@ class Rescale(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool(Operator):
-    """AAE. fn "max": y = clamp(rhe((max(x) − x_zero)·mult / 2^shift) + zero) over the positions inside the input.
+    """AAE. fn "max": y = clamp(rhe((max(x) − x_zero)·mult / 2^shift) + zero) over positions inside the input.
 
-    fn "avg": y = clamp(rhe(Σ(x − x_zero)·mult[count] / 2^shift[count]) + zero); the sum runs over positions inside the
-    input, `count` over those positions, or with `count_pad` over those inside the padded input too.
-    x [N,H,W,C] → y [N,OH,OW,C]; counts_id: int64 [KH·KW+1, 2] = mult, shift by count (avg); max uses row 0.
+    fn "avg": y = clamp(rhe(Σ(x − x_zero)·mult[count] / 2^shift[count]) + zero); the sum runs over positions
+    inside the input, `count` over those positions, or with `count_pad` over those inside the padded input
+    too. x [N,H,W,C] → y [N,OH,OW,C]; counts_id: int64 [KH·KW+1, 2] = mult, shift by count (avg); max uses row
+    0.
     """
 
     counts_id: int
@@ -183,9 +190,10 @@ class Pool(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reduce(Operator):
-    """VAE. x [A,R,B] → y [A,B]. fn "sum": y = clamp(rhe((Σ_r (x − x_zero)·mult) / 2^shift) + zero) (a mean is in mult);
+    """VAE. x [A,R,B] → y [A,B].
 
-    fn "max" | "min": y = clamp(rhe((max|min_r(x) − x_zero)·mult / 2^shift) + zero). The sum is exact, then sat32.
+    fn "sum": y = clamp(rhe(sat32(Σ_r (x − x_zero))·mult / 2^shift) + zero); a mean has 1 / R in mult.
+    fn "max" | "min": y = clamp(rhe((max|min_r(x) − x_zero)·mult / 2^shift) + zero).
     """
 
     fn: str
@@ -200,7 +208,7 @@ class Reduce(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax(Operator):
-    """VAE. Row function over the last axis of x [A,R]: `numerics.softmax_rows`, with the fields below as arguments."""
+    """VAE. Row function over the last axis of x [A,R]: `numerics.softmax_rows` with these fields as arguments."""
 
     exp_id: int
     shape: Ints  # A, R
@@ -215,10 +223,10 @@ class Softmax(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerNorm(Operator):
-    """VAE. Row function over the last axis of x [A,R]: `numerics.layernorm_rows`, with the fields below as arguments.
+    """VAE. Row function over the last axis of x [A,R]: `numerics.layernorm_rows` with these fields as arguments.
 
-    gain_id: int64 [R] or [1], bias_id: int64 [R] or [1], in the fixed point that numerics defines; x_zero is taken from x first
-    and `centred` is False for an RMS normalization.
+    gain_id: int64 [R] or [1], bias_id: int64 [R] or [1], in the fixed point that numerics defines; x_zero is
+    taken from x first and `centred` is False for an RMS normalization.
     """
 
     gain_id: int
@@ -249,7 +257,8 @@ class Move(Operator):
 class Concat(Operator):
     """VAE/DMA. Input i, seen as [A, sizes[i]], fills its columns of y [A, Σ sizes], each element rescaled:
 
-    y = clamp(rhe((x − x_zeros[i])·mults[i] / 2^shifts[i]) + zero, lo, hi); mults[i] = 0 copies the bits instead.
+    y = clamp(rhe((x − x_zeros[i])·mults[i] / 2^shifts[i]) + zero, lo, hi); mults[i] = 0 copies the bits
+    instead.
     """
 
     outer: int
@@ -282,7 +291,7 @@ class Gather(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resize(Operator):
-    """AAE. Bilinear x [N,H,W,C] → y [N,OH,OW,C]; with per output row (y0, y1, f) and column (x0, x1, g), f and g in Q15:
+    """AAE. Bilinear x [N,H,W,C] → y [N,OH,OW,C]; rows (y0, y1, f) and columns (x0, x1, g), f and g in Q15.
 
     v = Σ of the four (x − x_zero)·weight, weights (2^15 − f)(2^15 − g), (2^15 − f)g, f(2^15 − g), f·g;
     y = clamp(rhe(rhe(v / 2^14)·mult / 2^shift) + zero).    rows_id: int32 [OH,3], cols_id: int32 [OW,3].
@@ -302,7 +311,7 @@ class Resize(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize(Operator):
-    """VPU. y = clamp(rhe(x / scale) + zero), division in float32; x float32 of any shape, one scale."""
+    """VPU. y = clamp(rhe(x / scale) + zero), division in float64 (scale is the value of a float32); x float32."""
 
     scale: float
     zero: int = 0

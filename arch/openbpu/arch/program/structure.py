@@ -25,7 +25,8 @@ class Space(Enum):
 class Tensor:
     """A dense row-major tensor. `address` is a byte offset in its space; for a VIEW it is the id of the other tensor.
 
-    `scale` (one entry, or one per element of `axis`) and `zero_point` say what the integers mean; () when nothing.
+    `scale` (one entry, or one per element of `axis`) and `zero_point` say what the integers mean; () when
+    nothing.
     """
 
     name: str

@@ -41,22 +41,26 @@ def _factors(site: Site) -> tuple[float, ...]:
     return tuple(full)
 
 
-def _source_positions(site: Site, size: int, out: int, scale: float) -> Float64:
-    """Position in the input of every output element along one axis, by coordinate_transformation_mode."""
+def _source_positions(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.float32]:
+    """Position in the input of every output element along one axis, by coordinate_transformation_mode.
+
+    In float32, as ONNX Runtime computes it: 3 / 0.6 is 5 there, and nearest depends on it.
+    """
     mode = _text(site, "coordinate_transformation_mode", "half_pixel")
-    i = np.arange(out, dtype=np.float64)
+    i = np.arange(out, dtype=np.float32)
+    scale = np.float32(scale)
     if mode == "half_pixel":
-        return (i + 0.5) / scale - 0.5
+        return (i + np.float32(0.5)) / scale - np.float32(0.5)
     if mode == "pytorch_half_pixel":
-        return (i + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
+        return (i + np.float32(0.5)) / scale - np.float32(0.5) if out > 1 else np.zeros(1, np.float32)
     if mode == "asymmetric":
         return i / scale
     if mode == "align_corners":
-        return i * (size - 1) / (out - 1) if out > 1 else np.zeros(out)
+        return i * (size - 1) / (out - 1) if out > 1 else np.zeros(out, np.float32)
     if mode == "half_pixel_symmetric":
         adjustment = out / (scale * size)
         centre = size / 2
-        return centre * (1 - adjustment) + (i + 0.5) / scale - 0.5
+        return np.float32(centre * (1 - adjustment)) + (i + np.float32(0.5)) / scale - np.float32(0.5)
     raise Refused(f"coordinate_transformation_mode {mode} is not supported", "use half_pixel or asymmetric")
 
 

@@ -1,0 +1,41 @@
+"""One operator at a time: the compiled program against the float64 meaning of its QDQ graph."""
+
+from __future__ import annotations
+
+import pytest
+from compiler.observe import quantized_tensors, run_everything
+from witness.compare import compare_layerwise
+from witness.single_op import SINGLE_OP_CASES, Case
+
+from openbpu.compiler import compile
+
+# Bounds of approximated operators, in steps of the output against the real value (docs/numerics.md).
+APPROXIMATED = {
+    "Softmax": 1.0,
+    "LayerNormalization": 1.0,
+    "RMSNormalization": 1.0,
+    "Div": 1.0,
+    "Resize": 1.0,
+}
+INT16_TABLE_STEPS = 8.0
+STEEP_TABLE_STEPS = 64.0
+STEEP = frozenset({"Log", "Reciprocal", "Pow", "Tan", "Acosh", "Atanh", "Asin", "Acos", "Sinh", "Cosh", "Sqrt"})
+MARCHES = ("nash-e", "bayes-e")
+
+
+def bound(case: Case) -> float:
+    op = case.id.split("-")[0]
+    if "int16" in case.id or "uint16" in case.id:
+        return max(APPROXIMATED.get(op, 0.0), STEEP_TABLE_STEPS if op in STEEP else INT16_TABLE_STEPS)
+    return APPROXIMATED.get(op, 0.5)
+
+
+@pytest.mark.parametrize("march", MARCHES)
+@pytest.mark.parametrize("case", SINGLE_OP_CASES, ids=lambda c: c.id)
+def test_operator_means_what_its_graph_means(case: Case, march: str) -> None:
+    model, inputs = case.build()
+    program = compile(model, march=march, opt=0)
+    observed = quantized_tensors(model, run_everything(program, inputs))
+    assert observed
+    for report in compare_layerwise(model, observed, inputs).values():
+        assert report.exact or report.max_error <= bound(case), str(report)
