@@ -6,6 +6,9 @@ Imports any package of openbpu, typer and rich, and the costly ones only inside 
 
 def main() -> None:
     """Run the `openbpu` command; the entry point of the distribution."""
-    from openbpu.cli.app import app
+    from openbpu.cli.guard import prepare_process
+
+    prepare_process()
+    from openbpu.cli.commands import app
 
     app(prog_name="openbpu")

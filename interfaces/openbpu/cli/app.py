@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from openbpu.cli import guard
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would cost every `--help` 0.1 s
+)
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a subcommand; what it raises becomes a message and an exit code."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        app.command(name)(guard.guarded(function))
+        return function
+
+    return register
 
 
 def _print_version(wanted: bool) -> None:
@@ -16,10 +34,18 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _set_debug(wanted: Any) -> None:
+    if wanted:
+        guard.show_tracebacks()
+
+
 @app.callback()
 def root(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an internal error.")
     ] = False,
 ) -> None:
     """Compile quantized ONNX models for BPU-class NPUs and simulate them, bit-exact and with cycles."""

@@ -25,22 +25,10 @@ class CpuRunner:
     """
 
     def __init__(self, program: Program, segment: CpuSegment, threads: int) -> None:
-        import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that a program without CPU segments never pays
-
         self._segment = segment
         self._where = f"CPU segment '{segment.name}' ({_nodes(program, segment)})"
         _refuse_external_data(self._where, segment.model)
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _QUIET
-        try:
-            self._session = ort.InferenceSession(segment.model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has a class per status code and no public base
-            raise ModelError(_failure(self._where, "load", error)) from error
+        self._session = make_engine(self._where, segment.model, threads)
 
     def run(self, inputs: Mapping[int, Array]) -> dict[int, Array]:
         """Return the outputs by tensor id; raises ModelError when a node fails on these values."""
@@ -51,6 +39,26 @@ class CpuRunner:
         except Exception as error:
             raise ModelError(_failure(self._where, "run", error)) from error
         return {i: np.asarray(y) for i, y in zip(segment.outputs, made, strict=True)}
+
+
+def make_engine(where: str, model: str | bytes, threads: int) -> Any:
+    """Return an ONNX Runtime session of a model (a path or bytes) that means what ONNX says.
+
+    Raises ModelError, beginning with `where`, when ONNX Runtime cannot load it.
+    """
+    import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that a program without CPU segments never pays
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a class per status code and no public base
+        raise ModelError(_failure(where, "load", error)) from error
 
 
 def _failure(where: str, what: str, error: Exception) -> str:

@@ -9,7 +9,10 @@ from openbpu.arch.march import Cpu, March
 from openbpu.arch.program import BpuSegment, CpuSegment, Program
 
 if TYPE_CHECKING:
-    from openbpu.simulator.timing import Timing
+    from openbpu.simulator.timing import (
+        Timing as Timing,
+    )  # the reports name it without importing the simulator
+
 
 _US = 1e6
 
@@ -63,8 +66,7 @@ def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -
     from openbpu.simulator.timing import simulate  # noqa: PLC0415  # only when latency is asked for
 
     timing = simulate(program, segment, march)
-    us = timing.cycles / march.clock_hz * _US
-    return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing)
+    return SegmentLatency(segment.name, "BPU", timing.microseconds, "simulated", timing.cycles, timing)
 
 
 def cpu_estimate(segment: CpuSegment, cpu: Cpu) -> float:

@@ -18,6 +18,7 @@ from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space, Tensor
 MAX_BYTES = 1 << 40
 """No tensor and no memory space is larger: 1 TiB, far above any device and far below an int64 overflow."""
 
+MAX_CHIP_BYTES = 1 << 32  # on-chip addresses have 32 bits
 MAX_RANK = 32  # NumPy 1.26's own limit
 
 _KNOWN_OPCODES = np.zeros(256, dtype=np.uint8)
@@ -126,7 +127,7 @@ def _check_cpu(where: str, segment: CpuSegment) -> None:
 
 
 def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int]) -> None:
-    _require(0 <= segment.chip_bytes <= MAX_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
+    _require(0 <= segment.chip_bytes <= MAX_CHIP_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
     inside = set(known)
     for index, op in enumerate(segment.operators):
         place = f"{where}.operators[{index}] {type(op).__name__}"

@@ -1,0 +1,166 @@
+"""From a model to a `.hbm`: check, quantize, compile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openbpu.cli import arguments
+from openbpu.cli.app import command
+from openbpu.cli.screen import Report, note, progress, show, show_json
+
+if TYPE_CHECKING:
+    import onnx
+
+    from openbpu.arch.program import Program
+
+
+class Method(str, Enum):
+    """How ranges are chosen from calibration data."""
+
+    MAX = "max"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    KL = "kl"
+    MIX = "mix"
+
+
+@command("check")
+def check(
+    model: arguments.OnnxFile,
+    march: arguments.March,
+    shape: arguments.Shapes = None,
+    json: arguments.Json = False,
+) -> None:
+    """Show where every node would run, and why.
+
+    Every reason for the CPU comes with what would bring the node onto the BPU.
+    """
+    from openbpu.compiler import check as place
+    from openbpu.report.placement import placement_json, placement_summary, placement_table
+
+    placement = place(model, march=march, shapes=arguments.shapes(shape))
+    if json:
+        rows = placement_json(placement)
+        show_json(
+            {"model": str(model), "march": march, "placement": rows, "summary": placement_summary(placement)}
+        )
+        return
+    show(placement_table(placement), placement_summary(placement))
+
+
+@command("quantize")
+def quantize(
+    model: arguments.OnnxFile,
+    calib: Annotated[
+        Path,
+        typer.Option("--calib", metavar="DIR|FILE.npz", help="A folder of .npy files or images, or an .npz."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="Q.onnx", help="The QDQ model to write.")],
+    int16: Annotated[bool, typer.Option("--int16", help="Activations in int16 instead of int8.")] = False,
+    method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
+) -> None:
+    """Quantize a float model with calibration data.
+
+    Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
+    """
+    from openbpu.arch.dtypes import DType
+    from openbpu.quantization.onnx import load_calibration
+    from openbpu.quantization.onnx import quantize as calibrate
+
+    arguments.refuse_overwriting(model, output)
+    activation = DType.INT16 if int16 else DType.INT8
+    with progress() as report:
+        data = load_calibration(calib, model)
+        calibrate(model, data, output, activation=activation, method=method.value, progress=_in_steps(report))
+    note(f"wrote {output}")
+
+
+def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
+    """Return what takes steps done and steps in all, for what takes the share done."""
+    if report is None:
+        return None
+    return lambda stage, done, total: report(stage, done / max(total, 1))
+
+
+@command("compile")
+def compile_(
+    model: arguments.OnnxFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="Q.hbm", help="The file to write.")],
+    march: arguments.March,
+    opt: Annotated[
+        int, typer.Option("-O", "--opt", min=0, max=2, help="How hard the schedule is optimised.")
+    ] = 2,
+    remove_io: Annotated[
+        str,
+        typer.Option(
+            "--remove-io",
+            metavar="OP,OP",
+            help="Strip these nodes at the ends: quantize, dequantize, transpose, …",
+        ),
+    ] = "",
+    fast_perf: Annotated[
+        bool,
+        typer.Option(
+            "--fast-perf", help="For a float model: quantize at random and strip the ends; for latency only."
+        ),
+    ] = False,
+    shape: arguments.Shapes = None,
+    json: arguments.Json = False,
+) -> None:
+    """Compile a quantized model to a .hbm file.
+
+    The model is QDQ or QOperator ONNX; what is not quantized runs on the CPU.
+    """
+    from openbpu.arch.hbm import write_hbm
+    from openbpu.compiler import compile as build
+
+    arguments.refuse_overwriting(model, output)
+    started = time.perf_counter()
+    removed = [part.strip().lower() for part in remove_io.split(",") if part.strip()]
+    if fast_perf:
+        removed = list(dict.fromkeys([*removed, "quantize", "dequantize"]))
+    source = _random_quantized(model) if fast_perf else model
+    with progress() as report:
+        program = build(
+            source,
+            march=march,
+            opt=opt,
+            shapes=arguments.shapes(shape),
+            remove_io=tuple(removed),
+            progress=report,
+        )
+        write_hbm(program, output)
+    _report(program, output, time.perf_counter() - started, json=json)
+
+
+def _random_quantized(model: Path) -> onnx.ModelProto:
+    from openbpu.quantization.onnx import quantize_random
+
+    return quantize_random(model)
+
+
+def _report(program: Program, output: Path, seconds: float, *, json: bool) -> None:
+    from openbpu.report.placement import placement_json, placement_summary
+    from openbpu.report.text import in_bytes
+
+    size, summary = output.stat().st_size, placement_summary(program.placement)
+    if json:
+        show_json(
+            {
+                "hbm": str(output),
+                "bytes": size,
+                "march": program.march,
+                "options": dict(program.options),
+                "seconds": round(seconds, 3),
+                "summary": summary,
+                "placement": placement_json(program.placement),
+            }
+        )
+        return
+    show(f"{output}: {in_bytes(size)}, {program.march}, compiled in {seconds:.1f} s", summary)

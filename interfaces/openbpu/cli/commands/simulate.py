@@ -1,0 +1,125 @@
+"""Running a `.hbm`: its outputs and its latency: run, perf."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from openbpu.cli import arguments
+from openbpu.cli.app import command
+from openbpu.cli.screen import note, show, show_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from openbpu.runtime import Result
+
+
+class Mode(str, Enum):
+    """How a program is simulated."""
+
+    FAST = "fast"
+    EXACT = "exact"
+
+
+@command("run")
+def run(
+    model: arguments.HbmFile,
+    input: arguments.Inputs = None,  # noqa: A002  # the option is called --input
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUTDIR", help="Write every output as NAME.npy there."),
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
+    ] = Mode.FAST,
+    threads: arguments.Threads = 1,
+    json: arguments.Json = False,
+) -> None:
+    """Run a .hbm file on arrays.
+
+    Shows outputs, latency and placement; writes the outputs with -o.
+    """
+    from openbpu.report.placement import placement_summary
+    from openbpu.runtime import Session
+
+    session = Session(model, mode=mode.value, threads=threads)
+    program = session.program
+    names = [program.tensors[i].name for i in program.inputs]
+    result = session.run(arguments.inputs(input, names))
+    paths = arguments.write_arrays(output, result.outputs) if output is not None else {}
+    if json:
+        show_json(_result_json(result, paths))
+        return
+    from openbpu.report.latency import latency_table
+
+    show(_output_table(result, paths), latency_table(result.latency), placement_summary(result.placement))
+
+
+def _result_json(result: Result, paths: dict[str, Path]) -> dict[str, Any]:
+    from openbpu.report.latency import latency_json
+    from openbpu.report.placement import placement_json, placement_summary
+
+    return {
+        "outputs": [
+            {
+                "name": name,
+                "shape": y.shape,
+                "dtype": y.dtype.name,
+                "file": str(paths[name]) if name in paths else None,
+            }
+            for name, y in result.outputs.items()
+        ],
+        "latency": latency_json(result.latency),
+        "summary": placement_summary(result.placement),
+        "placement": placement_json(result.placement),
+    }
+
+
+def _output_table(result: Result, paths: dict[str, Path]) -> Table:
+    from openbpu.report.text import add_row, in_shape, table
+
+    made = table("Output", "Shape", "DType", "Min", "Max", "File", numbers=("Min", "Max"))
+    for name, y in result.outputs.items():
+        ends = (f"{y.min():.6g}", f"{y.max():.6g}") if y.size else ("", "")
+        add_row(made, name, in_shape(y.shape), y.dtype.name, *ends, paths.get(name, "not written (-o DIR)"))
+    return made
+
+
+@command("perf")
+def perf(
+    model: arguments.HbmFile,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write the JSON to DIR/NAME.json.")
+    ] = None,
+    json: arguments.Json = False,
+) -> None:
+    """Simulate the latency of a .hbm file.
+
+    Shows what every layer costs; --json and -o give the vendor's performance JSON.
+    """
+    from openbpu.report.performance import performance_json, performance_tables
+    from openbpu.runtime import Session
+
+    session = Session(model)
+    document = performance_json(session)
+    if output is not None:
+        note(f"wrote {_write_json(output, model.stem, document)}")
+    if json:
+        show_json(document)
+        return
+    show(*performance_tables(session))
+
+
+def _write_json(folder: Path, stem: str, document: Any) -> Path:
+    from json import dumps
+
+    from openbpu.arch.files import write_atomic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem}.json"
+    write_atomic(path, [dumps(document, indent=2, allow_nan=False).encode()])
+    return path

@@ -1,0 +1,65 @@
+"""Printing: tables for people, one JSON document for programs, progress on stderr when somebody watches."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Report = Callable[[str, float], None]
+"""How long work reports: the stage and the share of it that is done, 0..1."""
+
+_PIPE_WIDTH = 100_000
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and sentences to stdout; a pipe gets every row on one line, without colours."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else _PIPE_WIDTH
+    console = Console(width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    for part in parts:
+        console.print(part)
+
+
+def show_json(document: Any) -> None:
+    """Print one JSON document to stdout; ASCII, so that no locale can spoil it."""
+    typer.echo(json.dumps(document, indent=2, allow_nan=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy numbers as Python's; anything else is a bug."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def note(text: str) -> None:
+    """Say something on stderr that is not the result."""
+    typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Report | None]:
+    """Show a bar on stderr while the block runs; yields what work reports to, None without a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(stage: str, share: float) -> None:
+            bar.update(task, description=stage, completed=share, total=1.0)
+
+        yield report

@@ -1,0 +1,51 @@
+"""The instructions of a program as text, one line each: index, engine, layer, operands, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from openbpu.arch.isa import Code, Engine, Instr, decode
+from openbpu.arch.program import BpuSegment, Program
+from openbpu.report.text import clean
+
+_CHUNK = 1024
+_LAYER_WIDTH = 24
+
+
+def disassemble(program: Program) -> Iterator[str]:
+    """Yield the lines of every segment, core by core."""
+    for index, segment in enumerate(program.segments):
+        if not isinstance(segment, BpuSegment):
+            yield f"; segment {index} '{clean(segment.name)}': {segment.nodes} nodes on the CPU"
+            continue
+        for core, code in enumerate(segment.code):
+            head = f"; segment {index} '{clean(segment.name)}', core {core}: {len(code)} instructions"
+            yield f"{head}, {segment.chip_bytes} bytes on chip"
+            yield from _lines(program, segment, code)
+
+
+def _lines(program: Program, segment: BpuSegment, code: Code) -> Iterator[str]:
+    for start in range(0, len(code), _CHUNK):
+        for offset, instr in enumerate(decode(code[start : start + _CHUNK])):
+            name = layer_name(program, segment, instr.operator)
+            yield f"{start + offset:>7}  {instr.ENGINE.name:<5}  {name:<{_LAYER_WIDTH}}  {_text(instr)}"
+
+
+def layer_name(program: Program, segment: BpuSegment, operator: int) -> str:
+    """Return the name of an operator's layer, or its kind and index where the debug map has none."""
+    op = segment.operators[operator]
+    if op.node >= 0 and program.debug[op.node].name:
+        return clean(program.debug[op.node].name)
+    return f"{type(op).__name__}.{operator}"
+
+
+def _text(instr: Instr) -> str:
+    operands = [f"{f.name}={_value(getattr(instr, f.name))}" for f in fields(instr) if "kind" in f.metadata]
+    waits = [f"{Engine(e).name}>={n}" for e, n in enumerate(instr.wait) if n]
+    text = f"{type(instr).__name__} {' '.join(operands)}"
+    return f"{text}  wait {' '.join(waits)}" if waits else text
+
+
+def _value(value: int | tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,38 @@
+"""How long a program takes: simulated BPU time and estimated CPU time, side by side and never added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openbpu.report.text import add_row, in_time, table
+from openbpu.runtime import Latency
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def latency_table(latency: Latency) -> Table:
+    """Return one row per segment and one per sum."""
+    made = table("Segment", "ON", "Cycles", "Latency", "Basis", numbers=("Cycles", "Latency"))
+    for s in latency.segments:
+        cycles = f"{s.cycles:,}" if s.on == "BPU" else ""
+        add_row(made, s.name, s.on, cycles, in_time(s.microseconds), s.basis)
+    made.add_section()
+    add_row(made, "all BPU segments", "BPU", "", in_time(latency.bpu_us), "simulated", style="bold")
+    if any(s.on == "CPU" for s in latency.segments):
+        add_row(made, "all CPU segments", "CPU", "", in_time(latency.cpu_us), "estimate")
+    add_row(made, "submitting a run", "CPU", "", in_time(latency.submit_us), "fitted, in no sum")
+    return made
+
+
+def latency_json(latency: Latency) -> dict[str, Any]:
+    """Return the figures in µs; "bpu_us" is simulated, "cpu_us_estimate" and "submit_us" are not."""
+    return {
+        "bpu_us": latency.bpu_us,
+        "cpu_us_estimate": latency.cpu_us,
+        "submit_us": latency.submit_us,
+        "segments": [
+            {"name": s.name, "on": s.on, "us": s.microseconds, "basis": s.basis, "cycles": s.cycles}
+            for s in latency.segments
+        ],
+    }

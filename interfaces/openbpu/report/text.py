@@ -1,0 +1,62 @@
+"""Cells of a table: text from files made harmless, numbers made readable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+DASH = "--"
+_KIB = 1024
+_MILLI = 1000.0
+
+
+def clean(text: str) -> str:
+    """Return `text` without control characters: a name in a file must not steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """Return an empty table; the columns in `numbers` are aligned to the right."""
+    from rich import box  # noqa: PLC0415  # 50 ms that `--json` never pays
+    from rich.table import Table  # noqa: PLC0415
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for name in columns:
+        made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    return made
+
+
+def add_row(made: Table, *cells: object, style: str | None = None) -> None:
+    """Add a row of plain text: nothing in it is markup."""
+    from rich.text import Text  # noqa: PLC0415
+
+    made.add_row(*(Text(clean(str(cell))) for cell in cells), style=style)
+
+
+def in_bytes(n: int) -> str:
+    """Return 12345678 as "11.8 MiB"."""
+    value = float(n)
+    for unit in ("B", "KiB", "MiB"):
+        if value < _KIB:
+            return f"{n} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= _KIB
+    return f"{value:.2f} GiB"
+
+
+def in_time(us: float) -> str:
+    """Return microseconds as "12.3 µs" or "4.567 ms"."""
+    return f"{us:.1f} µs" if us < _MILLI else f"{us / _MILLI:.3f} ms"
+
+
+def in_shape(shape: tuple[int, ...]) -> str:
+    """Return (1, 3, 224, 224) as "1×3×224×224"."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def count(n: int, what: str) -> str:
+    """Return "1 node" or "2 nodes"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,199 @@
+"""A compiled program against the ONNX model it came from: the same inputs through both, output by output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import InputError, ModelError, must
+from openbpu.arch.numerics import dequantize, quantize
+from openbpu.arch.program import BpuSegment, Dequantize, Program, Quantize
+from openbpu.runtime.cpu import make_engine
+from openbpu.runtime.session import Session
+from openbpu.runtime.tensors import TensorInfo
+
+Array = npt.NDArray[Any]
+Feed = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One output over all samples. `step` is its quantization step, None (as `max_steps`) where it has none.
+
+    cosine: of all values as one vector, 1 where both are all zero · differing: share of elements that differ
+    by half a step or more (at all, for an output without step).
+    """
+
+    name: str
+    cosine: float
+    max_abs: float
+    step: float | None
+    max_steps: float | None
+    differing: float
+    elements: int
+
+
+class Reference:
+    """An ONNX model on ONNX Runtime, meaning what ONNX says: no fusion of QDQ into integer kernels.
+
+    Raises ModelError for a file that is no model or does not run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
+        if not Path(path).is_file():
+            raise ModelError(must(str(path), "the model", "an ONNX file", "missing", "check the path"))
+        self._where = os.fspath(path)
+        self._engine = make_engine(self._where, os.fspath(path), threads)
+        self.input_names = [i.name for i in self._engine.get_inputs()]
+        self.output_names = [o.name for o in self._engine.get_outputs()]
+
+    def run(self, feed: Feed) -> dict[str, Array]:
+        """Return the outputs by name."""
+        try:
+            made = self._engine.run(self.output_names, dict(feed))
+        except Exception as error:  # ONNX Runtime has a class per status code and no public base
+            raise ModelError(
+                f"{self._where}: ONNX Runtime cannot run it: {' '.join(str(error).split())}"
+            ) from error
+        return {name: np.asarray(y) for name, y in zip(self.output_names, made, strict=True)}
+
+
+def random_inputs(session: Session, seed: int) -> dict[str, Array]:
+    """Return inputs that fill the range of every quantized input; floats unless it takes something else."""
+    rng = np.random.default_rng(seed)
+    steps = _input_steps(session.program)
+    return {
+        t.name: _random(rng, t, steps.get(i))
+        for i, t in zip(session.program.inputs, session.inputs, strict=True)
+    }
+
+
+def _random(rng: np.random.Generator, t: TensorInfo, step: float | None) -> Array:
+    if t.dtype is DType.FLOAT32 or t.scale:
+        spread = 1.0 if step is None else step * 127 / 3  # 3 sigma reach the ends of int8
+        return (rng.standard_normal(t.shape) * spread).astype(np.float32)
+    if t.dtype.numpy.kind == "f":
+        return rng.standard_normal(t.shape).astype(t.dtype.numpy)
+    return rng.integers(0, 2, t.shape).astype(t.dtype.numpy)  # legal as an index, a flag and a pixel
+
+
+def compare(session: Session, reference: Reference, feeds: Sequence[Feed]) -> list[Comparison]:
+    """Run every feed (named and typed as the ONNX model's inputs) through both; one Comparison per output.
+
+    Inputs and outputs pair up by name, or by position where the names differ. Where the compiled program
+    takes or makes integers (`--remove-io`), they are quantized and dequantized here.
+    """
+    _check_counts(session, reference)
+    steps = _output_steps(session.program)
+    pairs: list[list[tuple[Array, Array]]] = [[] for _ in session.outputs]
+    for feed in feeds:
+        named = _named(feed, reference.input_names, [t.name for t in session.inputs])
+        expected = list(
+            reference.run(_named(feed, [t.name for t in session.inputs], reference.input_names)).values()
+        )
+        given = {t.name: _as_input(t, named[t.name]) for t in session.inputs}
+        outputs = session.run(given).outputs
+        order = _order([t.name for t in session.outputs], reference.output_names)
+        for k, t in enumerate(session.outputs):
+            pairs[k].append((expected[order[k]], _as_float(t, outputs[t.name])))
+    return [
+        _comparison(t.name, steps.get(i), pairs[k])
+        for k, (i, t) in enumerate(zip(session.program.outputs, session.outputs, strict=True))
+    ]
+
+
+def _check_counts(session: Session, reference: Reference) -> None:
+    for what, ours, theirs in (
+        ("inputs", len(session.inputs), len(reference.input_names)),
+        ("outputs", len(session.outputs), len(reference.output_names)),
+    ):
+        if ours != theirs:
+            fix = "compare it with the model it was compiled from"
+            raise InputError(must("verify", f"the number of {what} of the .hbm", theirs, ours, fix))
+
+
+def _order(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:
+    """Return where each of our names stands among theirs: by name if all are there, by position if not."""
+    return [theirs.index(name) for name in ours] if set(ours) == set(theirs) else list(range(len(ours)))
+
+
+def _named(feed: Feed, names: Sequence[str], wanted: Sequence[str]) -> dict[str, Array]:
+    """Return the feed under other names, by position, unless it has the wanted names already."""
+    if set(feed) == set(wanted) or set(feed) != set(names):
+        return dict(feed)
+    return {new: feed[old] for old, new in zip(names, wanted, strict=True)}
+
+
+def _as_input(t: TensorInfo, x: Array) -> Array:
+    if x.dtype.kind != "f" or t.dtype.numpy.kind == "f" or not t.scale:
+        return x
+    return quantize(x, _along(t, t.scale), t.zero_point, t.dtype)
+
+
+def _as_float(t: TensorInfo, y: Array) -> Array:
+    if not t.scale or y.dtype.kind == "f":
+        return y
+    return dequantize(y, _along(t, t.scale), t.zero_point)
+
+
+def _along(t: TensorInfo, scale: Sequence[float]) -> Array:
+    values = np.asarray(scale, dtype=np.float32)
+    if values.size == 1:
+        return values.reshape(())
+    return values.reshape([-1 if axis == t.axis % len(t.shape) else 1 for axis in range(len(t.shape))])
+
+
+def _operators(program: Program) -> Iterator[Any]:
+    for segment in program.segments:
+        if isinstance(segment, BpuSegment):
+            yield from segment.operators
+
+
+def _input_steps(program: Program) -> dict[int, float]:
+    """Map inputs to their quantization step: their own scale, or that of the Quantize that reads them."""
+    steps = {i: max(t.scale) for i, t in enumerate(program.tensors) if t.scale}
+    steps |= {program.root(op.inputs[0]): op.scale for op in _operators(program) if isinstance(op, Quantize)}
+    return {i: steps[program.root(i)] for i in program.inputs if program.root(i) in steps}
+
+
+def _output_steps(program: Program) -> dict[int, float]:
+    """Map outputs to their quantization step: their own scale, or that of the Dequantize that makes them."""
+    steps = {i: max(t.scale) for i, t in enumerate(program.tensors) if t.scale}
+    for op in _operators(program):
+        if isinstance(op, Dequantize):
+            steps[program.root(op.outputs[0])] = float(program.constant(op.scales_id).max())
+    found = {i: steps.get(i, steps.get(program.root(i))) for i in program.outputs}
+    return {i: step for i, step in found.items() if step}
+
+
+def _comparison(name: str, step: float | None, pairs: Sequence[tuple[Array, Array]]) -> Comparison:
+    for expected, actual in pairs:
+        if expected.shape != actual.shape:
+            fix = "compare it with the model it was compiled from"
+            raise InputError(must(f"output '{name}'", "the shape", expected.shape, actual.shape, fix))
+    a = np.concatenate([np.asarray(e, dtype=np.float64).reshape(-1) for e, _ in pairs])
+    b = np.concatenate([np.asarray(y, dtype=np.float64).reshape(-1) for _, y in pairs])
+    # Equal infinities and NaNs are no difference; unequal ones are an infinite one.
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf))
+    largest = float(gap.max(initial=0.0))
+    limit = step / 2 if step else 0.0
+    differing = float(np.mean((gap >= limit) & (gap > 0))) if gap.size else 0.0
+    return Comparison(name, _cosine(a, b), largest, step, largest / step if step else None, differing, a.size)
+
+
+def _cosine(a: Array, b: Array) -> float:
+    finite = np.isfinite(a) & np.isfinite(b)
+    a, b = a[finite], b[finite]
+    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if scale == 0.0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return min(float(a @ b) / scale, 1.0)
