@@ -47,7 +47,7 @@ def _maximum(box: Box, tile: PoolTile, op: Pool, counts: Box) -> Int64:
     for ky in range(op.kernel[0]):
         for kx in range(op.kernel[1]):
             np.maximum(
-                best, x[np.ix_(_inside(rows[:, ky], tile.in_h), _inside(cols[:, kx], tile.in_w))], best
+                best, x[np.ix_(_inside(rows[:, ky], tile.in_h), _inside(cols[:, kx], tile.in_w))], out=best
             )
     mult, shift = counts.read()[0].tolist()
     return numerics.requantize((best - op.x_zero) * mult, shift, op.zero, op.lo, op.hi)
