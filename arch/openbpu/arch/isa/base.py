@@ -154,14 +154,22 @@ def _encode_class(cls: type[Instr], instrs: list[Instr], dtype: np.dtype[np.void
     records = np.zeros(len(instrs), dtype=dtype)
     records["opcode"], records["engine"] = cls.OPCODE, int(cls.ENGINE)
     for name in ("operator", "wait", *(f.name for f in operands(cls))):
-        values = np.array([getattr(i, name) for i in instrs])
+        values = _exact([getattr(i, name) for i in instrs])
         info = np.iinfo(records.dtype[name].base)
         # Compared, not caught: NumPy 1 wraps what does not fit.
-        if values.dtype == object or values.min() < info.min or values.max() > info.max:
+        if values.min() < info.min or values.max() > info.max:
             for instr in instrs:
                 check_fits(instr)
         records[name] = values
     return records
+
+
+def _exact(values: list[Any]) -> npt.NDArray[Any]:
+    """Return Python integers as an array that holds each of them exactly."""
+    try:
+        return np.array(values, dtype=np.int64)
+    except OverflowError:
+        return np.array(values, dtype=object)
 
 
 def decode(
