@@ -45,12 +45,12 @@ class DType(Enum):
     @property
     def qmin(self) -> int:
         """Smallest integer of this type."""
-        return int(np.iinfo(self.numpy).min)
+        return int(np.iinfo(self.value).min)
 
     @property
     def qmax(self) -> int:
         """Largest integer of this type."""
-        return int(np.iinfo(self.numpy).max)
+        return int(np.iinfo(self.value).max)
 
     @classmethod
     def of(cls, dtype: np.dtype[np.generic] | type[np.generic]) -> DType:

@@ -11,7 +11,6 @@ from openbpu.arch.numerics.fixed import (
     fixed_point_sum,
     requantize,
     round_shift,
-    saturate,
 )
 from openbpu.arch.numerics.quantize import dequantize, observed_scale, quantize
 from openbpu.arch.numerics.rows import (
@@ -22,7 +21,7 @@ from openbpu.arch.numerics.rows import (
     norm_unit,
     softmax_rows,
 )
-from openbpu.arch.numerics.tables import MAX_SEGMENTS, codes, full_table, segment_lut, segment_table
+from openbpu.arch.numerics.tables import MAX_SEGMENTS, codes, segment_lut, segment_table
 
 __all__ = [
     "EXP_ENTRIES",
@@ -35,14 +34,12 @@ __all__ = [
     "exp_table",
     "fixed_point",
     "fixed_point_sum",
-    "full_table",
     "layernorm_rows",
     "norm_unit",
     "observed_scale",
     "quantize",
     "requantize",
     "round_shift",
-    "saturate",
     "segment_lut",
     "segment_table",
     "softmax_rows",

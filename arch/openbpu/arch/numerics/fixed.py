@@ -36,11 +36,6 @@ class FixedPoint:
     shift: Int64
 
 
-def saturate(x: npt.NDArray[np.integer], lo: int, hi: int) -> npt.NDArray[np.integer]:
-    """Clamp to lo..hi: saturation never wraps."""
-    return np.clip(x, lo, hi)
-
-
 def round_shift(x: npt.NDArray[np.int64], shift: npt.ArrayLike) -> Int64:
     """Return round_half_even(x / 2**shift) for int64 `x` with |x| <= 1.25 * 2**62 and shift in 0..62."""
     s = np.asarray(shift, dtype=np.int64)
@@ -51,15 +46,16 @@ def round_shift(x: npt.NDArray[np.int64], shift: npt.ArrayLike) -> Int64:
 
 
 def requantize(total: npt.NDArray[np.int64], shift: npt.ArrayLike, zero: int, lo: int, hi: int) -> Int64:
-    """Return clamp(round_half_even(total / 2**shift) + zero, lo, hi); `total` already holds multipliers and offset."""
+    """Return clamp(round_half_even(total / 2**shift) + zero, lo, hi) of a sum of products and offset."""
     return np.clip(round_shift(total, shift) + zero, lo, hi)
 
 
 def fixed_point(factor: npt.ArrayLike) -> tuple[Int64, Int64]:
-    """Return (multiplier, shift) with multiplier in [2**30, 2**31) and multiplier / 2**shift ~ |factor|, sign kept.
+    """Return (multiplier, shift) with |multiplier| in [2**30, 2**31) and multiplier / 2**shift ~ factor.
 
-    `factor` is a finite float array. The relative error is at most 2**-31. A factor below 2**-32 keeps shift
-    = 62 and loses multiplier bits; 0 gives multiplier 0. Raises OverflowError for a factor of 2**31 or more.
+    `factor` is a finite float array. The relative error is at most 2**-31. A factor below 2**-32 in magnitude
+    keeps shift 62 and loses multiplier bits; 0 gives multiplier 0. Raises OverflowError for a factor of 2**31
+    or more.
     """
     result = fixed_point_sum((factor,), (1 << 31,))
     return result.multipliers[0], result.shift

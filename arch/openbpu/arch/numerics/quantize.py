@@ -17,16 +17,16 @@ def quantize(
     """Return clamp(round_half_even(x / scale) + zero_point) in `dtype`.
 
     `x` is float of any shape; `scale` (> 0) and `zero_point` broadcast against it. The division is done in
-    float32 when `x` and `scale` are float32, as ONNX QuantizeLinear does it. NaN has no integer: callers
-    refuse it first.
+    float32 when both are float32, as ONNX QuantizeLinear does it. NaN has no integer: callers refuse it.
     """
     q = np.rint(np.asarray(x) / np.asarray(scale)) + np.asarray(zero_point)
     # float32 cannot hold 2**31 - 1, so the bounds of int32 are applied in float64.
-    return np.clip(q.astype(np.float64), dtype.qmin, dtype.qmax).astype(dtype.numpy)
+    codes: Integers = np.clip(q.astype(np.float64), dtype.qmin, dtype.qmax).astype(dtype.numpy)
+    return codes
 
 
 def dequantize(q: Integers, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
-    """Return (q - zero_point) * scale, the product in float32: the only float arithmetic a BPU result sees."""
+    """Return (q - zero_point) * scale, the product in float32: the one float operation a BPU result sees."""
     shifted = np.asarray(q).astype(np.int64) - np.asarray(zero_point, dtype=np.int64)
     return shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
 

@@ -35,10 +35,11 @@ def exp_negative(distance: Int64, mult: int, shift: int, table: npt.NDArray[np.i
     index, residue = fraction >> _RESIDUE_BITS, fraction & ((1 << _RESIDUE_BITS) - 1)
     left = table[index].astype(np.int64)
     right = table[index + 1].astype(np.int64)
-    return (left - (((left - right) * residue) >> _RESIDUE_BITS)) >> np.minimum(whole, 31)
+    value: Int64 = (left - (((left - right) * residue) >> _RESIDUE_BITS)) >> np.minimum(whole, 31)
+    return value
 
 
-def softmax_rows(
+def softmax_rows(  # noqa: PLR0913, PLR0917 - one argument per field of the Softmax operator
     x: npt.NDArray[np.integer],
     table: npt.NDArray[np.int32],
     mult: int,
@@ -72,7 +73,7 @@ def integer_sqrt(v: Int64) -> Int64:
     return root + ((root + 1) * (root + 1) <= v)
 
 
-def layernorm_rows(
+def layernorm_rows(  # noqa: PLR0913 - one argument per field of the LayerNorm operator
     x: npt.NDArray[np.integer],
     gain: Int64,
     bias: Int64,
@@ -87,11 +88,16 @@ def layernorm_rows(
 ) -> Int64:
     """Normalize integers x [A,R] over the last axis; returns int64 [A,R] in lo..hi.
 
-    With F = centre_bits(x_bits): c = (x << F) − rhe-free floor((Σx << F) / R) (c = x << F when not `centred`,
-    an RMSNorm whose x has its zero point removed); var = max(Σc² // R + epsilon, 1), epsilon in units of (x
-    step)² · 2^2F; b = the even number that brings var << b into [2^60, 2^62); inverse = 2^61 // isqrt(var <<
-    b); n = rhe(c·inverse / 2^(61 − b/2 − 20)) is the normalized value in Q20; y = clamp(rhe((n·gain + bias) /
-    2^shift) + zero). `gain` and `bias` are [R] or [1].
+    With F = centre_bits(x_bits) and `//` rounding down:
+
+    c = (x << F) − (Σx << F) // R, or c = x << F when not `centred` (an RMSNorm; x without its zero point);
+    var = max(Σc² // R + epsilon, 1), epsilon in units of (x step)²·2^(2F);
+    b = the even number that brings var << b into [2^60, 2^62);
+    inverse = 2^61 // isqrt(var << b);
+    n = rhe(c·inverse / 2^(61 − b/2 − 20)), the normalized value in Q20;
+    y = clamp(rhe((n·gain + bias) / 2^shift) + zero).
+
+    `gain` and `bias` are [R] or [1].
     """
     fraction = centre_bits(x_bits)
     count = x.shape[-1]
@@ -114,5 +120,5 @@ def even_lift(var: Int64) -> Int64:
 
 
 def norm_unit() -> float:
-    """The factor that one unit of a normalized value (Q20) stands for: gain/bias fixed points are built with it."""
+    """What one unit of a normalized value (Q20) stands for: gains are scaled by it."""
     return 2.0**-_NORM_BITS

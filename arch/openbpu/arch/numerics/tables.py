@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,6 @@ _BISECTIONS = 18
 def codes(dtype: DType) -> Int64:
     """Return every code of an 8- or 16-bit type in ascending order, as int64."""
     return np.arange(dtype.qmin, dtype.qmax + 1, dtype=np.int64)
-
-
-def full_table(function: Callable[[Int64], npt.NDArray[np.integer]], out: DType) -> npt.NDArray[np.integer]:
-    """Return function(q) for q in −128..127 as a (256,) array of `out`; the function maps codes to codes."""
-    return np.asarray(function(codes(DType.INT8))).astype(out.numpy)
 
 
 def segment_table(target: Float64, lo: int, hi: int) -> Int64:
@@ -50,7 +44,7 @@ def segment_table(target: Float64, lo: int, hi: int) -> Int64:
 
 
 def _candidates(y: Float64) -> list[int]:
-    """Possible breakpoints: uniform ones, and more where the function bends (kinks and jumps get their own)."""
+    """Breakpoints: uniform ones, and more where the function bends; kinks and jumps get their own."""
     bend = np.zeros_like(y)
     bend[1:-1] = np.abs(y[2:] - 2 * y[1:-1] + y[:-2])
     bend[bend < 1e-9] = 0.0

@@ -109,8 +109,7 @@ class Binary(Operator):
     fn "max" / "min": v = max|min(a'·mult_a, b'·mult_b) + offset
     fn "prelu": v = a'·mult_a + offset where a' >= 0, a'·b'·mult_b + offset elsewhere
 
-    The output is dense row-major of `shape`; a and b are read with element strides (0 where they are
-    broadcast).
+    The output is dense row-major of `shape`; a and b are read with element strides, 0 where broadcast.
     """
 
     table_id: int = -1
@@ -138,7 +137,7 @@ class Lut(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentLut(Operator):
-    """VAE. int16 x to int8|int16 y: `numerics.segment_lut(x, segments)`, lines between at most 64 breakpoints.
+    """VAE. int16 x to int8|int16 y: `numerics.segment_lut(x, segments)`, at most 64 lines.
 
     segments_id: int64 [S,4] = first x of the segment, base, slope, shift; segment s covers
     first[s] <= x < first[s+1] and the last one the rest:
@@ -165,12 +164,13 @@ class Rescale(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool(Operator):
-    """AAE. fn "max": y = clamp(rhe((max(x) − x_zero)·mult / 2^shift) + zero) over positions inside the input.
+    """AAE. x [N,H,W,C] → y [N,OH,OW,C] over the positions of the window that lie inside the input.
 
-    fn "avg": y = clamp(rhe(Σ(x − x_zero)·mult[count] / 2^shift[count]) + zero); the sum runs over positions
-    inside the input, `count` over those positions, or with `count_pad` over those inside the padded input
-    too. x [N,H,W,C] → y [N,OH,OW,C]; counts_id: int64 [KH·KW+1, 2] = mult, shift by count (avg); max uses row
-    0.
+    fn "max": y = clamp(rhe((max(x) − x_zero)·mult / 2^shift) + zero), mult and shift of row 0.
+    fn "avg": y = clamp(rhe(Σ(x − x_zero)·mult[count] / 2^shift[count]) + zero), `count` = how many positions
+    lie inside the input, or with `count_pad` inside the padded input.
+
+    counts_id: int64 [KH·KW+1, 2] = mult, shift by count.
     """
 
     counts_id: int
@@ -208,7 +208,7 @@ class Reduce(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax(Operator):
-    """VAE. Row function over the last axis of x [A,R]: `numerics.softmax_rows` with these fields as arguments."""
+    """VAE. `numerics.softmax_rows` over the last axis of x [A,R], with the fields below as arguments."""
 
     exp_id: int
     shape: Ints  # A, R
@@ -223,7 +223,7 @@ class Softmax(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerNorm(Operator):
-    """VAE. Row function over the last axis of x [A,R]: `numerics.layernorm_rows` with these fields as arguments.
+    """VAE. `numerics.layernorm_rows` over the last axis of x [A,R], with the fields below as arguments.
 
     gain_id: int64 [R] or [1], bias_id: int64 [R] or [1], in the fixed point that numerics defines; x_zero is
     taken from x first and `centred` is False for an RMS normalization.
@@ -243,9 +243,9 @@ class LayerNorm(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move(Operator):
-    """TRANS. y[i] = x[offset + Σ i·strides] for i over `shape`; y is dense. Transposes, slices, flips, expansions.
+    """TRANS. y[i] = x[offset + Σ i·strides] for i over `shape`; y is dense.
 
-    Strides and offset count elements of x and may be 0 or negative.
+    Transposes, slices, flips, expansions. Strides and offset count elements of x and may be 0 or negative.
     """
 
     shape: Ints
@@ -257,8 +257,7 @@ class Move(Operator):
 class Concat(Operator):
     """VAE/DMA. Input i, seen as [A, sizes[i]], fills its columns of y [A, Σ sizes], each element rescaled:
 
-    y = clamp(rhe((x − x_zeros[i])·mults[i] / 2^shifts[i]) + zero, lo, hi); mults[i] = 0 copies the bits
-    instead.
+    y = clamp(rhe((x − x_zeros[i])·mults[i] / 2^shifts[i]) + zero, lo, hi); mults[i] = 0 copies the bits.
     """
 
     outer: int
@@ -311,7 +310,7 @@ class Resize(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize(Operator):
-    """VPU. y = clamp(rhe(x / scale) + zero), division in float64 (scale is the value of a float32); x float32."""
+    """VPU. y = clamp(rhe(x / scale) + zero) of float32 x, divided in float64; `scale` is a float32."""
 
     scale: float
     zero: int = 0

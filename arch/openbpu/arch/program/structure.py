@@ -23,10 +23,10 @@ class Space(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A dense row-major tensor. `address` is a byte offset in its space; for a VIEW it is the id of the other tensor.
+    """A dense row-major tensor.
 
-    `scale` (one entry, or one per element of `axis`) and `zero_point` say what the integers mean; () when
-    nothing.
+    `address` is a byte offset in its space; for a VIEW it is the id of the other tensor. `scale` (one entry,
+    or one per element of `axis`) and `zero_point` say what the integers mean; () when nothing.
     """
 
     name: str
@@ -57,7 +57,7 @@ class DebugEntry:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one node of the user's model runs, and why. `segment` is an index into `Program.segments`, -1: none."""
+    """Where one node of the user's model runs, and why. `segment` indexes `Program.segments` (-1: none)."""
 
     node: str
     op: str
@@ -73,10 +73,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class BpuSegment:
-    """Operators that run on the BPU as one submission. `code` holds the encoded tile instructions
-    of each core, uint8 [n, 128].
+    """Operators that run on the BPU as one submission.
 
-    `inputs` and `outputs` are tensor ids in DDR; `chip_bytes` is what the code uses of on-chip memory.
+    `code` holds the encoded tile instructions of each core, uint8 [n, 128]; `inputs` and `outputs` are tensor
+    ids in DDR; `chip_bytes` is what the code uses of on-chip memory.
     """
 
     name: str
@@ -89,10 +89,11 @@ class BpuSegment:
 
 @dataclass(frozen=True, slots=True)
 class CpuSegment:
-    """Nodes that run on ONNX Runtime. `model` is a serialized ONNX model whose input and output names are `names_in`
-    and `names_out`, in the order of the tensor ids `inputs` and `outputs`; `work` estimates its cost.
+    """Nodes that run on ONNX Runtime.
 
-    A tensor that only crosses CPU segments may have no static shape: shape () with `Tensor.address` -1.
+    `model` is a serialized ONNX model whose input and output names are `names_in` and `names_out`, in the
+    order of the tensor ids `inputs` and `outputs`. `flops` and `bytes_moved` estimate its cost. A tensor that
+    only crosses CPU segments may have no static shape: shape () with `Tensor.address` -1.
     """
 
     name: str
