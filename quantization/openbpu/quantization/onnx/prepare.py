@@ -11,6 +11,7 @@ from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import raise_opset
 from openbpu.quantization.onnx.rewrite import (
     affine_to_depthwise,
+    declare_outputs,
     fold_gemm_factors,
     matmul_bias_to_gemm,
     multiply_instead_of_divide,
@@ -31,6 +32,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_affine,  # … now absorbs the scales and shifts behind it
     name_nodes,
     reinfer,
+    declare_outputs,
 )
 
 

@@ -10,9 +10,10 @@ BatchNormalization, x · γ[C] → depthwise 1×1 Conv       (which has a scale 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import ModelProto, NodeProto, helper
 
 from openbpu.quantization.onnx.affine import Affine, channel_affine, channel_vector
 from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, remake
@@ -101,20 +102,26 @@ def fold_gemm_factors(net: Net) -> Net:
 
 
 def affine_to_depthwise(net: Net) -> Net:
-    """Turn what scales and shifts channels behind no MAC into a depthwise 1×1 Conv (1-D or 2-D)."""
+    """Turn what scales and shifts channels behind no MAC into a depthwise 1×1 Conv (1-D or 2-D).
+
+    Of a chain only the first becomes a Conv: the others are for `fold_affine`.
+    """
     names, consts, nodes = Names(net), dict[str, Array](), []
+    readers, absorbing = net.consumers(), set[str]()
     for node in net.nodes:
         source = next((name for name in node.input if net.is_live(name)), "")
-        affine = _own_affine(node, source, net)
+        affine = None if source in absorbing else _own_affine(node, source, net)
         if affine is None:
             nodes.append(node)
             continue
         scale, shift = affine
-        rank = len(net.shapes[source])
-        weight, bias = names.fresh(f"{node.output[0]}_weight"), names.fresh(f"{node.output[0]}_bias")
-        consts[weight] = scale.astype(np.float32).reshape(-1, *(1,) * (rank - 1))
-        consts[bias] = shift.astype(np.float32)
-        made = helper.make_node("Conv", [source, weight, bias], [node.output[0]], node.name, group=scale.size)
+        (out,) = node.output
+        if len(readers.get(out, [])) == 1 and out not in net.outputs:
+            absorbing.add(out)
+        inputs = [source, names.fresh(f"{out}_weight"), names.fresh(f"{out}_bias")]
+        consts[inputs[1]] = scale.astype(np.float32).reshape(-1, *(1,) * (len(net.shapes[source]) - 1))
+        consts[inputs[2]] = shift.astype(np.float32)
+        made = helper.make_node("Conv", inputs, [out], node.name, group=scale.size)
         made.metadata_props.extend(node.metadata_props)
         nodes.append(made)
     return net.with_nodes(nodes, consts)
@@ -144,6 +151,18 @@ def name_nodes(net: Net) -> Net:
         made.name = names.fresh(f"{node.op_type}_{node.output[0]}")
         nodes.append(made)
     return net.with_nodes(nodes)
+
+
+def declare_outputs(net: Net) -> Net:
+    """Declare the outputs with the inferred shapes: static where the exporter left symbols or nothing."""
+    header = ModelProto()
+    header.CopyFrom(net.header)
+    for value in header.graph.output:
+        shape = net.shapes.get(value.name)
+        if shape is not None and value.type.HasField("tensor_type"):
+            kind = value.type.tensor_type.elem_type
+            value.type.CopyFrom(helper.make_tensor_type_proto(kind, shape))
+    return replace(net, header=header)
 
 
 def reinfer(net: Net) -> Net:

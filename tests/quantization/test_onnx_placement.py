@@ -1,0 +1,266 @@
+"""Facts about where `openbpu.quantization.onnx` puts Quantize/Dequantize pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from onnx import helper
+
+from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx import quantize
+from openbpu.quantization.onnx.classes import ROWS, TABLE, Kind
+from quantization.float_models import (
+    Array,
+    float_model,
+    node_of,
+    noise,
+    ops,
+    pair_of,
+    quantized,
+    rounded,
+    samples,
+    stored,
+)
+
+W = {"w": noise(4, 4, 3, 3), "b": noise(4), "w2": noise(4, 4, 3, 3, seed=1)}
+IMAGE = "(float[1,4,8,8] x) => (float[1,4,8,8] y)"
+CONV = "Conv <pads = [1, 1, 1, 1]>"
+
+
+# --- tails --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clamp", ["Relu(c)", "Clip(c, low, high)"])
+def test_conv_and_the_clamp_behind_it_are_rounded_once(clamp: str) -> None:
+    weights: dict[str, npt.ArrayLike] = {**W, "low": np.float32(0), "high": np.float32(6)}
+    model = quantized(f"{IMAGE} {{ c = {CONV}(x, w, b) y = {clamp} }}", weights)
+    assert rounded(model) == {"x", "y"}
+
+
+def test_conv_and_leaky_relu_are_rounded_in_between() -> None:
+    assert rounded(quantized(f"{IMAGE} {{ c = {CONV}(x, w, b) y = LeakyRelu(c) }}", W)) == {"x", "c", "y"}
+
+
+def test_conv_read_twice_is_rounded() -> None:
+    model = quantized(f"{IMAGE} {{ c = {CONV}(x, w) r = Relu(c) y = Add(c, r) }}", W)
+    assert "c" in rounded(model)
+
+
+def test_residual_add_takes_the_later_of_two_convolutions() -> None:
+    text = f"{IMAGE} {{ a = {CONV}(x, w) c = {CONV}(x, w2) s = Add(c, a) y = Relu(s) }}"
+    assert rounded(quantized(text, W)) == {"x", "a", "y"}
+
+
+def test_broadcast_add_is_not_fused() -> None:
+    text = """(float[1,4,8,8] x, float[1,4,1,1] z) => (float[1,4,8,8] y)
+              { c = Conv <pads = [1, 1, 1, 1]> (x, w) y = Add(c, z) }"""
+    assert rounded(quantized(text, W)) == {"x", "z", "c", "y"}
+
+
+def test_add_of_two_tensors_takes_the_relu_behind_it() -> None:
+    text = "(float[1,8] p, float[1,8] q) => (float[1,8] y) { s = Add(p, q) y = Relu(s) }"
+    assert rounded(quantized(text)) == {"p", "q", "y"}
+
+
+def test_matmul_of_three_axes_is_rounded_behind_its_bias() -> None:
+    weights = {"w": noise(8, 6), "b": noise(6)}
+    text = "(float[1,5,8] x) => (float[1,5,6] y) { m = MatMul(x, w) a = Add(b, m) y = Relu(a) }"
+    model = quantized(text, weights)
+    assert rounded(model) == {"x", "y"}
+    integers, _, axis = stored(model, "a", 0)
+    assert integers.dtype == np.int32
+    assert axis == 0
+
+
+def test_matmul_of_two_axes_and_its_bias_become_a_gemm() -> None:
+    text = "(float[3,8] x) => (float[3,6] y) { m = MatMul(x, w) y = Add(m, b) }"
+    model = quantized(text, {"w": noise(8, 6), "b": noise(6)})
+    assert ops(model) == ["Gemm"]
+
+
+# --- outputs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        (f"{IMAGE} {{ y = {CONV}(x, w, b) }}", W),
+        ("(float[1,8] x) => (float[1,6] y) { y = Gemm(x, w) }", {"w": noise(8, 6)}),
+        ("(float[1,5,8] x, float[1,8,6] z) => (float[1,5,6] y) { y = MatMul(x, z) }", {}),
+    ],
+)
+def test_product_at_the_output_stays_unrounded(text: str, weights: dict[str, Array]) -> None:
+    assert "y" not in rounded(quantized(text, weights))
+
+
+def test_output_that_is_also_read_is_rounded_for_both() -> None:
+    text = """(float[1,4,8,8] x) => (float[1,4,8,8] c, float[1,4,8,8] y)
+              { c = Conv <pads = [1, 1, 1, 1]> (x, w) y = Sigmoid(c) }"""
+    model = quantized(text, W)
+    assert rounded(model) == {"x", "c", "y"}
+    assert node_of(model, "c").op_type == "DequantizeLinear"
+    assert node_of(model, "y" + "_QuantizeLinear_Input").input[0] == "c"
+
+
+def test_inputs_and_outputs_keep_names_shapes_and_order() -> None:
+    text = "(float[1,8] p, float[1,8] q) => (float[1,8] y, float[1,8] z) { y = Mul(p, q) z = Add(p, q) }"
+    model = quantized(text)
+    assert [v.name for v in model.graph.input] == ["p", "q"]
+    assert [v.name for v in model.graph.output] == ["y", "z"]
+    assert all(len(v.type.tensor_type.shape.dim) == 2 for v in model.graph.output)
+
+
+# --- units --------------------------------------------------------------------------------------------------
+
+SCALARS = {
+    "half": np.float32(0.5),
+    "one": np.float32(1),
+    "three": np.float32(3),
+    "six": np.float32(6),
+    "zero": np.float32(0),
+    "root2": np.float32(np.sqrt(2)),
+    "cube": np.float32(0.044715),
+    "lead": np.float32(np.sqrt(2 / np.pi)),
+}
+UNITS = {
+    "silu": "s = Sigmoid(c) y = Mul(c, s)",
+    "hardswish": "y = HardSwish(c)",
+    "hardswish as exported": "a = Add(c, three) k = Clip(a, zero, six) m = Mul(c, k) y = Div(m, six)",
+    "gelu": "d = Div(c, root2) e = Erf(d) a = Add(e, one) m = Mul(c, a) y = Mul(m, half)",
+    "gelu by tanh": """p = Pow(c, three) k = Mul(p, cube) a = Add(c, k) l = Mul(a, lead) t = Tanh(l)
+                       o = Add(t, one) m = Mul(c, o) y = Mul(m, half)""",
+    "mish": "p = Softplus(c) t = Tanh(p) y = Mul(c, t)",
+    "logit": "n = Sub(one, c) d = Div(c, n) y = Tanh(d)",
+}
+
+
+@pytest.mark.parametrize("body", UNITS.values(), ids=UNITS.keys())
+@pytest.mark.parametrize("activation", [DType.INT8, DType.INT16])
+def test_unit_is_rounded_in_front_and_behind_only(body: str, activation: DType) -> None:
+    model = quantized(f"{IMAGE} {{ c = {CONV}(x, w, b) {body} }}", {**W, **SCALARS}, activation=activation)
+    assert rounded(model) == {"x", "c", "y"}
+
+
+def test_tensor_of_a_unit_that_is_read_from_outside_starts_a_new_unit() -> None:
+    text = """(float[1,8] x) => (float[1,8] y, float[1,6] z)
+              { s = Sigmoid(x) t = Tanh(s) y = Mul(s, t) z = MatMul(s, w) }"""
+    assert rounded(quantized(text, {"w": noise(8, 6)})) == {"x", "s", "y"}
+
+
+def test_scalars_of_a_unit_stay_float() -> None:
+    model = quantized("(float[1,8] x) => (float[1,8] y) { a = Add(x, k) y = Tanh(a) }", {"k": np.float32(3)})
+    assert node_of(model, "a").input[1] == "k"
+
+
+def test_constant_tensor_of_an_add_is_stored_as_int8() -> None:
+    model = quantized("(float[1,8] x) => (float[1,8] y) { y = Add(x, k) }", {"k": noise(1, 8)})
+    integers, scale, axis = stored(model, "y_QuantizeLinear_Input", 1)
+    assert integers.dtype == np.int8
+    assert (scale.shape, axis) == ((), None)
+
+
+# --- movement -----------------------------------------------------------------------------------------------
+
+MOVES = {
+    "DepthToSpace": "DepthToSpace <blocksize = 2> (r)",
+    "Expand": "Expand(r, shape)",
+    "Flatten": "Flatten(r)",
+    "Gather": "Gather <axis = 1> (r, index)",
+    "MaxPool": "MaxPool <kernel_shape = [2, 2]> (r)",
+    "Pad": "Pad(r, pads)",
+    "Reshape": "Reshape(r, flat)",
+    "Resize": 'Resize <mode = "nearest"> (r, , scales)',
+    "Slice": "Slice(r, index, ends, index)",
+    "SpaceToDepth": "SpaceToDepth <blocksize = 2> (r)",
+    "Split": "Split <axis = 1> (r)",
+    "Squeeze": "Squeeze(r, first)",
+    "Tile": "Tile(r, repeats)",
+    "Transpose": "Transpose <perm = [0, 2, 3, 1]> (r)",
+    "Unsqueeze": "Unsqueeze(r, first)",
+}
+INDICES = {
+    "shape": np.array([2, 4, 8, 8]),
+    "index": np.array([1, 2]),
+    "ends": np.array([3, 4]),
+    "first": np.array([0]),
+    "flat": np.array([1, -1]),
+    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "repeats": np.array([1, 2, 1, 1]),
+    "scales": np.array([1, 1, 2, 2], dtype=np.float32),
+}
+
+
+def test_every_operator_that_moves_values_is_tried() -> None:
+    assert {row.op for row in ROWS if row.kind is Kind.KEEP or row.op in {"Pad", "Resize"}} == {
+        *MOVES,
+        "Identity",
+    }
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_movement_keeps_the_scale(move: str) -> None:
+    text = f"(float[1,4,8,8] x) => (float y) {{ r = Relu(x) y = {MOVES[move]} }}"
+    model = quantized(text, INDICES)
+    assert rounded(model) == {"x", "r", "y"}
+    assert pair_of(model, "y") == pair_of(model, "r")
+
+
+def test_padding_with_another_value_than_zero_has_a_scale_of_its_own() -> None:
+    text = "(float[1,4,8,8] x) => (float[1,4,10,10] y) { r = Relu(x) y = Pad(r, pads, value) }"
+    model = quantized(text, {**INDICES, "value": np.float32(99)})
+    assert pair_of(model, "y")[0] > pair_of(model, "r")[0]
+
+
+def test_every_output_of_a_split_is_rounded() -> None:
+    text = "(float[1,4] x) => (float[1,2] y, float[1,2] z) { y, z = Split <axis = 1> (x) }"
+    assert rounded(quantized(text)) == {"x", "y", "z"}
+
+
+def test_concat_and_its_inputs_have_scales_of_their_own() -> None:
+    text = """(float[1,4] x) => (float[1,8] y)
+              { a = Sigmoid(x) k = Mul(x, three) y = Concat <axis = 1> (a, k) }"""
+    model = quantized(text, SCALARS)
+    assert len({float(pair_of(model, name)[0]) for name in ("a", "k", "x")}) == 3
+    assert pair_of(model, "y")[0] == pair_of(model, "k")[0]  # the widest input's range
+
+
+# --- what the BPU never runs --------------------------------------------------------------------------------
+
+
+def test_cpu_operators_have_no_pairs_and_movement_between_them_has_none() -> None:
+    text = """(float[1,4,8,8] x) => (float[1,2,4] y)
+              { c = Conv <pads = [1, 1, 1, 1]> (x, w) f = Reshape(c, shape) v, i = TopK <axis = 2> (f, six)
+                t = Transpose <perm = [0, 2, 1]> (v) y = GatherElements <axis = 1> (t, j) }"""
+    indices = {"shape": np.array([1, 4, 64]), "six": np.array([6]), "j": np.zeros((1, 2, 4), dtype=np.int64)}
+    model = quantized(text, {**W, **indices})
+    assert rounded(model) == {"x", "c", "f"}
+
+
+def test_integer_tensors_are_left_alone() -> None:
+    text = """(float[1,8] x) => (int64[1,8] y) { r = Relu(x) c = Cast <to = 7> (r) y = Add(c, one) }"""
+    assert rounded(quantized(text, {"one": np.array([1])})) == {"x", "r"}
+
+
+def test_operators_of_other_domains_are_left_alone() -> None:
+    text = "(float[1,8] x) => (float[1,8] y) { r = Relu(x) y = com.microsoft.BiasGelu(r, k) }"
+    model = float_model(text, {"k": noise(8)})
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert rounded(quantize(model, samples(model))) == {"x", "r"}
+
+
+def test_branches_read_the_rounded_tensors_around_them() -> None:
+    text = """(float[1,8] x, bool flag) => (float[1,8] y) { r = Tanh(x)
+              y = If (flag) <then_branch = t () => (float[1,8] p) { p = Neg(r) },
+                             else_branch = e () => (float[1,8] q) { q = Abs(r) }> }"""
+    model = quantize(float_model(text), [{"x": noise(1, 8), "flag": np.array(True)}])
+    assert rounded(model) == {"x", "r"}
+    branches = [a.g for a in node_of(model, "y").attribute]
+    assert {b.node[0].input[0] for b in branches} == {"r_DequantizeLinear_Output"}
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def test_table_has_one_row_per_operator() -> None:
+    assert len(TABLE) == len(ROWS)
