@@ -43,7 +43,7 @@ def intervals(segments: list[TimedSegment], count: int = INTERVALS) -> Intervals
 
 
 def spread(edges: Floats, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], amount: Floats) -> Floats:
-    """Return how much of every amount falls between neighbouring edges; what takes no time counts nowhere."""
+    """Return how much of every amount falls between neighbouring edges."""
     sums = np.zeros(len(edges))
     length = np.maximum(end - start, 1).astype(np.float64)
     for i, edge in enumerate(edges):

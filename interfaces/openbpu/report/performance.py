@@ -179,6 +179,8 @@ def performance_tables(session: Session) -> list[Table | str]:
 
 
 def _figures(session: Session, segments: list[TimedSegment]) -> str:
+    if not segments:
+        return f"{session.program.name}: nothing runs on the BPU"
     performance, ddr = _performance(session), _ddr(session, segments)
     return (
         f"{session.program.name} on {session.program.march}: FPS={performance['FPS']}, "

@@ -24,7 +24,14 @@ def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None
     from rich import box  # noqa: PLC0415  # 50 ms that `--json` never pays
     from rich.table import Table  # noqa: PLC0415
 
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        min_width=len(title or ""),
+    )
     for name in columns:
         made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     return made

@@ -9,10 +9,7 @@ from openbpu.arch.march import Cpu, March
 from openbpu.arch.program import BpuSegment, CpuSegment, Program
 
 if TYPE_CHECKING:
-    from openbpu.simulator.timing import (
-        Timing as Timing,
-    )  # the reports name it without importing the simulator
-
+    from openbpu.simulator.timing import Timing as Timing  # noqa: PLC0414 - re-exported to the reports
 
 _US = 1e6
 
@@ -45,12 +42,12 @@ class Latency:
     @property
     def bpu_us(self) -> float:
         """Simulated time of the BPU segments, in µs."""
-        return sum(s.microseconds for s in self.segments if s.on == "BPU")
+        return sum((s.microseconds for s in self.segments if s.on == "BPU"), 0.0)
 
     @property
     def cpu_us(self) -> float:
         """Estimated time of the CPU segments, in µs; 0 when there are none."""
-        return sum(s.microseconds for s in self.segments if s.on == "CPU")
+        return sum((s.microseconds for s in self.segments if s.on == "CPU"), 0.0)
 
 
 def latency_of(program: Program, march: March) -> Latency:

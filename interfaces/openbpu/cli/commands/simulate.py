@@ -10,7 +10,7 @@ import typer
 
 from openbpu.cli import arguments
 from openbpu.cli.app import command
-from openbpu.cli.screen import note, show, show_json
+from openbpu.cli.screen import as_json, note, show, show_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,17 +109,15 @@ def perf(
     if output is not None:
         note(f"wrote {_write_json(output, model.stem, document)}")
     if json:
-        show_json(document)
+        show_json(document, compact=True)
         return
     show(*performance_tables(session))
 
 
 def _write_json(folder: Path, stem: str, document: Any) -> Path:
-    from json import dumps
-
     from openbpu.arch.files import write_atomic
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.json"
-    write_atomic(path, [dumps(document, indent=2, allow_nan=False).encode()])
+    write_atomic(path, [as_json(document, compact=True).encode()])
     return path

@@ -1,0 +1,68 @@
+"""The `openbpu` command, called in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openbpu.arch.hbm import write_hbm
+from openbpu.cli.commands import app
+from runtime.models import bpu_program, cpu_program, mixed_program
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def openbpu(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process: fast, but with this process's signals and imports."""
+
+    def run(*arguments: object) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            app([str(a) for a in arguments], prog_name="openbpu")
+        out, err = capsys.readouterr()
+        return Ran(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Command:
+    """Run the command as a user does."""
+
+    def run(*arguments: object, **options: Any) -> Ran:
+        command = [sys.executable, "-m", "openbpu.cli", *map(str, arguments)]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with cpu.hbm, bpu.hbm, mixed.hbm, image.npy (for cpu) and x.npy (for the others)."""
+    for name, program in (("cpu", cpu_program()), ("bpu", bpu_program()), ("mixed", mixed_program())):
+        write_hbm(program, tmp_path / f"{name}.hbm")
+    np.save(tmp_path / "image.npy", np.array([[-1, 0, 1], [2, -2, 0.5]], np.float32))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(1, 4, 4, 8)).astype(np.float32))
+    return tmp_path

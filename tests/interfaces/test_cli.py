@@ -1,0 +1,314 @@
+"""What the command prints, where, and with which exit code."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interfaces.conftest import Command, Ran
+from openbpu.arch.march import march_names
+from openbpu.cli import guard
+from openbpu.cli.app import command
+from openbpu.cli.commands import app
+
+COMMANDS = ("check", "quantize", "compile", "info", "run", "perf", "verify", "disasm", "march")
+
+
+def fails(ran: Ran, *parts: str, code: int = 1) -> None:
+    """One message, nothing on stdout, no traceback."""
+    assert ran.code == code, ran
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+    assert ran.err.startswith("openbpu: ")
+    assert len(ran.err.splitlines()) == 1
+    for part in parts:
+        assert part in ran.err
+
+
+def test_help_names_every_command(openbpu: Command) -> None:
+    ran = openbpu("--help")
+    assert ran.code == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in ran.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(openbpu: Command, name: str) -> None:
+    ran = openbpu(name, "--help")
+    assert ran.code == 0
+    assert ran.out.startswith(f"Usage: openbpu {name}")
+
+
+def test_help_is_quick(process: Command) -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert process("--help").code == 0
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+def test_help_loads_nothing_costly() -> None:
+    script = (
+        "import sys; import openbpu.cli.commands; "
+        "print(sorted({'numpy', 'numba', 'onnx', 'onnxruntime', 'rich'} & sys.modules.keys()))"
+    )
+    env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_version(openbpu: Command) -> None:
+    ran = openbpu("--version")
+    assert ran.code == 0
+    assert ran.out.startswith("openbpu 0.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["info"],
+        ["info", "a.hbm", "--colour"],
+        ["compile", "a.onnx", "-o", "a.hbm"],
+        ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e", "-O", "3"],
+        ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e", "--shape", "x"],
+        ["check", "a.onnx", "--march", "nash-e", "--shape", "x=1,,3"],
+        ["run", "a.hbm", "--mode", "quick"],
+        ["run", "a.hbm", "--threads", "0"],
+    ],
+)
+def test_wrong_usage_exits_with_2(openbpu: Command, arguments: list[str]) -> None:
+    ran = openbpu(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "Usage: openbpu" in ran.err
+
+
+def test_marches_are_listed(openbpu: Command) -> None:
+    ran = openbpu("march")
+    assert ran.code == 0
+    for name in march_names():
+        assert f" {name} " in ran.out
+    assert {m["name"] for m in openbpu("march", "--json").json()} == set(march_names())
+
+
+@pytest.mark.parametrize("name", march_names())
+def test_march_shows_every_number_with_its_confidence(openbpu: Command, name: str) -> None:
+    text, document = openbpu("march", name).out, openbpu("march", name, "--json").json()
+    assert len(document["numbers"]) > 50
+    for key, number in document["numbers"].items():
+        assert number["confidence"] in {"published", "fitted", "assumed"}
+        assert key.removeprefix("limits.") in text
+
+
+def test_unknown_march_lists_the_known_ones(openbpu: Command) -> None:
+    fails(openbpu("march", "nash-x"), "nash-x", "nash-e", "bayes-e")
+
+
+@pytest.mark.parametrize("name", ["info", "run", "perf", "disasm"])
+def test_missing_file_is_said(openbpu: Command, name: str, tmp_path: Path) -> None:
+    fails(openbpu(name, tmp_path / "missing.hbm"), "missing.hbm", "No such file")
+
+
+@pytest.mark.parametrize("name", ["info", "run", "perf", "disasm"])
+def test_damaged_file_is_said(openbpu: Command, name: str, files: Path) -> None:
+    data = bytearray((files / "cpu.hbm").read_bytes())
+    data[300] ^= 1
+    (files / "cpu.hbm").write_bytes(data)
+    fails(openbpu(name, files / "cpu.hbm"), "cpu.hbm", "section 'meta' is damaged")
+
+
+def test_info_shows_inputs_and_sections(openbpu: Command, files: Path) -> None:
+    ran = openbpu("info", files / "mixed.hbm")
+    assert ran.code == 0
+    for word in ("nash-e", "Inputs", "1×4×4×8", "float32", "negative", "cpu0", "segment0", "onnx.1"):
+        assert word in ran.out
+    document = openbpu("info", files / "mixed.hbm", "--json").json()
+    assert [t["name"] for t in document["outputs"]] == ["flat", "negative"]
+    assert document["inputs"][0]["strides"] == [512, 128, 32, 4]
+    assert document["nodes"] == {"BPU": 3, "CPU": 1}
+    assert [s["name"] for s in document["sections"]] == ["meta", "const", "onnx.1"]
+
+
+def test_run_writes_outputs_and_says_where(openbpu: Command, files: Path) -> None:
+    ran = openbpu("run", files / "cpu.hbm", "--input", f"image={files}/image.npy", "-o", files / "a" / "b")
+    assert ran.code == 0, ran
+    assert str(files / "a" / "b" / "result.npy") in ran.out
+    assert "estimate" in ran.out
+    expected = np.maximum(np.load(files / "image.npy"), 0)
+    np.testing.assert_array_equal(np.load(files / "a" / "b" / "result.npy"), expected)
+    assert [p.name for p in (files / "a" / "b").iterdir()] == ["result.npy"]
+
+
+@pytest.mark.parametrize("form", ["image={0}/image.npy", "{0}/image.npy", "{0}/all.npz"])
+def test_ways_to_give_an_input(openbpu: Command, files: Path, form: str) -> None:
+    np.savez(files / "all.npz", image=np.load(files / "image.npy"))
+    document = openbpu("run", files / "cpu.hbm", "--input", form.format(files), "--json").json()
+    assert document["outputs"] == [{"name": "result", "shape": [2, 3], "dtype": "float32", "file": None}]
+    assert document["latency"]["bpu_us"] == 0
+    assert document["latency"]["cpu_us_estimate"] > 0
+    assert document["placement"][0]["on"] == "CPU"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("image=missing.npy", "missing.npy: the input must be a readable file, not No such file"),
+        ("imgae={0}/image.npy", "did you mean 'image'?"),
+        ("image={0}/cpu.hbm", "must be a .npy or .npz file"),
+        ("image={0}/objects.npy", "must be a .npy or .npz file"),
+        ("image={0}/short.npy", "must be a .npy or .npz file"),
+        ("image={0}/x.npy", "shape must be 2×3, not 1×4×4×8"),
+        ("image={0}/nan.npy", "every value must be finite, not NaN"),
+        ("image={0}/double.npy", "cast it: x.astype(np.float32)"),
+        ("image={0}", "must be a readable file, not Is a directory"),
+    ],
+)
+def test_wrong_input_is_said(openbpu: Command, files: Path, value: str, message: str) -> None:
+    image = np.load(files / "image.npy")
+    np.save(files / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (files / "short.npy").write_bytes((files / "image.npy").read_bytes()[:-4])
+    np.save(files / "nan.npy", image * np.nan)
+    np.save(files / "double.npy", image.astype(np.float64))
+    fails(openbpu("run", files / "cpu.hbm", "--input", value.format(files), "-o", files / "out"), message)
+    assert not (files / "out").exists()
+
+
+def test_missing_input_is_said(openbpu: Command, files: Path) -> None:
+    fails(openbpu("run", files / "cpu.hbm"), "'image' is missing")
+
+
+def test_output_folder_that_cannot_be_made_is_said(openbpu: Command, files: Path) -> None:
+    ran = openbpu("run", files / "cpu.hbm", "--input", files / "image.npy", "-o", files / "image.npy" / "out")
+    fails(ran, "image.npy", "Not a directory")
+
+
+def test_output_names_become_file_names() -> None:
+    from openbpu.cli.arguments import file_stems
+
+    names = ["a/b:0", "a_b_0", "../../x", "", "A_B_0", "ünï", "." * 5]
+    stems = file_stems(names)
+    assert list(stems) == names
+    assert len({s.lower() for s in stems.values()}) == len(names)
+    assert all(s and not s.startswith(".") and "/" not in s for s in stems.values())
+
+
+def test_perf_has_the_vendors_keys(openbpu: Command, files: Path) -> None:
+    ran = openbpu("perf", files / "cpu.hbm", "--json", "-o", files / "report")
+    assert ran.code == 0
+    document = ran.json()
+    assert set(document) == {"summary", "coreSummaryGroup", "details", "openbpu"}
+    assert (files / "report" / "cpu.json").exists()
+    assert openbpu("perf", files / "cpu.hbm").out.endswith("nothing runs on the BPU\n")
+
+
+def test_compiling_onto_the_model_itself_is_refused(openbpu: Command, files: Path) -> None:
+    before = (files / "image.npy").read_bytes()
+    for name, more in (("compile", ["--march", "nash-e"]), ("quantize", ["--calib", str(files)])):
+        ran = openbpu(name, files / "image.npy", "-o", files / "." / "image.npy", *more)
+        fails(ran, "another file than the model")
+    assert (files / "image.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["check", "compile", "quantize"])
+def test_not_an_onnx_file_is_said(openbpu: Command, files: Path, name: str) -> None:
+    march, out = ["--march", "nash-e"], ["-o", str(files / "m.hbm")]
+    more = {"check": march, "compile": [*march, *out], "quantize": ["--calib", str(files), *out]}[name]
+    fails(openbpu(name, files / "image.npy", *more), "image.npy")
+    fails(openbpu(name, files / "missing.onnx", *more), "missing.onnx")
+    assert not (files / "m.hbm").exists()
+
+
+def raising(error: BaseException, name: str) -> None:
+    def fail() -> None:
+        raise error
+
+    command(name)(fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, "not enough memory"),
+        (OSError(28, "No space left on device", "/mnt/x.hbm"), 1, "/mnt/x.hbm: No space left on device"),
+        (PermissionError(13, "Permission denied", "/root/x"), 1, "/root/x: Permission denied"),
+        (ZeroDivisionError("division by zero"), 1, "internal error in openbpu 0."),
+        (ValueError("two\nlines"), 1, "ValueError: two lines; this is a bug, please report it"),
+    ],
+)
+def test_any_exception_becomes_one_message(
+    openbpu: Command, error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    raising(error, "broken")
+    fails(openbpu("broken"), message, code=code)
+
+
+@pytest.mark.parametrize("how", ["--debug", "environment"])
+def test_traceback_is_shown_on_request(openbpu: Command, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    monkeypatch.setenv("OPENBPU_DEBUG", "0" if how == "--debug" else "1")
+    raising(ZeroDivisionError("division by zero"), "broken")
+    ran = openbpu(*(["--debug"] if how == "--debug" else []), "broken")
+    assert ran.code == 1
+    assert "Traceback" in ran.err
+    assert "internal error" in ran.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_reader_that_leaves_early_is_no_error(files: Path) -> None:
+    command_line = f"{sys.executable} -m openbpu.cli march nash-e --json | head -n 1"
+    env = {"PYTHONPATH": ":".join(p for p in sys.path if p), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", command_line], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
+    script = f"""
+import os
+from openbpu.arch.files import write_atomic
+from openbpu.cli import guard
+from openbpu.cli.app import app, command
+guard.prepare_process()
+def chunks():
+    yield b"half"
+    os.kill(os.getpid(), {int(number)})
+    yield b"rest"
+@command("slow")
+def slow() -> None:
+    write_atomic({str(tmp_path / "out.hbm")!r}, chunks())
+@command("other")
+def other() -> None: ...
+app(["slow"], prog_name="openbpu")
+"""
+    env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ascii_terminal_survives_every_character(process: Command, files: Path) -> None:
+    ran = process("info", files / "cpu.hbm", encoding="ascii", errors="replace")
+    assert ran.code == 0, ran.err
+
+
+def test_guard_lets_usage_errors_pass() -> None:
+    import typer
+
+    def fail() -> None:
+        raise typer.BadParameter("wrong")
+
+    with pytest.raises(typer.BadParameter):
+        guard.guarded(fail)()

@@ -1,0 +1,103 @@
+"""Tables and documents say what the results say."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console, RenderableType
+
+from arch.samples import full
+from openbpu.arch.program import Placement
+from openbpu.report import text
+from openbpu.report.disasm import disassemble
+from openbpu.report.intervals import spread
+from openbpu.report.placement import placement_json, placement_summary, placement_table
+
+PLACED = (
+    Placement("conv1", "Conv", "BPU", 1, "int8/int8", layer=0),
+    Placement("nz", "NonZero", "CPU", 2, "float/int64", "no BPU unit", "remove it", "net.head", "net.py:9"),
+    Placement("conv2", "Conv", "BPU", 4, "int8/int32", layer=1),
+    Placement("folded", "Reshape", "BPU", -1, "int8/int8", "folded"),
+)
+
+
+def rendered(*parts: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    for part in parts:
+        console.print(part)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in table.splitlines()]
+
+
+def test_placement_has_the_vendors_columns() -> None:
+    found = rows(rendered(placement_table(PLACED)))
+    assert found[1][:7] == ["Node", "ON", "Subgraph", "Type", "In/Out DataType", "Reason", "Fix"]
+    assert found[3] == ["conv1", "BPU", "id(0)", "Conv", "int8/int8"]
+    assert found[4][:5] == ["nz", "CPU", "--", "NonZero", "float/int64"]
+    assert found[4][-1] == "net.head net.py:9"
+    assert found[5][2] == "id(1)"
+    assert found[6][2] == "--"
+
+
+def test_placement_without_modules_has_no_column_for_them() -> None:
+    bare = [replace(p, scope="", source="") for p in PLACED]
+    assert "Module" not in rendered(placement_table(bare))
+
+
+def test_placement_summary_counts() -> None:
+    assert placement_summary(PLACED) == "3 of 4 nodes on the BPU in 2 subgraphs; 1 on the CPU (NonZero)"
+    assert placement_summary(()) == "0 of 0 nodes on the BPU in 0 subgraphs"
+
+
+def test_placement_json_has_every_field() -> None:
+    assert placement_json(PLACED)[1] == {
+        "node": "nz",
+        "on": "CPU",
+        "subgraph": "--",
+        "type": "NonZero",
+        "dtypes": "float/int64",
+        "reason": "no BPU unit",
+        "fix": "remove it",
+        "scope": "net.head",
+        "source": "net.py:9",
+    }
+
+
+@pytest.mark.parametrize("name", ["[red]x[/red]", "\x1b[31mx", "a\nb", "\x07", "[/]"])
+def test_names_from_a_file_cannot_steer_the_terminal(name: str) -> None:
+    shown = rendered(placement_table([replace(PLACED[0], node=name)]))
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert text.clean(name) in shown
+
+
+def test_disassembly_shows_layer_operands_and_tokens() -> None:
+    lines = list(disassemble(full()))
+    assert lines[0] == "; segment 0 'segment0', core 0: 2 instructions, 1048576 bytes on chip"
+    assert lines[1].split()[:4] == ["0", "LOAD", "Rescale.1", "Load"]
+    assert "counts=[1,1,1,4]" in lines[1]
+    assert lines[2].endswith("wait LOAD>=1")
+    assert lines[-1] == "; segment 1 'cpu0': 1 nodes on the CPU"
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.00 GiB")],
+)
+def test_bytes_are_readable(n: int, shown: str) -> None:
+    assert text.in_bytes(n) == shown
+
+
+def test_spread_keeps_the_sum_and_the_place() -> None:
+    edges = np.linspace(0.0, 100.0, 5)
+    start, end = np.array([0, 10, 60, 30]), np.array([50, 20, 100, 30])
+    amount: Sequence[float] = [10, 4, 8, 7]
+    found = spread(edges, start, end, np.array(amount, dtype=np.float64))
+    np.testing.assert_allclose(found, [5 + 4, 5 + 7, 3, 5])
