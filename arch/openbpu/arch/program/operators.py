@@ -170,7 +170,7 @@ class Pool(Operator):
     fn "avg": y = clamp(rhe(Σ(x − x_zero)·mult[count] / 2^shift[count]) + zero), `count` = how many positions
     lie inside the input, or with `count_pad` inside the padded input.
 
-    counts_id: int64 [KH·KW+1, 2] = mult, shift by count.
+    counts_id: int64 [KH·KW+1, 2] = mult, shift by count, or [1, 2] for "max".
     """
 
     counts_id: int

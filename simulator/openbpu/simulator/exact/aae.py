@@ -29,7 +29,8 @@ def pool_tile(core: Core, tile: PoolTile, op: Pool) -> None:
         (tile.x_row, tile.x_pixel, x_dtype.itemsize),
         x_dtype,
     )
-    counts = core.chip.dense(tile.counts, (op.kernel[0] * op.kernel[1] + 1, 2), np.int64)
+    entries = 1 if op.fn == "max" else op.kernel[0] * op.kernel[1] + 1
+    counts = core.chip.dense(tile.counts, (entries, 2), np.int64)
     y.write(_maximum(box, tile, op, counts) if op.fn == "max" else _average(box, tile, op, counts))
 
 
