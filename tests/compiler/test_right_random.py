@@ -1,0 +1,97 @@
+"""Random QDQ graphs: every march, every schedule, both simulators and the float64 meaning agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from compiler.observe import Array, quantized_tensors, run_everything
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from witness.compare import compare_layerwise
+from witness.random_graphs import qdq_models
+
+from openbpu.arch.program import BpuSegment, Program
+from openbpu.compiler import compile
+from openbpu.runtime import Session
+
+# Operators whose integer results are exact; the others have bounds of their own (test_right_single.py).
+EXACT_STEPS = 0.5
+APPROXIMATE_STEPS = 8.0
+APPROXIMATE = frozenset({"Softmax", "LayerNormalization", "RMSNormalization", "Div", "Resize"})
+MARCHES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p")
+CASES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+MORE_CASES = settings(CASES, max_examples=1000)
+
+
+def outputs(program: Program, inputs: dict[str, Array], mode: str, threads: int = 1) -> dict[str, Array]:
+    return Session(program, mode=mode, threads=threads).run(inputs, finite=False).outputs  # type: ignore[arg-type]
+
+
+def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -> None:
+    program = compile(model, march=march, opt=0)
+    observed = quantized_tensors(model, run_everything(program, inputs))
+    int16 = any(v.dtype in (np.int16, np.uint16) for v in observed.values())
+    ops = {n.op_type for n in model.graph.node}
+    bound = APPROXIMATE_STEPS if int16 or ops & APPROXIMATE else EXACT_STEPS
+    for report in compare_layerwise(model, observed, inputs).values():
+        assert report.exact or report.max_error <= bound, str(report)
+
+
+def check_agreement(model: onnx.ModelProto, inputs: dict[str, Array], march: str, seed: int) -> None:
+    wanted = outputs(compile(model, march=march, opt=0), inputs, "exact")
+    for opt in (0, 1, 2):
+        program = compile(model, march=march, opt=opt)
+        for mode, threads in (("exact", 1), ("fast", 1), ("fast", 2)):
+            found = outputs(program, inputs, mode, threads)
+            for name, value in wanted.items():
+                np.testing.assert_array_equal(found[name], value, f"{name}, -O {opt}, {mode}, {threads} threads")
+        assert_order_does_not_matter(program, inputs, wanted, seed)
+
+
+def assert_order_does_not_matter(
+    program: Program, inputs: dict[str, Array], wanted: dict[str, Array], seed: int
+) -> None:
+    """Tokens alone must order the engines: any legal order gives the same bits."""
+    from openbpu.simulator.exact import ExactSegment
+
+    if len(program.segments) != 1 or not isinstance(program.segments[0], BpuSegment):
+        return
+    segment = program.segments[0]
+    feeds = {i: inputs[program.tensors[i].name] for i in segment.inputs}
+    found = ExactSegment(program, segment, order_seed=seed).run(feeds)
+    for i in program.outputs:
+        if i in found:
+            np.testing.assert_array_equal(found[i], wanted[program.tensors[i].name])
+
+
+@CASES
+@given(case=qdq_models(), march=st.sampled_from(MARCHES))
+def test_every_tensor_means_what_the_graph_says(case: tuple[onnx.ModelProto, dict[str, Array]], march: str) -> None:
+    check_meaning(*case, march)
+
+
+@CASES
+@given(case=qdq_models(), march=st.sampled_from(MARCHES), seed=st.integers(0, 1 << 16))
+def test_schedules_and_simulators_agree(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str, seed: int
+) -> None:
+    check_agreement(*case, march, seed)
+
+
+@pytest.mark.slow
+@MORE_CASES
+@given(case=qdq_models(max_nodes=10), march=st.sampled_from(MARCHES))
+def test_every_tensor_means_what_the_graph_says_at_length(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str
+) -> None:
+    check_meaning(*case, march)
+
+
+@pytest.mark.slow
+@MORE_CASES
+@given(case=qdq_models(max_nodes=10), march=st.sampled_from(MARCHES), seed=st.integers(0, 1 << 16))
+def test_schedules_and_simulators_agree_at_length(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str, seed: int
+) -> None:
+    check_agreement(*case, march, seed)
