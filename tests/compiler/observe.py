@@ -72,7 +72,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return {
         v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
         for v in values
-        if all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
+        if v.type.tensor_type.HasField("shape")
+        and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
     }
 
 
