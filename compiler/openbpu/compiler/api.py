@@ -46,10 +46,10 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
 ) -> Program:
     """Compile an ONNX model (path or ModelProto) for a march (name, file or March).
 
-    opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also tensors that
-    stay on chip. shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or "dequantize" nodes to take off
-    the ends. bpu_ops: operators or nodes to put on the BPU although the march prefers the CPU. progress is called with
-    the stage and the share done.
+    opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also
+    tensors that stay on chip. shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
+    "dequantize" nodes to take off the ends. bpu_ops: operators or nodes to put on the BPU although the march
+    prefers the CPU. progress is called with the stage and the share done.
 
     Raises ModelError, QuantizationError, MarchError or CompileError; the message says what to do.
     """

@@ -25,10 +25,10 @@ class Quant:
 class Value:
     """A tensor of the graph: static shape, NumPy dtype name, and its data when it is a constant.
 
-    `const` must be treated as read-only. `dtype` is "int8", "float32", "bool", … or "string"/"other" for what only
-    a CPU operator can hold. `shape` is None for values whose shape is not static (legal only on the CPU).
-    `onnx_type` is the ONNX TypeProto of a value that is not a plain tensor (sequence, optional, map), needed to
-    declare it again.
+    `const` must be treated as read-only. `dtype` is "int8", "float32", "bool", … or "string"/"other" for what
+    only a CPU operator can hold. `shape` is None for values whose shape is not static (legal only on the
+    CPU). `onnx_type` is the ONNX TypeProto of a value that is not a plain tensor (sequence, optional, map),
+    needed to declare it again.
     """
 
     name: str
@@ -61,8 +61,9 @@ class Node:
     """One operation. `domain` is the ONNX domain ("" is ai.onnx), or "bpu" for an integer operation.
 
     An omitted optional input is "". `attrs` hold ints, floats, strings, tuples of them, NumPy arrays, or
-    ONNX GraphProto/TensorProto objects for CPU operators that carry them. `captures` names the values that such
-    subgraphs (the bodies of If, Loop, Scan) read from the graph around them; a pass must not rename those.
+    ONNX GraphProto/TensorProto objects for CPU operators that carry them. `captures` names the values that
+    such subgraphs (the bodies of If, Loop, Scan) read from the graph around them; a pass must not rename
+    those.
     """
 
     op: str

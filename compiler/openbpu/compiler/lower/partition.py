@@ -1,7 +1,8 @@
 """Maximal convex segments: nodes on the BPU and on the CPU in alternating stages.
 
-The stage of a node is the least number, even on the BPU and odd on the CPU, not below the stages of the nodes it reads.
-Nodes of one stage form one segment. No path leaves a stage and comes back, so segments run one after another.
+The stage of a node is the least number, even on the BPU and odd on the CPU, not below the stages of the nodes
+it reads. Nodes of one stage form one segment. No path leaves a stage and comes back, so segments run one
+after another.
 """
 
 from __future__ import annotations

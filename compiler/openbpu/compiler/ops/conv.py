@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose, 1-D and 2-D: weights to OHWI, zero points into bias and padding, one requantization."""
+"""Conv and ConvTranspose, 1-D and 2-D: weights to OHWI, zero points into bias and padding."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
-from openbpu.compiler.ops.site import Leaf, Refused, Site
-from openbpu.compiler.ops.tensor_engine import Weights, emit_conv, read_weights
+from openbpu.compiler.ops.site import Float64, Refused, Site
+from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv, read_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,71 +70,47 @@ def _weight_ohwi(w: Array) -> Array:
 
 
 def _lower_conv(site: Site) -> None:
-    x = site.leaf(0)
     win = window(site, kernel_of(site))
     weights = read_weights(site, 1, channel_axis=0)
-    groups = int(site.node.attrs.get("group", 1))
+    geometry = Geometry(win.kernel, win.strides, win.pads, win.dilations, groups=_groups(site))
+    _emit(site, _weight_ohwi(weights.codes), weights.scale, geometry)
+
+
+def _groups(site: Site) -> int:
+    return int(site.node.attrs.get("group", 1))
+
+
+def _bias(site: Site) -> Array | None:
     bias = site.constant(2)
-    _check_bias(site, bias)
-    oc = site.shape(1)[0]
-    _emit(site, x, weights, _weight_ohwi(weights.codes), bias, win, groups, (1, 1), oc)
-
-
-def _check_bias(site: Site, bias: Array | None) -> None:
     if bias is None and site.has(2):
         raise Refused("its bias is not a constant", "make the bias an initializer")
+    return bias
 
 
-def _emit(
-    site: Site,
-    x: Leaf,
-    weights: Weights,
-    ohwi: Array,
-    bias: Array | None,
-    win: Window,
-    groups: int,
-    upsample: tuple[int, int],
-    oc: int,
-) -> None:
-    x_nhwc = to_nhwc(site, x.codes)
-    residual = None
-    if site.residual is not None:
-        residual = to_nhwc(site, site.residual.codes)
+def _emit(site: Site, weight: Array, scale: Float64, geometry: Geometry) -> None:
+    """Emit the convolution of input 0 by `weight` [O, KH, KW, I]."""
+    x, bias = site.leaf(0), _bias(site)
     n, *spatial = site.out_shape()[:1] + site.out_shape()[2:]
     oh, ow = (1, spatial[0]) if len(spatial) == 1 else spatial
-    emit_conv(
-        site,
-        x,
-        x_nhwc,
-        weights,
-        ohwi,
-        bias,
-        (n, oh, ow, oc),
-        residual,
-        finish=lambda nhwc: from_nhwc(site, nhwc),
-        kernel=win.kernel,
-        strides=win.strides,
-        pads=win.pads,
-        dilations=win.dilations,
-        upsample=upsample,
-        groups=groups,
-    )
+    source = to_nhwc(site, x.codes)
+    residual = to_nhwc(site, site.residual.codes) if site.residual is not None else ""
+    conv = Convolution(x, source, weight, scale, bias, (n, oh, ow, weight.shape[0]), geometry, residual)
+    emit_conv(site, conv, lambda nhwc, target: from_nhwc(site, nhwc, target))
 
 
 def _lower_conv_transpose(site: Site) -> None:
-    x = site.leaf(0)
+    """A convolution over the input upsampled by the strides, with the kernel turned round."""
     win = window_transposed(site)
     weights = read_weights(site, 1, channel_axis=1, groups_axis=True)
-    groups = int(site.node.attrs.get("group", 1))
-    bias = site.constant(2)
-    _check_bias(site, bias)
+    groups = _groups(site)
     w = weights.codes if weights.codes.ndim == 4 else weights.codes[:, :, None, :]
     cin, cog = w.shape[:2]
     # [Cin, Cout/G, KH, KW] → per group [Cout/G, KH, KW, Cin/G], kernel turned round.
     grouped = w.reshape(groups, cin // groups, cog, *w.shape[2:]).transpose(0, 2, 3, 4, 1)[:, :, ::-1, ::-1]
     ohwi = np.ascontiguousarray(grouped.reshape(groups * cog, *w.shape[2:], cin // groups))
-    unit = Window(win.kernel, (1, 1), win.dilations, win.pads)
-    _emit(site, x, weights, ohwi, bias, unit, groups, win.strides, groups * cog)
+    _emit(
+        site, ohwi, weights.scale, Geometry(win.kernel, (1, 1), win.pads, win.dilations, win.strides, groups)
+    )
 
 
 def window_transposed(site: Site) -> Window:

@@ -1,4 +1,4 @@
-"""Element-wise operators of two tensors: Add, Sub, Mul, Max, Min, PRelu, Div; per-channel affine as a convolution."""
+"""Element-wise operators of two tensors, and affines per channel as depthwise convolutions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
-from openbpu.compiler.ops.tensor_engine import Weights, emit_conv
+from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
 
 _RECIPROCAL_BITS = 24
 
@@ -88,7 +88,7 @@ def _lower_div(site: Site) -> None:
     _emit(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
 
 
-# --- x · constant per channel, x + constant per channel --------------------------------------------------------
+# --- x · constant per channel, x + constant per channel ------------------------------------------------------
 
 
 def _per_channel(site: Site) -> tuple[int, Float64] | None:
@@ -105,7 +105,7 @@ def _per_channel(site: Site) -> tuple[int, Float64] | None:
 
 
 def _affine(site: Site, sign: float) -> None:
-    """X · g or x ± c per channel as a 1×1 depthwise convolution with weight 1: exact, the factors are per channel."""
+    """Lower x · g or x ± c per channel to a 1×1 depthwise convolution with weight 1: exact, one factor each."""
     found = _per_channel(site)
     if found is None:
         raise Refused("its constant is not one value per channel")
@@ -127,23 +127,16 @@ def affine_conv(site: Site, x: Leaf) -> None:
     channels = x.shape[1]
     n, *spatial = x.shape[:1] + x.shape[2:]
     h, w = (1, spatial[0]) if len(spatial) == 1 else spatial
-    emit_conv(
-        site,
+    conv = Convolution(
         x,
         to_nhwc(site, x.codes),
-        Weights(np.ones((channels, 1), np.int8), np.ones(1)),
         np.ones((channels, 1, 1, 1), np.int8),
+        np.ones(1),
         None,
         (n, h, w, channels),
-        None,
-        finish=lambda y: from_nhwc(site, y),
-        kernel=(1, 1),
-        strides=(1, 1),
-        pads=(0, 0, 0, 0),
-        dilations=(1, 1),
-        upsample=(1, 1),
-        groups=channels,
+        Geometry(groups=channels),
     )
+    emit_conv(site, conv, lambda nhwc, target: from_nhwc(site, nhwc, target))
 
 
 def batch_norm(site: Site) -> tuple[Array, Array] | None:

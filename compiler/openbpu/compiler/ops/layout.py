@@ -24,13 +24,14 @@ def to_nhwc(site: Site, codes: str) -> str:
     return out
 
 
-def from_nhwc(site: Site, nhwc: str) -> None:
-    """Emit the Transpose that turns NHWC into the layout of the site's target."""
-    source, target = site.rw.values[nhwc], site.rw.values[site.target]
-    n, h, w, c = source.shape or (0, 0, 0, 0)
-    if len(target.shape or ()) == 3:
+def from_nhwc(site: Site, nhwc: str, target: str) -> int:
+    """Emit the Transpose that turns NHWC into the layout of `target`; returns the channel axis of `target`."""
+    source = site.rw.values[nhwc]
+    if len(site.rw.values[target].shape or ()) == 3:
+        n, _, w, c = source.shape or (0, 0, 0, 0)
         flat = site.rw.value(f"{nhwc}/nlc", (n, w, c), source.dtype, source.quant)
         site.rw.add("Reshape", (nhwc,), (flat,), site.origins)
-        site.rw.add("Transpose", (flat,), (site.target,), site.origins, perm=(0, 2, 1))
+        site.rw.add("Transpose", (flat,), (target,), site.origins, perm=(0, 2, 1))
     else:
-        site.rw.add("Transpose", (nhwc,), (site.target,), site.origins, perm=(0, 3, 1, 2))
+        site.rw.add("Transpose", (nhwc,), (target,), site.origins, perm=(0, 3, 1, 2))
+    return 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
-from openbpu.compiler.ops.site import Leaf, Refused, Site
+from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import (
     INT32_MAX,
-    Weights,
+    Convolution,
     check_pair,
     emit_conv,
     emit_dequantized,
@@ -29,36 +31,24 @@ def _reshaped(site: Site, codes: str, shape: tuple[int, ...]) -> str:
     return out
 
 
-def _product(site: Site, x: Leaf, weights: Weights, right: Array, bias: Array | None, scale: float) -> None:
-    """X [..., K] × right [N, K] as a convolution over one row of pixels."""
+def _product(site: Site, x: Leaf, right: Array, scale: Float64, bias: Array | None) -> None:
+    """X [..., K] × right [N, K] as a convolution over one row of pixels; `scale` is that of `right`, [N] or [1]."""
     rows, (n, k) = _rows(x.shape), right.shape
-    weights = Weights(weights.codes, weights.scale * scale)
-    residual = None
+    residual = ""
     if site.residual is not None:
         if site.residual.shape != site.out_shape():
             raise Refused("a fused Add must have the shape of the product")
         residual = _reshaped(site, site.residual.codes, (1, 1, rows, n))
+    weight = np.ascontiguousarray(right).reshape(n, 1, 1, k)
+    source = _reshaped(site, x.codes, (1, 1, rows, k))
+    conv = Convolution(x, source, weight, scale, bias, (1, 1, rows, n), residual=residual)
+    emit_conv(site, conv, lambda codes, target: _back(site, codes, target))
 
-    def finish(y: str) -> None:
-        site.rw.add("Reshape", (y,), (site.target,), site.origins)
 
-    emit_conv(
-        site,
-        x,
-        _reshaped(site, x.codes, (1, 1, rows, k)),
-        weights,
-        np.ascontiguousarray(right).reshape(n, 1, 1, k),
-        bias,
-        (1, 1, rows, n),
-        residual,
-        finish=finish,
-        kernel=(1, 1),
-        strides=(1, 1),
-        pads=(0, 0, 0, 0),
-        dilations=(1, 1),
-        upsample=(1, 1),
-        groups=1,
-    )
+def _back(site: Site, codes: str, target: str) -> int:
+    """Reshape the result of a product to its target; columns are the last axis."""
+    site.rw.add("Reshape", (codes,), (target,), site.origins)
+    return len(site.rw.values[target].shape or ()) - 1
 
 
 def _lower_gemm(site: Site) -> None:
@@ -78,7 +68,7 @@ def _lower_gemm(site: Site) -> None:
                 "its C is a matrix, only one value per column is a bias", "add it in an Add of its own"
             )
         bias = np.broadcast_to(bias.reshape(-1) * float(attrs.get("beta", 1.0)), (right.shape[0],))
-    _product(site, x, weights, right, bias, float(attrs.get("alpha", 1.0)))
+    _product(site, x, right, weights.scale * float(attrs.get("alpha", 1.0)), bias)
 
 
 def _lower_matmul(site: Site) -> None:
@@ -86,7 +76,7 @@ def _lower_matmul(site: Site) -> None:
     right = site.leaf_or_none(site.node.inputs[1])
     if right is not None and right.const is not None and len(b) == 2 and len(a) >= 2:
         weights = read_weights(site, 1, channel_axis=1)
-        _product(site, site.leaf(0), weights, weights.codes.T, None, 1.0)
+        _product(site, site.leaf(0), weights.codes.T, weights.scale, None)
         return
     _dynamic(site, a, b)
 
@@ -103,7 +93,7 @@ def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     left = _batched(site, x, a, batch)
     other = _batched(site, y, b, batch)
     reach = k * x.reach * y.reach
-    attrs = {"a_zero": x.z, "b_zero": y.z, "b_transposed": False, "wide": reach > INT32_MAX}
+    attrs: dict[str, Any] = {"a_zero": x.z, "b_zero": y.z, "b_transposed": False, "wide": reach > INT32_MAX}
     size = int(np.prod(batch, dtype=np.int64))
     if site.out is None:
         _dynamic_raw(site, x, y, (left, other), (size, m, n), attrs)
@@ -136,17 +126,14 @@ def _dynamic_raw(
     y: Leaf,
     inputs: tuple[str, str],
     shape: tuple[int, int, int],
-    attrs: dict[str, object],
+    attrs: dict[str, Any],
 ) -> None:
     if np.isfinite(site.clamp).any():
         raise Refused("its output is not quantized, so nothing can be fused behind it", "quantize the output")
     out = site.rw.value(f"{site.target}/bmn", shape, "int32")
     site.rw.add("MatMul", (*inputs, ""), (out,), site.origins, site.node.name, raw=True, **attrs)
-
-    def finish(codes: str) -> None:
-        site.rw.add("Reshape", (codes,), (site.target,), site.origins)
-
-    emit_dequantized(site, out, np.array([x.s * y.s], np.float32), finish)
+    scale = np.array([x.s * y.s], np.float32)
+    emit_dequantized(site, out, scale, lambda codes, target: _back(site, codes, target))
 
 
 def _batched(site: Site, leaf: Leaf, shape: tuple[int, ...], batch: tuple[int, ...]) -> str:

@@ -40,7 +40,7 @@ def _emit_pool(site: Site, codes: str, win: Window, fn: str, counts: np.ndarray,
     )
     if quant is not None:
         site.rw.set_quant(site.target, quant)
-    from_nhwc(site, y)
+    from_nhwc(site, y, site.target)
 
 
 def _lower_max(site: Site) -> None:

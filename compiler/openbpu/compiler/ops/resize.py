@@ -167,4 +167,4 @@ def _lower_linear(site: Site) -> None:
         lo=low,
         hi=high,
     )
-    from_nhwc(site, y)
+    from_nhwc(site, y, site.target)

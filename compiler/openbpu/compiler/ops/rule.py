@@ -14,8 +14,8 @@ Violation = str | None
 class Limit:
     """A rule a node must meet to run on the BPU.
 
-    `text` is the line of the docs; `{key}` in it stands for a number of the march. `violation` returns None when the
-    rule holds, else the actual value in words: text and value together are the refusal.
+    `text` is the line of the docs; `{key}` in it stands for a number of the march. `violation` returns None
+    when the rule holds, else the actual value in words: text and value together are the refusal.
     """
 
     text: str

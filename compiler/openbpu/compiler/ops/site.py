@@ -60,10 +60,10 @@ class Leaf:
 class Site:
     """One float operator to be lowered.
 
-    `node` is the operator, `out` the scaling of the Quantize behind it (None: its float result is used as it is),
-    `target` the value to produce (codes of `out`, or the float value), `clamp` the float bounds that Relu and Clip
-    between the operator and the Quantize impose, `residual` the other operand of a fused Add, `affine` a fused
-    BatchNormalization (gain, bias per channel), `origins` all fused nodes.
+    `node` is the operator, `out` the scaling of the Quantize behind it (None: its float result is used as it
+    is), `target` the value to produce (codes of `out`, or the float value), `clamp` the float bounds that
+    Relu and Clip between the operator and the Quantize impose, `residual` the other operand of a fused Add,
+    `affine` a fused BatchNormalization (gain, bias per channel), `origins` all fused nodes.
     """
 
     graph: Graph

@@ -1,10 +1,9 @@
-"""What convolutions and matrix products share: weights, accumulator bounds, bias and requantization per channel."""
+"""What convolutions and matrix products share: weights, accumulator bounds, bias, requantization per channel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,13 @@ from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 INT32_MAX = 2**31 - 1
 Int64 = npt.NDArray[np.int64]
+Finish = Callable[[str, str], int]
+"""Brings an NHWC value to the layout of a target (both by name); returns the channel axis of the target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Constant weights: `codes` with the zero point taken out (int8 or int16), `scale` float64, [channels] or [1]."""
+    """Constant weights: `codes` without the zero point (int8 or int16), `scale` float64, [channels] or [1]."""
 
     codes: Array
     scale: Float64
@@ -43,7 +44,8 @@ def read_weights(site: Site, index: int, channel_axis: int, *, groups_axis: bool
         )
     if not leaf.scaling.per_tensor and leaf.scaling.axis != channel_axis:
         raise Refused(
-            f"its weight is quantized along axis {leaf.scaling.axis}, not the output channels (axis {channel_axis})",
+            f"its weight is quantized along axis {leaf.scaling.axis}, not the output channels "
+            f"(axis {channel_axis})",
             "quantize the weight per output channel or per tensor",
         )
     shape = [1] * leaf.const.ndim
@@ -78,48 +80,91 @@ def check_pair(site: Site, a: str, b: str, pairs: tuple[tuple[DType, DType], ...
 
 
 @dataclass(frozen=True, slots=True)
+class Geometry:
+    """Geometry fields of a Conv (see `program.Conv`), (h, w) each; pads are top, left, bottom, right."""
+
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    upsample: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution to be emitted, channels last.
+
+    `x` is the input tensor and `source` its NHWC value; `weight` is [O, KH, KW, I] without zero point and `scale`
+    its float64 scale, [O] or [1]; `bias` holds reals, [O] or [1]; `y_shape` is the NHWC shape of the result;
+    `residual` is the NHWC value of the operand of a fused Add ("" for none).
+    """
+
+    x: Leaf
+    source: str
+    weight: Array
+    scale: Float64
+    bias: Array | None
+    y_shape: tuple[int, ...]
+    geometry: Geometry = Geometry()
+    residual: str = ""
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return int(self.weight.shape[0])
+
+    @property
+    def unit(self) -> Float64:
+        """What one step of the accumulator stands for, [channels]."""
+        return self.x.s * np.broadcast_to(self.scale, (self.channels,))
+
+    def sums(self) -> tuple[Int64, Int64]:
+        """Return Σw and the bound Σ|w|·max|code| of the accumulator without bias, [channels] each."""
+        flat = self.weight.reshape(self.channels, -1).astype(np.int64)
+        code_reach = -int(np.iinfo(self.x.dtype).min)
+        return flat.sum(axis=1), np.abs(flat).sum(axis=1) * code_reach
+
+
+@dataclass(frozen=True, slots=True)
 class Requantization:
-    """Per-channel parameters of a convolution: params int32 [C,4], rmult int64 [C] or None, whether acc may overflow."""
+    """Per-channel parameters of a Conv: params int32 [C,4], rmult int64 [C] or None, whether acc may overflow."""
 
     params: npt.NDArray[np.int32]
     rmult: Int64 | None
     wide: bool
 
 
-def requantization(site: Site, x: Leaf, weights: Weights, ohwi: Array, bias: Array | None) -> Requantization:
+def requantization(site: Site, conv: Convolution) -> Requantization:
     """Work out bias, multiplier, offset and shift of every output channel (formula: program.Conv).
 
     The bias is exact: its whole accumulator steps go to the bias, the rest to the offset of the fixed point.
+    Refuses a bias that does not fit the accumulator.
     """
-    out = site.out_quant()
-    channels = ohwi.shape[0]
-    flat = ohwi.reshape(channels, -1).astype(np.int64)
+    out, channels, residual = site.out_quant(), conv.channels, site.residual
     gain, beta = site.affine if site.affine is not None else (np.ones(channels), np.zeros(channels))
-    acc_scale = x.s * np.broadcast_to(weights.scale, (channels,))
-    factor = gain * acc_scale / out.s
-    real = gain * (np.zeros(channels) if bias is None else np.reshape(bias, -1)) + beta
-    reach = np.abs(flat).sum(axis=1) * _code_reach(x)
-    fold = -x.z * flat.sum(axis=1)
-    whole, rest = _split_bias(real, gain * acc_scale, reach)
-    residual = (site.residual.s / out.s,) if site.residual is not None else ()
-    bounds = (reach + np.abs(fold + whole), *(float(site.residual.reach) for _ in residual if site.residual))
-    fixed = numerics.fixed_point_sum((factor, *residual), bounds, rest / out.s, offset_bits=32)
-    total = fold + whole
+    unit = gain * conv.unit
+    real = gain * (np.zeros(channels) if conv.bias is None else np.reshape(conv.bias, -1)) + beta
+    weight_sum, reach = conv.sums()
+    whole, rest = _split_bias(real, unit, reach)
+    total = whole - conv.x.z * weight_sum
+    factors: tuple[npt.ArrayLike, ...] = (unit / out.s,)
+    bounds: tuple[npt.ArrayLike, ...] = (reach + np.abs(total),)
+    if residual is not None:
+        factors, bounds = (*factors, residual.s / out.s), (*bounds, float(residual.reach))
+    fixed = numerics.fixed_point_sum(factors, bounds, rest / out.s, offset_bits=32)
     if np.abs(total).max(initial=0) > INT32_MAX:
         raise Refused("its bias and zero point do not fit the int32 accumulator", "quantize symmetrically")
     params = np.stack([total, fixed.multipliers[0], fixed.offset, fixed.shift], axis=1).astype(np.int32)
     wide = bool((reach + np.abs(total) > INT32_MAX).any())
-    return Requantization(params, fixed.multipliers[1] if residual else None, wide)
-
-
-def _code_reach(x: Leaf) -> int:
-    return -int(np.iinfo(x.dtype).min)
+    return Requantization(params, None if residual is None else fixed.multipliers[1], wide)
 
 
 def _split_bias(real: Float64, unit: Float64, reach: Int64) -> tuple[Int64, Float64]:
     """Split real biases into whole accumulator steps of `unit` and a remainder in reals.
 
-    Channels whose unit is too small for the bias to fit int32 (a BatchNorm gain near 0) keep all of it as remainder.
+    Channels whose unit is too small for the bias to fit int32 (a BatchNorm gain near 0) keep all of it as
+    remainder.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.where(unit == 0, np.inf, real / unit)
@@ -128,116 +173,76 @@ def _split_bias(real: Float64, unit: Float64, reach: Int64) -> tuple[Int64, Floa
     return whole, np.where(fits, real - whole * unit, real)
 
 
-def emit_conv(
-    site: Site,
-    x: Leaf,
-    x_name: str,
-    weights: Weights,
-    ohwi: Array,
-    bias: Array | None,
-    y_shape: tuple[int, ...],
-    residual: str | None,
-    finish: Callable[[str], None],
-    **geometry: Any,
-) -> None:
-    """Emit a Conv from `x_name` (NHWC) to a new NHWC value and let `finish` bring that to the site's target.
+def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
+    """Emit a Conv to a new NHWC value and let `finish` bring that to the site's target.
 
-    Without a Quantize behind the operator the int32 accumulator is the result, and a Dequantize per channel makes the
-    float target.
+    Without a Quantize behind the operator the int32 accumulator is the result, and a Dequantize per channel
+    makes the float target. Refuses dtype pairs that the march does not have.
     """
-    check_pair(site, x.dtype, str(ohwi.dtype), site.march.conv_pairs)
-    weight = site.rw.constant(f"{site.node.inputs[1]}/ohwi", ohwi)
+    check_pair(site, conv.x.dtype, str(conv.weight.dtype), site.march.conv_pairs)
+    weight = site.rw.constant(f"{site.node.inputs[1]}/ohwi", conv.weight)
     if site.out is None:
-        _emit_raw(site, x, x_name, weights, ohwi, bias, y_shape, finish, weight, geometry)
+        _emit_raw(site, conv, weight, finish)
         return
-    req = requantization(site, x, weights, ohwi, bias)
+    req = requantization(site, conv)
     params = site.rw.constant(f"{site.target}/params", req.params)
     rmult = site.rw.constant(f"{site.target}/rmult", req.rmult) if req.rmult is not None else ""
     low, high = site.bounds()
-    y = site.rw.value(f"{site.target}/nhwc", y_shape, site.out_dtype, site.quant())
+    y = site.rw.value(f"{site.target}/nhwc", conv.y_shape, site.out_dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
     site.rw.add(
         "Conv",
-        (x_name, residual or "", weight, params, rmult, ""),
+        (conv.source, conv.residual, weight, params, rmult, ""),
         (y,),
         site.origins,
         site.node.name,
-        pad_value=x.z,
+        pad_value=conv.x.z,
         r_zero=site.residual.z if site.residual else 0,
         zero=site.out_quant().z,
         lo=low,
         hi=high,
         raw=False,
         wide=req.wide,
-        **geometry,
+        **asdict(conv.geometry),
     )
-    finish(y)
+    finish(y, site.target)
 
 
-def _emit_raw(
-    site: Site,
-    x: Leaf,
-    x_name: str,
-    weights: Weights,
-    ohwi: Array,
-    bias: Array | None,
-    y_shape: tuple[int, ...],
-    finish: Callable[[str], None],
-    weight: str,
-    geometry: dict[str, Any],
-) -> None:
+def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> None:
+    """Emit a Conv whose result is the int32 accumulator, its bias rounded to whole steps."""
     if site.residual is not None or site.affine is not None or np.isfinite(site.clamp).any():
         raise Refused("its output is not quantized, so nothing can be fused behind it", "quantize the output")
-    channels = ohwi.shape[0]
-    flat = ohwi.reshape(channels, -1).astype(np.int64)
-    unit = x.s * np.broadcast_to(weights.scale, (channels,))
-    whole = np.zeros(channels) if bias is None else np.rint(np.reshape(bias, -1) / unit)
-    total = whole - x.z * flat.sum(axis=1)
+    weight_sum, reach = conv.sums()
+    whole = np.zeros(conv.channels) if conv.bias is None else np.rint(np.reshape(conv.bias, -1) / conv.unit)
+    total = whole - conv.x.z * weight_sum
     if np.abs(total).max(initial=0) > INT32_MAX:
         raise Refused("its bias does not fit the int32 accumulator", "check the bias and the scales")
-    reach = np.abs(flat).sum(axis=1) * _code_reach(x) + np.abs(total)
-    params = np.zeros((channels, 4), np.int32)
+    params = np.zeros((conv.channels, 4), np.int32)
     params[:, 0] = total
-    y = site.rw.value(f"{site.target}/nhwc", y_shape, "int32")
+    y = site.rw.value(f"{site.target}/nhwc", conv.y_shape, "int32")
     site.rw.add(
         "Conv",
-        (x_name, "", weight, site.rw.constant(f"{site.target}/params", params), "", ""),
+        (conv.source, "", weight, site.rw.constant(f"{site.target}/params", params), "", ""),
         (y,),
         site.origins,
         site.node.name,
-        pad_value=x.z,
+        pad_value=conv.x.z,
         raw=True,
-        wide=bool((reach > INT32_MAX).any()),
-        **geometry,
+        wide=bool((reach + np.abs(total) > INT32_MAX).any()),
+        **asdict(conv.geometry),
     )
-    scales = unit.astype(np.float32)
+    scales = conv.unit.astype(np.float32)
     emit_dequantized(site, y, scales if np.unique(scales).size > 1 else scales[:1], finish)
 
 
-def emit_dequantized(
-    site: Site, codes: str, scales: npt.NDArray[np.float32], finish: Callable[[str], None]
-) -> None:
-    """Make the site's float target from int32 codes: channels are the last axis of `codes`, `finish` moves them.
+def emit_dequantized(site: Site, codes: str, scales: npt.NDArray[np.float32], finish: Finish) -> None:
+    """Make the site's float target from int32 codes whose last axis is the channels.
 
-    The layout change happens on codes, the Dequantize comes last, so that it can be taken off the model's end.
+    `finish` changes the layout while the values are codes; the Dequantize comes last, so that it can be taken off
+    the model's end.
     """
-    target = site.target
-    shape = site.rw.values[target].shape or ()
-    axis = len(shape) - 1
-    moved = site.rw.value(f"{target}/acc", shape, "int32")
-    site.target = moved
-    finish(codes)
-    site.target = target
-    last = site.rw.nodes[-1]
-    if last.op == "Transpose" and last.outputs == (moved,):
-        axis = list(last.attrs["perm"]).index(len(last.attrs["perm"]) - 1)
-    quant = Quant(tuple(float(s) for s in scales), 0, axis if scales.size > 1 else -1)
-    site.rw.set_quant(moved, quant)
-    emit_dequantize(site, moved, scales, axis, target)
-
-
-def emit_dequantize(site: Site, codes: str, scales: npt.NDArray[np.float32], axis: int, target: str) -> None:
-    """Emit the Dequantize from codes to a float value: on the BPU where the march has a unit for it, else as ONNX."""
-    scale = scales if scales.size > 1 else scales.reshape(())
-    name = site.rw.constant(f"{target}/scale", scale)
-    site.rw.add("DequantizeLinear", (codes, name), (target,), domain="", axis=axis)
+    moved = site.rw.value(f"{site.target}/acc", site.rw.values[site.target].shape or (), "int32")
+    axis = finish(codes, moved)
+    site.rw.set_quant(moved, Quant(tuple(float(s) for s in scales), 0, axis if scales.size > 1 else -1))
+    scale = site.rw.constant(f"{site.target}/scale", scales if scales.size > 1 else scales.reshape(()))
+    site.rw.add("DequantizeLinear", (moved, scale), (site.target,), domain="", axis=axis)

@@ -2,7 +2,8 @@
 
     DQ → Conv → Add(DQ) → Relu → Q      becomes      Conv(codes, residual codes) with one requantization
 
-The rows of the operator table decide: their limits refuse, their `lower` emits. What is refused stays as ONNX.
+The rows of the operator table decide: their limits refuse, their `lower` emits. What is refused stays as
+ONNX.
 """
 
 from __future__ import annotations

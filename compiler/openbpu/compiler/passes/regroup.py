@@ -8,8 +8,8 @@ from collections.abc import Sequence
 def factor(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]] | None:
     """Split two shapes of the same size into the finest groups of axes with equal products.
 
-    Returns (source axes, target axes) per group; None when a group merges and splits at once (not just one of them).
-    Axes of length 1 join the group on their left.
+    Returns (source axes, target axes) per group; None when a group merges and splits at once (not just one of
+    them). Axes of length 1 join the group on their left.
     """
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
@@ -47,7 +47,8 @@ def regroup(
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Turn transpose(perm) then reshape(target) of a tensor of `shape` into reshape then transpose.
 
-    Returns (early shape, late permutation), or None when the reshape mixes axes that the transpose tears apart.
+    Returns (early shape, late permutation), or None when the reshape mixes axes that the transpose tears
+    apart.
     """
     moved = [shape[p] for p in perm]
     groups = factor(moved, target)

@@ -2,8 +2,8 @@
 
     Q(x, s, zp: uint8) → DQ(…)      becomes      Q(x, s, zp − 128: int8) → DQ(…)
 
-Operators that only move codes carry the new type along. Where unsigned codes enter or leave the model, or meet an
-operator that computes with them, an exact DQ(scale 1) → Q(scale 1) pair converts.
+Operators that only move codes carry the new type along. Where unsigned codes enter or leave the model, or
+meet an operator that computes with them, an exact DQ(scale 1) → Q(scale 1) pair converts.
 """
 
 from __future__ import annotations
