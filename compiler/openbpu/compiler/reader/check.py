@@ -42,9 +42,7 @@ def check_nodes(nodes: Iterable[NodeProto], opsets: Mapping[str, int]) -> None:
 
 def _check_node(node: NodeProto, opsets: Mapping[str, int]) -> None:
     words = (node.op_type, node.domain, node.name, *node.input, *node.output)
-    if not all(
-        isinstance(word, str) for word in words
-    ):  # protobuf hands out bytes that are no UTF-8 as bytes
+    if not all(isinstance(word, str) for word in words):  # protobuf leaves what is no UTF-8 as bytes
         raise problem(
             "graph", "names of a node", "text", words, "copy or export the file again, it is damaged"
         )

@@ -5,6 +5,7 @@ Shapes and views are made here without a copy; everything else is computed by on
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,8 +61,14 @@ def folded(node: Node, outputs: Sequence[Value], scope: Scope, version: int) -> 
 
 def _is_affordable(node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value]) -> bool:
     made = sum(nbytes_of(value) for value in outputs)
-    read = sum(array.nbytes for array in arrays if array is not None)
+    read = sum(_held_bytes(array) for array in arrays if array is not None)
     return made <= max(MAX_BYTES, read) if node.op in _FAST else made + read <= _MAX_SLOW_BYTES
+
+
+def _held_bytes(array: Array) -> int:
+    """Bytes of memory behind an array: a broadcast one holds less than its shape says."""
+    sizes = (size for size, stride in zip(array.shape, array.strides, strict=True) if stride)
+    return int(array.itemsize * math.prod(sizes))
 
 
 def _shape(node: Node, scope: Scope) -> list[Array] | None:

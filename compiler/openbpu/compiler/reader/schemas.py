@@ -36,8 +36,6 @@ def schema_of(op: str, version: int, domain: str) -> Schema | None:
         schema = defs.get_schema(op, version, domain)
     except defs.SchemaError:
         return None
-    if schema.deprecated:
-        return None
     attributes = schema.attributes
     last = schema.outputs[-1] if schema.outputs else None
     return Schema(

@@ -9,7 +9,7 @@ import numpy as np
 
 from openbpu.compiler.ir.graph import Node
 from openbpu.compiler.reader import elements
-from openbpu.compiler.reader.rules.table import input_at, upgrade, with_inputs, without
+from openbpu.compiler.reader.rules.table import ALWAYS, input_at, upgrade, with_inputs, without
 from openbpu.compiler.reader.scope import Scope
 
 _SMALLEST_FLOAT = float(np.finfo(np.float32).min)
@@ -92,7 +92,7 @@ def dft(node: Node, scope: Scope) -> Sequence[Node]:
     return [with_inputs(node, (node.inputs[0], input_at(node, 1), axis), "axis")]
 
 
-@upgrade("Scatter", before=11)
+@upgrade("Scatter", before=ALWAYS)
 def scatter(node: Node, _: Scope) -> Sequence[Node]:
     """Renamed to ScatterElements."""
     return [replace(node, op="ScatterElements")]

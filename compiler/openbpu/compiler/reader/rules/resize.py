@@ -9,11 +9,11 @@ import numpy as np
 
 from openbpu.compiler.ir.graph import Node
 from openbpu.compiler.reader.problem import problem
-from openbpu.compiler.reader.rules.table import form, input_at, upgrade, with_inputs
+from openbpu.compiler.reader.rules.table import ALWAYS, form, input_at, upgrade, with_inputs
 from openbpu.compiler.reader.scope import Scope
 
 
-@upgrade("Upsample", before=10)
+@upgrade("Upsample", before=ALWAYS)
 def upsample(node: Node, scope: Scope) -> Sequence[Node]:
     """Upsample is Resize with the coordinates of opset 10; its scales were an attribute before opset 9."""
     scales = input_at(node, 1)

@@ -20,6 +20,7 @@ class Upgrade:
     rewrite: Rewrite
 
 
+ALWAYS = 2**31  # for operators that no opset should have any more
 UPGRADES: dict[tuple[str, str], Upgrade] = {}
 FORMS: dict[tuple[str, str], Rewrite] = {}
 
