@@ -24,6 +24,10 @@ _SUM_LIMIT = 1.25 * 2.0**62
 """The largest sum of all terms; the rounding adds at most 2**61 and still fits int64."""
 
 
+_TINY = 2.0**-40
+"""Keeps logarithms finite, and an offset just below a power of two from rounding up to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
     """Factors of one requantization; arrays of one entry per output channel, or of one entry in all.
@@ -78,13 +82,13 @@ def fixed_point_sum(
     limits = [np.broadcast_to(np.asarray(b, dtype=np.float64), cols[0].shape) for b in bounds]
     if not all(np.isfinite(c).all() for c in cols):
         raise OverflowError("a requantization factor is not finite")
-    reach = sum(np.abs(c) * b for c, b in zip(cols[:-1], limits, strict=True)) + np.abs(cols[-1]) + 1.0
+    reach = sum(np.abs(c) * b for c, b in zip(cols[:-1], limits, strict=True)) + np.abs(cols[-1]) + _TINY
     by_sum = np.floor(np.log2(_SUM_LIMIT / reach))
-    lead = np.where(cols[0] == 0, 1.0, np.abs(cols[0]))
+    lead = np.where(cols[0] == 0, 1.0, np.maximum(np.abs(cols[0]), 2.0**-MAX_SHIFT))
     by_lead = 30 - np.floor(np.log2(lead))
     by_lead = np.where(np.rint(lead * np.exp2(by_lead)) >= 2.0**31, by_lead - 1, by_lead)
     by_lead = np.where(cols[0] == 0, MAX_SHIFT, by_lead)
-    by_offset = offset_bits - 1 - np.ceil(np.log2(np.abs(cols[-1]) + 2.0**-40))
+    by_offset = offset_bits - 2 - np.floor(np.log2(np.abs(cols[-1]) * (1 + _TINY) + _TINY))
     shift = np.minimum(np.minimum(by_sum, by_lead), np.minimum(by_offset, MAX_SHIFT))
     if (shift < 0).any():
         raise OverflowError(f"a requantization factor of {float(np.max(reach)):.3g} does not fit int64")
