@@ -188,7 +188,7 @@ def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
     params = site.rw.constant(f"{site.target}/params", req.params)
     rmult = site.rw.constant(f"{site.target}/rmult", req.rmult) if req.rmult is not None else ""
     low, high = site.bounds()
-    y = site.rw.value(f"{site.target}/{_stem(x_name)}", conv.y_shape, site.out_dtype, site.quant())
+    y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, site.out_dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
     site.rw.add(
         "Conv",
@@ -219,7 +219,7 @@ def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> Non
         raise Refused("its bias does not fit the int32 accumulator", "check the bias and the scales")
     params = np.zeros((conv.channels, 4), np.int32)
     params[:, 0] = total
-    y = site.rw.value(f"{site.target}/{_stem(x_name)}", conv.y_shape, "int32")
+    y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, "int32")
     site.rw.add(
         "Conv",
         (conv.source, "", weight, site.rw.constant(f"{site.target}/params", params), "", ""),
