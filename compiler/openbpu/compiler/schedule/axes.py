@@ -17,6 +17,9 @@ import numpy.typing as npt
 Ints = tuple[int, ...]
 Span = tuple[int, int]
 Box = tuple[Span, ...]
+Int64 = npt.NDArray[np.int64]
+Tiles = Int64
+"""Candidate tile shapes, [iteration axes, candidates]."""
 
 
 class Axis(Protocol):
@@ -29,8 +32,10 @@ class Axis(Protocol):
     def span(self, box: Box) -> Span:
         """First and last + 1 index that `box` needs; never empty."""
 
-    def size(self, tile: Ints) -> int:
-        """Upper bound of the length of `span` over all boxes of shape `tile`."""
+    def size(self, tile: Tiles) -> Int64:
+        """Upper bound of the length of `span` over all boxes of shape `tile`, per candidate (or one for
+        all).
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,9 @@ class Whole:
         """0..length."""
         return (0, self.length)
 
-    def size(self, tile: Ints) -> int:  # noqa: ARG002
+    def size(self, tile: Tiles) -> Int64:  # noqa: ARG002
         """The length."""
-        return self.length
+        return np.array(self.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,10 @@ class Along:
         lo, hi = box[self.dim]
         return (lo + self.offset, hi + self.offset)
 
-    def size(self, tile: Ints) -> int:
+    def size(self, tile: Tiles) -> Int64:
         """The tile's length."""
-        return tile[self.dim]
+        length: Int64 = tile[self.dim]
+        return length
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +105,11 @@ class Window:
         first = min(max(first, 0), self.length - 1)
         return (first, max(min(last + 1, self.length), first + 1))
 
-    def size(self, tile: Ints) -> int:
+    def size(self, tile: Tiles) -> Int64:
         """The longest span, when the window lies inside the input."""
         u = (tile[self.dim] - 1) * self.stride + self.reach
-        return max(1, min(self.length, u // self.upsample + 1))
+        longest: Int64 = np.minimum(self.length, u // self.upsample + 1)
+        return longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +133,12 @@ class Grouped:
         lo, hi = box[self.dim]
         return (lo // self.per_out * self.per_in, -(-hi // self.per_out) * self.per_in)
 
-    def size(self, tile: Ints) -> int:
+    def size(self, tile: Tiles) -> Int64:
         """Groups touched at worst, times their channels."""
         t = tile[self.dim]
-        touched = t // self.per_out if t % self.per_out == 0 else (t - 2) // self.per_out + 2
-        return min(self.groups, max(1, touched)) * self.per_in
+        touched = np.where(t % self.per_out == 0, t // self.per_out, (t - 2) // self.per_out + 2)
+        channels: Int64 = np.clip(touched, 1, self.groups) * self.per_in
+        return channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +160,12 @@ class Affine:
             lo, hi = lo + min(a, b), hi + max(a, b)
         return (lo, hi + 1)
 
-    def size(self, tile: Ints) -> int:
+    def size(self, tile: Tiles) -> Int64:
         """The length of the hull."""
-        return 1 + sum(abs(factor) * (tile[dim] - 1) for dim, factor in self.terms)
+        length = np.array(1)
+        for dim, factor in self.terms:
+            length = length + abs(factor) * (tile[dim] - 1)
+        return length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,8 +186,12 @@ class Indexed:
         lo, hi = box[self.dim]
         return (int(self.first[lo:hi].min()), int(self.last[lo:hi].max()) + 1)
 
-    def size(self, tile: Ints) -> int:
+    def size(self, tile: Tiles) -> Int64:
         """The longest hull over boxes that start at multiples of the tile."""
-        starts = np.arange(0, len(self.first), tile[self.dim])
+        lengths, back = np.unique(tile[self.dim], return_inverse=True)
+        return np.array([self._longest(t) for t in lengths.tolist()])[back]
+
+    def _longest(self, tile: int) -> int:
+        starts = np.arange(0, len(self.first), tile)
         spans = np.maximum.reduceat(self.last, starts) - np.minimum.reduceat(self.first, starts)
         return int(spans.max()) + 1

@@ -4,71 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
 from openbpu.arch.isa import HEADER_DTYPE, Code, Instr, Load, Store, encode
 from openbpu.compiler.schedule.axes import Box
+from openbpu.compiler.schedule.cost import Rules
 from openbpu.compiler.schedule.hazards import Interval, Tokens, Wait
+from openbpu.compiler.schedule.homes import Home
 from openbpu.compiler.schedule.job import Job, Operand, View, lengths
+from openbpu.compiler.schedule.memory import Gap, Ring
 from openbpu.compiler.schedule.strided import dense_strides
 from openbpu.compiler.schedule.tiling import Plan, boxes
 from openbpu.compiler.schedule.transfer import loads, stores
 
+Step = tuple[View | None, ...]
+"""The tile buffers of one tile: a view per operand, None for those that live on chip."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A job ready to emit: its plan and, per operand, the addresses of its tile buffers (() when it is
-    resident).
-    """
+    """A job ready to emit: its plan, the homes of its operands (None: tile buffers) and the free memory."""
 
     job: Job
     plan: Plan
-    buffers: tuple[tuple[int, ...], ...]
-
-
-@dataclass(slots=True)
-class _Slot:
-    """The tile buffers of one operand, used in turn, and what the newest one holds."""
-
-    addresses: tuple[int, ...]
-    turn: int = -1
-    view: View | None = None
-
-    def next(self, operand: Operand, region: Box) -> View:
-        """A dense view of `region` in the next buffer."""
-        self.turn = (self.turn + 1) % len(self.addresses)
-        strides = dense_strides(lengths(region), operand.element)
-        self.view = View(self.addresses[self.turn], strides, region)
-        return self.view
+    homes: tuple[Home | None, ...]
+    gaps: tuple[Gap, ...]
 
 
 @dataclass(slots=True)
 class Emitter:
     """Collects the instructions of one core in program order.
 
-    `homes`: address of every tensor that lives on chip; `ddr`: flat DDR address of every other one (by root
-    id); `root`: owner of a tensor's bytes; DDR below `ddr_base` is constant and needs no tokens.
+    `ddr`: flat DDR address by root; DDR below `ddr_base` is constant and needs no tokens.
     """
 
-    homes: Mapping[int, int]
     ddr: Mapping[int, int]
-    root: Sequence[int]
     ddr_base: int
-    reuse: bool
+    rules: Rules
     instrs: list[Instr] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     tokens: Tokens = field(default_factory=Tokens)
+    chip_bytes: int = 0
+    ring: Ring = field(init=False)
+    covered: dict[Home, Interval] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ring = Ring(self.rules.march.alignment)
 
     def job(self, placed: Placed) -> None:
         """Emit all tiles of a job, in the plan's loop order."""
         job, plan = placed.job, placed.plan
-        slots = [_Slot(a) for a in placed.buffers]
-        for box in boxes(job.extent, plan.tile, plan.order):
+        tiles = list(boxes(job.extent, plan.tile, plan.order))
+        steps = (self.rules.double and _in_turn(placed, tiles, self.ring, self.rules.reuse)) or _fixed(
+            placed, tiles, self.rules.reuse
+        )
+        loaded: list[View | None] = [None] * len(job.operands)
+        for box, step in zip(tiles, steps, strict=True):
             if job.copy:
-                self._copy(job, box, slots[0])
+                self._copy(placed, box, step[0])
             else:
-                self._tile(job, box, slots)
+                self._tile(placed, box, step, loaded)
 
     def code(self) -> Code:
         """The encoded program."""
@@ -77,68 +74,122 @@ class Emitter:
             code.view(HEADER_DTYPE)[:, 0]["wait"] = np.array(self.waits, dtype=np.uint32)
         return code
 
-    def _home(self, operand: Operand, region: Box) -> View | None:
-        """The region inside the whole tensor on chip, if it lives there."""
-        at = self.homes.get(self.root[operand.tensor])
-        return None if at is None else View(at + operand.offset(region), operand.strides, region)
-
-    def _tile(self, job: Job, box: Box, slots: Sequence[_Slot]) -> None:
-        views = tuple(self._view(job, k, box, slots[k]) for k in range(len(job.operands)))
+    def _tile(self, placed: Placed, box: Box, step: Step, loaded: list[View | None]) -> None:
+        job = placed.job
+        views: list[View] = []
+        for k in sorted(range(len(step)), key=lambda k: not job.operands[k].constant):
+            view = step[k]
+            if view and view is not loaded[k] and not job.operands[k].output:
+                self._load(job, job.operands[k], view)
+        loaded[:] = step
+        for operand, home, view in zip(job.operands, placed.homes, step, strict=True):
+            region = operand.region(box)
+            if view is None and not operand.output:
+                self._cover(job, operand, home, region)
+            views.append(view or _inside(home, operand, region))
         spans = [v.extent(o.element) for v, o in zip(views, job.operands, strict=True)]
-        for instr in job.emit(box, views):
-            self._add(instr, self.tokens.issue(instr.ENGINE, reads=spans[:-1], writes=spans[-1:]))
-        y = job.operands[-1]
-        if slots[-1].addresses:
-            self._store(job, y, views[-1])
+        for instr in job.emit(box, tuple(views)):
+            self._add(instr, reads=spans[:-1], writes=spans[-1:])
+        target = placed.homes[-1]
+        if target is None or target.stored:
+            self._store(job, job.operands[-1], views[-1])
 
-    def _view(self, job: Job, k: int, box: Box, slot: _Slot) -> View:
-        """Where an operand's region is on chip; loads it unless it is there."""
-        operand = job.operands[k]
-        region = operand.region(box)
-        home = self._home(operand, region)
-        if home:
-            return home
-        if operand.output:
-            return slot.next(operand, region)
-        if self.reuse and slot.view and slot.view.region == region:
-            return slot.view
-        view = slot.next(operand, region)
-        self._load(job, operand, view)
-        return view
-
-    def _copy(self, job: Job, box: Box, slot: _Slot) -> None:
+    def _copy(self, placed: Placed, box: Box, buffer: View | None) -> None:
         """A tile that LOAD and STORE move; the layout engine only where both sides are on chip."""
-        x, y = job.operands
-        source, target = self._home(x, x.region(box)), self._home(y, y.region(box))
-        if source and target:
-            spans = source.extent(x.element), target.extent(y.element)
-            for instr in job.emit(box, (source, target)):
-                self._add(instr, self.tokens.issue(instr.ENGINE, reads=spans[:1], writes=spans[1:]))
+        job, (x, y), (source, target) = placed.job, placed.job.operands, placed.homes
+        here, there = x.region(box), y.region(box)
+        if buffer:
+            self._load(job, x, buffer)
+            self._store(job, y, _seen_as(buffer, there))
             return
         if source:
-            self._store(job, y, _seen_as(source, y.region(box)))
+            self._cover(job, x, source, here)
+        if source and target:
+            views = (_inside(source, x, here), _inside(target, y, there))
+            spans = views[0].extent(x.element), views[1].extent(y.element)
+            for instr in job.emit(box, views):
+                self._add(instr, reads=spans[:1], writes=spans[1:])
+        elif target:
+            self._load(job, x, _seen_as(_inside(target, y, there), here))
+        if source and not target:
+            self._store(job, y, _seen_as(_inside(source, x, here), there))
+        elif target and target.stored:
+            self._store(job, y, _inside(target, y, there))
+
+    def _cover(self, job: Job, operand: Operand, home: Home | None, region: Box) -> None:
+        """Load what a region of a home that comes from DDR still lacks: rows if it is whole rows, else
+        all.
+        """
+        if home is None or not home.loaded:
             return
-        if target:
-            self._load(job, x, _seen_as(target, x.region(box)))
+        span = _inside(home, operand, region).extent(operand.element)
+        lo, hi = span[0] - home.address, span[1] - home.address
+        have = self.covered.get(home)
+        if have and have[0] <= lo and hi <= have[1]:
             return
-        view = slot.next(x, x.region(box))
-        self._load(job, x, view)
-        self._store(job, y, _seen_as(view, y.region(box)))
+        dense = hi - lo == prod(lengths(region)) * operand.element
+        if not dense or (have and (lo > have[1] or hi < have[0])):
+            lo, hi = 0, home.nbytes
+        parts = [(lo, min(hi, have[0])), (max(lo, have[1]), hi)] if have else [(lo, hi)]
+        for start, end in parts:
+            if start < end:
+                self._load_bytes(job, home, start, end)
+        self.covered[home] = (min(lo, have[0]), max(hi, have[1])) if have else (lo, hi)
+
+    def _load_bytes(self, job: Job, home: Home, start: int, end: int) -> None:
+        nothing = (0, 0, 0, 0)
+        instr = Load(
+            operator=job.index,
+            ddr=self.ddr[home.root] + start,
+            chip=home.address + start,
+            row_bytes=end - start,
+            counts=(1, 1, 1, 1),
+            ddr_strides=nothing,
+            chip_strides=nothing,
+        )
+        self._add_load(instr)
 
     def _load(self, job: Job, operand: Operand, view: View) -> None:
-        for instr in loads(job.index, operand, self.ddr[self.root[operand.tensor]], view):
-            far, near = _spans(instr)
-            reads = () if far[0] < self.ddr_base else (far,)
-            self._add(instr, self.tokens.issue(instr.ENGINE, ddr_reads=reads, writes=(near,)))
+        for instr in loads(job.index, operand, self.ddr[operand.root], view):
+            self._add_load(instr)
+
+    def _add_load(self, instr: Load) -> None:
+        far, near = _spans(instr)
+        self._add(instr, ddr_reads=() if far[0] < self.ddr_base else (far,), writes=(near,))
 
     def _store(self, job: Job, operand: Operand, view: View) -> None:
-        for instr in stores(job.index, operand, self.ddr[self.root[operand.tensor]], view):
+        for instr in stores(job.index, operand, self.ddr[operand.root], view):
             far, near = _spans(instr)
-            self._add(instr, self.tokens.issue(instr.ENGINE, reads=(near,), ddr_writes=(far,)))
+            self._add(instr, reads=(near,), ddr_writes=(far,))
 
-    def _add(self, instr: Instr, wait: Wait) -> None:
+    def _add(
+        self,
+        instr: Instr,
+        *,
+        reads: Sequence[Interval] = (),
+        writes: Sequence[Interval] = (),
+        ddr_reads: Sequence[Interval] = (),
+        ddr_writes: Sequence[Interval] = (),
+    ) -> None:
+        wait = self.tokens.issue(
+            instr.ENGINE, reads=reads, writes=writes, ddr_reads=ddr_reads, ddr_writes=ddr_writes
+        )
         self.instrs.append(instr)
         self.waits.append(wait)
+        for _, end in writes:
+            self.chip_bytes = max(self.chip_bytes, end)
+
+
+def _inside(home: Home | None, operand: Operand, region: Box) -> View:
+    """A region of an operand inside its home."""
+    if home is None:
+        raise ValueError(f"tensor {operand.tensor} has neither a tile buffer nor a home")
+    return View(home.address + operand.start(region), operand.strides, region)
+
+
+def _buffer(at: int, operand: Operand, region: Box) -> View:
+    """A dense view of a region at an address."""
+    return View(at, dense_strides(lengths(region), operand.element), region)
 
 
 def _seen_as(view: View, region: Box) -> View:
@@ -147,6 +198,56 @@ def _seen_as(view: View, region: Box) -> View:
     """
     steps = iter([k for k, (lo, hi) in zip(view.strides, view.region, strict=True) if hi - lo > 1])
     return View(view.at, tuple([next(steps) if hi - lo > 1 else 0 for lo, hi in region]), region)
+
+
+def _buffered(placed: Placed) -> list[int]:
+    """The operands that need tile buffers."""
+    if placed.job.copy:
+        return [] if any(placed.homes) else [0]
+    return [k for k, home in enumerate(placed.homes) if home is None]
+
+
+def _fixed(placed: Placed, tiles: Sequence[Box], reuse: bool) -> list[Step]:
+    """Tile buffers at the plan's own addresses, used in turn."""
+    job = placed.job
+    now: list[View | None] = [None] * len(job.operands)
+    turns = [0] * len(job.operands)
+    steps: list[Step] = []
+    for box in tiles:
+        for k in _buffered(placed):
+            region = job.operands[k].region(box)
+            view = now[k]
+            if view is None or view.region != region or not (reuse or job.operands[k].output):
+                addresses = placed.plan.addresses[k]
+                now[k] = _buffer(addresses[turns[k] % len(addresses)], job.operands[k], region)
+                turns[k] += 1
+        steps.append(tuple(now))
+    return steps
+
+
+def _in_turn(placed: Placed, tiles: Sequence[Box], ring: Ring, reuse: bool) -> list[Step] | None:
+    """Tile buffers from the ring; None (and the ring as it was) when one finds no room."""
+    job, before = placed.job, ring.at
+    now: list[View | None] = [None] * len(job.operands)
+    held: dict[int, Gap] = {}
+    steps: list[Step] = []
+    for box in tiles:
+        changed = []
+        for k in _buffered(placed):
+            region, view = job.operands[k].region(box), now[k]
+            if view is None or view.region != region or not (reuse or job.operands[k].output):
+                changed.append((k, region))
+                held.pop(k, None)
+        for k, region in changed:
+            nbytes = prod(lengths(region)) * job.operands[k].element
+            at = ring.take(nbytes, placed.gaps, tuple(held.values()))
+            if at is None:
+                ring.at = before
+                return None
+            held[k] = (at, at + nbytes)
+            now[k] = _buffer(at, job.operands[k], region)
+        steps.append(tuple(now))
+    return steps
 
 
 def _spans(instr: Load | Store) -> tuple[Interval, Interval]:

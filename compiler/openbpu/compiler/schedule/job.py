@@ -1,6 +1,4 @@
-"""A job: one operator, or one input of a concat, as an iteration box with operands that can be cut into
-tiles.
-"""
+"""A job: one operator, or one input of a concat, as an iteration box with operands that can be cut."""
 
 from __future__ import annotations
 
@@ -8,39 +6,47 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import prod
 
-from openbpu.arch.isa import Instr
-from openbpu.compiler.schedule.axes import Axis, Box, Ints
-from openbpu.compiler.schedule.strided import dense_strides
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.isa import Engine, Instr
+from openbpu.arch.march import March
+from openbpu.compiler.schedule.axes import Axis, Box, Int64, Ints, Tiles
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A tensor as a job sees it: `shape` (any shape of the same size), bytes per element, a map per axis."""
+    """A tensor as a job sees it: `shape` (any shape of the same size), bytes per element, a map per axis.
+
+    The bytes are in the memory of tensor `root` from `offset` on, with byte `strides` per axis: dense, or
+    inside the rows of a wider tensor.
+    """
 
     tensor: int
+    root: int
+    offset: int
     shape: Ints
+    strides: Ints
     element: int
     axes: tuple[Axis, ...]
     output: bool = False
     constant: bool = False
-    strides: Ints = field(init=False)  # bytes, of the whole dense tensor
     dims: frozenset[int] = field(init=False)  # iteration axes its region depends on
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strides", dense_strides(self.shape, self.element))
         object.__setattr__(self, "dims", frozenset(d for a in self.axes for d in a.dims))
 
     def region(self, box: Box) -> Box:
         """The part of the tensor that the iteration box `box` touches."""
         return tuple([axis.span(box) for axis in self.axes])
 
-    def tile_shape(self, tile: Ints) -> Ints:
-        """Upper bound of the region's shape for boxes of shape `tile`."""
-        return tuple([axis.size(tile) for axis in self.axes])
+    def tile_shape(self, tile: Tiles) -> list[Int64]:
+        """Upper bound of the region's shape for boxes of shape `tile`, per axis."""
+        return [axis.size(tile) for axis in self.axes]
 
-    def offset(self, region: Box) -> int:
-        """Byte offset of the first element of a region in the whole tensor."""
-        return sum([span[0] * stride for span, stride in zip(region, self.strides, strict=True)])
+    def start(self, region: Box) -> int:
+        """Byte offset of the first element of a region in the memory of the root."""
+        return self.offset + sum([span[0] * k for span, k in zip(region, self.strides, strict=True)])
 
     @property
     def nbytes(self) -> int:
@@ -68,12 +74,12 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(ABC):
-    """An iteration box `extent` over `operands` (inputs and constants first, outputs last).
+    """An iteration box `extent` over `operands` (inputs and constants first, the output last).
 
-    `steps`: tile lengths per axis should be multiples of these (the extent itself: never cut that axis);
-    `caps`: tile lengths must not exceed these. `index` is the operator's index in the segment. `copy`: the
-    tile of the first operand, dense, is the tile of the output, so LOAD and STORE do all the work when
-    either side is in DDR.
+    `steps`: tile lengths per axis should be multiples of these; `caps`: tile lengths must not exceed these
+    (() for no limit). `index` is the operator's index in the segment. `copy`: the tile of the first
+    operand, dense, is the tile of the output, so LOAD and STORE do all the work when either side is in DDR.
+    `engine`: the one that computes.
     """
 
     index: int
@@ -81,6 +87,7 @@ class Job(ABC):
     extent: Ints
     steps: Ints
     operands: tuple[Operand, ...]
+    engine: Engine
     caps: Ints = ()
     copy: bool = False
 
@@ -90,9 +97,14 @@ class Job(ABC):
         order.
         """
 
-    def legal(self, tile: Ints) -> bool:
-        """Whether the sizes of a tile fit the instruction's fields."""
-        return all(t <= cap for t, cap in zip(tile, self.caps or tile, strict=True))
+    @abstractmethod
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """Engine cycles of one tile, per candidate tile shape."""
+
+    def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
+        """Whether the sizes of a tile fit the instruction's fields, per candidate."""
+        caps = np.array(self.caps or self.extent)[:, None]
+        return np.logical_and.reduce(tile <= caps, axis=0)
 
 
 def lengths(box: Box) -> Ints:

@@ -1,46 +1,37 @@
-"""Tile shapes and loop orders: what fits, and what it costs."""
+"""The choice of tile shape and loop order: the cheapest that fits the free memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from math import prod
 
-from openbpu.compiler.schedule.axes import Box, Ints
-from openbpu.compiler.schedule.job import Job, Operand
-from openbpu.compiler.schedule.transfer import ddr_rows
+import numpy as np
+
+from openbpu.compiler.schedule.axes import Box, Ints, Tiles
+from openbpu.compiler.schedule.cost import Costs, Rules, Setting
+from openbpu.compiler.schedule.job import Job
+
+Gap = tuple[int, int]
+_GRID = 1200
+"""Candidates of one search: enough for four axes of six lengths."""
+_TRIED = 64
+"""How many of the cheapest candidates are tried for room before the search gives up on their loop order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a job is cut: tile shape, loop order (outermost first), bytes and number of buffers per operand
-    (0: none).
+    """How a job is cut: tile shape, loop order (outermost first), bytes and number of buffers per operand.
+
+    `addresses`: of those buffers, all live at once.
     """
 
     tile: Ints
     order: Ints
     sizes: Ints
-    depths: Ints
+    addresses: tuple[Ints, ...]
     cost: int
-
-    @property
-    def nbytes(self) -> int:
-        """On-chip bytes of all buffers."""
-        return sum(s * d for s, d in zip(self.sizes, self.depths, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the planner may use: whether tiles are double buffered and reused, the buffers' alignment, DDR
-    costs.
-    """
-
-    double: bool
-    reuse: bool
-    alignment: int
-    row_bytes: int = 16  # what a contiguous run costs beside its bytes, in bytes
-    tile_bytes: int = 2048  # what a tile costs beside its bytes, in bytes
 
 
 def boxes(extent: Ints, tile: Ints, order: Ints) -> Iterator[Box]:
@@ -51,50 +42,19 @@ def boxes(extent: Ints, tile: Ints, order: Ints) -> Iterator[Box]:
         yield tuple([box[i] for i in back])
 
 
-def changes(operand: Operand, trips: Ints, order: Ints) -> int:
-    """How often the region of an operand changes while the loops turn (1: never after the first tile)."""
-    seen, turns = 1, 1
-    for d in order:
-        turns *= trips[d]
-        if trips[d] > 1 and d in operand.dims:
-            seen = turns
-    return seen
-
-
-def plan_job(job: Job, tile: Ints, order: Ints, resident: frozenset[int], rules: Rules) -> Plan:
-    """Cost and buffers of one way to cut a job. `resident` operands (by position) need no buffer and no
-    transfer.
+def place_blocks(blocks: Sequence[tuple[int, int]], gaps: Sequence[Gap]) -> tuple[Ints, ...] | None:
+    """Addresses for (bytes, number) of each operand's buffers in free gaps, largest first; None if they do
+    not fit.
     """
-    trips = tuple([-(-n // t) for n, t in zip(job.extent, tile, strict=True)])
-    total = prod(trips)
-    sizes, depths, cost = [], [], total * rules.tile_bytes
-    for k, operand in enumerate(job.operands):
-        if k in resident:
-            sizes.append(0)
-            depths.append(0)
-            continue
-        shape = operand.tile_shape(tile)
-        nbytes = prod(shape) * operand.element
-        times = changes(operand, trips, order) if rules.reuse or operand.output else total
-        cost += times * (nbytes + ddr_rows(shape, operand) * rules.row_bytes)
-        sizes.append(-(-nbytes // rules.alignment) * rules.alignment)
-        depths.append(2 if rules.double and times > 1 else 1)
-    if job.copy:  # the output leaves from the buffer the input came into; no engine needs both
-        sizes[-1] = depths[-1] = 0
-        if 0 in resident:
-            sizes = depths = [0] * len(sizes)
-    return Plan(tile, order, tuple(sizes), tuple(depths), cost)
-
-
-def orders(job: Job, tile: Ints) -> list[Ints]:
-    """Loop orders worth trying: all permutations of the (few) axes that are cut, the rest outermost."""
-    cut = [d for d, (n, t) in enumerate(zip(job.extent, tile, strict=True)) if t < n]
-    rest = [d for d in range(len(tile)) if d not in cut]
-    if len(cut) < 2:
-        return [(*rest, *cut)]
-    if len(cut) > 3:
-        return [(*rest, *cut), (*rest, *reversed(cut))]
-    return [(*rest, *p) for p in permutations(cut)]
+    free = [list(gap) for gap in gaps]
+    out: list[list[int]] = [[] for _ in blocks]
+    for size, k in sorted(((size, k) for k, (size, n) in enumerate(blocks) for _ in range(n)), reverse=True):
+        gap = next((g for g in free if g[1] - g[0] >= size), None)
+        if gap is None:
+            return None
+        out[k].append(gap[0])
+        gap[0] += size
+    return tuple(tuple(addresses) for addresses in out)
 
 
 def sizes_of(n: int, step: int, cap: int) -> list[int]:
@@ -107,75 +67,83 @@ def sizes_of(n: int, step: int, cap: int) -> list[int]:
         if t <= n and (not out or t < out[-1]):
             out.append(t)
         if t <= step or parts >= n:
-            break
+            return out
         parts = parts * 3 // 2 if parts & (parts - 1) == 0 and parts > 1 else -(-parts * 4 // 3)
+
+
+def thinned(lists: Sequence[list[int]], limit: int) -> list[list[int]]:
+    """Fewer lengths per axis, evenly spread with both ends, until there are at most `limit` combinations."""
+    out = [list(c) for c in lists]
+    while prod(len(c) for c in out) > limit:
+        longest = max(range(len(out)), key=lambda d: len(out[d]))
+        keep = len(out[longest]) - 1
+        c = lists[longest]
+        if keep < 2:
+            break
+        out[longest] = [c[round(i * (len(c) - 1) / (keep - 1))] for i in range(keep)]
     return out
 
 
-Fits = Callable[[Plan], bool]
+def orders(lists: Sequence[list[int]]) -> list[Ints]:
+    """Loop orders worth trying: all of the (few) axes that may be cut, the rest outermost."""
+    cut = [d for d, c in enumerate(lists) if len(c) > 1]
+    rest = [d for d in range(len(lists)) if d not in cut]
+    if len(cut) < 2:
+        return [(*rest, *cut)]
+    if len(cut) == 4:
+        return [(*rest, cut[0], *p) for p in permutations(cut[1:])]
+    if len(cut) > 4:
+        return [(*rest, *cut), (*rest, *reversed(cut))]
+    return [(*rest, *p) for p in permutations(cut)]
 
 
-def smallest(job: Job, resident: frozenset[int], rules: Rules) -> Plan:
-    """The plan that needs the least memory: one element of every axis, single buffers."""
-    single = Rules(double=False, reuse=rules.reuse, alignment=rules.alignment)
-    tile = (1,) * len(job.extent)
-    return plan_job(job, tile, tuple(range(len(tile))), resident, single)
-
-
-def candidates(job: Job, *, fine: bool) -> list[list[int]]:
-    """Tile lengths per axis; `fine` goes below the preferred steps."""
+def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap], *, fine: bool) -> Plan | None:
+    """The cheapest plan whose buffers fit the gaps, or None. `fine` goes below the job's preferred steps."""
     caps = job.caps or job.extent
     steps = (1,) * len(job.extent) if fine else job.steps
-    return [sizes_of(n, min(s, n), c) for n, s, c in zip(job.extent, steps, caps, strict=True)]
+    full = [sizes_of(n, min(s, n), c) for n, s, c in zip(job.extent, steps, caps, strict=True)]
+    coarse = thinned(full, _GRID)
+    best = _cheapest(job, coarse, setting, rules, gaps)
+    if best is None or coarse == full:
+        return best
+    near = [_around(f, c, t) for f, c, t in zip(full, coarse, best.tile, strict=True)]
+    finer = _cheapest(job, thinned(near, _GRID), setting, rules, gaps)
+    return finer if finer and finer.cost < best.cost else best
 
 
-def search(job: Job, resident: frozenset[int], rules: Rules, fits: Fits, *, fine: bool) -> Plan | None:
-    """The cheapest plan that fits, or None: exhaustive over few axes, else by halving."""
-    lists = candidates(job, fine=fine)
-    if prod(len(c) for c in lists) > 600:
-        return _halve(job, lists, resident, rules, fits)
+def _around(full: list[int], coarse: list[int], chosen: int) -> list[int]:
+    """The lengths between the neighbours of the chosen one in the coarse list."""
+    i = coarse.index(chosen)
+    high, low = coarse[max(i - 1, 0)], coarse[min(i + 1, len(coarse) - 1)]
+    return [t for t in full if low <= t <= high]
+
+
+def _cheapest(
+    job: Job, lists: Sequence[list[int]], setting: Setting, rules: Rules, gaps: Sequence[Gap]
+) -> Plan | None:
+    grid: Tiles = np.stack([a.ravel() for a in np.meshgrid(*lists, indexing="ij")])
+    costs = Costs(job, grid, setting, rules)
+    room = sum(hi - lo for lo, hi in gaps)
     best: Plan | None = None
-    for tile in product(*lists):
-        if not job.legal(tile):
-            continue
-        found = _best_order(job, tile, resident, rules, fits, best)
-        best = found or best
+    for order in orders(lists):
+        cycles = costs.cycles(order)
+        sizes, depths = costs.blocks(order)
+        fits = costs.legal & ((sizes * depths).sum(axis=0) <= room)
+        if best is not None:
+            fits &= cycles < best.cost
+        candidates = np.flatnonzero(fits)
+        for i in candidates[np.argsort(cycles[candidates], kind="stable")][:_TRIED].tolist():
+            blocks = list(zip(sizes[:, i].tolist(), depths[:, i].tolist(), strict=True))
+            addresses = place_blocks(blocks, gaps)
+            if addresses is not None:
+                tile = tuple(grid[:, i].tolist())
+                best = Plan(tile, order, tuple(sizes[:, i].tolist()), addresses, int(cycles[i]))
+                break
     return best
 
 
-def _best_order(
-    job: Job, tile: Ints, resident: frozenset[int], rules: Rules, fits: Fits, best: Plan | None
-) -> Plan | None:
-    """The cheapest loop order of a tile that fits and beats `best`."""
-    for order in orders(job, tile):
-        plan = plan_job(job, tile, order, resident, rules)
-        if (best is None or plan.cost < best.cost) and fits(plan):
-            best = plan
-    return best
-
-
-def _halve(
-    job: Job, lists: Sequence[list[int]], resident: frozenset[int], rules: Rules, fits: Fits
-) -> Plan | None:
-    """Start with the largest tile; take the next smaller length of the axis that costs least until it
-    fits.
-    """
-    at = [0] * len(lists)
-    while True:
-        tile = tuple(c[i] for c, i in zip(lists, at, strict=True))
-        if job.legal(tile):
-            found = _best_order(job, tile, resident, rules, fits, None)
-            if found:
-                return found
-        options = []
-        for d, c in enumerate(lists):
-            if at[d] + 1 < len(c):
-                smaller = (*tile[:d], c[at[d] + 1], *tile[d + 1 :])
-                plan = min(
-                    (plan_job(job, smaller, o, resident, rules) for o in orders(job, smaller)),
-                    key=lambda p: p.cost,
-                )
-                options.append((plan.cost * max(plan.nbytes, 1), d))
-        if not options:
-            return None
-        at[min(options)[1]] += 1
+def smallest_bytes(job: Job, setting: Setting, rules: Rules) -> int:
+    """On-chip bytes of the smallest tile: one element of every axis, single buffers."""
+    tile = np.ones((len(job.extent), 1), dtype=np.int64)
+    sizes, _ = Costs(job, tile, setting, rules).blocks(tuple(range(len(job.extent))))
+    return int(sizes.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from openbpu.arch.isa import Load, Store
-from openbpu.compiler.schedule.axes import Box, Ints
+from openbpu.compiler.schedule.axes import Ints
 from openbpu.compiler.schedule.job import Operand, View
 from openbpu.compiler.schedule.strided import collapse, nests
 
@@ -23,15 +23,10 @@ def transfers(shape: Ints, element: int, ddr: Ints, chip: Ints) -> tuple[Nest, .
     return tuple((at, row, n, f, c) for at, n, (f, c) in nests(counts, (far, near), _DEPTH))
 
 
-def box_shape(region: Box) -> Ints:
-    """Lengths of a region."""
-    return tuple([hi - lo for lo, hi in region])
-
-
 def loads(index: int, operand: Operand, ddr: int, view: View) -> list[Load]:
     """Load the view's region of a tensor at DDR address `ddr` into the view."""
-    base = ddr + operand.offset(view.region)
-    parts = transfers(box_shape(view.region), operand.element, operand.strides, view.strides)
+    base = ddr + operand.start(view.region)
+    parts = transfers(view.shape(), operand.element, operand.strides, view.strides)
     return [
         Load(
             operator=index,
@@ -48,8 +43,8 @@ def loads(index: int, operand: Operand, ddr: int, view: View) -> list[Load]:
 
 def stores(index: int, operand: Operand, ddr: int, view: View) -> list[Store]:
     """Store the view into its region of a tensor at DDR address `ddr`."""
-    base = ddr + operand.offset(view.region)
-    parts = transfers(box_shape(view.region), operand.element, operand.strides, view.strides)
+    base = ddr + operand.start(view.region)
+    parts = transfers(view.shape(), operand.element, operand.strides, view.strides)
     return [
         Store(
             operator=index,
@@ -62,14 +57,3 @@ def stores(index: int, operand: Operand, ddr: int, view: View) -> list[Store]:
         )
         for (far, near), row, counts, far_strides, near_strides in parts
     ]
-
-
-def ddr_rows(shape: Ints, operand: Operand) -> int:
-    """Contiguous runs that a region of this shape has in DDR."""
-    rows, run = 1, True
-    for n, full in zip(reversed(shape), reversed(operand.shape), strict=True):
-        if not run:
-            rows *= n
-        elif n != full:
-            run = False
-    return rows

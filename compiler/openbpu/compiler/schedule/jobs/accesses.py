@@ -1,5 +1,5 @@
-"""Strided reads of a dense tensor as boxes: which shape to see the tensor under, so that tiles are small
-boxes of it.
+"""Strided reads of a dense tensor as boxes: the shape to see the tensor under, so that tiles are small
+boxes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 from openbpu.compiler.schedule.axes import Affine, Ints
 from openbpu.compiler.schedule.job import View
+from openbpu.compiler.schedule.jobs.context import Context
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Element offset + Σ i·strides of a dense tensor, seen under `shape`: `terms[d]` = (axis, factor) of
-    iteration
+    """Element offset + Σ i·strides of a tensor, seen under `shape`.
 
-    axis d, or None where its stride is 0; `origin` is the index of iteration point 0.
+    `terms[d]` = (axis, factor) of iteration axis d, or None where its stride is 0; `origin` is the index of
+    iteration point 0.
     """
 
     shape: Ints
@@ -42,22 +43,21 @@ class Access:
         return at + sum(i * k for i, k in zip(starts, self.strides(view), strict=True))
 
     def keeps_order(self) -> bool:
-        """Whether a dense copy of the region of any tile is the tile itself: iteration axes are axes, in
-        order.
-        """
+        """Whether a dense copy of the region of any tile is the tile itself: its axes are axes, in order."""
         axes = [t[0] for t in self.terms if t]
         return all(t and t[1] == 1 for t in self.terms) and axes == sorted(set(axes))
 
 
-def access(total: int, real_shape: Ints, counts: Ints, strides: Ints, offset: int) -> Access:
-    """See the reads offset + Σ i·strides, i < counts, of a tensor of `total` elements as boxes.
+def access(c: Context, tensor: int, counts: Ints, strides: Ints, offset: int) -> Access:
+    """See the reads offset + Σ i·strides, i < counts, of a tensor as boxes.
 
-    The shape is a mixed radix: the strides of `real_shape` and of the reads that divide each other; a radix
-    where the reads would carry into the next axis is dropped. (At worst the tensor is one axis and tiles
-    are its hulls.)
+    The shape is a mixed radix: those strides of the tensor and of the reads that divide each other; a radix
+    where the reads would carry into the next axis is dropped. (At worst the tensor is one axis, tiles are
+    hulls.)
     """
     used = tuple(abs(s) if n > 1 else 0 for n, s in zip(counts, strides, strict=True))
-    chain = _radices(total, real_shape, used)
+    total = c.elements(tensor)
+    chain = _radices(total, (*used, *_steps(c.tensors[tensor].shape), c.rows(tensor)))
     while True:
         shape = tuple(a // b for a, b in zip((total, *chain), chain, strict=False))
         terms = tuple(_term(s if u else 0, chain) for s, u in zip(strides, used, strict=True))
@@ -71,13 +71,24 @@ def access(total: int, real_shape: Ints, counts: Ints, strides: Ints, offset: in
         del chain[axis - 1]
 
 
-def _radices(total: int, real_shape: Ints, strides: Ints) -> list[int]:
-    wanted, step = {1, *strides} - {0}, 1
-    for n in reversed(real_shape):
-        wanted.add(step)
+def in_rows(c: Context, tensor: int, strides: Ints) -> Ints:
+    """Element strides of a dense tensor as they are where its bytes are rows inside another tensor."""
+    place, element = c.place(tensor), c.tensors[tensor].dtype.nbytes
+    row, pitch = place.row // element, place.pitch // element
+    return tuple(s if abs(s) < row or s % row else s // row * pitch for s in strides)
+
+
+def _steps(shape: Ints) -> Ints:
+    out, step = [], 1
+    for n in reversed(shape):
+        out.append(step)
         step *= n
+    return tuple(out)
+
+
+def _radices(total: int, wanted: Ints) -> list[int]:
     chain: list[int] = []
-    for radix in sorted(wanted, reverse=True):
+    for radix in sorted({1, *wanted} - {0}, reverse=True):
         if total % radix == 0 and (radix < total or radix == 1) and (not chain or chain[-1] % radix == 0):
             chain.append(radix)
     return chain

@@ -1,11 +1,10 @@
-"""What turning operators into jobs needs to know: the tensor table and, where they are known, constant
-values.
-"""
+"""What turning operators into jobs needs to know: tensors, where their bytes are, and constant values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -14,30 +13,107 @@ import numpy.typing as npt
 from openbpu.arch.program import Tensor
 from openbpu.compiler.schedule.axes import Axis, Ints
 from openbpu.compiler.schedule.job import Operand
+from openbpu.compiler.schedule.strided import dense_strides
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes of a tensor inside the memory of `root`: `row` bytes at a time, `pitch` bytes apart, from
+    `offset` on.
+
+    A tensor that owns its memory is one row.
+    """
+
+    root: int
+    offset: int
+    row: int
+    pitch: int
+
+    def strides(self, shape: Ints, element: int) -> Ints | None:
+        """Byte strides of the tensor seen as `shape`; None when a row ends inside an axis."""
+        out = []
+        for n, stride in zip(shape, dense_strides(shape, element), strict=True):
+            if stride * n <= self.row or n == 1:
+                out.append(stride)
+            elif stride % self.row == 0:
+                out.append(stride // self.row * self.pitch)
+            else:
+                return None
+        return tuple(out)
+
+
+class MisfitError(Exception):
+    """A job cannot see tensor `owner` in rows inside another tensor's memory."""
+
+    def __init__(self, owner: int) -> None:
+        super().__init__(owner)
+        self.owner = owner
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The program's tensors and the image of its constants (None: values unknown, whole axes are loaded)."""
+    """The program's tensors, the owner of each one's bytes, and the image of the constants (None: unknown).
+
+    `places`: where the bytes of some owners are inside other tensors; the others have memory of their own.
+    """
 
     tensors: Sequence[Tensor]
+    owners: Sequence[int]
+    places: Mapping[int, Place]
     constants: npt.NDArray[np.uint8] | None
+
+    def place(self, tensor: int) -> Place:
+        """Where a tensor's bytes are."""
+        owner = self.owners[tensor]
+        size = self.tensors[owner].nbytes
+        return self.places.get(owner) or Place(owner, 0, size, size)
+
+    def _operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], role: str) -> Operand:
+        place, element = self.place(tensor), self.tensors[tensor].dtype.nbytes
+        strides = place.strides(shape, element)
+        if strides is None:
+            raise MisfitError(self.owners[tensor])
+        return Operand(
+            tensor,
+            place.root,
+            place.offset,
+            shape,
+            strides,
+            element,
+            axes,
+            output=role == "output",
+            constant=role == "constant",
+        )
 
     def operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
         """An input: tensor `tensor` seen as `shape`."""
-        return Operand(tensor, shape, self.tensors[tensor].dtype.nbytes, axes)
+        return self._operand(tensor, shape, axes, "input")
 
     def constant(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
         """A constant that belongs to the operator: weights, tables, indices."""
-        return Operand(tensor, shape, self.tensors[tensor].dtype.nbytes, axes, constant=True)
+        return self._operand(tensor, shape, axes, "constant")
 
     def output(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
         """The output: tensor `tensor` seen as `shape`."""
-        return Operand(tensor, shape, self.tensors[tensor].dtype.nbytes, axes, output=True)
+        return self._operand(tensor, shape, axes, "output")
 
     def elements(self, tensor: int) -> int:
         """Number of elements of a tensor."""
         return prod(self.tensors[tensor].shape)
+
+    def rows(self, tensor: int) -> int:
+        """Elements of a row of a tensor's bytes: all of them unless they are inside another tensor."""
+        return self.place(tensor).row // self.tensors[tensor].dtype.nbytes
+
+    def flat(self, tensors: Iterable[int]) -> Ints:
+        """One shape of few axes for tensors of the same size, such that no axis crosses the end of a row."""
+        listed = list(tensors)
+        total = self.elements(listed[0])
+        chain = [total]
+        for row in sorted({self.rows(t) for t in listed}, reverse=True):
+            if 0 < row < chain[-1] and chain[-1] % row == 0:
+                chain.append(row)
+        return (*(a // b for a, b in pairwise(chain)), chain[-1])
 
     def values(self, tensor: int) -> npt.NDArray[np.generic] | None:
         """The values of a constant tensor, or None when they are not known."""

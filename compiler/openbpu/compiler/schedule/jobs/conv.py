@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openbpu.arch.isa import ConvTile, Instr, MatMulTile
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.isa import ConvTile, Engine, Instr, MatMulTile
+from openbpu.arch.march import March
 from openbpu.arch.program import Conv, MatMul
-from openbpu.compiler.schedule.axes import Along, Axis, Box, Grouped, Ints, Whole, Window
+from openbpu.arch.timing import conv_cycles, matmul_cycles, passes
+from openbpu.compiler.schedule.axes import Along, Axis, Box, Grouped, Int64, Tiles, Whole, Window
 from openbpu.compiler.schedule.job import Job, Operand, View
 from openbpu.compiler.schedule.jobs.context import Context
 
@@ -21,13 +27,31 @@ class ConvJob(Job):
     """
 
     op: Conv
+    dtypes: tuple[DType, DType]  # of x and weights
     residual: int = -1  # positions among the operands
     rmult: int = -1
     table: int = -1
 
-    def legal(self, tile: Ints) -> bool:
+    def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
         """Heights and widths have 16 bits."""
-        return max(self.operands[0].tile_shape(tile)[1:3]) <= _SIZE_MAX and max(tile[1:3]) <= _SIZE_MAX
+        return sixteen_bits(self, tile)
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """ConvTiles of one tile."""
+        op, weights = self.op, self.operands[1]
+        taps = tuple(-(-k // u) for k, u in zip(op.kernel, op.upsample, strict=True))
+        group = (weights.shape[3], op.y_shape[3] // op.groups)
+        step, reads = passes(march, *self.dtypes), 1 + (self.residual >= 0)
+        out: Int64 = tile[0] * conv_cycles(
+            march,
+            (tile[1], tile[2], tile[3]),
+            (np.array(group[0]), np.array(group[1])),
+            taps,
+            step=step,
+            weight_bytes=weights.element,
+            reads=reads,
+        )
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One ConvTile per image."""
@@ -102,12 +126,23 @@ def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
             extent=op.y_shape,
             steps=(1, 1, 1, min(step, cout)),
             operands=tuple(operands),
+            engine=Engine.TAE,
             op=op,
+            dtypes=(c.tensors[op.inputs[0]].dtype, c.tensors[op.weight_id].dtype),
             rmult=places["rmult"],
             table=places["table"],
             residual=places["residual"],
         )
     ]
+
+
+def sixteen_bits(job: Job, tile: Tiles) -> npt.NDArray[np.bool_]:
+    """Whether the heights and widths (axes 1 and 2) of input and output tile fit their fields."""
+    sizes = [*job.operands[0].tile_shape(tile)[1:3], *tile[1:3]]
+    fits: npt.NDArray[np.bool_] = np.ones(tile.shape[1], dtype=np.bool_)
+    for size in sizes:
+        fits = fits & (size <= _SIZE_MAX)
+    return fits
 
 
 def whole_constant(tensor: int, c: Context) -> Operand:
@@ -121,6 +156,16 @@ class MatMulJob(Job):
     """Box: batch, M, N. Operands: a, b, then table where there is one, y."""
 
     table: bool
+    dtypes: tuple[DType, DType]  # of a and b
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """MatMulTiles of one tile."""
+        b, k = self.operands[1], self.operands[0].shape[2]
+        step = passes(march, *self.dtypes)
+        out: Int64 = tile[0] * matmul_cycles(
+            march, m=tile[1], n=tile[2], k=k, step=step, weight_bytes=b.element
+        )
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One MatMulTile per batch."""
@@ -167,6 +212,8 @@ def matmul_jobs(index: int, op: MatMul, c: Context) -> list[Job]:
             extent=(batch, op.m, op.n),
             steps=(1, min(_CHANNELS, op.m), min(_CHANNELS, op.n)),
             operands=tuple(operands),
+            engine=Engine.TAE,
             table=op.table_id >= 0,
+            dtypes=(c.tensors[op.inputs[0]].dtype, c.tensors[op.inputs[1]].dtype),
         )
     ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openbpu.arch.isa import BinaryTile, DequantizeTile, Instr, QuantizeTile, UnaryTile
+from openbpu.arch.isa import BinaryTile, DequantizeTile, Engine, Instr, QuantizeTile, UnaryTile
+from openbpu.arch.march import March
 from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
-from openbpu.compiler.schedule.axes import Along, Axis, Box, Whole
+from openbpu.arch.timing import elementwise_cycles, lut_cycles, vpu_cycles
+from openbpu.compiler.schedule.axes import Along, Axis, Box, Int64, Ints, Tiles, Whole
 from openbpu.compiler.schedule.job import Job, View, lengths
-from openbpu.compiler.schedule.jobs.accesses import Access, access
+from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import whole_constant
 from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
@@ -16,11 +18,42 @@ from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
 _STEP = 64
 
 
+def widest_bits(job: Job) -> int:
+    """Bits of the widest operand that is no constant table."""
+    return 8 * max(o.element for o in job.operands if not o.constant)
+
+
+def along(n: int) -> tuple[Axis, ...]:
+    """Axes 0..n−1 of the box."""
+    return tuple(Along(d) for d in range(n))
+
+
+def flat_steps(extent: Ints) -> Ints:
+    """Cut the last axis in multiples of a vector."""
+    return (1,) * (len(extent) - 1) + (min(_STEP, extent[-1]),)
+
+
+def rows_and_run(tile: Tiles) -> tuple[Int64, Int64]:
+    """A tile as (number of contiguous runs, elements of a run), when only the last axis is contiguous."""
+    return tile[:-1].prod(axis=0), tile[-1]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaryJob(Job):
     """Box: any shape that x and y share. Operands: x, then a table where there is one, y."""
 
     part: int = 0
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """UnaryTiles of one tile."""
+        rows, run = rows_and_run(tile)
+        bits = widest_bits(self)
+        if len(self.operands) > 2:
+            bits = 8 * self.operands[0].element
+            out: Int64 = lut_cycles(march, rows=rows, run=run, bits=bits)
+        else:
+            out = elementwise_cycles(march, rows=rows, run=run, bits=bits)
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """UnaryTiles of at most 4 axes."""
@@ -42,21 +75,31 @@ class UnaryJob(Job):
 
 def unary_jobs(index: int, op: Lut | SegmentLut | Rescale, c: Context) -> list[Job]:
     """The job of a table look-up or a Rescale: flat."""
-    n = c.elements(op.inputs[0])
+    x, y = op.inputs[0], op.outputs[0]
+    extent = c.flat((x, y))
     tables = [whole_constant(t, c) for t in op.constants()]
-    operands = (
-        c.operand(op.inputs[0], (n,), (Along(0),)),
-        *tables,
-        c.output(op.outputs[0], (n,), (Along(0),)),
-    )
+    axes = along(len(extent))
     return [
-        UnaryJob(index=index, name=type(op).__name__, extent=(n,), steps=(min(_STEP, n),), operands=operands)
+        UnaryJob(
+            index=index,
+            name=type(op).__name__,
+            extent=extent,
+            steps=flat_steps(extent),
+            operands=(c.operand(x, extent, axes), *tables, c.output(y, extent, axes)),
+            engine=Engine.VAE,
+        )
     ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeJob(Job):
     """Box: flat. Operands: x float32, y."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """QuantizeTiles of one tile."""
+        rows, run = rows_and_run(tile)
+        out: Int64 = vpu_cycles(march, rows=rows, run=run)
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """QuantizeTiles of at most 4 axes."""
@@ -71,14 +114,30 @@ class QuantizeJob(Job):
 
 def quantize_jobs(index: int, op: Quantize, c: Context) -> list[Job]:
     """The job of a Quantize: flat."""
-    n = c.elements(op.inputs[0])
-    operands = (c.operand(op.inputs[0], (n,), (Along(0),)), c.output(op.outputs[0], (n,), (Along(0),)))
-    return [QuantizeJob(index=index, name="Quantize", extent=(n,), steps=(min(_STEP, n),), operands=operands)]
+    x, y = op.inputs[0], op.outputs[0]
+    extent = c.flat((x, y))
+    axes = along(len(extent))
+    return [
+        QuantizeJob(
+            index=index,
+            name="Quantize",
+            extent=extent,
+            steps=flat_steps(extent),
+            operands=(c.operand(x, extent, axes), c.output(y, extent, axes)),
+            engine=Engine.VPU,
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DequantizeJob(Job):
     """Box: A, C, B. Operands: x, scales, y."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """One DequantizeTile."""
+        rows, run = rows_and_run(tile)
+        out: Int64 = vpu_cycles(march, rows=rows, run=run)
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One DequantizeTile."""
@@ -101,14 +160,21 @@ def dequantize_jobs(index: int, op: Dequantize, c: Context) -> list[Job]:
     """The job of a Dequantize."""
     scales = c.elements(op.scales_id)
     by_channel: Axis = Along(1) if scales > 1 else Whole(1)
-    axes = (Along(0), Along(1), Along(2))
     operands = (
-        c.operand(op.inputs[0], op.shape, axes),
+        c.operand(op.inputs[0], op.shape, along(3)),
         c.constant(op.scales_id, (scales,), (by_channel,)),
-        c.output(op.outputs[0], op.shape, axes),
+        c.output(op.outputs[0], op.shape, along(3)),
     )
-    steps = (1, 1, min(_STEP, op.shape[2]))
-    return [DequantizeJob(index=index, name="Dequantize", extent=op.shape, steps=steps, operands=operands)]
+    return [
+        DequantizeJob(
+            index=index,
+            name="Dequantize",
+            extent=op.shape,
+            steps=flat_steps(op.shape),
+            operands=operands,
+            engine=Engine.VPU,
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +183,12 @@ class BinaryJob(Job):
 
     a: Access
     b: Access
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """BinaryTiles of one tile."""
+        rows, run = rows_and_run(tile)
+        out: Int64 = elementwise_cycles(march, rows=rows, run=run, bits=widest_bits(self))
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """BinaryTiles of at most 4 axes."""
@@ -142,17 +214,30 @@ class BinaryJob(Job):
 
 def binary_jobs(index: int, op: Binary, c: Context) -> list[Job]:
     """The job of a Binary."""
-    extent, (_, *both) = collapse(op.shape, (dense_strides(op.shape, 1), op.a_strides, op.b_strides))
-    extent, both = extent or (1,), both if extent else [(0,), (0,)]
-    a, b = (
-        access(c.elements(t), c.tensors[t].shape, extent, strides, 0)
-        for t, strides in zip(op.inputs, both, strict=True)
-    )
+    (x, other), y = op.inputs, op.outputs[0]
+    dense = dense_strides(op.shape, 1)
+    views = ((x, op.a_strides), (other, op.b_strides), (y, dense))
+    placed = [in_rows(c, t, strides) for t, strides in views]
+    extent, (_, a_strides, b_strides, *_) = collapse(op.shape, (dense, op.a_strides, op.b_strides, *placed))
+    if not extent:
+        extent, a_strides, b_strides = (1,), (0,), (0,)
+    a = access(c, x, extent, a_strides, 0)
+    b = access(c, other, extent, b_strides, 0)
     operands = (
-        c.operand(op.inputs[0], a.shape, a.axes()),
-        c.operand(op.inputs[1], b.shape, b.axes()),
+        c.operand(x, a.shape, a.axes()),
+        c.operand(other, b.shape, b.axes()),
         *([whole_constant(op.table_id, c)] if op.table_id >= 0 else []),
-        c.output(op.outputs[0], extent, tuple(Along(d) for d in range(len(extent)))),
+        c.output(y, extent, along(len(extent))),
     )
-    steps = (1,) * (len(extent) - 1) + (min(_STEP, extent[-1]),)
-    return [BinaryJob(index=index, name="Binary", extent=extent, steps=steps, operands=operands, a=a, b=b)]
+    return [
+        BinaryJob(
+            index=index,
+            name="Binary",
+            extent=extent,
+            steps=flat_steps(extent),
+            operands=operands,
+            engine=Engine.VAE,
+            a=a,
+            b=b,
+        )
+    ]

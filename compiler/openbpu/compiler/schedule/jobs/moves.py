@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from openbpu.arch.isa import FillTile, GatherTile, Instr, MoveTile
+import numpy as np
+
+from openbpu.arch.isa import Engine, FillTile, GatherTile, Instr, MoveTile
+from openbpu.arch.march import March
 from openbpu.arch.program import Concat, Gather, Move, Pad
-from openbpu.compiler.schedule.axes import Along, Box, Ints
-from openbpu.compiler.schedule.job import Job, View, lengths
-from openbpu.compiler.schedule.jobs.accesses import Access, access
+from openbpu.arch.timing import move_cycles
+from openbpu.compiler.schedule.axes import Along, Box, Int64, Ints, Tiles
+from openbpu.compiler.schedule.job import Job, Operand, View, lengths
+from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows
 from openbpu.compiler.schedule.jobs.context import Context
-from openbpu.compiler.schedule.jobs.elementwise import UnaryJob
+from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.windows import indexed
 from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
+
+
+def move_cost(job: Job, march: March, tile: Tiles, *, run: bool = True) -> Int64:
+    """Cycles of the MoveTiles of a tile; `run`: the last axis is contiguous on both sides."""
+    rows, length = rows_and_run(tile) if run else (tile.prod(axis=0), np.array(1))
+    out: Int64 = move_cycles(march, rows=rows, run=length, element=job.operands[0].element)
+    return out
 
 
 def move_tiles(
@@ -39,6 +50,11 @@ class MoveJob(Job):
     """Box: the output's shape with axes joined. Operands: x, y."""
 
     x: Access
+    run: bool
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """MoveTiles of one tile."""
+        return move_cost(self, march, tile, run=self.run)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """MoveTiles of at most 6 axes."""
@@ -50,13 +66,14 @@ class MoveJob(Job):
 
 def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
     """The job of a Move; a copy where tiles keep their order."""
-    extent, (_, strides) = collapse(op.shape, (dense_strides(op.shape, 1), op.strides))
+    source, target, dense = op.inputs[0], op.outputs[0], dense_strides(op.shape, 1)
+    placed = [in_rows(c, t, strides) for t, strides in ((source, op.strides), (target, dense))]
+    extent, (_, strides, *_) = collapse(op.shape, (dense, op.strides, *placed))
     extent, strides = extent or (1,), strides or (0,)
-    source = op.inputs[0]
-    x = access(c.elements(source), c.tensors[source].shape, extent, strides, op.offset)
+    x = access(c, source, extent, strides, op.offset)
     operands = (
         c.operand(source, x.shape, x.axes()),
-        c.output(op.outputs[0], extent, tuple(Along(d) for d in range(len(extent)))),
+        c.output(target, extent, along(len(extent))),
     )
     return [
         MoveJob(
@@ -65,8 +82,10 @@ def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
             extent=extent,
             steps=(1,) * len(extent),
             operands=operands,
+            engine=Engine.TRANS,
             copy=x.keeps_order() or prod(extent) == 1,
             x=x,
+            run=strides[-1] == 1,
         )
     ]
 
@@ -74,6 +93,10 @@ def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyJob(Job):
     """Box: the part of the output that one input of a Concat fills. Operands: x, y."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """MoveTiles of one tile."""
+        return move_cost(self, march, tile)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """MoveTiles (only where both sides are on chip)."""
@@ -94,16 +117,31 @@ def concat_jobs(index: int, op: Concat, c: Context) -> list[Job]:
         start += size
         if size == 0:
             continue
-        extent, steps = (op.outer, size), (1, min(64, size))
-        if mult == 0:
-            jobs.append(
-                CopyJob(index=index, name="Concat", extent=extent, steps=steps, operands=operands, copy=True)
-            )
-        else:
-            jobs.append(
-                UnaryJob(index=index, name="Concat", extent=extent, steps=steps, operands=operands, part=part)
-            )
+        jobs.append(_concat_job(index, part, (op.outer, size), operands, copies=mult == 0))
     return jobs
+
+
+def _concat_job(index: int, part: int, extent: Ints, operands: tuple[Operand, ...], *, copies: bool) -> Job:
+    steps = flat_steps(extent)
+    if copies:
+        return CopyJob(
+            index=index,
+            name="Concat",
+            extent=extent,
+            steps=steps,
+            operands=operands,
+            engine=Engine.TRANS,
+            copy=True,
+        )
+    return UnaryJob(
+        index=index,
+        name="Concat",
+        extent=extent,
+        steps=steps,
+        operands=operands,
+        engine=Engine.VAE,
+        part=part,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +165,10 @@ class Clipped:
         first = min(max(lo - self.before, 0), self.length - 1)
         return (first, max(min(hi - self.before, self.length), first + 1))
 
-    def size(self, tile: Ints) -> int:
+    def size(self, tile: Tiles) -> Int64:
         """At most the tile's length."""
-        return min(tile[self.dim], self.length)
+        length: Int64 = np.minimum(tile[self.dim], self.length)
+        return length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +176,10 @@ class PadJob(Job):
     """Box: the output's shape with axes joined where nothing is padded. Operands: x, y."""
 
     before: Ints
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """MoveTiles of one tile; the fills run beside them."""
+        return move_cost(self, march, tile)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """Fill the tile where it touches the border, then move what lies inside."""
@@ -178,7 +221,7 @@ def pad_jobs(index: int, op: Pad, c: Context) -> list[Job]:
             tuple(shape),
             tuple(Clipped(d, n, b) for d, (n, b) in enumerate(zip(shape, before, strict=True))),
         ),
-        c.output(op.outputs[0], extent, tuple(Along(d) for d in range(len(extent)))),
+        c.output(op.outputs[0], extent, along(len(extent))),
     )
     return [
         PadJob(
@@ -187,6 +230,7 @@ def pad_jobs(index: int, op: Pad, c: Context) -> list[Job]:
             extent=extent,
             steps=(1,) * len(extent),
             operands=operands,
+            engine=Engine.TRANS,
             before=tuple(before),
         )
     ]
@@ -195,6 +239,10 @@ def pad_jobs(index: int, op: Pad, c: Context) -> list[Job]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatherJob(Job):
     """Box: A, I, B. Operands: x, indices, y."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """One GatherTile."""
+        return move_cost(self, march, tile)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One GatherTile."""
@@ -223,4 +271,13 @@ def gather_jobs(index: int, op: Gather, c: Context) -> list[Job]:
         c.output(op.outputs[0], (a, count, b), (Along(0), Along(1), Along(2))),
     )
     steps = (1, 1, min(64, b))
-    return [GatherJob(index=index, name="Gather", extent=(a, count, b), steps=steps, operands=operands)]
+    return [
+        GatherJob(
+            index=index,
+            name="Gather",
+            extent=(a, count, b),
+            steps=steps,
+            operands=operands,
+            engine=Engine.TRANS,
+        )
+    ]

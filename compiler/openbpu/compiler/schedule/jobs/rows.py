@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openbpu.arch.isa import Instr, ReduceTile, RowTile
+from openbpu.arch.isa import Engine, Instr, ReduceTile, RowTile
+from openbpu.arch.march import March
 from openbpu.arch.program import LayerNorm, Reduce, Softmax
-from openbpu.compiler.schedule.axes import Along, Box, Whole
+from openbpu.arch.timing import reduce_cycles, row_cycles
+from openbpu.compiler.schedule.axes import Along, Box, Int64, Tiles, Whole
 from openbpu.compiler.schedule.job import Job, View, lengths
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import whole_constant
@@ -15,6 +17,14 @@ from openbpu.compiler.schedule.jobs.conv import whole_constant
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowJob(Job):
     """Box: rows. Operands: x, one or two tables, y."""
+
+    norm: bool
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """One RowTile."""
+        length = self.operands[0].shape[1]
+        out: Int64 = row_cycles(march, rows=tile[0], length=length, norm=self.norm)
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One RowTile."""
@@ -42,12 +52,33 @@ def row_jobs(index: int, op: Softmax | LayerNorm, c: Context) -> list[Job]:
         *(whole_constant(t, c) for t in tables),
         c.output(op.outputs[0], op.shape, (Along(0), Whole(length))),
     )
-    return [RowJob(index=index, name=type(op).__name__, extent=(rows,), steps=(1,), operands=operands)]
+    return [
+        RowJob(
+            index=index,
+            name=type(op).__name__,
+            extent=(rows,),
+            steps=(1,),
+            operands=operands,
+            engine=Engine.VAE,
+            norm=isinstance(op, LayerNorm),
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceJob(Job):
     """Box: A, B. Operands: x [A,R,B], y [A,B]."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """One ReduceTile."""
+        x = self.operands[0]
+        a, b, r = tile[0], tile[1], x.shape[1]
+        if x.shape[2] == 1:
+            rows, run = a, r
+        else:
+            rows, run = a * r, b
+        out: Int64 = reduce_cycles(march, rows=rows, run=run, outputs=a * b, bits=8 * x.element)
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One ReduceTile."""
@@ -69,4 +100,8 @@ def reduce_jobs(index: int, op: Reduce, c: Context) -> list[Job]:
         c.output(op.outputs[0], (a, b), (Along(0), Along(1))),
     )
     steps = (1, min(64, b))
-    return [ReduceJob(index=index, name="Reduce", extent=(a, b), steps=steps, operands=operands)]
+    return [
+        ReduceJob(
+            index=index, name="Reduce", extent=(a, b), steps=steps, operands=operands, engine=Engine.VAE
+        )
+    ]

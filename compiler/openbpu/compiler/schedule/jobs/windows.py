@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from openbpu.arch.isa import Instr, PoolTile, ResizeTile
+from openbpu.arch.isa import Engine, Instr, PoolTile, ResizeTile
+from openbpu.arch.march import March
 from openbpu.arch.program import Pool, Resize
-from openbpu.compiler.schedule.axes import Along, Axis, Box, Indexed, Ints, Whole, Window
+from openbpu.arch.timing import pool_cycles, resize_cycles
+from openbpu.compiler.schedule.axes import Along, Axis, Box, Indexed, Int64, Tiles, Whole, Window
 from openbpu.compiler.schedule.job import Job, View
 from openbpu.compiler.schedule.jobs.context import Context
+from openbpu.compiler.schedule.jobs.conv import sixteen_bits
 
 _SIZE_MAX = 65535
 _CHANNELS = 16
@@ -22,9 +26,17 @@ class PoolJob(Job):
 
     op: Pool
 
-    def legal(self, tile: Ints) -> bool:
+    def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
         """Heights and widths have 16 bits."""
-        return max(self.operands[0].tile_shape(tile)[1:3]) <= _SIZE_MAX and max(tile[1:3]) <= _SIZE_MAX
+        return sixteen_bits(self, tile)
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """PoolTiles of one tile."""
+        taps, bits = self.op.kernel[0] * self.op.kernel[1], 8 * self.operands[0].element
+        out: Int64 = tile[0] * pool_cycles(
+            march, out_h=tile[1], out_w=tile[2], channels=tile[3], taps=taps, bits=bits
+        )
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One PoolTile per image."""
@@ -68,12 +80,27 @@ def pool_jobs(index: int, op: Pool, c: Context) -> list[Job]:
         c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4))),
     )
     steps = (1, 1, 1, min(_CHANNELS, channels))
-    return [PoolJob(index=index, name="Pool", extent=op.y_shape, steps=steps, operands=operands, op=op)]
+    return [
+        PoolJob(
+            index=index,
+            name="Pool",
+            extent=op.y_shape,
+            steps=steps,
+            operands=operands,
+            engine=Engine.AAE,
+            op=op,
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeJob(Job):
     """Box: N, OH, OW, C. Operands: x, rows, cols, y."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """ResizeTiles of one tile."""
+        out: Int64 = tile[0] * resize_cycles(march, out_h=tile[1], out_w=tile[2], channels=tile[3])
+        return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One ResizeTile per image."""
@@ -127,6 +154,7 @@ def resize_jobs(index: int, op: Resize, c: Context) -> list[Job]:
             name="Resize",
             extent=op.y_shape,
             steps=(1, 1, 1, min(_CHANNELS, channels)),
+            engine=Engine.AAE,
             caps=(_SIZE_MAX, _SIZE_MAX, _SIZE_MAX, channels),
             operands=operands,
         )

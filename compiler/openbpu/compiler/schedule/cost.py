@@ -1,0 +1,136 @@
+"""What candidate tile shapes cost: on-chip bytes, DDR transfers, engine cycles; all candidates at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.march import March
+from openbpu.arch.timing import memory_cycles
+from openbpu.compiler.schedule.axes import Int64, Ints, Tiles
+from openbpu.compiler.schedule.job import Job, Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a schedule may do.
+
+    double: tiles are double buffered, so engines overlap · reuse: a tile that is on chip is not loaded again.
+    """
+
+    march: March
+    double: bool
+    reuse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a job's neighbours mean for it.
+
+    resident: operands (by position) that live on chip, so they need neither buffer nor transfer · stored: the
+    output lives on chip and is stored too · handoff: another engine waits for the output, tile by tile.
+    """
+
+    resident: frozenset[int] = frozenset()
+    stored: bool = False
+    handoff: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """One operand for all candidates: bytes of its tile, engine and memory cycles to move it once."""
+
+    nbytes: Int64
+    engine: Int64
+    memory: Int64
+
+
+class Costs:
+    """A job's candidate tiles [axes, n]: what does not depend on the loop order, worked out once."""
+
+    def __init__(self, job: Job, tiles: Tiles, setting: Setting, rules: Rules) -> None:
+        self.job, self.tiles, self.setting, self.rules = job, tiles, setting, rules
+        extent = np.array(job.extent)[:, None]
+        self.trips = -(-extent // tiles)
+        self.total: Int64 = self.trips.prod(axis=0)
+        self.traffic = [_traffic(o, tiles, rules.march) for o in job.operands]
+        self.compute = job.cycles(rules.march, tiles)
+        self.legal: npt.NDArray[np.bool_] = job.legal(tiles)
+
+    def changes(self, k: int, order: Ints) -> Int64:
+        """How often operand k changes its region while the loops turn."""
+        operand = self.job.operands[k]
+        if not (self.rules.reuse or operand.output):
+            return self.total
+        seen: Int64 = np.ones_like(self.total)
+        turns = seen
+        for d in order:
+            turns = turns * self.trips[d]
+            if d in operand.dims:
+                seen = np.where(self.trips[d] > 1, turns, seen)
+        return seen
+
+    def blocks(self, order: Ints) -> tuple[Int64, Int64]:
+        """Bytes and number of buffers per operand, [operands, n]; none for resident ones."""
+        n, align = len(self.total), self.rules.march.alignment
+        sizes = np.zeros((len(self.traffic), n), dtype=np.int64)
+        depths = np.zeros_like(sizes)
+        for k, part in enumerate(self.traffic):
+            if not self._moves(k) or (k in self.setting.resident):
+                continue
+            sizes[k] = -(-part.nbytes // align) * align
+            depths[k] = np.where(self.changes(k, order) > 1, 1 + self.rules.double, 1)
+        return sizes, depths
+
+    def _moves(self, k: int) -> bool:
+        """Whether operand k has a tile buffer of its own: a copy's output leaves from its input's buffer."""
+        job = self.job
+        return not job.copy or (k == 0 and not self.setting.resident)
+
+    def cycles(self, order: Ints) -> Int64:
+        """Estimated cycles of the job, by candidate: the busiest engine, then what cannot overlap with it."""
+        loads = memory = first = np.zeros_like(self.total)
+        last = len(self.traffic) - 1
+        stores = np.zeros_like(self.total)
+        for k, part in enumerate(self.traffic):
+            if k in self.setting.resident and not (k == last and self.setting.stored):
+                continue
+            times = self.changes(k, order)
+            memory = memory + times * part.memory
+            if k == last:
+                stores = times * part.engine
+                first = first + part.engine
+            else:
+                loads = loads + times * part.engine
+                if not self.job.operands[k].constant:
+                    first = first + part.engine
+        compute = self.total * self.compute
+        if self.job.copy and len(self.setting.resident) < 2:
+            compute = np.zeros_like(compute)
+        out: Int64 = loads + stores + compute
+        if not self.rules.double:
+            return out
+        busiest = np.maximum(np.maximum(loads, stores), np.maximum(memory, compute))
+        tail = self.compute if self.setting.handoff else np.minimum(self.compute, first)
+        out = busiest + first + tail + (loads + stores) // 4
+        return out
+
+
+def _traffic(operand: Operand, tiles: Tiles, march: March) -> _Traffic:
+    shape = operand.tile_shape(tiles)
+    rows = run = np.ones(tiles.shape[1], dtype=np.int64)
+    contiguous = np.ones(tiles.shape[1], dtype=np.bool_)
+    reach = operand.element
+    for n, full, stride in zip(
+        reversed(shape), reversed(operand.shape), reversed(operand.strides), strict=True
+    ):
+        if full == 1:
+            continue
+        contiguous = contiguous & (stride == reach)
+        run, rows = np.where(contiguous, run * n, run), np.where(contiguous, rows, rows * n)
+        contiguous = contiguous & (n == full)
+        reach = stride * full
+    memory = memory_cycles(march, rows=rows, run=run * operand.element)
+    return _Traffic(rows * run * operand.element, memory + march.ddr.issue_cycles, memory)

@@ -1,0 +1,129 @@
+"""Which tensors live on chip, from when to when: those whose stay saves most DDR traffic for the bytes it
+takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from openbpu.arch.program import Space, Tensor
+from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.memory import Life, pack
+
+
+@dataclass(slots=True)
+class Use:
+    """Which jobs write and read the memory of a tensor, in order. `kept`: the segment's output needs it in
+    DDR.
+    """
+
+    root: int
+    nbytes: int
+    given: bool  # in DDR before the segment starts
+    kept: bool
+    writes: list[int] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """The first job that touches it."""
+        return min((*self.writes[:1], *self.reads[:1]))
+
+    @property
+    def last(self) -> int:
+        """The last job that touches it."""
+        return max((*self.writes[-1:], *self.reads[-1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A whole tensor in on-chip memory while jobs first..last run; `saved`: DDR bytes that this saves.
+
+    stored: every write goes to DDR too · loaded: its bytes come from DDR, when a job first needs them.
+    """
+
+    root: int
+    nbytes: int
+    first: int
+    last: int
+    saved: int
+    stored: bool
+    loaded: bool
+    address: int = -1
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        """Its bytes."""
+        return (self.address, self.address + self.nbytes)
+
+    @property
+    def density(self) -> float:
+        """DDR bytes saved per byte and job of its stay."""
+        return self.saved / (self.nbytes * (self.last - self.first + 1))
+
+
+def uses_of(
+    jobs: Sequence[Job], tensors: Sequence[Tensor], given: Iterable[int], kept: Iterable[int]
+) -> dict[int, Use]:
+    """The uses of every dynamic memory by root, in order of first use."""
+    given, kept = set(given), set(kept)
+    out: dict[int, Use] = {}
+    for moment, job in enumerate(jobs):
+        for operand in job.operands:
+            root = operand.root
+            if tensors[root].space is Space.CONST:
+                continue
+            use = out.get(root)
+            if use is None:
+                use = out[root] = Use(root, tensors[root].nbytes, root in given, root in kept)
+            moments = use.writes if operand.output else use.reads
+            if not moments or moments[-1] != moment:
+                moments.append(moment)
+    return out
+
+
+def options(use: Use) -> list[Home]:
+    """Stays of a tensor, the longest first: until its last reader, the one before, …"""
+    out = []
+    n = len(use.reads)
+    for k in range(n, -1, -1):
+        last = max((*use.writes[-1:], *use.reads[k - 1 : k]), default=-1)
+        stored = not use.given and (use.kept or k < n)
+        transfers = k - 1 if use.given else k + (not stored)
+        if transfers > 0:
+            saved = transfers * use.nbytes
+            out.append(Home(use.root, use.nbytes, use.first, last, saved, stored, use.given))
+    return out
+
+
+def choose_homes(
+    uses: Mapping[int, Use], reserve: Sequence[int], chip_bytes: int, alignment: int
+) -> list[Home]:
+    """Homes with addresses: whole lives first, by bytes saved per byte and job, then partial ones.
+
+    `reserve`: bytes that the tile buffers of every job need beside homes. A home that the packing cannot
+    place is left out.
+    """
+    pressure = np.array(reserve, dtype=np.int64)
+    chosen: dict[int, Home] = {}
+
+    def accept(home: Home) -> bool:
+        part = pressure[home.first : home.last + 1]
+        if home.root in chosen or (part + home.nbytes > chip_bytes).any():
+            return False
+        part += home.nbytes
+        chosen[home.root] = home
+        return True
+
+    stays = [options(use) for use in uses.values() if use.nbytes]
+    for home in sorted((s[0] for s in stays if s), key=lambda h: (-h.density, h.first, h.root)):
+        accept(home)
+    for home in sorted((h for s in stays for h in s[1:]), key=lambda h: (-h.saved, -h.density, h.first)):
+        accept(home)
+    lives = [Life(h.root, h.nbytes, h.first, h.last) for h in chosen.values()]
+    addresses, _ = pack(lives, alignment)
+    placed = [replace(h, address=addresses[h.root]) for h in chosen.values()]
+    return [h for h in placed if h.interval[1] <= chip_bytes]
