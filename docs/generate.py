@@ -1,0 +1,188 @@
+"""Write the pages of docs/ that are made from the sources: `make docs`. A test fails when one is stale.
+
+A page is a row of PAGES: its file name and the function that returns its text.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from openbpu.arch import isa
+from openbpu.arch.isa import HEADER_DTYPE, RECORD_BYTES, RECORDS, Engine, Instr
+from openbpu.arch.isa.base import operands
+from openbpu.arch.march import LIMITS, March, Number, get_march, march_names
+from openbpu.arch.program import OPERATORS
+
+HERE = Path(__file__).parent
+NOTICE = "<!-- Written by docs/generate.py (`make docs`); do not edit. -->\n\n"
+MARKS = {"published": "", "fitted": " ~", "assumed": " ?"}
+KINDS = {"<u1": "uint8", "<u2": "uint16", "<u4": "uint32", "<u8": "uint64", "<i4": "int32"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+# --- isa.md ---
+
+ISA_INTRO = f"""# Instruction set
+
+Every instruction is a record of {RECORD_BYTES} bytes: a header, its operands, zeros. All fields are
+little-endian. The code of a core is a table of such records. Each engine takes its own records in order and
+runs them one after the other; engines run side by side. `wait[e]` is how many instructions engine e must
+have completed before this one may start: that is the only synchronization there is.
+
+On-chip addresses and strides count bytes. What an instruction computes is the formula of its operator
+(layer), seen in `openbpu.arch.program`; scales, kernels and the like are read from the operator, geometry
+from the instruction.
+
+"""
+
+
+def isa_page() -> str:
+    """Return docs/isa.md."""
+    head = table(("header field", "bytes", "type"), _field_rows(HEADER_DTYPE.names or (), HEADER_DTYPE))
+    engines = table(("engine", "number", "instructions"), map(_engine_row, Engine))
+    parts = [NOTICE, ISA_INTRO, head, "\n", engines]
+    for engine in Engine:
+        mine = [cls for cls in isa.INSTRUCTIONS if cls.ENGINE is engine]
+        parts += [f"\n## {engine.name}\n"] if mine else []
+        parts += [_instruction(cls) for cls in mine]
+    return "".join(parts)
+
+
+def _engine_row(engine: Engine) -> tuple[str, str, str]:
+    names = [f"`{cls.__name__}`" for cls in isa.INSTRUCTIONS if cls.ENGINE is engine]
+    return f"{engine.name}", str(int(engine)), ", ".join(names) or "none yet"
+
+
+def _instruction(cls: type[Instr]) -> str:
+    served = isa.SERVES[cls]
+    kinds = "any" if served == OPERATORS else ", ".join(f"`{op.__name__}`" for op in served)
+    fields = table(("operand", "bytes", "type"), _field_rows([f.name for f in operands(cls)], RECORDS[cls]))
+    text = inspect.cleandoc(cls.__doc__ or "")
+    return f"\n### {cls.__name__} (0x{cls.OPCODE:02x})\n\n{text}\n\nOperators: {kinds}.\n\n{fields}"
+
+
+def _field_rows(names: Iterable[str], dtype: object) -> Iterable[tuple[str, str, str]]:
+    places = dict(getattr(dtype, "fields", None) or {})
+    for name in names:
+        kind, offset = places[name][:2]
+        count = f"[{kind.shape[0]}]" if kind.shape else ""
+        yield (
+            f"`{name}`",
+            f"{offset}..{offset + kind.itemsize - 1}",
+            KINDS[kind.base.str.replace("|", "<")] + count,
+        )
+
+
+# --- marches.md ---
+
+MARCH_INTRO = """# Marches
+
+The chips openbpu knows, one JSON file each under `arch/openbpu/arch/march/`. Every number there carries its
+unit, its source and how far to trust it: published (no mark), fitted to published latencies (~), assumed
+(?). A march of your own is a file in the same form; `"based_on": "nash-e"` lets it state only what differs.
+
+"""
+
+SECTIONS = {
+    "chip": "Chip",
+    "tae": "TAE, the tensor engine",
+    "vae": "VAE, the vector engine",
+    "aae": "AAE, pooling and resizing",
+    "trans": "TRANS, the layout engine",
+    "vpu": "VPU, quantize and dequantize",
+    "ddr": "External memory",
+    "cpu": "The CPU beside it",
+}
+FACTS = {
+    "engines": "engines",
+    "conv_pairs": "convolution: input×weight types",
+    "matmul_pairs": "matrix product: input×weight types",
+    "high_precision": "high-precision output types",
+    "quantize_on_bpu": "Quantize and Dequantize run on the BPU",
+}
+
+
+def marches_page() -> str:
+    """Return docs/marches.md."""
+    marches = [get_march(name) for name in march_names()]
+    overview = table(("march", "product", "compiles"), [_overview_row(m) for m in marches])
+    parts = [NOTICE, MARCH_INTRO, overview, "\n## Types and engines\n\n", _numbers(marches, FACTS)]
+    for section, title in SECTIONS.items():
+        keys = [key for key in marches[0].numbers if key.startswith(f"{section}.")]
+        parts += [f"\n## {title}\n\n", _section_text(marches[0], section)]
+        parts.append(_numbers(marches, {key: f"`{key}`" for key in keys}))
+    limits = {f"limits.{key}": f"`{key}`: {text}" for key, text in LIMITS.items()}
+    parts += ["\n## Operator limits\n\n", _numbers(marches, limits), "\n## Operators left to the CPU\n\n"]
+    parts += [_cpu_ops(marches), "\n## Sources\n"]
+    parts += [_sources(march) for march in marches]
+    return "".join(parts)
+
+
+def _overview_row(march: March) -> tuple[str, str, str]:
+    return f"`{march.name}`", march.product, "yes" if march.target else f"no: {march.reason}"
+
+
+def _section_text(march: March, section: str) -> str:
+    return inspect.cleandoc(type(getattr(march, section)).__doc__ or "") + "\n\n"
+
+
+def _numbers(marches: Sequence[March], keys: dict[str, str]) -> str:
+    rows = []
+    for key, title in keys.items():
+        unit = marches[0].numbers[key].unit
+        rows.append([title, unit, *(_shown(m.numbers[key]) for m in marches)])
+    return table(["", "unit", *(m.name for m in marches)], rows)
+
+
+def _shown(number: Number) -> str:
+    value = number.value
+    if isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, list):
+        text = ", ".join(value)
+    elif isinstance(value, int):
+        text = f"{value:,}"
+    else:
+        text = str(value)
+    return text + MARKS[number.confidence]
+
+
+def _cpu_ops(marches: Sequence[March]) -> str:
+    ops = sorted({op for march in marches for op in march.cpu_ops})
+    rows = [[f"`{op}`", *(m.cpu_ops[op].when if op in m.cpu_ops else "" for m in marches)] for op in ops]
+    note = "always: there is no unit for it; default: unless it is asked onto the BPU.\n\n"
+    return note + table(["operator", *(m.name for m in marches)], rows)
+
+
+def _sources(march: March) -> str:
+    """List the numbers of a march by confidence and source."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key, number in march.numbers.items():
+        groups.setdefault((number.confidence, number.source), []).append(f"`{key}`")
+    lines = [f"\n### {march.name}\n\n"]
+    for (confidence, source), keys in sorted(
+        groups.items(), key=lambda item: (item[0][0] != "published", item[0])
+    ):
+        lines.append(f"- *{confidence}*, {source}: {', '.join(keys)}\n")
+    return "".join(lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {"isa.md": isa_page, "marches.md": marches_page}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8", newline="\n")
+        print(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()
