@@ -176,7 +176,7 @@ def every_operator() -> Program:
         b.add(op)
     y = b.tensor(SHAPE, DType.FLOAT32)
     scales = b.const(np.full(1, 0.1, np.float32))
-    conv = b.operators[1]
+    conv = b.operators[2]
     b.add(Dequantize(inputs=conv.outputs, outputs=(y,), scales_id=scales, shape=(1, 1, SIZE)))
     return b.program((y, b.view(y, (SIZE,))))
 
@@ -185,14 +185,14 @@ def code() -> tuple[Code, Code]:
     """A load and a convolution on one core, a store on the other; the numbers mean nothing."""
     one, strides = (1, 1, 1, 4), (0, 0, 0, 64)
     load = Load(
-        operator=1, ddr=64, chip=0, row_bytes=64, counts=one, ddr_strides=strides, chip_strides=strides
+        operator=2, ddr=64, chip=0, row_bytes=64, counts=one, ddr_strides=strides, chip_strides=strides
     )
     names = [f.name for f in fields(ConvTile) if "kind" in f.metadata]
     conv: Any = dict.fromkeys(names, 1)
     store = Store(
-        operator=1, ddr=64, chip=0, row_bytes=64, counts=one, ddr_strides=strides, chip_strides=strides
+        operator=2, ddr=64, chip=0, row_bytes=64, counts=one, ddr_strides=strides, chip_strides=strides
     )
-    return encode([load, ConvTile(operator=1, wait=(1, *(0,) * 7), **conv)]), encode([store])
+    return encode([load, ConvTile(operator=2, wait=(1, *(0,) * 7), **conv)]), encode([store])
 
 
 def full() -> Program:

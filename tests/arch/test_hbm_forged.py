@@ -157,6 +157,8 @@ FORGERIES = {
     "broadcast": (operator("Binary", b_strides=[0, 0, 0, 1 << 30]), "they leave it"),
     "absent weights": (operator("Conv", weight_id=-1), "tensor cannot be absent"),
     "absent constant": (operator("Softmax", exp_id=-35), "constant cannot be absent"),
+    "objects in a file": (tensor(dtype="other", space="const", address=0), "space cannot be const for other"),
+    "objects on the BPU": (tensor(dtype="other", address=-1), "dtype of 't1' cannot be other"),
     "shift": (operator("Reduce", shift=63), "shift cannot be 63"),
     "indices": (operator("Gather", shape=[1, 12, 16]), "cannot be"),
     "fn": (operator("Binary", fn="xor"), "fn cannot be xor"),
@@ -182,7 +184,8 @@ def test_forgery_is_named(name: str) -> None:
         (0, 0xFF, "opcode of instruction 1 cannot be 0xff"),
         (1, 7, "engine of instruction 1 cannot be 7"),
         (2, 1, "flags of instruction 1 cannot be 1"),
-        (5, 1, "operator of instruction 1 cannot be 257"),
+        (4, 1, "instruction 1 cannot be part of a Rescale"),
+        (5, 1, "operator of instruction 1 cannot be 258"),
     ],
 )
 def test_code_that_no_engine_knows_is_refused(column: int, value: int, message: str) -> None:

@@ -81,7 +81,7 @@ def test_names_from_a_file_cannot_steer_the_terminal(name: str) -> None:
 def test_disassembly_shows_layer_operands_and_tokens() -> None:
     lines = list(disassemble(full()))
     assert lines[0] == "; segment 0 'segment0', core 0: 2 instructions, 1048576 bytes on chip"
-    assert lines[1].split()[:4] == ["0", "LOAD", "Rescale.1", "Load"]
+    assert lines[1].split()[:4] == ["0", "LOAD", "Conv.2", "Load"]
     assert "counts=[1,1,1,4]" in lines[1]
     assert lines[2].endswith("wait LOAD>=1")
     assert lines[-1] == "; segment 1 'cpu0': 1 nodes on the CPU"

@@ -1,4 +1,25 @@
-"""openbpu as an ONNX backend (`onnx.backend.base`), for ONNX's own node tests and for tools that speak it.
+"""openbpu as an ONNX backend: compile, then simulate; what is not quantized runs on the CPU.
 
-Imports any package of openbpu below the command, onnx and numpy.
+    import openbpu.onnx_backend as backend
+    outputs = backend.prepare(onnx.load("model.onnx"), march="nash-e").run([image])
+
+Imports any package of openbpu but cli.
 """
+
+from openbpu.onnx_backend.backend import OpenbpuBackend, OpenbpuRep
+
+is_compatible = OpenbpuBackend.is_compatible
+prepare = OpenbpuBackend.prepare
+run_model = OpenbpuBackend.run_model
+run_node = OpenbpuBackend.run_node
+supports_device = OpenbpuBackend.supports_device
+
+__all__ = [
+    "OpenbpuBackend",
+    "OpenbpuRep",
+    "is_compatible",
+    "prepare",
+    "run_model",
+    "run_node",
+    "supports_device",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.errors import HbmError, ModelError
@@ -31,14 +30,17 @@ class CpuRunner:
         self._session = make_engine(self._where, segment.model, threads)
 
     def run(self, inputs: Mapping[int, Array]) -> dict[int, Array]:
-        """Return the outputs by tensor id; raises ModelError when a node fails on these values."""
+        """Return the outputs by tensor id: arrays, or what ONNX Runtime returns for a sequence or a map.
+
+        Raises ModelError when a node fails on these values.
+        """
         segment = self._segment
         feeds = {name: inputs[i] for name, i in zip(segment.names_in, segment.inputs, strict=True)}
         try:
             made = self._session.run(list(segment.names_out), feeds)
         except Exception as error:
             raise ModelError(_failure(self._where, "run", error)) from error
-        return {i: np.asarray(y) for i, y in zip(segment.outputs, made, strict=True)}
+        return dict(zip(segment.outputs, made, strict=True))
 
 
 def make_engine(where: str, model: str | bytes, threads: int) -> Any:

@@ -46,6 +46,11 @@ class Result:
         return self._latency()
 
 
+def _own(value: Any) -> Any:
+    """Return an array of its own; a sequence or map from ONNX Runtime already is."""
+    return np.array(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
 class Session:
     """A compiled program: `Session("model.hbm").run({"input": array}).outputs["output"]`.
 
@@ -131,7 +136,7 @@ class Session:
             for i in dead:
                 values.pop(i, None)
         program = self.program
-        outputs = {program.tensors[i].name: np.array(self._value(values, i)) for i in program.outputs}
+        outputs = {program.tensors[i].name: _own(self._value(values, i)) for i in program.outputs}
         return Result(outputs, program.placement, lambda: self.latency)
 
     def _value(self, values: Mapping[int, Array], i: int) -> Array:

@@ -45,9 +45,10 @@ class TensorInfo:
 
 def tensor_info(t: Tensor, alignment: int) -> TensorInfo:
     """Return what a user sees of a tensor; `alignment` is the march's smallest allocation in bytes."""
-    steps = itertools.accumulate(reversed(t.shape[1:]), lambda a, b: a * max(b, 1), initial=t.dtype.nbytes)
+    width = 0 if t.dtype is DType.OTHER else t.dtype.nbytes
+    steps = itertools.accumulate(reversed(t.shape[1:]), lambda a, b: a * max(b, 1), initial=width)
     strides = tuple(reversed(list(steps))) if t.shape else ()
-    nbytes = math.prod(t.shape) * t.dtype.nbytes
+    nbytes = math.prod(t.shape) * width
     aligned = -(-nbytes // alignment) * alignment
     return TensorInfo(t.name, t.shape, t.dtype, t.scale, t.zero_point, t.axis, strides, nbytes, aligned)
 
@@ -84,8 +85,10 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(items)} {'is' if len(items) == 1 else 'are'}"
 
 
-def _check_array(t: Tensor, value: Any, *, finite: bool) -> Array:
+def _check_array(t: Tensor, value: Any, *, finite: bool) -> Any:
     where = f"input '{t.name}'"
+    if t.dtype is DType.OTHER:
+        return value  # strings, sequences: ONNX Runtime alone knows what it takes
     try:
         x = np.asarray(value)
     except (TypeError, ValueError) as error:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.hbm.check_operators import check_operator
 from openbpu.arch.hbm.codec import BadRecordError
-from openbpu.arch.isa import ISA, headers
-from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space, Tensor
+from openbpu.arch.isa import ISA, SERVES, headers
+from openbpu.arch.program import OPERATORS, BpuSegment, CpuSegment, Program, Space, Tensor
 
 MAX_BYTES = 1 << 40
 """No tensor and no memory space is larger: 1 TiB, far above any device and far below an int64 overflow."""
@@ -25,6 +26,9 @@ _KNOWN_OPCODES = np.zeros(256, dtype=np.uint8)
 _KNOWN_OPCODES[list(ISA)] = 1
 _ENGINE_OF = np.zeros(256, dtype=np.uint8)
 _ENGINE_OF[list(ISA)] = [int(cls.ENGINE) for cls in ISA.values()]
+_SERVES = np.zeros((256, len(OPERATORS)), dtype=np.bool_)  # opcode, kind of operator
+for _opcode, _cls in ISA.items():
+    _SERVES[_opcode] = [kind in SERVES[_cls] for kind in OPERATORS]
 
 
 def check_program(program: Program) -> None:
@@ -68,6 +72,12 @@ def _check_tensor(where: str, t: Tensor, program: Program) -> None:
     size = math.prod(t.shape) * t.dtype.nbytes
     _require(size <= MAX_BYTES, f"{where}: size in bytes", size)
     _require(len(t.scale) <= 1 or -1 <= t.axis < len(t.shape), f"{where}: axis", t.axis)
+    if t.dtype is DType.OTHER:  # its elements are Python objects: never bytes of a file
+        _require(
+            t.space is Space.DDR and t.address == -1,
+            f"{where}: space",
+            f"{t.space.value} for {t.dtype.value}",
+        )
     if t.space is Space.CONST:
         _require(
             0 <= t.address <= program.constants.size - size, f"{where}: address of {size} bytes", t.address
@@ -160,6 +170,13 @@ def _check_code(
         first = np.flatnonzero(wrong)
         if first.size:
             _require(False, f"{where}: {name} of instruction {first[0]}", int(head[name][first[0]]))
+    kinds = np.array([OPERATORS.index(type(op)) for op in segment.operators], dtype=np.intp)
+    strangers = (
+        np.flatnonzero(~_SERVES[opcodes, kinds[head["operator"]]]) if len(code) else np.empty(0, np.intp)
+    )
+    if strangers.size:
+        kind = type(segment.operators[head["operator"][strangers[0]]]).__name__
+        _require(False, f"{where}: instruction {strangers[0]}", f"part of a {kind}")
 
 
 def _check_tables(program: Program) -> None:

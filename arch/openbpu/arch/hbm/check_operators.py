@@ -94,11 +94,10 @@ def _within(name: str, values: Any, lo: int, hi: int) -> None:
 
 def _check_dtypes(program: Program, op: Operator) -> None:
     """Only layout changes and the ends of a model (which check it themselves) may see floats."""
-    if isinstance(op, _ANY_DTYPE):
-        return
     for i in (*op.inputs, *op.outputs):
         t = program.tensors[i]
-        _need(t.dtype in _INTEGERS, f"dtype of '{t.name}'", t.dtype.value)
+        legal = t.dtype in _INTEGERS or (isinstance(op, _ANY_DTYPE) and t.dtype is not DType.OTHER)
+        _need(legal, f"dtype of '{t.name}'", t.dtype.value)
 
 
 def _check_table(program: Program, op: Operator) -> None:
@@ -155,7 +154,7 @@ def _check_pool(program: Program, op: Pool) -> None:
     _need((yn, oc) == (n, c), "y_shape", op.y_shape)
     _need(op.fn in {"max", "avg"}, "fn", op.fn)
     _sizes(program, op, n * h * w * c, n * oh * ow * c)
-    rows = op.kernel[0] * op.kernel[1] + 1
+    rows = op.kernel[0] * op.kernel[1] + 1 if op.fn == "avg" else 1
     counts = _constant(program, op.counts_id, DType.INT64, rows * 2)
     _within("shifts", counts.reshape(rows, 2)[:, 1], 0, MAX_SHIFT)
     _check_window((h, w), (oh, ow), op, partial=True)

@@ -41,10 +41,11 @@ def check(
 
     Every reason for the CPU comes with what would bring the node onto the BPU.
     """
+    sizes = arguments.shapes(shape)
     from openbpu.compiler import check as place
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
-    placement = place(model, march=march, shapes=arguments.shapes(shape))
+    placement = place(model, march=march, shapes=sizes)
     if json:
         rows = placement_json(placement)
         show_json(
@@ -69,11 +70,11 @@ def quantize(
 
     Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
     """
+    arguments.refuse_overwriting(model, output)
     from openbpu.arch.dtypes import DType
     from openbpu.quantization.onnx import load_calibration
     from openbpu.quantization.onnx import quantize as calibrate
 
-    arguments.refuse_overwriting(model, output)
     activation = DType.INT16 if int16 else DType.INT8
     with progress() as report:
         data = load_calibration(calib, model)
@@ -117,10 +118,11 @@ def compile_(
 
     The model is QDQ or QOperator ONNX; what is not quantized runs on the CPU.
     """
+    sizes = arguments.shapes(shape)
+    arguments.refuse_overwriting(model, output)
     from openbpu.arch.hbm import write_hbm
     from openbpu.compiler import compile as build
 
-    arguments.refuse_overwriting(model, output)
     started = time.perf_counter()
     removed = [part.strip().lower() for part in remove_io.split(",") if part.strip()]
     if fast_perf:
@@ -131,7 +133,7 @@ def compile_(
             source,
             march=march,
             opt=opt,
-            shapes=arguments.shapes(shape),
+            shapes=sizes,
             remove_io=tuple(removed),
             progress=report,
         )
