@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
+
+
+class Mode(str, Enum):
+    """How a program is simulated."""
+
+    FAST = "fast"
+    EXACT = "exact"
+
 
 March = Annotated[
     str, typer.Option("--march", help="A march (see `openbpu march`), or a march file of your own.")
@@ -34,6 +43,9 @@ Inputs = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads; the results do not depend on it.")]
+ModeOption = Annotated[
+    Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
+]
 OnnxFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", show_default=False)]
 HbmFile = Annotated[Path, typer.Argument(metavar="MODEL.hbm", show_default=False)]
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 DASH = "--"
 _KIB = 1024
 _MILLI = 1000.0
+_TEN = 10.0
 
 
 def clean(text: str) -> str:
@@ -56,7 +57,9 @@ def in_bytes(n: int) -> str:
 
 def in_time(us: float) -> str:
     """Return microseconds as "12.3 µs" or "4.567 ms"."""
-    return f"{us:.1f} µs" if us < _MILLI else f"{us / _MILLI:.3f} ms"
+    if us < _MILLI:
+        return f"{us:.2f} µs" if us < _TEN else f"{us:.1f} µs"
+    return f"{us / _MILLI:.3f} ms"
 
 
 def in_shape(shape: tuple[int, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from openbpu.runtime import Result
 
 
-class Mode(str, Enum):
-    """How a program is simulated."""
-
-    FAST = "fast"
-    EXACT = "exact"
-
-
 @command("run")
 def run(
     model: arguments.HbmFile,
@@ -33,9 +25,7 @@ def run(
         Path | None,
         typer.Option("-o", "--output", metavar="OUTDIR", help="Write every output as NAME.npy there."),
     ] = None,
-    mode: Annotated[
-        Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
-    ] = Mode.FAST,
+    mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
     json: arguments.Json = False,
 ) -> None:

@@ -24,6 +24,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     max_steps: Annotated[
         float | None, typer.Option("--max-steps", help="Exit with 1 when an output differs by more steps.")
     ] = None,
+    mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
     json: arguments.Json = False,
 ) -> None:
@@ -35,7 +36,10 @@ def verify(  # noqa: PLR0917  # an argument per option
     from openbpu.runtime import Session
     from openbpu.runtime.verify import Reference, compare, random_inputs
 
-    session, reference = Session(model, threads=threads), Reference(onnx_model, threads=threads)
+    session, reference = (
+        Session(model, mode=mode.value, threads=threads),
+        Reference(onnx_model, threads=threads),
+    )
     if input:
         feeds = [arguments.inputs(input, reference.input_names)]
     else:
