@@ -1,4 +1,4 @@
-"""The operator table: one row per ONNX operator that the BPU runs. Placement, lowering, docs and tests read it."""
+"""The operator table: a row per ONNX operator that the BPU runs, read by placement, lowering, docs, tests."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,14 +35,15 @@ def window(site: Site, kernel: tuple[int, ...]) -> Window:
     pads = _pads(site, kernel, strides, dilations)
     if rank == 1:
         return Window((1, kernel[0]), (1, strides[0]), (1, dilations[0]), (0, pads[0], 0, pads[1]))
-    return Window((kernel[0], kernel[1]), (strides[0], strides[1]), (dilations[0], dilations[1]), pads)  # type: ignore[arg-type]
+    top, left, bottom, right = pads
+    spans = (strides[0], strides[1]), (dilations[0], dilations[1])
+    return Window((kernel[0], kernel[1]), *spans, (top, left, bottom, right))
 
 
 def _pads(
     site: Site, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
 ) -> tuple[int, ...]:
     auto = site.node.attrs.get("auto_pad", "NOTSET")
-    auto = auto.decode() if isinstance(auto, bytes) else auto
     rank = len(kernel)
     if auto in ("NOTSET", ""):
         return tuple(site.node.attrs.get("pads") or (0,) * (2 * rank))
@@ -114,7 +116,7 @@ def _lower_conv_transpose(site: Site) -> None:
 
 
 def window_transposed(site: Site) -> Window:
-    """Geometry of a ConvTranspose as a convolution over the upsampled input: its pads are dilation·(k − 1) − pad."""
+    """Geometry of a ConvTranspose as a convolution over the upsampled input, pads dilation·(k − 1) − pad."""
     win = window_plain(site, kernel_of(site))
     (kh, kw), (dh, dw) = win.kernel, win.dilations
     top, left = (kh - 1) * dh - win.pads[0], (kw - 1) * dw - win.pads[1]
@@ -127,7 +129,6 @@ def window_plain(site: Site, kernel: tuple[int, ...]) -> Window:
     attrs = site.node.attrs
     rank = len(kernel)
     auto = attrs.get("auto_pad", "NOTSET")
-    auto = auto.decode() if isinstance(auto, bytes) else auto
     if auto in ("NOTSET", "", "VALID") and not attrs.get("output_shape"):
         return window(site, kernel)
     strides = tuple(attrs.get("strides") or (1,) * rank)
@@ -148,7 +149,7 @@ def window_plain(site: Site, kernel: tuple[int, ...]) -> Window:
     )
 
 
-# --- limits --------------------------------------------------------------------------------------------------
+# --- limits ------------------------------------------------------------------------------------------------
 
 
 def _sizes(site: Site) -> Violation:
@@ -186,9 +187,15 @@ def _dilated_stride(site: Site) -> Violation:
 
 def _dilations(site: Site) -> Violation:
     dilations = tuple(site.node.attrs.get("dilations") or (1,))
-    if site.limit("conv_dilation_power_of_two") and any(d & (d - 1) for d in dilations):
-        return "×".join(map(str, dilations))
     return all_in_range(dilations, 1, site.limit("conv_dilation_max"))
+
+
+def _powers_of_two(key: str) -> Callable[[Site], Violation]:
+    def check(site: Site) -> Violation:
+        values = tuple(site.node.attrs.get(key) or (1,))
+        return "×".join(map(str, values)) if any(v & (v - 1) for v in values) else None
+
+    return check
 
 
 def _int16_depthwise(site: Site) -> Violation:
@@ -221,8 +228,10 @@ CONV_LIMITS = (
     Limit("with dilation above 1, strides must be 1..{conv_stride_dilated_max}", _dilated_stride),
     Limit("with a fused Add, strides must be 1..{conv_stride_add_max}", _added_stride),
     Limit("dilations must be 1..{conv_dilation_max}", _dilations),
+    Limit("dilations must be powers of two", _powers_of_two("dilations"), when="conv_dilation_power_of_two"),
     Limit(
-        "even strides of an int16 depthwise convolution must be at most {conv_int16_depthwise_even_stride_max}",
+        "even strides of an int16 depthwise convolution must be at most "
+        "{conv_int16_depthwise_even_stride_max}",
         _int16_depthwise,
     ),
 )
@@ -247,6 +256,7 @@ DECONV_LIMITS = (
             s.node.attrs.get("strides") or (1,), s.limit("deconv_stride_min"), s.limit("deconv_stride_max")
         ),
     ),
+    Limit("strides must be powers of two", _powers_of_two("strides"), when="deconv_stride_power_of_two"),
     Limit(
         "dilations must be 1..{deconv_dilation_max}",
         lambda s: all_in_range(s.node.attrs.get("dilations") or (1,), 1, s.limit("deconv_dilation_max")),

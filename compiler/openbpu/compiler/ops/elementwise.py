@@ -88,7 +88,7 @@ def _lower_div(site: Site) -> None:
     _emit(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
 
 
-# --- x · constant per channel, x + constant per channel ------------------------------------------------------
+# --- x · constant per channel, x + constant per channel -----------------------------------------------------
 
 
 def _per_channel(site: Site) -> tuple[int, Float64] | None:
@@ -105,7 +105,7 @@ def _per_channel(site: Site) -> tuple[int, Float64] | None:
 
 
 def _affine(site: Site, sign: float) -> None:
-    """Lower x · g or x ± c per channel to a 1×1 depthwise convolution with weight 1: exact, one factor each."""
+    """Lower x · g or x ± c per channel to a 1×1 depthwise convolution of ones: exact, one factor each."""
     found = _per_channel(site)
     if found is None:
         raise Refused("its constant is not one value per channel")

@@ -25,7 +25,7 @@ def to_nhwc(site: Site, codes: str) -> str:
 
 
 def from_nhwc(site: Site, nhwc: str, target: str) -> int:
-    """Emit the Transpose that turns NHWC into the layout of `target`; returns the channel axis of `target`."""
+    """Emit the Transpose that turns NHWC into the layout of `target`; returns its channel axis."""
     source = site.rw.values[nhwc]
     if len(site.rw.values[target].shape or ()) == 3:
         n, _, w, c = source.shape or (0, 0, 0, 0)

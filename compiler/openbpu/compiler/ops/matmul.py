@@ -32,7 +32,7 @@ def _reshaped(site: Site, codes: str, shape: tuple[int, ...]) -> str:
 
 
 def _product(site: Site, x: Leaf, right: Array, scale: Float64, bias: Array | None) -> None:
-    """X [..., K] × right [N, K] as a convolution over one row of pixels; `scale` is that of `right`, [N] or [1]."""
+    """X [..., K] × right [N, K] as a convolution over one row of pixels; `scale` of `right` is [N] or [1]."""
     rows, (n, k) = _rows(x.shape), right.shape
     residual = ""
     if site.residual is not None:

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
-from openbpu.compiler.ops.resize import lower_nearest, lower_resize
+from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
+from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
-CODES = ("int8", "int16", "int32")
-
-
-def _source(site: Site) -> str:
-    """The codes to move; refuses floats (the Dequantize could not sink below this node)."""
-    name = site.node.inputs[0]
-    if site.rw.values[name].dtype not in CODES:
-        raise Refused(
-            f"its input '{name}' is not quantized (passive quantization)",
-            "put a Quantize/Dequantize pair in front of it",
-        )
-    quant = site.rw.values[name].quant
-    if quant is not None:
-        site.rw.set_quant(site.target, quant)
-    return name
-
-
-def _mid(site: Site, stem: str, shape: tuple[int, ...]) -> str:
-    source = site.rw.values[site.node.inputs[0]]
-    return site.rw.value(f"{site.target}/{stem}", shape, source.dtype, source.quant)
+_PAD_MODES: dict[str, Literal["edge", "reflect", "wrap"]] = {
+    "edge": "edge",
+    "reflect": "reflect",
+    "wrap": "wrap",
+}
 
 
 def _lower_reshape(site: Site) -> None:
-    site.emit("Reshape", (_source(site),), site.target)
+    site.emit("Reshape", (source_codes(site),), site.target)
 
 
 def _lower_transpose(site: Site) -> None:
     perm = tuple(site.node.attrs.get("perm") or reversed(range(len(site.shape()))))
-    site.emit("Transpose", (_source(site),), site.target, perm=tuple(int(p) for p in perm))
+    site.emit("Transpose", (source_codes(site),), site.target, perm=tuple(int(p) for p in perm))
 
 
 def _ints(site: Site, index: int) -> tuple[int, ...] | None:
@@ -51,7 +38,7 @@ def _ints(site: Site, index: int) -> tuple[int, ...] | None:
 
 
 def _lower_slice(site: Site) -> None:
-    source, shape = _source(site), site.shape()
+    source, shape = source_codes(site), site.shape()
     starts_in, ends = _ints(site, 1) or (), _ints(site, 2) or ()
     axes = _ints(site, 3) or tuple(range(len(starts_in)))
     steps_in = _ints(site, 4) or (1,) * len(starts_in)
@@ -65,7 +52,7 @@ def _lower_slice(site: Site) -> None:
 
 
 def _lower_split(site: Site) -> None:
-    source = _source(site)
+    source = source_codes(site)
     rank = len(site.shape())
     axis = int(site.node.attrs.get("axis", 0)) % rank
     start = 0
@@ -80,23 +67,23 @@ def _lower_split(site: Site) -> None:
 
 
 def _lower_expand(site: Site) -> None:
-    site.emit("Expand", (_source(site),), site.target)
+    site.emit("Expand", (source_codes(site),), site.target)
 
 
 def _lower_tile(site: Site) -> None:
     """Tile as Reshape [1, d] → Expand [r, d] → Reshape, axis by axis in one go."""
-    source, shape = _source(site), site.shape()
+    source, shape = source_codes(site), site.shape()
     repeats = _ints(site, 1) or (1,) * len(shape)
     split = tuple(v for d in shape for v in (1, d))
     spread = tuple(v for r, d in zip(repeats, shape, strict=True) for v in (r, d))
-    a, b = _mid(site, "split", split), _mid(site, "spread", spread)
+    a, b = intermediate(site, "split", split), intermediate(site, "spread", spread)
     site.emit("Reshape", (source,), a)
     site.emit("Expand", (a,), b)
     site.emit("Reshape", (b,), site.target)
 
 
 def _lower_gather(site: Site) -> None:
-    source, shape = _source(site), site.shape()
+    source, shape = source_codes(site), site.shape()
     axis = int(site.node.attrs.get("axis", 0)) % len(shape)
     data = site.graph.const(site.node.inputs[1])
     if data is None:
@@ -107,34 +94,14 @@ def _lower_gather(site: Site) -> None:
     gather_axis(site, source, site.target, axis, index)
 
 
-def gather_axis(site: Site, source: str, target: str, axis: int, index: np.ndarray) -> None:
-    """Emit target = source taken at `index` along `axis`; the target's shape may drop or split that axis."""
-    steps = np.unique(np.diff(index))
-    shape = site.rw.values[source].shape or ()
-    gathered = (*shape[:axis], index.size, *shape[axis + 1 :])
-    same = gathered == site.rw.values[target].shape
-    out = target if same else _mid(site, "gathered", gathered)
-    if index.size == 1 or (steps.size == 1 and steps[0] != 0):
-        rank = len(shape)
-        starts = tuple(int(index[0]) if i == axis else 0 for i in range(rank))
-        stride = tuple(int(steps[0]) if i == axis and index.size > 1 else 1 for i in range(rank))
-        site.rw.add("Slice", (source,), (out,), site.origins, starts=starts, steps=stride)
-    else:
-        table = site.rw.constant(f"{target}/indices", index.astype(np.int32))
-        site.rw.add("Gather", (source, table), (out,), site.origins, axis=axis)
-    if not same:
-        site.rw.add("Reshape", (out,), (target,), site.origins)
-
-
 def _lower_pad(site: Site) -> None:
-    source, shape = _source(site), site.shape()
+    source, shape = source_codes(site), site.shape()
     amounts = _ints(site, 1) or tuple(site.node.attrs.get("pads", ()))
     axes = _ints(site, 3) or tuple(range(len(shape)))
     before, after = [0] * len(shape), [0] * len(shape)
     for i, axis in enumerate(axes):
         before[axis], after[axis] = amounts[i], amounts[len(axes) + i]
     mode = site.node.attrs.get("mode", "constant")
-    mode = mode.decode() if isinstance(mode, bytes) else mode
     if mode != "constant" or min(before + after, default=0) < 0:
         _pad_by_gather(site, source, before, after, mode)
         return
@@ -151,12 +118,14 @@ def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int],
     todo = [a for a in range(len(shape)) if before[a] or after[a]]
     if mode == "constant":
         raise Refused("negative pads", "use Slice to crop")
+    if mode not in _PAD_MODES:
+        raise Refused(f"mode {mode} is unknown")
     for axis in todo:
-        size = shape[axis]
-        pattern = np.pad(np.arange(size), (max(before[axis], 0), max(after[axis], 0)), mode=mode)  # type: ignore[call-overload]
+        widths = (max(before[axis], 0), max(after[axis], 0))
+        pattern = np.pad(np.arange(shape[axis]), widths, mode=_PAD_MODES[mode])
         pattern = pattern[max(-before[axis], 0) : pattern.size - max(-after[axis], 0)]
         shape[axis] = pattern.size
-        target = site.target if axis == todo[-1] else _mid(site, f"pad{axis}", tuple(shape))
+        target = site.target if axis == todo[-1] else intermediate(site, f"pad{axis}", tuple(shape))
         gather_axis(site, source, target, axis, pattern.astype(np.int32))
         source = target
     if not todo:
@@ -164,17 +133,16 @@ def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int],
 
 
 def _lower_depth_to_space(site: Site) -> None:
-    source, (n, c, h, w) = _source(site), site.shape()
+    source, (n, c, h, w) = source_codes(site), site.shape()
     b = int(site.node.attrs["blocksize"])
     d = c // (b * b)
-    mode = site.node.attrs.get("mode", "DCR")
-    crd = (mode.decode() if isinstance(mode, bytes) else mode) == "CRD"
+    crd = site.node.attrs.get("mode", "DCR") == "CRD"
     # On NHWC: channels split into (b1, b2, d) for DCR and (d, b1, b2) for CRD.
-    x = _mid(site, "nhwc", (n, h, w, c))
-    split = _mid(site, "split", (n, h, w, d, b, b) if crd else (n, h, w, b, b, d))
+    x = intermediate(site, "nhwc", (n, h, w, c))
+    split = intermediate(site, "split", (n, h, w, d, b, b) if crd else (n, h, w, b, b, d))
     perm = (0, 1, 4, 2, 5, 3) if crd else (0, 1, 3, 2, 4, 5)
-    mixed = _mid(site, "mixed", (n, h, b, w, b, d))
-    y = _mid(site, "y", (n, h * b, w * b, d))
+    mixed = intermediate(site, "mixed", (n, h, b, w, b, d))
+    y = intermediate(site, "y", (n, h * b, w * b, d))
     site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
     site.emit("Reshape", (x,), split)
     site.emit("Transpose", (split,), mixed, perm=perm)
@@ -183,12 +151,12 @@ def _lower_depth_to_space(site: Site) -> None:
 
 
 def _lower_space_to_depth(site: Site) -> None:
-    source, (n, c, h, w) = _source(site), site.shape()
+    source, (n, c, h, w) = source_codes(site), site.shape()
     b = int(site.node.attrs["blocksize"])
-    x = _mid(site, "nhwc", (n, h, w, c))
-    split = _mid(site, "split", (n, h // b, b, w // b, b, c))
-    mixed = _mid(site, "mixed", (n, h // b, w // b, b, b, c))
-    y = _mid(site, "y", (n, h // b, w // b, b * b * c))
+    x = intermediate(site, "nhwc", (n, h, w, c))
+    split = intermediate(site, "split", (n, h // b, b, w // b, b, c))
+    mixed = intermediate(site, "mixed", (n, h // b, w // b, b, b, c))
+    y = intermediate(site, "y", (n, h // b, w // b, b * b * c))
     site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
     site.emit("Reshape", (x,), split)
     site.emit("Transpose", (split,), mixed, perm=(0, 1, 3, 2, 4, 5))
@@ -238,9 +206,7 @@ RULES = (
         "AAE",
         "int8, int16 → int8, int16",
         lower_resize,
-        (_RANK,),
+        (_RANK, *RESIZE_LIMITS),
         note="nearest (exact) and linear (±1 step) over H and W",
     ),
 )
-
-__all__ = ["CODES", "RULES", "gather_axis", "lower_nearest"]

@@ -16,7 +16,11 @@ Float64 = npt.NDArray[np.float64]
 Attrs = Mapping[str, Any]
 Function = Callable[..., Float64]
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erf: Callable[[Float64], Float64] = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _number(a: Attrs, key: str, default: float) -> float:
+    return float(a.get(key, default))
 
 
 def _sigmoid(x: Float64) -> Float64:
@@ -28,27 +32,28 @@ def _softplus(x: Float64) -> Float64:
 
 
 def _gelu(a: Attrs, x: Float64) -> Float64:
-    mode = a.get("approximate", "none")
-    if (mode.decode() if isinstance(mode, bytes) else mode) == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    if a.get("approximate", "none") == "tanh":
+        cubic: Float64 = x + 0.044715 * x**3
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * cubic))
     return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
 
 
 def _hard_sigmoid(a: Attrs, x: Float64) -> Float64:
-    return np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1)
+    return np.clip(_number(a, "alpha", 0.2) * x + _number(a, "beta", 0.5), 0, 1)
 
 
 def _elu(a: Attrs, x: Float64) -> Float64:
-    return np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(np.minimum(x, 0)))
+    return np.where(x > 0, x, _number(a, "alpha", 1.0) * np.expm1(np.minimum(x, 0)))
 
 
 def _selu(a: Attrs, x: Float64) -> Float64:
-    alpha, gamma = a.get("alpha", 1.67326319217681884765625), a.get("gamma", 1.05070102214813232421875)
+    alpha = _number(a, "alpha", 1.67326319217681884765625)
+    gamma = _number(a, "gamma", 1.05070102214813232421875)
     return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
 def _celu(a: Attrs, x: Float64) -> Float64:
-    alpha = a.get("alpha", 1.0)
+    alpha = _number(a, "alpha", 1.0)
     return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha))
 
 
@@ -58,7 +63,7 @@ def _clip(_: Attrs, x: Float64, low: Float64 | None = None, high: Float64 | None
 
 
 def _shrink(a: Attrs, x: Float64) -> Float64:
-    bias, lambd = a.get("bias", 0.0), a.get("lambd", 0.5)
+    bias, lambd = _number(a, "bias", 0.0), _number(a, "lambd", 0.5)
     return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
 
 
@@ -66,7 +71,7 @@ UNARY: dict[str, Function] = {
     "Identity": lambda _, x: x,
     "Relu": lambda _, x: np.maximum(x, 0),
     "Clip": _clip,
-    "LeakyRelu": lambda a, x: np.where(x >= 0, x, a.get("alpha", 0.01) * x),
+    "LeakyRelu": lambda a, x: np.where(x >= 0, x, _number(a, "alpha", 0.01) * x),
     "Sigmoid": lambda _, x: _sigmoid(x),
     "Tanh": lambda _, x: np.tanh(x),
     "Exp": lambda _, x: np.exp(x),
@@ -75,7 +80,7 @@ UNARY: dict[str, Function] = {
     "Reciprocal": lambda _, x: 1 / x,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Swish": lambda a, x: x * _sigmoid(a.get("alpha", 1.0) * x),
+    "Swish": lambda a, x: x * _sigmoid(_number(a, "alpha", 1.0) * x),
     "Gelu": _gelu,
     "Erf": lambda _, x: _erf(x),
     "Softplus": lambda _, x: _softplus(x),
@@ -84,7 +89,7 @@ UNARY: dict[str, Function] = {
     "Elu": _elu,
     "Selu": _selu,
     "Celu": _celu,
-    "ThresholdedRelu": lambda a, x: np.where(x > a.get("alpha", 1.0), x, 0.0),
+    "ThresholdedRelu": lambda a, x: np.where(x > _number(a, "alpha", 1.0), x, 0.0),
     "Shrink": _shrink,
     "Abs": lambda _, x: np.abs(x),
     "Neg": lambda _, x: -x,
@@ -117,7 +122,7 @@ BINARY: dict[str, Function] = {
     "Sum": lambda _, *xs: sum(xs[1:], start=xs[0]),
     "PRelu": lambda _, x, slope: np.where(x >= 0, x, slope * x),
 }
-"""Operators that tables hold when all operands but one are scalar constants, or all come from the same tensor."""
+"""Operators that tables hold when all operands but one are scalars, or all come from the same tensor."""
 
 POINTWISE: dict[str, Function] = {**UNARY, **BINARY}
 LINEAR = frozenset({"Identity", "Relu", "Clip"})

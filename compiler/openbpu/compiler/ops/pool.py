@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.conv import Window, window
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
@@ -15,7 +19,7 @@ def _kernel(site: Site) -> tuple[int, ...]:
     return tuple(site.node.attrs["kernel_shape"])
 
 
-def _emit_pool(site: Site, codes: str, win: Window, fn: str, counts: np.ndarray, **attrs: object) -> None:
+def _emit_pool(site: Site, codes: str, win: Window, fn: str, counts: Array, **attrs: Any) -> None:
     n, *spatial = site.out_shape()[:1] + site.out_shape()[2:]
     oh, ow = (1, spatial[0]) if len(spatial) == 1 else spatial
     x = to_nhwc(site, codes)
@@ -92,7 +96,7 @@ def _lower_average(site: Site) -> None:
     )
 
 
-def _side(key: str) -> object:
+def _side(key: str) -> Callable[[Site], Violation]:
     def check(site: Site) -> Violation:
         return all_in_range(_kernel(site), 1, site.limit(key))
 
@@ -130,7 +134,7 @@ RULES = (
         _lower_max,
         (
             *_COMMON,
-            Limit("kernel sides must be 1..{maxpool_kernel_max}", _side("maxpool_kernel_max")),  # type: ignore[arg-type]
+            Limit("kernel sides must be 1..{maxpool_kernel_max}", _side("maxpool_kernel_max")),
             Limit("KH·KW must be at most {maxpool_window_max}", _max_window),
         ),
     ),
@@ -141,7 +145,7 @@ RULES = (
         _lower_average,
         (
             *_COMMON,
-            Limit("kernel sides must be 1..{avgpool_kernel_max}", _side("avgpool_kernel_max")),  # type: ignore[arg-type]
+            Limit("kernel sides must be 1..{avgpool_kernel_max}", _side("avgpool_kernel_max")),
             Limit("KH·KW·bytes must be at most {avgpool_window_bytes_max}", _average_window),
         ),
     ),

@@ -9,14 +9,11 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
-from openbpu.compiler.ops.site import Float64, Refused, Site
+from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
+from openbpu.compiler.ops.rule import Limit, Violation
+from openbpu.compiler.ops.site import Refused, Site
 
 _Q15 = 1 << 15
-
-
-def _text(site: Site, key: str, default: str) -> str:
-    value = site.node.attrs.get(key, default)
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _factors(site: Site) -> tuple[float, ...]:
@@ -24,7 +21,7 @@ def _factors(site: Site) -> tuple[float, ...]:
     shape, out = site.shape(), site.out_shape()
     axes = site.node.attrs.get("axes")
     if site.has(3) or not site.has(2):
-        if _text(site, "keep_aspect_ratio_policy", "stretch") != "stretch":
+        if site.node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
             raise Refused("keep_aspect_ratio_policy is not stretch", "give the sizes outright")
         return tuple(o / i for o, i in zip(out, shape, strict=True))
     scales = site.graph.const(site.node.inputs[2])
@@ -46,58 +43,40 @@ def _source_positions(site: Site, size: int, out: int, scale: float) -> npt.NDAr
 
     In float32, as ONNX Runtime computes it: 3 / 0.6 is 5 there, and nearest depends on it.
     """
-    mode = _text(site, "coordinate_transformation_mode", "half_pixel")
+    mode = site.node.attrs.get("coordinate_transformation_mode", "half_pixel")
     i = np.arange(out, dtype=np.float32)
-    scale = np.float32(scale)
-    if mode == "half_pixel":
-        return (i + np.float32(0.5)) / scale - np.float32(0.5)
-    if mode == "pytorch_half_pixel":
-        return (i + np.float32(0.5)) / scale - np.float32(0.5) if out > 1 else np.zeros(1, np.float32)
+    step, half = np.float32(scale), np.float32(0.5)
+    if out == 1 and mode in ("pytorch_half_pixel", "align_corners"):
+        return np.zeros(1, np.float32)
+    if mode in ("half_pixel", "pytorch_half_pixel"):
+        return (i + half) / step - half
     if mode == "asymmetric":
-        return i / scale
+        return i / step
     if mode == "align_corners":
-        return i * (size - 1) / (out - 1) if out > 1 else np.zeros(out, np.float32)
+        return (i * (size - 1) / (out - 1)).astype(np.float32)
     if mode == "half_pixel_symmetric":
-        adjustment = out / (scale * size)
+        adjustment = out / (step * size)
         centre = size / 2
-        return np.float32(centre * (1 - adjustment)) + (i + np.float32(0.5)) / scale - np.float32(0.5)
+        return np.float32(centre * (1 - adjustment)) + (i + half) / step - half
     raise Refused(f"coordinate_transformation_mode {mode} is not supported", "use half_pixel or asymmetric")
-
-
-def _check(site: Site) -> None:
-    if int(site.node.attrs.get("antialias", 0)):
-        raise Refused("antialias is not supported", "smooth with a convolution first")
-    if site.limit("resize_power_of_two"):
-        for factor in _factors(site):
-            if not math.log2(factor).is_integer():
-                raise Refused(f"factors must be powers of two on {site.march.name}, not {factor:g}")
 
 
 def lower_resize(site: Site) -> None:
     """Lower nearest or linear; refuses cubic."""
-    _check(site)
-    mode = _text(site, "mode", "nearest")
+    if int(site.node.attrs.get("antialias", 0)):
+        raise Refused("antialias is not supported", "smooth with a convolution first")
+    mode = site.node.attrs.get("mode", "nearest")
     if mode == "nearest":
-        lower_nearest(site)
+        _lower_nearest(site)
     elif mode == "linear":
         _lower_linear(site)
     else:
         raise Refused(f"mode {mode} is not supported (nearest, linear)", "use linear")
 
 
-def lower_nearest(site: Site) -> None:
+def _lower_nearest(site: Site) -> None:
     """Nearest on codes: one gather per axis that changes; floats must have been turned to codes before."""
-    from openbpu.compiler.ops.moves import CODES, gather_axis  # the two files name each other's helpers
-
-    name = site.node.inputs[0]
-    value = site.rw.values[name]
-    if value.dtype not in CODES:
-        raise Refused(
-            f"its input '{name}' is not quantized (passive quantization)",
-            "put a Quantize/Dequantize pair in front of it",
-        )
-    if value.quant is not None:
-        site.rw.set_quant(site.target, value.quant)
+    name = source_codes(site)
     shape, out, factors = site.shape(), site.out_shape(), _factors(site)
     changed = [a for a in range(len(shape)) if shape[a] != out[a] or factors[a] != 1]
     source, current = name, list(shape)
@@ -106,18 +85,14 @@ def lower_nearest(site: Site) -> None:
     for axis in changed:
         index = _nearest_index(site, shape[axis], out[axis], factors[axis])
         current[axis] = out[axis]
-        target = (
-            site.target
-            if axis == changed[-1]
-            else site.rw.value(f"{site.target}/axis{axis}", current, value.dtype, value.quant)
-        )
+        target = site.target if axis == changed[-1] else intermediate(site, f"axis{axis}", current)
         gather_axis(site, source, target, axis, index)
         source = target
 
 
 def _nearest_index(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.int32]:
     x = _source_positions(site, size, out, scale)
-    mode = _text(site, "nearest_mode", "round_prefer_floor")
+    mode = site.node.attrs.get("nearest_mode", "round_prefer_floor")
     pick = {
         "round_prefer_floor": np.ceil(x - 0.5),
         "round_prefer_ceil": np.floor(x + 0.5),
@@ -126,7 +101,8 @@ def _nearest_index(site: Site, size: int, out: int, scale: float) -> npt.NDArray
     }.get(mode)
     if pick is None:
         raise Refused(f"nearest_mode {mode} is unknown")
-    return np.clip(pick, 0, size - 1).astype(np.int32)
+    index: npt.NDArray[np.int32] = np.clip(pick, 0, size - 1).astype(np.int32)
+    return index
 
 
 def _linear_table(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.int32]:
@@ -168,3 +144,13 @@ def _lower_linear(site: Site) -> None:
         hi=high,
     )
     from_nhwc(site, y, site.target)
+
+
+def _powers_of_two(site: Site) -> Violation:
+    odd = [f for f in _factors(site) if not math.log2(f).is_integer()]
+    return f"{odd[0]:g}" if odd else None
+
+
+RESIZE_LIMITS = (
+    Limit("factors must be powers of two", _powers_of_two, "resize by 2, 4, …", when="resize_power_of_two"),
+)

@@ -1,4 +1,4 @@
-"""Softmax and LayerNormalization: row functions over the last axis, decomposed into units inside the vector engine."""
+"""Softmax, LayerNormalization, RMSNormalization: functions of rows, decomposed inside the vector engine."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def _length(site: Site) -> Violation:
 
 
 def _softmax_rank(site: Site) -> Violation:
-    rank = site.limit("softmax_rank")
-    return None if rank in (0, len(site.shape())) else str(len(site.shape()))
+    rank = len(site.shape())
+    return None if rank == site.limit("softmax_rank") else str(rank)
 
 
 def _softmax_axis(site: Site) -> Violation:
@@ -126,8 +126,10 @@ RULES = (
         _lower_softmax,
         (
             Limit("the axis must be 1..{reduce_axis_max} long", _length),
-            Limit("the rank must be {softmax_rank}", _softmax_rank, "reshape to four axes"),
-            Limit("the axis must be at least {softmax_axis_min}", _softmax_axis),
+            Limit(
+                "the rank must be {softmax_rank}", _softmax_rank, "reshape to four axes", when="softmax_rank"
+            ),
+            Limit("the axis must be at least {softmax_axis_min}", _softmax_axis, when="softmax_axis_min"),
         ),
         note="integer exponentials, one reciprocal per row; ±1 step",
     ),

@@ -15,15 +15,19 @@ class Limit:
     """A rule a node must meet to run on the BPU.
 
     `text` is the line of the docs; `{key}` in it stands for a number of the march. `violation` returns None
-    when the rule holds, else the actual value in words: text and value together are the refusal.
+    when the rule holds, else the actual value in words: text and value together are the refusal. `when` names
+    a number of the march; where that is 0 the march has no such rule.
     """
 
     text: str
     violation: Callable[[Site], Violation]
     fix: str = ""
+    when: str = ""
 
     def check(self, site: Site) -> None:
         """Raise Refused when the rule does not hold."""
+        if self.when and not site.limit(self.when):
+            return
         actual = self.violation(site)
         if actual is not None:
             raise Refused(f"{self.text.format_map(site.march.limits)}, not {actual}", self.fix)

@@ -1,4 +1,4 @@
-"""Where an operator stands in the quantized graph: its quantized inputs, the Quantize behind it, what may be emitted."""
+"""Where an operator stands in the quantized graph: its inputs, the Quantize behind it, what it may emit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from openbpu.compiler.passes.qdq import BPU_CODES, Scaling, is_dequantize, scali
 Float64 = npt.NDArray[np.float64]
 
 
-class Refused(Exception):
-    """An operator cannot run on the BPU: `reason` says why with the actual value, `fix` what the user can do."""
+class Refused(Exception):  # noqa: N818 - no error: an operator that stays on the CPU
+    """An operator cannot run on the BPU: `reason` says why, with the actual value, and `fix` what to do."""
 
     def __init__(self, reason: str, fix: str = "") -> None:
         super().__init__(reason)
@@ -26,7 +26,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A float value that is a dequantized tensor: its codes, their scaling and shape; `const` holds constant codes."""
+    """A float value that is a dequantized tensor: codes, scaling, shape; `const` holds constant codes."""
 
     codes: str
     scaling: Scaling

@@ -1,4 +1,4 @@
-"""Element-wise operators of one tensor, alone or chained without roundings in between: one look-up, or a rescale."""
+"""Element-wise operators of one tensor, alone or chained without roundings: one look-up, or a rescale."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Chain:
     nodes: list[Node] = field(default_factory=list)
 
     def collect(self, name: str) -> bool:
-        """Walk from `name` back to the leaf; False when something else than one tensor and scalars is in the way."""
+        """Walk from `name` back to the leaf; False when anything but one tensor and scalars is in the way."""
         leaf = self.site.leaf_or_none(name)
         if leaf is not None and leaf.const is None:
             if not leaf.scaling.per_tensor or leaf.dtype not in ("int8", "int16"):
@@ -78,7 +78,7 @@ def _scalar(site: Site, name: str) -> Float64 | None:
 
 
 def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
-    """The single tensor and the nodes of the element-wise chain that ends in the site's Quantize; None if there is none."""
+    """Tensor and nodes of the element-wise chain in front of the site's Quantize; None if there is none."""
     chain = _Chain(site)
     ends = site.memo["end"]
     if not chain.collect(ends) or chain.leaf is None:
@@ -114,8 +114,9 @@ def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> Float64:
     with np.errstate(all="ignore"):
         y = np.broadcast_to(chain.evaluate(site.memo["end"], x, {}), x.shape)
     # What ONNX Runtime and NumPy cast NaN to differs; the BPU's table gives the zero point.
-    limit = np.finfo(np.float32).max
-    return np.clip(np.nan_to_num(y, nan=0.0, posinf=limit, neginf=-limit), -limit, limit)
+    limit = float(np.finfo(np.float32).max)
+    real: Float64 = np.clip(np.nan_to_num(y, nan=0.0), -limit, limit)
+    return real
 
 
 def _rescale(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:

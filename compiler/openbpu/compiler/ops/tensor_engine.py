@@ -1,4 +1,4 @@
-"""What convolutions and matrix products share: weights, accumulator bounds, bias, requantization per channel."""
+"""What convolutions and matrix products share: weights, accumulator bounds, bias, requantization."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Finish = Callable[[str, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Constant weights: `codes` without the zero point (int8 or int16), `scale` float64, [channels] or [1]."""
+    """Constant weights: `codes` without zero point (int8 or int16), `scale` float64, [channels] or [1]."""
 
     codes: Array
     scale: Float64
@@ -95,9 +95,9 @@ class Geometry:
 class Convolution:
     """A convolution to be emitted, channels last.
 
-    `x` is the input tensor and `source` its NHWC value; `weight` is [O, KH, KW, I] without zero point and `scale`
-    its float64 scale, [O] or [1]; `bias` holds reals, [O] or [1]; `y_shape` is the NHWC shape of the result;
-    `residual` is the NHWC value of the operand of a fused Add ("" for none).
+    `x` is the input tensor and `source` its NHWC value; `weight` is [O, KH, KW, I] without zero point and
+    `scale` its float64 scale, [O] or [1]; `bias` holds reals, [O] or [1]; `y_shape` is the NHWC shape of the
+    result; `residual` is the NHWC value of the operand of a fused Add ("" for none).
     """
 
     x: Leaf
@@ -128,7 +128,7 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Requantization:
-    """Per-channel parameters of a Conv: params int32 [C,4], rmult int64 [C] or None, whether acc may overflow."""
+    """Parameters of a Conv: params int32 [C,4], rmult int64 [C] or None, `wide` when acc may overflow."""
 
     params: npt.NDArray[np.int32]
     rmult: Int64 | None
@@ -243,8 +243,8 @@ def _stem(x_name: str) -> str:
 def emit_dequantized(site: Site, codes: str, scales: npt.NDArray[np.float32], finish: Finish) -> None:
     """Make the site's float target from int32 codes whose last axis is the channels.
 
-    `finish` changes the layout while the values are codes; the Dequantize comes last, so that it can be taken off
-    the model's end.
+    `finish` changes the layout while the values are codes; the Dequantize comes last, so that it can be taken
+    off the model's end.
     """
     moved = site.rw.value(f"{site.target}/acc", site.rw.values[site.target].shape or (), "int32")
     axis = finish(codes, moved)
