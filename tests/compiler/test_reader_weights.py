@@ -87,7 +87,7 @@ def test_external_data_at_an_odd_offset_is_read(tmp_path: Path) -> None:
     assert read.flags.aligned
 
 
-@pytest.mark.parametrize("location", ["/etc/passwd", "../m.data", "sub/../../m.data", ""])
+@pytest.mark.parametrize("location", ["/etc/passwd", "../m.data", "sub/../../m.data", "a\\b", "m\0.data", ""])
 def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: str) -> None:
     path = _moved(_saved(tmp_path), location=location)
     with pytest.raises(ModelError, match=r"tensor 'w': external data file must be inside .*, not "):

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import onnx
-from onnx import ModelProto, TensorProto, TypeProto, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, shape_inference
 
 from openbpu.arch.errors import ModelError, must
-from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.ir.graph import Node, Value
+from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.contrib import standard_form
-from openbpu.compiler.reader.export import node_proto, opset_imports, tensor_proto
+from openbpu.compiler.reader.export import IR_VERSION, node_proto, opset_imports, tensor_proto
 from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Scope, static_shape
 
@@ -44,25 +45,52 @@ class Inference:
 
         Raises ModelError when the shapes or types of the inputs contradict the operator.
         """
-        inferred = self._of_node(node, scope)
+        standard = standard_form(node)
+        inferred = self._of_node(node, scope) if standard is node else self._of_contrib(standard, scope)
         return [self._completed(name, inferred.get(name)) if name else TypeProto() for name in node.outputs]
 
+    def _of_contrib(self, standard: Node, scope: Scope) -> Mapping[str, TypeProto]:
+        """Infer with float tensors, which every operator takes, and give the type of the first back."""
+        floats = Scope(scope.opsets, scope.used, scope.taken)
+        for name in standard.reads:
+            floats.define(Value(name, scope.shape(name), "float32"))
+        inferred = self._of_node(standard, floats)
+        for known in inferred.values():
+            known.tensor_type.elem_type = elements.number_of(scope.dtype(standard.inputs[0]))
+        return inferred
+
     def _of_node(self, node: Node, scope: Scope) -> Mapping[str, TypeProto]:
-        standard = standard_form(node)
-        schema = schema_of(standard.op, self._opsets.get(standard.domain, 0), standard.domain)
+        schema = schema_of(node.op, self._opsets.get(node.domain, 0), node.domain)
         if schema is None:
             return {}
-        types = {name: scope.type_of(name) for name in standard.reads}
-        if any(types[name].WhichOneof("value") is None for name in standard.reads):
+        types = {name: scope.type_of(name) for name in node.reads}
+        if any(types[name].WhichOneof("value") is None for name in node.reads):
             return {}
-        proto = node_proto(standard, self._opsets)
-        data = {} if node.op in _NO_DATA else _data(standard.inputs, scope)
+        proto = node_proto(node, self._opsets)
+        data = {} if node.op in _NO_DATA else _data(node.inputs, scope)
         try:
+            if not schema.onnx.has_type_and_shape_inference_function:
+                return self._of_function(proto, types, data)
             return shape_inference.infer_node_outputs(
                 schema.onnx, proto, types, data, opset_imports=self._imports
             )
         except _REFUSALS as error:
             return self._after_error(node, scope, error)
+
+    def _of_function(
+        self, proto: NodeProto, types: Mapping[str, TypeProto], data: Mapping[str, TensorProto]
+    ) -> Mapping[str, TypeProto]:
+        """Infer an operator that is a function of others: onnx looks into it in a whole model only."""
+        small = ModelProto(ir_version=IR_VERSION, opset_import=self._imports)
+        small.graph.name = "function"
+        small.graph.node.append(proto)
+        small.graph.initializer.extend(data.values())
+        for name, known in types.items():
+            if name not in data:
+                small.graph.input.add(name=name, type=known)
+        for name in proto.output:
+            small.graph.output.add(name=name)
+        return {value.name: value.type for value in shape_inference.infer_shapes(small).graph.output}
 
     def _after_error(self, node: Node, scope: Scope, error: Exception) -> Mapping[str, TypeProto]:
         if node.captures or any(scope.shape(name) is None for name in node.inputs if name):

@@ -90,7 +90,8 @@ class Scope:
 
 
 def constant(name: str, array: Array) -> Value:
-    """Return an array as a constant value."""
+    """Return an array as a constant value; the array becomes read-only."""
+    array.flags.writeable = False
     return Value(name, array.shape, elements.name_of_array(array), array)
 
 

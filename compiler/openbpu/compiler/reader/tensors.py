@@ -129,6 +129,11 @@ def _from_fields(tensor: TensorProto, where: str) -> Array:
     if found != -(-count // per_item):
         what = f"data of shape {tuple(tensor.dims)} {name}"
         raise problem(where, what, f"{count} elements", found, "export the model again, the file is damaged")
+    if name.startswith("complex"):
+        pairs = np.array(
+            getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)), f"float{packed // 2}"
+        )
+        return _frozen(pairs.view(name).reshape(tuple(tensor.dims)))
     array = numpy_helper.to_array(tensor)
     return _frozen(array if array.dtype.kind != "S" else array.astype(object))
 
@@ -149,12 +154,20 @@ def _inside(folder: Path | None, location: str, where: str) -> Path:
     if folder is None:
         fix = "pass the path of the .onnx file instead of a ModelProto without its data"
         raise problem(where, "external data", "reachable", f"'{location}' beside an unknown file", fix)
-    path = folder / location
-    escapes = Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location
-    if not location or escapes or not path.resolve().is_relative_to(folder.resolve()):
+    if not _stays_inside(folder, location):
         fix = "save the model with its data file beside it"
-        raise problem(where, "external data file", f"inside {folder}", f"'{location}'", fix)
-    return path
+        raise problem(where, "external data file", f"inside {folder}", f"{location!r}", fix)
+    return folder / location
+
+
+def _stays_inside(folder: Path, location: str) -> bool:
+    named = Path(location)
+    if not location or named.is_absolute() or ".." in named.parts or "\\" in location or "\0" in location:
+        return False
+    try:
+        return (folder / location).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
 
 
 def _map_file(path: Path, where: str) -> mmap.mmap | bytes:
