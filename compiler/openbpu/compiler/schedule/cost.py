@@ -104,8 +104,7 @@ class Costs:
                 first = first + part.engine
             else:
                 loads = loads + times * part.engine
-                if not self.job.operands[k].constant:
-                    first = first + part.engine
+                first = first + (part.engine // 4 if self.job.operands[k].constant else part.engine)
         compute = self.total * self.compute
         if self.job.copy and len(self.setting.resident) < 2:
             compute = np.zeros_like(compute)
@@ -114,8 +113,7 @@ class Costs:
             return out
         busiest = np.maximum(np.maximum(loads, stores), np.maximum(memory, compute))
         tail = self.compute if self.setting.handoff else np.minimum(self.compute, first)
-        out = busiest + first + tail + (loads + stores) // 4
-        return out
+        return np.asarray(busiest + first + tail + (loads + stores + compute) // 2)
 
 
 def _traffic(operand: Operand, tiles: Tiles, march: March) -> _Traffic:

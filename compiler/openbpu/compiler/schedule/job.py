@@ -104,7 +104,7 @@ class Job(ABC):
     def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
         """Whether the sizes of a tile fit the instruction's fields, per candidate."""
         caps = np.array(self.caps or self.extent)[:, None]
-        return np.logical_and.reduce(tile <= caps, axis=0)
+        return np.asarray((tile <= caps).all(axis=0))
 
 
 def lengths(box: Box) -> Ints:
