@@ -33,8 +33,8 @@ def _softplus(x: Float64) -> Float64:
 
 def _gelu(a: Attrs, x: Float64) -> Float64:
     if a.get("approximate", "none") == "tanh":
-        cubic: Float64 = x + 0.044715 * x**3
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * cubic))
+        y: Float64 = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return y
     return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
 
 
