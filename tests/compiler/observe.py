@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from witness import evaluate
 
 from openbpu.arch.program import BpuSegment, Program, Space
 from openbpu.runtime.cpu import CpuRunner
@@ -48,9 +49,11 @@ def _value(program: Program, values: dict[int, Array], i: int) -> Array:
     return np.asarray(program.constant(i))
 
 
-def quantized_tensors(model: onnx.ModelProto, tensors: dict[str, Array]) -> dict[str, Array]:
+def quantized_tensors(
+    model: onnx.ModelProto, inputs: dict[str, Array], tensors: dict[str, Array]
+) -> dict[str, Array]:
     """Pick the outputs of the model's QuantizeLinear nodes, in the model's own type and layout."""
-    shapes = _shapes(model)
+    meant = evaluate(model, inputs).values
     types = {t.name: onnx.helper.tensor_dtype_to_np_dtype(t.data_type) for t in model.graph.initializer}
     found = {}
     for node in model.graph.node:
@@ -61,20 +64,9 @@ def quantized_tensors(model: onnx.ModelProto, tensors: dict[str, Array]) -> dict
         value = _look_up(name, tensors)
         if value is not None and dtype is not None:
             half = _HALF.get(dtype.name, 0)
-            value = value.reshape(shapes.get(name, value.shape))  # 1-D layers are 2-D ones of height 1
+            value = value.reshape(meant[name].shape)  # 1-D layers are 2-D ones of height 1
             found[name] = (value.astype(np.int64) + half).astype(dtype) if value.dtype != dtype else value
     return found
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    values = (*inferred.value_info, *inferred.output)
-    return {
-        v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
-        for v in values
-        if v.type.tensor_type.HasField("shape")
-        and all(d.HasField("dim_value") for d in v.type.tensor_type.shape.dim)
-    }
 
 
 def _look_up(name: str, tensors: dict[str, Array]) -> Array | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from compiler.observe import Array, quantized_tensors, run_everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from witness.compare import compare_layerwise
-from witness.random_graphs import qdq_models
 
+from compiler.observe import Array, quantized_tensors, run_everything
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.compiler import compile
 from openbpu.runtime import Session
+from witness.compare import compare_layerwise
+from witness.random_graphs import qdq_models
 
 # Operators whose integer results are exact; the others have bounds of their own (test_right_single.py).
 EXACT_STEPS = 0.5
@@ -30,7 +30,7 @@ def outputs(program: Program, inputs: dict[str, Array], mode: str, threads: int 
 
 def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -> None:
     program = compile(model, march=march, opt=0)
-    observed = quantized_tensors(model, run_everything(program, inputs))
+    observed = quantized_tensors(model, inputs, run_everything(program, inputs))
     int16 = any(v.dtype in (np.int16, np.uint16) for v in observed.values())
     ops = {n.op_type for n in model.graph.node}
     bound = APPROXIMATE_STEPS if int16 or ops & APPROXIMATE else EXACT_STEPS

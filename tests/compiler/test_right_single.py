@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from compiler.observe import quantized_tensors, run_everything
+from openbpu.arch.program import CpuSegment
+from openbpu.compiler import compile
 from witness.compare import compare_layerwise
 from witness.ort import run
 from witness.single_op import SINGLE_OP_CASES, Case
-
-from openbpu.arch.program import CpuSegment
-from openbpu.compiler import compile
 
 # Bounds of approximated operators, in steps of the output against the real value (docs/numerics.md).
 APPROXIMATED = {
@@ -39,7 +39,7 @@ def test_operator_means_what_its_graph_means(case: Case, march: str) -> None:
     model, inputs = case.build()
     program = compile(model, march=march, opt=0)
     tensors = run_everything(program, inputs)
-    observed = quantized_tensors(model, tensors)
+    observed = quantized_tensors(model, inputs, tensors)
     if not observed:  # everything is on the CPU: ONNX Runtime's own results, untouched
         assert all(isinstance(s, CpuSegment) for s in program.segments)
         wanted = run(model, inputs, [o.name for o in model.graph.output])
