@@ -1,4 +1,4 @@
-"""Passes: pure functions Graph → Graph, in the one order that `PIPELINE` gives, with the reason beside each."""
+"""Passes: pure functions Graph → Graph, in the order of NORMALISE and SETTLE, with the reason beside each."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import numpy as np
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
-from openbpu.compiler.passes.qdq import is_dequantize, is_quantize, scaling
+from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
 
 
 def place_borders(graph: Graph, march: March) -> Graph:
@@ -28,29 +28,47 @@ def place_borders(graph: Graph, march: March) -> Graph:
 
 def _quantize(rw: Rewriter, node: Node) -> None:
     scale = scaling(rw.graph, node)
-    source = rw.graph.values[node.inputs[0]]
-    if scale is None or not scale.per_tensor or scale.dtype not in ("int8", "int16") or source.dtype != "float32" or source.shape is None:
+    if not _is_static_float(rw, node.inputs[0]) or scale is None or not scale.per_tensor:
         rw.nodes.append(node)
-    else:
-        dtype = DType(scale.dtype)
-        rw.set_quant(node.outputs[0], Quant((scale.s,), scale.z))
-        attrs = {"scale": scale.s, "zero": scale.z, "lo": dtype.qmin, "hi": dtype.qmax}
-        rw.add("Quantize", node.inputs[:1], node.outputs, node.origins, node.name, **attrs)
+        return
+    if scale.dtype not in ("int8", "int16"):
+        rw.nodes.append(node)
+        return
+    dtype = DType(scale.dtype)
+    rw.set_quant(node.outputs[0], Quant((scale.s,), scale.z))
+    rw.add(
+        "Quantize",
+        node.inputs[:1],
+        node.outputs,
+        node.origins,
+        node.name,
+        scale=scale.s,
+        zero=scale.z,
+        lo=dtype.qmin,
+        hi=dtype.qmax,
+    )
 
 
 def _dequantize(rw: Rewriter, node: Node) -> None:
     scale = scaling(rw.graph, node)
-    target = rw.graph.values[node.outputs[0]]
-    if scale is None or scale.dtype not in ("int8", "int16", "int32") or target.dtype != "float32" or np.unique(scale.zero).size != 1 or target.shape is None:
+    if not _is_static_float(rw, node.outputs[0]) or scale is None or scale.dtype not in BPU_CODES:
         rw.nodes.append(node)
-    else:
-        name = rw.constant(f"{node.outputs[0]}/scales", scale.scale.astype(np.float32))
-        rw.add(
-            "Dequantize",
-            (node.inputs[0], name),
-            node.outputs,
-            node.origins,
-            node.name,
-            axis=scale.axis,
-            x_zero=scale.z,
-        )
+        return
+    if np.unique(scale.zero).size != 1:
+        rw.nodes.append(node)
+        return
+    name = rw.constant(f"{node.outputs[0]}/scales", scale.scale.astype(np.float32))
+    rw.add(
+        "Dequantize",
+        (node.inputs[0], name),
+        node.outputs,
+        node.origins,
+        node.name,
+        axis=scale.axis,
+        x_zero=scale.z,
+    )
+
+
+def _is_static_float(rw: Rewriter, name: str) -> bool:
+    value = rw.graph.values[name]
+    return value.dtype == "float32" and value.shape is not None

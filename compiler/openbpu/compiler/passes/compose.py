@@ -31,6 +31,7 @@ def compose_tables(graph: Graph) -> Graph:
     """Replace every element-wise node that depends on one int8 tensor by a look-up of that tensor."""
     rw = Rewriter(graph)
     known: dict[str, _Unary] = {}
+    producers = graph.producers()
     for node in graph.nodes:
         unary = _unary(graph, node, known) if node.is_bpu else None
         if unary is None or unary.root is None:
@@ -42,19 +43,22 @@ def compose_tables(graph: Graph) -> Graph:
             rw.nodes.append(node)
             continue
         table = rw.constant(f"{out}/table", unary.table.astype(graph.values[out].dtype))
-        origins = tuple(dict.fromkeys([*_origins(graph, node, unary.root), *node.origins]))
+        origins = tuple(dict.fromkeys([*_origins(producers, node, unary.root), *node.origins]))
         rw.add("Lut", (unary.root, table), (out,), origins, node.name)
     return rw.finish()
 
 
-def _origins(graph: Graph, node: Node, root: str) -> list[Origin]:
+def _origins(producers: dict[str, Node], node: Node, root: str) -> list[Origin]:
     """Origins of the chain between `root` and `node`."""
-    producers, found, stack = graph.producers(), [], [i for i in node.inputs if i]
+    stack = [i for i in node.inputs if i]
+    found: list[Origin] = []
+    seen = {root}
     while stack:
         name = stack.pop()
         maker = producers.get(name)
-        if name == root or maker is None:
+        if name in seen or maker is None:
             continue
+        seen.add(name)
         found.extend(maker.origins)
         stack.extend(i for i in maker.inputs if i)
     return found
@@ -113,7 +117,7 @@ def _operand(graph: Graph, name: str, known: dict[str, _Unary]) -> _Unary | None
 
 
 def fuse_tables(graph: Graph) -> Graph:
-    """Let the operator in front of a look-up do it, where the look-up is the only reader of its int8 result."""
+    """Let the operator in front of a look-up do it, where nothing else reads the int8 result in between."""
     consumers = graph.consumers()
     producers = graph.producers()
     fused: dict[int, Node] = {}

@@ -1,4 +1,4 @@
-"""Float operators between Dequantize and Quantize become integer operators of the BPU, or keep a reason why not.
+"""Float operators between Dequantize and Quantize become operators of the BPU, or keep a reason why not.
 
     DQ → Conv → Add(DQ) → Relu → Q      becomes      Conv(codes, residual codes) with one requantization
 
@@ -8,7 +8,8 @@ ONNX.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
 
 CODES = ("int8", "int16")
+Affine = tuple[Float64, Float64]
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
 
 
@@ -32,8 +34,20 @@ class Refusal:
     fix: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A way to lower a float result: the operator, what is fused into it, the nodes that vanish with it."""
+
+    node: Node
+    residual: Leaf | None = None
+    affine: Affine | None = None
+    extra: tuple[Node, ...] = ()
+
+
 @dataclass(slots=True)
 class _Pass:
+    """One walk over the graph; `raw` is the second, for float results that the first left over."""
+
     graph: Graph
     march: March
     wanted: frozenset[str]
@@ -48,7 +62,7 @@ class _Pass:
         self.producers = self.graph.producers()
         self.consumers = self.graph.consumers()
 
-    # --- walking ---------------------------------------------------------------------------------------------
+    # --- walking --------------------------------------------------------------------------------------------
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
@@ -60,7 +74,7 @@ class _Pass:
         if node.is_bpu:
             return False
         if self.raw:
-            return self.is_raw_candidate(node) and self.attempt(node, self.plain_site(node))
+            return self.is_raw_candidate(node) and self.apply(node, self.plain_site(node))
         if is_quantize(node):
             done = self.quantized(node)
             self.note_codes(node, node.outputs[0])
@@ -68,7 +82,7 @@ class _Pass:
         if is_dequantize(node):
             self.note_codes(node, node.inputs[0])
             return False
-        return node.domain == "" and self.moves_codes(node) and self.attempt(node, self.plain_site(node))
+        return node.domain == "" and self.moves_codes(node) and self.apply(node, self.plain_site(node))
 
     def plain_site(self, node: Node) -> Site:
         return self.site(node, None, node.outputs[0], node.origins)
@@ -93,14 +107,14 @@ class _Pass:
         )
 
     def from_codes(self, node: Node) -> bool:
-        """Whether the integers of input 0 are quantized codes: made by a Quantize, moved from one, or read by a DQ."""
+        """Whether the integers of input 0 are codes: of a code type, or int32 with a DQ behind the node."""
         name = node.inputs[0]
         if self.graph.values[name].dtype in CODES:
             return True
         return any(is_dequantize(c) for o in node.outputs for c in self.consumers.get(o, []))
 
     def is_raw_candidate(self, node: Node) -> bool:
-        """Whether a tensor operator's float result is read by something else than one Quantize (or fused chain)."""
+        """Whether a tensor operator's float result is read by anything but Quantize nodes."""
         rule = OPS.get(node.op)
         if rule is None or not rule.raw or node.domain != "" or not self.march.high_precision:
             return False
@@ -108,7 +122,7 @@ class _Pass:
         readers = self.consumers.get(out, [])
         return out in self.graph.outputs or any(not is_quantize(r) for r in readers)
 
-    # --- trying ----------------------------------------------------------------------------------------------
+    # --- trying ---------------------------------------------------------------------------------------------
 
     def site(self, node: Node, out: Scaling | None, target: str, origins: tuple[Origin, ...]) -> Site:
         return Site(
@@ -131,49 +145,52 @@ class _Pass:
             names = [o for n in names for c in self.consumers.get(n, []) for o in c.outputs]
         return False
 
-    def attempt(self, node: Node, site: Site) -> bool:
-        """Lower `node` through its row; on refusal emit nothing and remember the reason."""
+    def apply(self, node: Node, site: Site) -> bool:
+        """Lower `node` through its row."""
+        return self.attempt((node,), site, lambda: OPS[node.op].apply(site))
+
+    def attempt(self, nodes: tuple[Node, ...], site: Site, lower: Callable[[], None]) -> bool:
+        """Lower `nodes`; on refusal emit nothing and remember the reason at the first of them."""
         mark, values = len(self.rw.nodes), dict(self.rw.values)
         try:
-            self.check_wanted(node)
-            OPS[node.op].apply(site)
+            for node in nodes:
+                self.check_wanted(node)
+            lower()
         except Refused as refused:
-            self.undo(mark, values)
-            self.refuse(node, refused)
-            return False
+            why = refused
         except OverflowError as error:
-            self.undo(mark, values)
-            self.refuse(
-                node, Refused(f"its scales do not fit the integer arithmetic: {error}", "calibrate again")
-            )
-            return False
-        for origin in site.origins:
-            self.refusals.pop(origin.name, None)
-        return True
-
-    def undo(self, mark: int, values: dict[str, object]) -> None:
+            why = Refused(f"its scales do not fit the integer arithmetic: {error}", "calibrate again")
+        else:
+            for origin in site.origins:
+                self.refusals.pop(origin.name, None)
+            return True
         del self.rw.nodes[mark:]
-        self.rw.values = values  # type: ignore[assignment]
+        self.rw.values = values
+        self.refuse(nodes[0], why)
+        return False
+
+    def check_wanted(self, node: Node) -> None:
+        """Raise Refused for an operator that the march leaves to the CPU; the node keeps that reason."""
+        cpu = self.march.cpu_ops.get(node.op)
+        if cpu is None or (cpu.when != "always" and {node.op, node.name} & self.wanted):
+            return
+        refused = Refused(
+            f"{node.op} runs on the CPU by default on {self.march.name}",
+            f"ask for the BPU with --bpu {node.op}",
+        )
+        if cpu.when == "always":
+            refused = Refused(
+                f"{self.march.name} has no BPU unit for {node.op}", "use another operator or another march"
+            )
+        self.refuse(node, refused)
+        raise refused
 
     def refuse(self, node: Node, refused: Refused) -> None:
+        """Remember why a node stays on the CPU; its first reason counts."""
         for origin in node.origins:
             self.refusals.setdefault(origin.name, Refusal(refused.reason, refused.fix))
 
-    def check_wanted(self, node: Node) -> None:
-        cpu = self.march.cpu_ops.get(node.op)
-        if cpu is None:
-            return
-        if cpu.when == "always":
-            raise Refused(
-                f"{self.march.name} has no BPU unit for {node.op}", "use another operator or another march"
-            )
-        if node.op not in self.wanted and node.name not in self.wanted:
-            raise Refused(
-                f"{node.op} runs on the CPU by default on {self.march.name}",
-                f"ask for the BPU with --bpu {node.op}",
-            )
-
-    # --- a Quantize and what feeds it ------------------------------------------------------------------------
+    # --- a Quantize and what feeds it -----------------------------------------------------------------------
 
     def quantized(self, quantize: Node) -> bool:
         """Lower the float operators in front of a Quantize; False leaves the Quantize as it is."""
@@ -195,18 +212,8 @@ class _Pass:
         found = chain_of(site)
         if found is None:
             return False
-        mark, values = len(self.rw.nodes), dict(self.rw.values)
-        try:
-            for node in found[1]:
-                self.check_wanted(node)
-            lower_chain(site, *found)
-        except Refused as refused:
-            self.undo(mark, values)
-            self.refuse(root, refused)
-            return False
-        for origin in site.origins:
-            self.refusals.pop(origin.name, None)
-        return True
+        leaf, nodes = found
+        return self.attempt(nodes or (root,), site, lambda: lower_chain(site, leaf, nodes))
 
     def fused(self, root: Node, out: Scaling, end: str, target: str) -> bool:
         """Try operator + BatchNormalization + Add + Relu/Clip, from the most fused form to the least."""
@@ -215,15 +222,15 @@ class _Pass:
         core = self.producers.get(core_name)
         if core is None or core.domain != "":
             return False
-        for node, residual, affine, extra in self.forms(site, core):
-            rule = OPS.get(node.op)
+        for form in self.forms(site, core):
+            rule = OPS.get(form.node.op)
             if rule is None or (clamps and not rule.clamps):
                 continue
-            origins = tuple(o for n in (node, *extra, *clamps) for o in n.origins)
-            trial = self.site(node, out, target, origins)
-            trial.clamp, trial.residual, trial.affine = clamp, residual, affine
+            origins = tuple(o for n in (form.node, *form.extra, *clamps) for o in n.origins)
+            trial = self.site(form.node, out, target, origins)
+            trial.clamp, trial.residual, trial.affine = clamp, form.residual, form.affine
             trial.memo["end"] = end
-            if self.attempt(node, trial):
+            if self.apply(form.node, trial):
                 return True
         return False
 
@@ -244,67 +251,52 @@ class _Pass:
         """Whether the float value may disappear into a fused operator (others would compute it again)."""
         return name not in self.graph.outputs
 
-    def forms(
-        self, site: Site, core: Node
-    ) -> list[tuple[Node, Leaf | None, tuple[Float64, Float64] | None, tuple[Node, ...]]]:
-        """Candidates (operator, residual, affine, further fused nodes), the most fused first."""
-        found: list[tuple[Node, Leaf | None, tuple[Float64, Float64] | None, tuple[Node, ...]]] = []
+    def forms(self, site: Site, core: Node) -> list[_Form]:
+        """Candidates, the most fused first."""
+        found: list[_Form | None] = []
         if core.op == "Add" and len(core.inputs) == 2:
-            for side in (0, 1):
-                residual = site.leaf_or_none(core.inputs[1 - side])
-                behind = self.tensor_op(site, core.inputs[side])
-                if residual is None or residual.const is not None or behind is None:
-                    continue
-                if not residual.scaling.per_tensor or residual.dtype not in CODES:
-                    continue
-                if residual.shape != self.graph.values[core.outputs[0]].shape:
-                    continue
-                node, affine, extra = behind
-                if self.graph.values[node.outputs[0]].shape != residual.shape:
-                    continue
-                found.append((node, residual, affine, (*extra, core)))
-        behind = self.tensor_op(site, core.outputs[0])
-        if behind is not None and behind[0] is not core:
-            found.append((behind[0], None, behind[1], behind[2]))
-        biased = self.biased_matmul(core)
-        if biased is not None:
-            found.append(biased)
-        found.append((core, None, None, ()))
-        return found
+            found.extend(self.with_residual(site, core, side) for side in (0, 1))
+        behind = self.tensor_op(core.outputs[0])
+        if behind is not None and behind.node is not core:
+            found.append(behind)
+        if core.op == "Add" and len(core.inputs) == 2:
+            found.extend(self.biased_matmul(core, side) for side in (0, 1))
+        return [*(f for f in found if f is not None), _Form(core)]
 
-    def biased_matmul(
-        self, core: Node
-    ) -> tuple[Node, Leaf | None, tuple[Float64, Float64] | None, tuple[Node, ...]] | None:
-        """MatMul → Add(constant per column): the constant becomes the bias."""
-        if core.op != "Add" or len(core.inputs) != 2:
+    def with_residual(self, site: Site, add: Node, side: int) -> _Form | None:
+        """The tensor operator at input `side` of an Add, with the tensor at the other input added."""
+        residual = site.leaf_or_none(add.inputs[1 - side])
+        behind = self.tensor_op(add.inputs[side])
+        if residual is None or residual.const is not None or behind is None:
             return None
-        for side in (0, 1):
-            node = self.producers.get(core.inputs[side])
-            if node is None or node.op != "MatMul" or node.domain != "":
-                continue
-            site = self.site(core, None, core.outputs[0], ())
-            bias = site.constant(1 - side)
-            shape = self.graph.values[node.outputs[0]].shape
-            if (
-                bias is None
-                or shape is None
-                or bias.size not in (1, shape[-1])
-                or (bias.ndim and bias.shape[-1] != bias.size)
-            ):
-                continue
-            values = np.broadcast_to(bias.reshape(-1), (shape[-1],)).astype(np.float64)
-            return node, None, (np.ones(shape[-1]), values), (core,)
-        return None
+        if not residual.scaling.per_tensor or residual.dtype not in CODES:
+            return None
+        results = (add.outputs[0], behind.node.outputs[0])
+        if any(self.graph.values[name].shape != residual.shape for name in results):
+            return None
+        return replace(behind, residual=residual, extra=(*behind.extra, add))
 
-    def tensor_op(
-        self, site: Site, name: str
-    ) -> tuple[Node, tuple[Float64, Float64] | None, tuple[Node, ...]] | None:
-        """The convolution or product that makes the float `name`, through a BatchNormalization if there is one."""
+    def biased_matmul(self, add: Node, side: int) -> _Form | None:
+        """MatMul → Add(constant per column): the constant becomes the bias."""
+        node = self.producers.get(add.inputs[side])
+        if node is None or node.op != "MatMul" or node.domain != "":
+            return None
+        bias = self.plain_site(add).constant(1 - side)
+        shape = self.graph.values[node.outputs[0]].shape
+        if bias is None or not shape or bias.size not in (1, shape[-1]):
+            return None
+        if bias.ndim and bias.shape[-1] != bias.size:
+            return None
+        values = np.broadcast_to(bias.reshape(-1), (shape[-1],)).astype(np.float64)
+        return _Form(node, affine=(np.ones(shape[-1]), values), extra=(add,))
+
+    def tensor_op(self, name: str) -> _Form | None:
+        """The convolution or product that makes the float `name`, seen through a BatchNormalization."""
         node = self.producers.get(name)
-        affine: tuple[Float64, Float64] | None = None
+        affine: Affine | None = None
         extra: tuple[Node, ...] = ()
         if node is not None and node.op == "BatchNormalization" and node.domain == "":
-            affine = batch_norm(self.site(node, None, name, ()))
+            affine = batch_norm(self.plain_site(node))
             before = self.producers.get(node.inputs[0])
             if affine is None or before is None or before.op not in ("Conv", "ConvTranspose"):
                 return None
@@ -312,7 +304,7 @@ class _Pass:
         rule = OPS.get(node.op) if node is not None and node.domain == "" else None
         if node is None or rule is None or not rule.fuses:
             return None
-        return node, affine, extra
+        return _Form(node, affine=affine, extra=extra)
 
 
 def _compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:

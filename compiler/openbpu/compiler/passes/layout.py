@@ -93,7 +93,7 @@ class _Settle:
         }.get(node.op)
         return handler is not None and handler(node)
 
-    # --- the transposes and reshapes themselves ----------------------------------------------------------------
+    # --- the transposes and reshapes themselves -------------------------------------------------------
 
     def transpose(self, node: Node) -> bool:
         source, perm = node.inputs[0], tuple(node.attrs["perm"])
@@ -135,7 +135,7 @@ class _Settle:
         self.emit_transpose(early, target, new_perm, node)
         return True
 
-    # --- operators that a transpose may pass -------------------------------------------------------------------
+    # --- operators that a transpose may pass ----------------------------------------------------------
 
     def like(
         self, name: str, stem: str, shape: Sequence[int], dtype: str = "", quant: Quant | None = None

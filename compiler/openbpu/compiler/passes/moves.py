@@ -49,7 +49,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-# --- constants -----------------------------------------------------------------------------------------------
+# --- constants ----------------------------------------------------------------------------------------
 
 
 def fold_constant_quantize(graph: Graph) -> Graph:
@@ -82,7 +82,7 @@ def _moved_constant(graph: Graph, node: Node, data: Array) -> Array | None:
     return None
 
 
-# --- DQ down -------------------------------------------------------------------------------------------------
+# --- DQ down ------------------------------------------------------------------------------------------
 
 
 def sink_dequantize(graph: Graph) -> Graph:
@@ -173,7 +173,7 @@ def rw_view(rw: Rewriter) -> Graph:
     return replace(rw.graph, values=rw.values)
 
 
-# --- Q up ----------------------------------------------------------------------------------------------------
+# --- Q up ---------------------------------------------------------------------------------------------
 
 
 def hoist_quantize(graph: Graph) -> Graph:
@@ -232,7 +232,7 @@ def _can_hoist(graph: Graph, q: Node, move: Node, scale: Scaling, consumers: dic
     return is_move(graph, move)
 
 
-# --- Q meets DQ ----------------------------------------------------------------------------------------------
+# --- Q meets DQ ---------------------------------------------------------------------------------------
 
 
 def cancel_pairs(graph: Graph) -> Graph:

@@ -1,4 +1,4 @@
-"""Taking Quantize off the inputs and Dequantize off the outputs: the model then speaks integers at its ends."""
+"""Quantize comes off the inputs and Dequantize off the outputs: the model speaks integers at its ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _DEQUANTIZE = frozenset({"Dequantize"})
 
 
 def remove_io(graph: Graph, kinds: frozenset[str]) -> Graph:
-    """Remove "quantize" and/or "dequantize" nodes at the ends; an input with several different Quantize nodes keeps them."""
+    """Return the graph without "quantize" and/or "dequantize" nodes at its ends.
+
+    An input that several nodes read, or a value that is an output of the model as well, keeps its node.
+    """
     if "quantize" in kinds:
         for name in graph.inputs:
             graph = _bare_input(graph, name)

@@ -23,7 +23,7 @@ CARRIERS = frozenset({
 
 
 def sign_codes(graph: Graph) -> Graph:
-    """Return the graph without unsigned codes behind any QuantizeLinear or in front of any DequantizeLinear."""
+    """Return the graph without unsigned codes behind a QuantizeLinear or in front of a DequantizeLinear."""
     moved = _movable(graph)
     if not moved:
         return graph
@@ -53,10 +53,10 @@ def _movable(graph: Graph) -> set[str]:
             if node.op == "Concat":
                 found.update(node.inputs)
     unsigned = {n for n in found if graph.values[n].dtype in SIGNED}
-    return {n for n in unsigned if _reaches_codes(graph, producers, n)}
+    return {n for n in unsigned if _reaches_codes(producers, n)}
 
 
-def _reaches_codes(graph: Graph, producers: dict[str, Node], name: str) -> bool:
+def _reaches_codes(producers: dict[str, Node], name: str) -> bool:
     """Whether codes come from a Quantize, a constant or a model input, directly or through carriers."""
     node = producers.get(name)
     while node is not None and node.op in CARRIERS:
@@ -77,7 +77,7 @@ def _declare(rw: Rewriter, name: str) -> str:
 def _shifted_zero(rw: Rewriter, node: Node, dtype: str) -> str:
     half, signed = HALF[dtype], SIGNED[dtype]
     zero = rw.graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    shape = np.shape(rw.graph.const(node.inputs[1])) if zero is None else zero.shape
+    shape = rw.graph.values[node.inputs[1]].shape or ()
     base = np.zeros(shape, np.int64) if zero is None else zero.astype(np.int64)
     return rw.constant(f"{node.outputs[0]}/zero", (base - half).astype(signed))
 
