@@ -1,0 +1,48 @@
+"""The fast mode: whole-layer kernels over the operator table, bit-identical to `arch.numerics`.
+
+`FastSegment` runs a BPU segment. Kernels are compiled on the first use of their family and kept in
+`kernel_cache_dir()`; `kernels_are_cached` says whether a run would have to compile, `warm_up` compiles now.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openbpu.arch.program import Program
+    from openbpu.simulator.fast.segment import FastSegment
+
+__all__ = ["FastSegment", "kernel_cache_dir", "kernels_are_cached", "warm_up"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "FastSegment":
+        from openbpu.simulator.fast.segment import FastSegment  # noqa: PLC0415 - loads ctypes and LLVM on first use
+
+        return FastSegment
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def kernel_cache_dir() -> Path:
+    """Return the folder that keeps the compiled kernels."""
+    from openbpu.simulator.fast.jit.cache import kernel_cache_dir as where  # noqa: PLC0415
+
+    return where()
+
+
+def kernels_are_cached(program: Program | None = None) -> bool:
+    """Whether `program` (by default: any program) runs without compiling kernels first."""
+    from openbpu.simulator.fast.jit.library import all_families, library  # noqa: PLC0415
+
+    return all(library().is_cached(family) for family in all_families())
+
+
+def warm_up(program: Program) -> None:
+    """Compile or load every kernel that `program` needs."""
+    from openbpu.arch.program import BpuSegment  # noqa: PLC0415
+    from openbpu.simulator.fast.segment import FastSegment  # noqa: PLC0415
+
+    for segment in program.segments:
+        if isinstance(segment, BpuSegment):
+            FastSegment(program, segment)

@@ -1,0 +1,74 @@
+"""Kernels become one object file: numba functions and hand-written vector IR alike.
+
+numba translates a kernel to LLVM IR; its own cache and dispatcher are not used, because plain object code loads in
+milliseconds without importing numba, and is rebuilt exactly when a source changed. A kernel therefore works on
+plain addresses only: it allocates nothing and raises nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from openbpu.simulator.fast.jit.cpu import host
+
+Kernel = Callable[..., Any]
+
+
+def target_machine() -> Any:
+    """Return LLVM's code generator for this CPU."""
+    import llvmlite.binding as llvm  # noqa: PLC0415 - loaded when kernels are
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    cpu = host()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=3, jit=True)
+
+
+def numba_module(kernels: dict[str, tuple[Kernel, Any]]) -> Any:
+    """Return one LLVM module that exports each kernel, compiled for its numba signature, under its name."""
+    import llvmlite.binding as llvm  # noqa: PLC0415
+    import numba  # noqa: PLC0415
+
+    whole = llvm.parse_assembly("")
+    for name, (function, signature) in kernels.items():
+        compiled = numba.njit(
+            signature,
+            no_cpython_wrapper=True,
+            no_cfunc_wrapper=True,
+            _nrt=False,
+            error_model="numpy",
+        )(function)
+        result = compiled.overloads[compiled.signatures[0]]
+        module = llvm.parse_assembly(result.library.get_llvm_str())
+        _keep_only(module, result.fndesc.llvm_func_name, name)
+        whole.link_in(module)
+    return whole
+
+
+def _keep_only(module: Any, symbol: str, name: str) -> None:
+    """Rename the kernel and hide every helper, so that modules link without a clash."""
+    module.get_function(symbol).name = name
+    for function in module.functions:
+        if function.name != name and not function.is_declaration:
+            function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+
+
+def vector_module(text: str) -> Any:
+    """Return the module of hand-written IR. It is not optimised: its instructions are already chosen."""
+    import llvmlite.binding as llvm  # noqa: PLC0415
+
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return module
+
+
+def emit(module: Any) -> bytes:
+    """Return the object code of a module."""
+    machine = target_machine()
+    module.triple = machine.triple
+    return bytes(machine.emit_object(module))

@@ -1,0 +1,129 @@
+"""The compiled kernels of this process: families are loaded from the cache, or compiled, when first asked for."""
+
+from __future__ import annotations
+
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from openbpu.simulator.fast.jit import cache
+from openbpu.simulator.fast.jit.cpu import host, kernel_mode
+
+_HERE = Path(__file__).parents[1]
+
+FAMILIES = {
+    "drive": "drive",
+    "conv": "conv",
+    "conv_rare": "conv",
+    "elementwise": "elementwise",
+    "moves": "moves",
+    "pool": "pool",
+    "rows": "rows",
+}
+"""Family of numba kernels → its module under `kernels`; a family "x_rare" is RARE_KERNELS of the module."""
+
+KERNELS = {
+    "drive": ("drive", "drive_alone"),
+    "conv": ("gemm", "gemm_wide", "depthwise", "widen_words"),
+    "conv_rare": ("conv_any", "pack_b", "matmul_any"),
+    "elementwise": ("binary", "rescale", "lut", "quantize", "dequantize"),
+    "moves": ("move", "gather", "fill"),
+    "pool": ("pool", "max_pool_bytes", "reduce", "resize"),
+    "rows": ("softmax", "layernorm"),
+}
+"""What each family exports; here too, so that finding a kernel imports no numba."""
+
+FAMILY_OF = {kernel: family for family, kernels in KERNELS.items() for kernel in kernels}
+
+_SHARED = ("kernels/pointers.py", "kernels/blocks.py", "jit/compile.py")
+_VECTOR = ("vector/types.py", "vector/gemm.py", "vector/epilogue.py", "jit/compile.py")
+
+
+def family_of(symbol: str, mode: str) -> str:
+    """Return the family that exports a kernel; vector kernels depend on the kernel mode."""
+    return FAMILY_OF.get(symbol, f"vector_{mode}")
+
+
+def _sources(family: str) -> tuple[Path, ...]:
+    if family.startswith("vector_"):
+        return tuple(_HERE / name for name in _VECTOR)
+    own = {f"kernels/{FAMILIES[family]}.py"}
+    if family == "moves":
+        own.add("kernels/elementwise.py")
+    return tuple(_HERE / name for name in (*_SHARED, *sorted(own)))
+
+
+class KernelLibrary:
+    """Addresses of kernels by name. One per process: see `library()`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engine: Any = None
+        self._loaded: set[str] = set()
+
+    def is_cached(self, family: str) -> bool:
+        """Whether a family needs no compilation."""
+        return family in self._loaded or cache.load(cache.object_file(family, _sources(family))) is not None
+
+    def address(self, symbol: str, mode: str) -> int:
+        """Return where a kernel starts, loading or compiling its family first."""
+        family = family_of(symbol, mode)
+        with self._lock:
+            if family not in self._loaded:
+                self._load(family)
+        name = f"{family}.{symbol}"
+        found = int(self._engine.get_function_address(name))
+        if not found:
+            raise LookupError(f"no kernel {name}")
+        return found
+
+    def _load(self, family: str) -> None:
+        import llvmlite.binding as llvm  # noqa: PLC0415 - loaded when the first kernel is
+
+        path = cache.object_file(family, _sources(family))
+        code = cache.load(path)
+        if code is None:
+            code = compile_family(family)
+            cache.store(path, code)
+        if self._engine is None:
+            self._engine = _new_engine()
+        self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+        self._loaded.add(family)
+
+
+def _new_engine() -> Any:
+    import llvmlite.binding as llvm  # noqa: PLC0415
+
+    from openbpu.simulator.fast.jit.compile import target_machine  # noqa: PLC0415
+
+    machine = target_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def compile_family(family: str) -> bytes:
+    """Return the object code of a family; takes seconds."""
+    from openbpu.simulator.fast.jit import compile as compiler  # noqa: PLC0415
+
+    if family.startswith("vector_"):
+        from openbpu.simulator.fast.vector.module import vector_text  # noqa: PLC0415
+
+        text = vector_text(family, family.removeprefix("vector_"), fused="fma" in host().flags)
+        return compiler.emit(compiler.vector_module(text))
+    module = import_module(f"openbpu.simulator.fast.kernels.{FAMILIES[family]}")
+    table = module.RARE_KERNELS if family.endswith("_rare") else module.KERNELS
+    return compiler.emit(compiler.numba_module({f"{family}.{k}": v for k, v in table.items()}))
+
+
+_library = KernelLibrary()
+
+
+def library() -> KernelLibrary:
+    """Return the kernels of this process."""
+    return _library
+
+
+def all_families() -> tuple[str, ...]:
+    """Return every family that the current kernel mode can need."""
+    return (*FAMILIES, f"vector_{kernel_mode()}")

@@ -1,0 +1,75 @@
+"""Bytes move, values do not change: Move, Pad, Concat, Gather, fills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openbpu.simulator.fast.kernels.blocks import copy_bytes, helper
+from openbpu.simulator.fast.kernels.elementwise import outer_offset
+from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p32, p64, st
+
+
+def move(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
+    """Units are the planes (last two axes) of `shape`; rank >= 2.
+
+    args: x, y, element size, rank, shape, x_strides, y_strides. Strides count elements; x and y are the addresses
+    of the elements at index 0.
+    """
+    x, y, size, rank = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3)
+    shape, x_strides, y_strides = p64(ld(args, 4)), p64(ld(args, 5)), p64(ld(args, 6))
+    for plane in range(lo, hi):
+        from_x = x + outer_offset(plane, rank - 1, shape, x_strides) * size
+        to_y = y + outer_offset(plane, rank - 1, shape, y_strides) * size
+        _plane(from_x, to_y, size, p64(ld(args, 4) + (rank - 2) * 8), rank, x_strides, y_strides)
+
+
+@helper
+def _plane(x: int, y: int, size: int, shape: Any, rank: int, x_strides: Any, y_strides: Any) -> None:
+    rows, columns = ld(shape, 0), ld(shape, 1)
+    x_row, x_step = ld(x_strides, rank - 2), ld(x_strides, rank - 1)
+    y_row, y_step = ld(y_strides, rank - 2), ld(y_strides, rank - 1)
+    if x_step == 1 and y_step == 1:
+        for row in range(rows):
+            copy_bytes(y + row * y_row * size, x + row * x_row * size, columns * size)
+    elif size == 1:
+        for row in range(rows):
+            for i in range(columns):
+                st(p8(y), row * y_row + i * y_step, ld(p8(x), row * x_row + i * x_step))
+    elif size == 2:
+        for row in range(rows):
+            for i in range(columns):
+                st(p16(y), row * y_row + i * y_step, ld(p16(x), row * x_row + i * x_step))
+    else:
+        for row in range(rows):
+            for i in range(columns):
+                st(p32(y), row * y_row + i * y_step, ld(p32(x), row * x_row + i * x_step))
+
+
+def gather(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
+    """Units are the rows of y [A,I,·]. args: x, y, bytes of a row, R, I, indices."""
+    x, y, row_bytes = ld(args, 0), ld(args, 1), ld(args, 2)
+    rows, count, indices = ld(args, 3), ld(args, 4), p32(ld(args, 5))
+    if row_bytes == 1:
+        for unit in range(lo, hi):
+            st(p8(y), unit, ld(p8(x), (unit // count) * rows + ld(indices, unit % count)))
+        return
+    for unit in range(lo, hi):
+        source = (unit // count) * rows + ld(indices, unit % count)
+        copy_bytes(y + unit * row_bytes, x + source * row_bytes, row_bytes)
+
+
+def fill(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
+    """Units are elements. args: y, element size, value."""
+    y, size, value = ld(args, 0), ld(args, 1), ld(args, 2)
+    if size == 1:
+        for i in range(lo, hi):
+            st(p8(y), i, value)
+    elif size == 2:
+        for i in range(lo, hi):
+            st(p16(y), i, value)
+    else:
+        for i in range(lo, hi):
+            st(p32(y), i, value)
+
+
+KERNELS = {"move": (move, KERNEL), "gather": (gather, KERNEL), "fill": (fill, KERNEL)}

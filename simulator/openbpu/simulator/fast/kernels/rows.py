@@ -1,0 +1,103 @@
+"""Row functions: softmax and normalization, the loops of `numerics.softmax_rows` and `numerics.layernorm_rows`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from openbpu.simulator.fast.kernels.blocks import helper, narrow, rhe_shift, scratch_block
+from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p64, st
+
+int64, float64 = types.int64, types.float64
+
+_INVERSE_BITS = 61
+_NORM_BITS = 20
+_PROBABILITY_DROP = 30
+
+
+@helper
+def _code(x: int, kind: int, i: int) -> int:
+    return int64(ld(p8(x), i)) if kind == 1 else int64(ld(p16(x), i))
+
+
+def softmax(args: Any, lo: int, hi: int, scratch: Any) -> None:
+    """Units are rows. args: x, x_kind, y, y_kind, R, exponentials by distance from the maximum (int64),
+    out_mult, out_shift, zero, lo, hi.
+    """
+    x_kind, y_kind, length, exponentials = ld(args, 1), ld(args, 3), ld(args, 4), p64(ld(args, 5))
+    out_mult, out_shift, zero, low, high = ld(args, 6), ld(args, 7), ld(args, 8), ld(args, 9), ld(args, 10)
+    result = scratch_block(scratch, 0)
+    for row in range(lo, hi):
+        x = ld(args, 0) + row * length * x_kind
+        y = ld(args, 2) + row * length * y_kind
+        top = _code(x, x_kind, 0)
+        for i in range(length):
+            top = max(top, _code(x, x_kind, i))
+        total = int64(0)
+        for i in range(length):
+            total += ld(exponentials, top - _code(x, x_kind, i))
+        inverse = (int64(1) << _INVERSE_BITS) // total
+        for i in range(length):
+            e = ld(exponentials, top - _code(x, x_kind, i))
+            p = rhe_shift(((e * inverse) >> _PROBABILITY_DROP) * out_mult, out_shift) + zero
+            st(result, 0, min(max(p, low), high))
+            narrow(y + i * y_kind, y_kind, result, 1)
+
+
+@helper
+def _isqrt(v: int) -> int:
+    """floor(sqrt(v)) for 0 <= v < 2**62, as numerics.integer_sqrt."""
+    root = int64(float64(v) ** 0.5)
+    if root * root > v:
+        root -= 1
+    if (root + 1) * (root + 1) <= v:
+        root += 1
+    return root
+
+
+@helper
+def _even_lift(var: int) -> int:
+    """The even b with 2**60 <= var << b < 2**62."""
+    bits = int64(0)
+    rest = var
+    while rest > 0:
+        rest >>= 1
+        bits += 1
+    return ((62 - bits) // 2) * 2
+
+
+def layernorm(args: Any, lo: int, hi: int, scratch: Any) -> None:
+    """Units are rows. args: x, x_kind, y, y_kind, R, gain, gain step (0: one for all), bias, bias step, epsilon,
+    centred, x_zero, shift, zero, lo, hi, fraction bits.
+    """
+    x_kind, y_kind, length = ld(args, 1), ld(args, 3), ld(args, 4)
+    gain, gain_step, bias, bias_step = p64(ld(args, 5)), ld(args, 6), p64(ld(args, 7)), ld(args, 8)
+    x_zero, shift, zero, low, high = ld(args, 11), ld(args, 12), ld(args, 13), ld(args, 14), ld(args, 15)
+    fraction = ld(args, 16)
+    result = scratch_block(scratch, 0)
+    for row in range(lo, hi):
+        x = ld(args, 0) + row * length * x_kind
+        y = ld(args, 2) + row * length * y_kind
+        mean = int64(0)
+        if ld(args, 10):
+            for i in range(length):
+                mean += _code(x, x_kind, i) - x_zero
+            mean = (mean << fraction) // length
+        squares = int64(0)
+        for i in range(length):
+            c = ((_code(x, x_kind, i) - x_zero) << fraction) - mean
+            squares += c * c
+        var = max(squares // length + ld(args, 9), int64(1))
+        lift = _even_lift(var)
+        inverse = (int64(1) << _INVERSE_BITS) // _isqrt(var << lift)
+        drop = _INVERSE_BITS - _NORM_BITS - lift // 2
+        for i in range(length):
+            c = ((_code(x, x_kind, i) - x_zero) << fraction) - mean
+            n = rhe_shift(c * inverse, drop)
+            v = rhe_shift(n * ld(gain, i * gain_step) + ld(bias, i * bias_step), shift) + zero
+            st(result, 0, min(max(v, low), high))
+            narrow(y + i * y_kind, y_kind, result, 1)
+
+
+KERNELS = {"softmax": (softmax, KERNEL), "layernorm": (layernorm, KERNEL)}

@@ -1,0 +1,99 @@
+"""Move, Pad, Concat and Gather as steps."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import numpy as np
+
+from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
+from openbpu.simulator.fast.lower.elementwise import add_rescale, merge_axes
+from openbpu.simulator.fast.lower.steps import Lowering, Place
+
+Axis = tuple[int, ...]
+
+
+def dense_strides(shape: Axis) -> Axis:
+    """Return the element strides of a dense row-major tensor."""
+    return tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+
+
+def add_move(
+    low: Lowering, x: Place, y: Place, kind: int, shape: Axis, x_strides: Axis, y_strides: Axis
+) -> None:
+    """Append y[Σ i·y_strides] = x[Σ i·x_strides] for i over `shape`."""
+    sizes, (xs, ys) = merge_axes(shape, x_strides, y_strides)
+    if len(sizes) == 1 and xs[0] == 1 and ys[0] == 1:  # one long copy: let threads share it
+        rows = next((n for n in (64, 32, 16, 8, 4, 2) if sizes[0] % n == 0 and sizes[0] >= 4096 * n), 1)
+        width = sizes[0] // rows
+        sizes, xs, ys = [rows, 1, width], [width, 0, 1], [width, 0, 1]
+    while len(sizes) < 3:
+        sizes, xs, ys = [1, *sizes], [0, *xs], [0, *ys]
+    if sizes[0] == 1 and len(sizes) == 3 and sizes[1] > 1:  # units are planes: make the rows planes
+        sizes, xs, ys = [sizes[1], 1, sizes[2]], [xs[1], 0, xs[2]], [ys[1], 0, ys[2]]
+    units = int(np.prod(sizes[:-2], dtype=np.int64))
+    total = int(np.prod(sizes, dtype=np.int64))
+    lists = tuple(np.array(v, dtype=np.int64) for v in (sizes, xs, ys))
+    each = 0.1 * kind if xs[-1] == 1 and ys[-1] == 1 else 0.7
+    low.add("move", units, (x, y, kind, len(sizes), *lists), total * each)
+
+
+def lower_move(op: Move, low: Lowering) -> None:
+    """A walk over x."""
+    (x,), (y,) = op.inputs, op.outputs
+    kind = low.kind(x)
+    source = low.read(x)
+    start = Place(source.buffer, source.offset + op.offset * kind)
+    add_move(low, start, low.write(y), kind, op.shape, op.strides, dense_strides(op.shape))
+
+
+def add_fill(low: Lowering, y: Place, kind: int, count: int, value: int) -> None:
+    """Append y[..] = value."""
+    low.add("fill", count, (y, kind, value), count * 0.05 * kind)
+
+
+def add_pad(
+    low: Lowering, x: Place, y: Place, kind: int, shape: Axis, before: Axis, after: Axis, value: int
+) -> None:
+    """Append y = x inside a border."""
+    whole = tuple(b + n + a for b, n, a in zip(before, shape, after, strict=True))
+    strides = dense_strides(whole)
+    add_fill(low, y, kind, int(np.prod(whole, dtype=np.int64)), value)
+    inside = sum(b * s for b, s in zip(before, strides, strict=True))
+    add_move(low, x, Place(y.buffer, y.offset + inside * kind), kind, shape, dense_strides(shape), strides)
+
+
+def lower_pad(op: Pad, low: Lowering) -> None:
+    """Fill, then copy."""
+    (x,), (y,) = op.inputs, op.outputs
+    add_pad(low, low.read(x), low.write(y), low.kind(x), op.shape, op.before, op.after, op.value)
+
+
+def lower_concat(op: Concat, low: Lowering) -> None:
+    """Each input fills its columns, copied or rescaled."""
+    (y,) = op.outputs
+    pitch = sum(op.sizes)
+    columns = [0, *accumulate(op.sizes)]
+    for i, x in enumerate(op.inputs):
+        size, column = op.sizes[i], columns[i]
+        if op.mults[i] == 0:
+            target, kind = low.write(y), low.kind(y)
+            place = Place(target.buffer, target.offset + column * kind)
+            add_move(low, low.read(x), place, kind, (op.outer, size), (size, 1), (pitch, 1))
+            continue
+        part = Rescale(
+            inputs=(x,), outputs=op.outputs, x_zero=op.x_zeros[i], mult=op.mults[i], shift=op.shifts[i],
+            zero=op.zero, lo=op.lo, hi=op.hi,
+        )  # fmt: skip
+        add_rescale(part, low, op.outer, size, pitch, column)
+
+
+def lower_gather(op: Gather, low: Lowering) -> None:
+    """Rows by index."""
+    (x,), (y,) = op.inputs, op.outputs
+    outer, rows, inner = op.shape
+    indices = low.constant(op.indices_id).astype(np.int32).reshape(-1)
+    row_bytes = inner * low.kind(x)
+    units = outer * indices.size
+    work = units * (2.0 + row_bytes * 0.1)
+    low.add("gather", units, (low.read(x), low.write(y), row_bytes, rows, indices.size, indices), work)

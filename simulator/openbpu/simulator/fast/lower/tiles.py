@@ -1,0 +1,92 @@
+"""Cutting a matrix product into tiles: blocks of channels, rows of A, packed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.simulator.fast.lower.requant import Requant
+from openbpu.simulator.fast.lower.steps import Lowering, Symbol, Symbols
+
+GROUP = 16
+TILE_SLOTS = 17
+MAX_ROWS = {"vnni512": (0, 16, 14, 9, 6), "vnni256": (0, 6), "portable": (0, 6)}
+"""As vector.gemm.MAX_ROWS, which cannot be imported without LLVM."""
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+
+def split_even(total: int, most: int) -> list[int]:
+    """Return sizes of at most `most` that differ by one at most and sum to `total`."""
+    parts = -(-total // most)
+    return [(total * (i + 1)) // parts - (total * i) // parts for i in range(parts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Channels that share the tiles of one micro-kernel."""
+
+    start: int  # first channel
+    channels: int
+    groups: int  # registers of 16 channels
+
+
+def channel_blocks(start: int, count: int, mode: str) -> list[Block]:
+    """Cut `count` channels from `start` on."""
+    widest = len(MAX_ROWS[mode]) - 1
+    blocks, done = [], 0
+    for groups in split_even(-(-count // GROUP), widest):
+        channels = min(groups * GROUP, count - done)
+        blocks.append(Block(start + done, channels, groups))
+        done += channels
+    return blocks
+
+
+Runs = list[tuple[int, int, int]]
+"""Rows of A whose outputs lie at one distance: first offset, rows, first pixel of y."""
+
+
+def tile_units(block: int, groups: int, runs: Runs, mode: str, distance: int = 1) -> list[tuple[int, ...]]:
+    """Return (block, first offset, rows, first pixel of y) of every tile; rows are `distance` pixels apart."""
+    most = MAX_ROWS[mode][groups]
+    units = []
+    for offset, rows, row in runs:
+        done = 0
+        for size in split_even(rows, most):
+            units.append((block, offset + done, size, row + done * distance))
+            done += size
+    return units
+
+
+def pack_weights(weights: Int64, groups: int, word: int) -> Bytes:
+    """Pack [C, taps, K] as [taps·steps][16·groups][word], zeros behind K and C."""
+    channels, taps, depth = weights.shape
+    steps = -(-depth // word)
+    full = np.zeros((groups * GROUP, taps, steps * word), dtype=np.int8 if word == 4 else np.int16)
+    full[:channels, :, :depth] = weights
+    packed = full.reshape(groups * GROUP, taps * steps, word).transpose(1, 0, 2)
+    return np.ascontiguousarray(packed).view(np.uint8).reshape(-1)
+
+
+def tile_symbols(low: Lowering, *, words: bool) -> Symbols:
+    """Return the micro-kernels by [groups·17 + rows]."""
+    name = "words" if words else "bytes"
+    slots: list[Symbol | None] = [None] * (5 * TILE_SLOTS)
+    for groups, most in enumerate(MAX_ROWS[low.mode]):
+        for rows in range(1, most + 1):
+            slots[groups * TILE_SLOTS + rows] = Symbol(f"gemm_{name}_{rows}x{groups}")
+    return tuple(slots)
+
+
+def epilogue_symbol(requant: Requant, residual: int, out: int) -> Symbol:
+    """Return the epilogue for a residual of 0, 1 or 2 bytes and an output of 1 or 2."""
+    return Symbol(f"epilogue_{'real' if requant.is_real() else 'int'}_{residual}_{out}")
+
+
+def wrap32(values: Int64) -> Int32:
+    """Return the low 32 bits: sums of products may pass int32 on the way to a total that fits."""
+    return values.astype(np.int64).astype(np.uint64).astype(np.uint32).view(np.int32)

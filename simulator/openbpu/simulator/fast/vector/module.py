@@ -1,0 +1,24 @@
+"""All vector kernels of one mode as the text of one LLVM module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from openbpu.simulator.fast.vector.epilogue import add_epilogues
+from openbpu.simulator.fast.vector.gemm import add_tiles
+
+
+def vector_text(family: str, mode: str, *, fused: bool) -> str:
+    """Return the IR; symbols are named `family.kernel`."""
+    module = ir.Module(family)
+    add_tiles(module, mode)
+    add_epilogues(module, fused=fused)
+    for function in _defined(module):
+        function.name = f"{family}.{function.name}"
+    return str(module)
+
+
+def _defined(module: Any) -> list[Any]:
+    return [f for f in module.functions if not f.is_declaration]
