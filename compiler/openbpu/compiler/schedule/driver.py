@@ -14,8 +14,11 @@ from openbpu.arch.program import Operator, Space, Tensor
 from openbpu.compiler.schedule.cost import Rules
 from openbpu.compiler.schedule.emit import Emitter
 from openbpu.compiler.schedule.homes import Home, Use, uses_of
-from openbpu.compiler.schedule.jobs import Context, jobs_of
+from openbpu.compiler.schedule.inside import places_of
+from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.jobs import Context, MisfitError, jobs_of
 from openbpu.compiler.schedule.memory import Life, aligned, pack
+from openbpu.compiler.schedule.places import Place
 from openbpu.compiler.schedule.planning import place_jobs
 
 
@@ -61,9 +64,9 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     Raises CompileError where even the smallest tile of an operator does not fit on chip.
     """
     owners = _owners(tensors)
-    context = Context(tensors, owners, {}, constants)
-    jobs = [job for i, op in enumerate(operators) for job in jobs_of(i, op, context)]
     given, kept = ({owners[t] for t in ids} for ids in (inputs, outputs))
+    context = Context(tensors, owners, {}, constants)
+    places, jobs = _jobs(operators, context, frozenset(given | kept), march, inside=opt > 1)
     uses = uses_of(jobs, tensors, given, kept)
     rules = Rules(march, double=opt > 0, reuse=opt > 0)
     homes, placed = place_jobs(jobs, uses if opt > 1 else {}, rules)
@@ -73,8 +76,27 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     emitter = Emitter(flat, ddr_base, rules)
     for job in placed:
         emitter.job(job)
-    final = _final(tensors, ddr, homes)
+    final = _final(tensors, ddr, homes, places)
     return Scheduled(tuple(operators), final, (emitter.code(),), emitter.chip_bytes, ddr_bytes)
+
+
+def _jobs(
+    operators: Sequence[Operator], dense: Context, fixed: frozenset[int], march: March, *, inside: bool
+) -> tuple[Mapping[int, Place], list[Job]]:
+    """Places of the tensors that lie inside others (none unless `inside`) and the jobs that see them there.
+
+    A tensor that some job cannot see in rows stays apart.
+    """
+    apart: frozenset[int] = frozenset()
+    while True:
+        places: Mapping[int, Place] = {}
+        if inside:
+            places = places_of(operators, dense.tensors, dense.owners, fixed, apart, march.chip_bytes)
+        context = replace(dense, places=places)
+        try:
+            return places, [job for i, op in enumerate(operators) for job in jobs_of(i, op, context)]
+        except MisfitError as misfit:
+            apart |= {misfit.owner}
 
 
 def _flat(tensor: Tensor, address: int, ddr_base: int) -> int:
@@ -116,10 +138,12 @@ def _place_ddr(
 
 
 def _final(
-    tensors: Sequence[Tensor], ddr: Mapping[int, int], homes: Mapping[int, Home]
+    tensors: Sequence[Tensor], ddr: Mapping[int, int], homes: Mapping[int, Home], places: Mapping[int, Place]
 ) -> tuple[Tensor, ...]:
-    """The tensor table with the addresses chosen here."""
+    """The tensor table with the addresses chosen here; a tensor inside another has none of its own (−1)."""
     out = list(tensors)
+    for owner in places:
+        out[owner] = replace(out[owner], space=Space.CHIP, address=-1)
     for root, address in ddr.items():
         out[root] = replace(out[root], space=Space.DDR, address=address)
     for root, home in homes.items():

@@ -13,33 +13,7 @@ import numpy.typing as npt
 from openbpu.arch.program import Tensor
 from openbpu.compiler.schedule.axes import Axis, Ints
 from openbpu.compiler.schedule.job import Operand
-from openbpu.compiler.schedule.strided import dense_strides
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Bytes of a tensor inside the memory of `root`: `row` bytes at a time, `pitch` bytes apart, from
-    `offset` on.
-
-    A tensor that owns its memory is one row.
-    """
-
-    root: int
-    offset: int
-    row: int
-    pitch: int
-
-    def strides(self, shape: Ints, element: int) -> Ints | None:
-        """Byte strides of the tensor seen as `shape`; None when a row ends inside an axis."""
-        out = []
-        for n, stride in zip(shape, dense_strides(shape, element), strict=True):
-            if stride * n <= self.row or n == 1:
-                out.append(stride)
-            elif stride % self.row == 0:
-                out.append(stride // self.row * self.pitch)
-            else:
-                return None
-        return tuple(out)
+from openbpu.compiler.schedule.places import Place
 
 
 class MisfitError(Exception):
@@ -67,6 +41,13 @@ class Context:
         owner = self.owners[tensor]
         size = self.tensors[owner].nbytes
         return self.places.get(owner) or Place(owner, 0, size, size)
+
+    def lies(self, tensor: int, local: Place | None) -> bool:
+        """Whether a tensor's bytes already are at a place inside another tensor, so nothing is to copy."""
+        if local is None or self.owners[tensor] not in self.places:
+            return False
+        outer = self.tensors[local.root].nbytes
+        return self.place(tensor) == local.within(self.place(local.root), outer)
 
     def _operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], role: str) -> Operand:
         place, element = self.place(tensor), self.tensors[tensor].dtype.nbytes

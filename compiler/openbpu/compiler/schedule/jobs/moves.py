@@ -12,6 +12,7 @@ from openbpu.arch.march import March
 from openbpu.arch.program import Concat, Gather, Move, Pad
 from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.axes import Along, Box, Int64, Ints, Tiles
+from openbpu.compiler.schedule.inside import part_place, slice_place
 from openbpu.compiler.schedule.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows
 from openbpu.compiler.schedule.jobs.context import Context
@@ -65,8 +66,10 @@ class MoveJob(Job):
 
 
 def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
-    """The job of a Move; a copy where tiles keep their order."""
+    """The job of a Move: a copy where tiles keep their order, none where the output lies in the input."""
     source, target, dense = op.inputs[0], op.outputs[0], dense_strides(op.shape, 1)
+    if c.lies(target, slice_place(op, c.tensors[target].dtype.nbytes, c.owners[source])):
+        return []
     placed = [in_rows(c, t, strides) for t, strides in ((source, op.strides), (target, dense))]
     extent, (_, strides, *_) = collapse(op.shape, (dense, op.strides, *placed))
     extent, strides = extent or (1,), strides or (0,)
@@ -115,7 +118,8 @@ def concat_jobs(index: int, op: Concat, c: Context) -> list[Job]:
             c.output(op.outputs[0], (op.outer, width), (Along(0), Along(1, start))),
         )
         start += size
-        if size == 0:
+        local = part_place(op, part, operands[0].element, c.owners[op.outputs[0]])
+        if size == 0 or (mult == 0 and c.lies(tensor, local)):
             continue
         jobs.append(_concat_job(index, part, (op.outer, size), operands, copies=mult == 0))
     return jobs
