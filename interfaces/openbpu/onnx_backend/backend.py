@@ -73,6 +73,9 @@ class OpenbpuRep(BackendRep):
 
 
 def _is_static(value: ValueInfoProto) -> bool:
+    """Whether no run can change the shape of an input; sequences and maps have none to speak of."""
+    if not value.type.HasField("tensor_type"):
+        return True
     tensor = value.type.tensor_type
     return tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
 
