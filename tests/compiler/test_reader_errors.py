@@ -242,9 +242,20 @@ def test_half_floats_and_small_integers_alone_pass() -> None:
     assert read_model(model(text)).values["x"].dtype == "int4"
 
 
-def test_equations_that_hang_onnx_are_refused() -> None:
-    text = 'g (float[3] x) => (float y) { y = Einsum <equation = "-"> (x) }'
-    with pytest.raises(ModelError, match="equation must be letters"):
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ('Einsum <equation = "-"> (x)', "equation must be letters"),
+        (
+            "LayerNormalization <axis = 4611686018427387904> (x, x)",
+            r"axis must be -2\.\.1, not 4611686018427387904",
+        ),
+        ("GatherND <batch_dims = -7> (x, i)", "batch_dims must be 0 or more, not -7"),
+    ],
+)
+def test_arguments_that_crash_onnx_are_refused(node: str, message: str) -> None:
+    text = f"g (float[3,3] x, int64[3,1] i) => (float[N] y) {{ y = {node} }}"
+    with pytest.raises(ModelError, match=message):
         read_model(model(text))
 
 

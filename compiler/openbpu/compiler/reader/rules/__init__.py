@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openbpu.compiler.ir.graph import Node
-from openbpu.compiler.reader.rules import arguments, contrib, explicit, meaning, resize
+from openbpu.compiler.reader.rules import arguments, checked, contrib, explicit, meaning, resize
 from openbpu.compiler.reader.rules.table import FORMS, UPGRADES
 from openbpu.compiler.reader.schemas import FORM_OPSET
 from openbpu.compiler.reader.scope import Scope
@@ -15,6 +15,7 @@ __all__ = [
     "FORM_OPSET",
     "UPGRADES",
     "arguments",
+    "checked",
     "contrib",
     "explicit",
     "meaning",

@@ -91,7 +91,7 @@ def range_(node: Node, scope: Scope) -> Sequence[Node]:
 def split(node: Node, scope: Scope) -> Sequence[Node]:
     """num_outputs becomes the sizes of the parts; the last one may be smaller."""
     count, shape = node.attrs.get("num_outputs"), scope.shape(node.inputs[0])
-    if count is None or shape is None or not shape:
+    if count is None or shape is None or not shape or count != len(node.outputs):
         return [node]
     length = shape[node.attrs.get("axis", 0)]
     part = math.ceil(length / count)

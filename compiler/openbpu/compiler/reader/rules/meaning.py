@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,10 +10,8 @@ import numpy as np
 
 from openbpu.compiler.ir.graph import Node
 from openbpu.compiler.reader.problem import problem
-from openbpu.compiler.reader.rules.table import form, upgrade, without
+from openbpu.compiler.reader.rules.table import upgrade, without
 from openbpu.compiler.reader.scope import Scope
-
-_EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 
 
 def _place(node: Node) -> str:
@@ -67,15 +64,6 @@ def batch_normalization(node: Node, scope: Scope) -> Sequence[Node]:
         fix = "export the model in inference mode"
         raise problem(_place(node), "outputs in use", "the first three", len(node.outputs), fix)
     return [replace(node, attrs={**attrs, "training_mode": 1}, outputs=node.outputs[:3])]
-
-
-@form("Einsum")
-def einsum(node: Node, _: Scope) -> Sequence[Node]:
-    """Unchanged, but checked: onnx's shape inference never returns from an equation with other characters."""
-    if not _EQUATION.fullmatch(str(node.attrs["equation"])):
-        fix = "export the model again"
-        raise problem(_place(node), "equation", "letters like 'ij,jk->ik'", repr(node.attrs["equation"]), fix)
-    return [node]
 
 
 @upgrade("Scan", before=9)
