@@ -1,18 +1,17 @@
-"""BPU nodes → operators of the program: geometry collapsed to what an engine sees, names turned into tensor ids."""
+"""BPU nodes → operators of the program: geometry collapsed to what an engine sees, names to tensor ids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from openbpu.arch import program as p
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Node
+from openbpu.compiler.lower.geometry import Ints, broadcast_strides, collapse, dense_strides, product
 from openbpu.compiler.lower.tensors import TensorTable
 
-Ints = tuple[int, ...]
+_NO_CONSTANTS: Mapping[str, str] = {}
 
 
 class OperatorBuilder:
@@ -21,358 +20,212 @@ class OperatorBuilder:
     def __init__(self, table: TensorTable) -> None:
         self.table = table
         self.operators: list[p.Operator] = []
+        self._entry = -1
 
     def add(self, node: Node, entry: int) -> None:
-        """Append what `node` becomes; `entry` is its line in the debug map. A Reshape becomes a view, no operator."""
-        _LOWER[node.op](self, node, entry)
-
-    # --- helpers ---------------------------------------------------------------------------------------------
-
-    def ids(self, *names: str) -> Ints:
-        return tuple(self.table.id_of(n) for n in names)
-
-    def optional(self, name: str) -> int:
-        return self.table.id_of(name) if name else -1
+        """Append what `node` becomes; `entry` is its line in the debug map. A Reshape becomes a view."""
+        self._entry = entry
+        _LOWER[node.op](self, node)
 
     def shape(self, name: str) -> Ints:
+        """Return the static shape of a value."""
         return self.table.graph.values[name].shape or ()
 
-    def push(self, operator: p.Operator) -> None:
-        self.operators.append(operator)
+    def push(
+        self,
+        kind: type[p.Operator],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        constants: Mapping[str, str] = _NO_CONSTANTS,
+        **fields: Any,
+    ) -> None:
+        """Append an operator; `constants` maps its `…_id` fields to values ("" is an absent one)."""
+        ids = self._ids(inputs), self._ids(outputs)
+        constant_ids = {key: self.table.id_of(n) if n else -1 for key, n in constants.items()}
+        self.operators.append(kind(inputs=ids[0], outputs=ids[1], node=self._entry, **constant_ids, **fields))
 
-    # --- one method per kind -----------------------------------------------------------------------------------
-
-    def conv(self, node: Node, entry: int) -> None:
-        x, residual, weight, params, rmult, table = node.inputs
-        self.push(
-            p.Conv(
-                inputs=self.ids(x, residual) if residual else self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                weight_id=self.table.id_of(weight),
-                params_id=self.table.id_of(params),
-                rmult_id=self.optional(rmult),
-                table_id=self.optional(table),
-                x_shape=self.shape(x),
-                y_shape=self.shape(node.outputs[0]),
-                **node.attrs,
-            )
-        )
-
-    def matmul(self, node: Node, entry: int) -> None:
-        a, b, table = node.inputs
-        (a_batch, m, k), b_shape = self.shape(a), self.shape(b)
-        n = b_shape[1] if node.attrs["b_transposed"] else b_shape[2]
-        self.push(
-            p.MatMul(
-                inputs=self.ids(a, b),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                table_id=self.optional(table),
-                a_batch=a_batch,
-                b_batch=b_shape[0],
-                m=m,
-                k=k,
-                n=n,
-                **node.attrs,
-            )
-        )
-
-    def binary(self, node: Node, entry: int) -> None:
-        a, b, table = node.inputs
-        shape = self.shape(node.outputs[0])
-        collapsed, (sa, sb) = collapse(
-            shape, (broadcast_strides(self.shape(a), shape), broadcast_strides(self.shape(b), shape))
-        )
-        self.push(
-            p.Binary(
-                inputs=self.ids(a, b),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                table_id=self.optional(table),
-                shape=collapsed,
-                a_strides=sa,
-                b_strides=sb,
-                **node.attrs,
-            )
-        )
-
-    def lut(self, node: Node, entry: int) -> None:
-        x, table = node.inputs
-        self.push(
-            p.Lut(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                table_id=self.table.id_of(table),
-            )
-        )
-
-    def segment_lut(self, node: Node, entry: int) -> None:
-        x, segments = node.inputs
-        self.push(
-            p.SegmentLut(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                segments_id=self.table.id_of(segments),
-                **node.attrs,
-            )
-        )
-
-    def rescale(self, node: Node, entry: int) -> None:
-        self.push(
-            p.Rescale(
-                inputs=self.ids(*node.inputs), outputs=self.ids(*node.outputs), node=entry, **node.attrs
-            )
-        )
-
-    def pool(self, node: Node, entry: int) -> None:
-        x, counts = node.inputs
-        self.push(
-            p.Pool(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                counts_id=self.table.id_of(counts),
-                x_shape=self.shape(x),
-                y_shape=self.shape(node.outputs[0]),
-                **node.attrs,
-            )
-        )
-
-    def reduce(self, node: Node, entry: int) -> None:
-        attrs = dict(node.attrs)
-        shape, axes = self.shape(node.inputs[0]), attrs.pop("axes")
-        long = [a for a in axes if shape[a] != 1] or list(axes[:1])
-        source = self.ids(*node.inputs)
-        kept = [a for a in range(len(shape)) if a not in long]
-        between = [a for a in range(long[0], long[-1] + 1) if a not in long and shape[a] != 1]
-        if between:
-            perm = (*kept, *long)
-            source = (self._moved(node, shape, perm, entry),)
-            geometry = (_prod(shape[a] for a in kept), _prod(shape[a] for a in long), 1)
-        else:
-            geometry = (_prod(shape[: long[0]]), _prod(shape[a] for a in long), _prod(shape[long[-1] + 1 :]))
-        self.push(
-            p.Reduce(inputs=source, outputs=self.ids(*node.outputs), node=entry, shape=geometry, **attrs)
-        )
-
-    def _moved(self, node: Node, shape: Ints, perm: Sequence[int], entry: int) -> int:
-        """Emit a transpose into a temporary tensor; returns its id."""
-        moved = tuple(shape[i] for i in perm)
-        strides = dense_strides(shape)
-        dtype = DType(self.table.graph.values[node.inputs[0]].dtype)
-        target = self.table.add_temporary(f"{node.outputs[0]}/moved", moved, dtype)
-        self._move(self.table.id_of(node.inputs[0]), target, moved, tuple(strides[i] for i in perm), 0, entry)
-        return target
-
-    def _move(self, source: int, target: int, shape: Ints, strides: Ints, offset: int, entry: int) -> None:
+    def push_move(self, source: str, target: str, shape: Ints, strides: Ints, offset: int = 0) -> None:
+        """Append a Move; `shape` and `strides` walk `source` from `offset`, in elements."""
         collapsed, (packed,) = collapse(shape, (strides,))
-        self.push(
-            p.Move(
-                inputs=(source,),
-                outputs=(target,),
-                node=entry,
-                shape=collapsed,
-                strides=packed,
-                offset=offset,
-            )
-        )
+        self.push(p.Move, (source,), (target,), shape=collapsed, strides=packed, offset=offset)
 
-    def softmax(self, node: Node, entry: int) -> None:
-        x, exp = node.inputs
-        shape = self.shape(x)
-        self.push(
-            p.Softmax(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                exp_id=self.table.id_of(exp),
-                shape=(_prod(shape[:-1]), shape[-1]),
-                **node.attrs,
-            )
-        )
-
-    def layernorm(self, node: Node, entry: int) -> None:
-        x, gain, bias = node.inputs
-        attrs = dict(node.attrs)
-        length = attrs.pop("length")
-        self.push(
-            p.LayerNorm(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                gain_id=self.table.id_of(gain),
-                bias_id=self.table.id_of(bias),
-                shape=(_prod(self.shape(x)) // length, length),
-                **attrs,
-            )
-        )
-
-    def reshape(self, node: Node, entry: int) -> None:
-        self.table.make_view(node.outputs[0], node.inputs[0])
-
-    def transpose(self, node: Node, entry: int) -> None:
-        shape, perm = self.shape(node.inputs[0]), node.attrs["perm"]
-        strides = dense_strides(shape)
-        self._to_output(node, tuple(strides[i] for i in perm), 0, entry)
-
-    def _to_output(self, node: Node, strides: Ints, offset: int, entry: int) -> None:
-        (source,), (target,) = self.ids(node.inputs[0]), self.ids(*node.outputs)
-        self._move(source, target, self.shape(node.outputs[0]), strides, offset, entry)
-
-    def sliced(self, node: Node, entry: int) -> None:
-        strides = dense_strides(self.shape(node.inputs[0]))
-        offset = sum(s * start for s, start in zip(strides, node.attrs["starts"], strict=True))
-        self._to_output(
-            node, tuple(s * t for s, t in zip(strides, node.attrs["steps"], strict=True)), offset, entry
-        )
-
-    def expand(self, node: Node, entry: int) -> None:
-        strides = broadcast_strides(self.shape(node.inputs[0]), self.shape(node.outputs[0]))
-        self._to_output(node, strides, 0, entry)
-
-    def concat(self, node: Node, entry: int) -> None:
-        attrs = dict(node.attrs)
-        axis = attrs.pop("axis")
-        shapes = [self.shape(n) for n in node.inputs]
-        self.push(
-            p.Concat(
-                inputs=self.ids(*node.inputs),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                outer=_prod(shapes[0][:axis]),
-                sizes=tuple(_prod(s[axis:]) for s in shapes),
-                **attrs,
-            )
-        )
-
-    def pad(self, node: Node, entry: int) -> None:
-        self.push(
-            p.Pad(
-                inputs=self.ids(*node.inputs),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                shape=self.shape(node.inputs[0]),
-                **node.attrs,
-            )
-        )
-
-    def gather(self, node: Node, entry: int) -> None:
-        x, indices = node.inputs
-        shape, axis = self.shape(x), node.attrs["axis"]
-        self.push(
-            p.Gather(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                indices_id=self.table.id_of(indices),
-                shape=(_prod(shape[:axis]), shape[axis], _prod(shape[axis + 1 :])),
-            )
-        )
-
-    def resize(self, node: Node, entry: int) -> None:
-        x, rows, cols = node.inputs
-        self.push(
-            p.Resize(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                rows_id=self.table.id_of(rows),
-                cols_id=self.table.id_of(cols),
-                x_shape=self.shape(x),
-                y_shape=self.shape(node.outputs[0]),
-                **node.attrs,
-            )
-        )
-
-    def quantize(self, node: Node, entry: int) -> None:
-        self.push(
-            p.Quantize(
-                inputs=self.ids(*node.inputs), outputs=self.ids(*node.outputs), node=entry, **node.attrs
-            )
-        )
-
-    def dequantize(self, node: Node, entry: int) -> None:
-        x, scales = node.inputs
-        shape, axis = self.shape(x), node.attrs["axis"]
-        count = self.table.graph.values[scales].size
-        geometry = (1, 1, _prod(shape))
-        if count > 1:
-            geometry = (_prod(shape[:axis]), shape[axis], _prod(shape[axis + 1 :]))
-        self.push(
-            p.Dequantize(
-                inputs=self.ids(x),
-                outputs=self.ids(*node.outputs),
-                node=entry,
-                scales_id=self.table.id_of(scales),
-                shape=geometry,
-                x_zero=node.attrs["x_zero"],
-            )
-        )
+    def _ids(self, names: Sequence[str]) -> Ints:
+        return tuple(self.table.id_of(n) for n in names)
 
 
-def _prod(values: Any) -> int:
-    return int(np.prod(tuple(values), dtype=np.int64))
-
-
-def dense_strides(shape: Sequence[int]) -> Ints:
-    """Element strides of a dense row-major tensor."""
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
-
-
-def broadcast_strides(shape: Sequence[int], target: Sequence[int]) -> Ints:
-    """Element strides that read a tensor of `shape` as one of `target` (NumPy broadcasting)."""
-    full = (1,) * (len(target) - len(shape)) + tuple(shape)
-    return tuple(
-        0 if f == 1 and t != 1 else s for f, t, s in zip(full, target, dense_strides(full), strict=True)
+def _conv(b: OperatorBuilder, node: Node) -> None:
+    x, residual, weight, params, rmult, table = node.inputs
+    b.push(
+        p.Conv,
+        (x, residual) if residual else (x,),
+        node.outputs,
+        {"weight_id": weight, "params_id": params, "rmult_id": rmult, "table_id": table},
+        x_shape=b.shape(x),
+        y_shape=b.shape(node.outputs[0]),
+        **node.attrs,
     )
 
 
-def collapse(shape: Sequence[int], operands: Sequence[Ints]) -> tuple[Ints, tuple[Ints, ...]]:
-    """Merge neighbouring axes that every operand walks as one; axes of length 1 go. Returns shape and strides."""
-    dims: list[int] = []
-    strides: list[list[int]] = [[] for _ in operands]
-    for axis, size in enumerate(shape):
-        if size == 1:
-            continue
-        if dims and all(s[-1] == o[axis] * size for s, o in zip(strides, operands, strict=True)):
-            dims[-1] *= size
-            for s, o in zip(strides, operands, strict=True):
-                s[-1] = o[axis]
-            continue
-        dims.append(size)
-        for s, o in zip(strides, operands, strict=True):
-            s.append(o[axis])
-    if not dims:
-        return (1,), tuple((1,) for _ in operands)
-    return tuple(dims), tuple(tuple(s) for s in strides)
+def _matmul(b: OperatorBuilder, node: Node) -> None:
+    left, right, table = node.inputs
+    (a_batch, m, k), (b_batch, *sides) = b.shape(left), b.shape(right)
+    n = sides[0] if node.attrs["b_transposed"] else sides[1]
+    geometry = {"a_batch": a_batch, "b_batch": b_batch, "m": m, "k": k, "n": n}
+    b.push(p.MatMul, (left, right), node.outputs, {"table_id": table}, **geometry, **node.attrs)
 
 
-_LOWER: dict[str, Callable[[OperatorBuilder, Node, int], None]] = {
-    "Conv": OperatorBuilder.conv,
-    "MatMul": OperatorBuilder.matmul,
-    "Binary": OperatorBuilder.binary,
-    "Lut": OperatorBuilder.lut,
-    "SegmentLut": OperatorBuilder.segment_lut,
-    "Rescale": OperatorBuilder.rescale,
-    "Pool": OperatorBuilder.pool,
-    "Reduce": OperatorBuilder.reduce,
-    "Softmax": OperatorBuilder.softmax,
-    "LayerNorm": OperatorBuilder.layernorm,
-    "Reshape": OperatorBuilder.reshape,
-    "Transpose": OperatorBuilder.transpose,
-    "Slice": OperatorBuilder.sliced,
-    "Expand": OperatorBuilder.expand,
-    "Concat": OperatorBuilder.concat,
-    "Pad": OperatorBuilder.pad,
-    "Gather": OperatorBuilder.gather,
-    "Resize": OperatorBuilder.resize,
-    "Quantize": OperatorBuilder.quantize,
-    "Dequantize": OperatorBuilder.dequantize,
+def _binary(b: OperatorBuilder, node: Node) -> None:
+    left, right, table = node.inputs
+    shape = b.shape(node.outputs[0])
+    operands = tuple(broadcast_strides(b.shape(n), shape) for n in (left, right))
+    collapsed, (a_strides, b_strides) = collapse(shape, operands)
+    geometry = {"shape": collapsed, "a_strides": a_strides, "b_strides": b_strides}
+    b.push(p.Binary, (left, right), node.outputs, {"table_id": table}, **geometry, **node.attrs)
+
+
+def _lut(b: OperatorBuilder, node: Node) -> None:
+    b.push(p.Lut, node.inputs[:1], node.outputs, {"table_id": node.inputs[1]})
+
+
+def _segment_lut(b: OperatorBuilder, node: Node) -> None:
+    b.push(p.SegmentLut, node.inputs[:1], node.outputs, {"segments_id": node.inputs[1]}, **node.attrs)
+
+
+def _pool(b: OperatorBuilder, node: Node) -> None:
+    x, counts = node.inputs
+    shapes = {"x_shape": b.shape(x), "y_shape": b.shape(node.outputs[0])}
+    b.push(p.Pool, (x,), node.outputs, {"counts_id": counts}, **shapes, **node.attrs)
+
+
+def _reduce(b: OperatorBuilder, node: Node) -> None:
+    """Axes [A, R, B]; reduced axes with others between them are first moved to the end."""
+    attrs = dict(node.attrs)
+    shape, axes = b.shape(node.inputs[0]), attrs.pop("axes")
+    long = [a for a in axes if shape[a] != 1] or list(axes[:1])
+    kept = [a for a in range(len(shape)) if a not in long]
+    reduced = product([shape[a] for a in long])
+    geometry = (product(shape[: long[0]]), reduced, product(shape[long[-1] + 1 :]))
+    if not any(a not in long and shape[a] != 1 for a in range(long[0], long[-1] + 1)):
+        b.push(p.Reduce, node.inputs, node.outputs, shape=geometry, **attrs)
+        return
+    moved = _to_end(b, node, kept, long)
+    b.push(p.Reduce, (moved,), node.outputs, shape=(product([shape[a] for a in kept]), reduced, 1), **attrs)
+
+
+def _to_end(b: OperatorBuilder, node: Node, kept: Sequence[int], last: Sequence[int]) -> str:
+    """Append a transpose of input 0 into a temporary tensor with the axes `last` at the end; returns its name."""
+    source = node.inputs[0]
+    shape, perm = b.shape(source), (*kept, *last)
+    moved, strides = tuple(shape[i] for i in perm), dense_strides(shape)
+    dtype = DType(b.table.graph.values[source].dtype)
+    target = b.table.add_temporary(f"{node.outputs[0]}/moved", moved, dtype)
+    b.push_move(source, target, moved, tuple(strides[i] for i in perm))
+    return target
+
+
+def _softmax(b: OperatorBuilder, node: Node) -> None:
+    x, exp = node.inputs
+    shape = b.shape(x)
+    rows = (product(shape[:-1]), shape[-1])
+    b.push(p.Softmax, (x,), node.outputs, {"exp_id": exp}, shape=rows, **node.attrs)
+
+
+def _layernorm(b: OperatorBuilder, node: Node) -> None:
+    x, gain, bias = node.inputs
+    attrs = dict(node.attrs)
+    length = attrs.pop("length")
+    rows = (product(b.shape(x)) // length, length)
+    b.push(p.LayerNorm, (x,), node.outputs, {"gain_id": gain, "bias_id": bias}, shape=rows, **attrs)
+
+
+def _reshape(b: OperatorBuilder, node: Node) -> None:
+    b.table.make_view(node.outputs[0], node.inputs[0])
+
+
+def _move(b: OperatorBuilder, node: Node, strides: Ints, offset: int = 0) -> None:
+    b.push_move(node.inputs[0], node.outputs[0], b.shape(node.outputs[0]), strides, offset)
+
+
+def _transpose(b: OperatorBuilder, node: Node) -> None:
+    strides = dense_strides(b.shape(node.inputs[0]))
+    _move(b, node, tuple(strides[i] for i in node.attrs["perm"]))
+
+
+def _slice(b: OperatorBuilder, node: Node) -> None:
+    strides, starts, steps = dense_strides(b.shape(node.inputs[0])), node.attrs["starts"], node.attrs["steps"]
+    offset = sum(s * start for s, start in zip(strides, starts, strict=True))
+    _move(b, node, tuple(s * step for s, step in zip(strides, steps, strict=True)), offset)
+
+
+def _expand(b: OperatorBuilder, node: Node) -> None:
+    _move(b, node, broadcast_strides(b.shape(node.inputs[0]), b.shape(node.outputs[0])))
+
+
+def _concat(b: OperatorBuilder, node: Node) -> None:
+    attrs = dict(node.attrs)
+    axis = attrs.pop("axis")
+    shapes = [b.shape(n) for n in node.inputs]
+    sizes = tuple(product(s[axis:]) for s in shapes)
+    b.push(p.Concat, node.inputs, node.outputs, outer=product(shapes[0][:axis]), sizes=sizes, **attrs)
+
+
+def _pad(b: OperatorBuilder, node: Node) -> None:
+    b.push(p.Pad, node.inputs, node.outputs, shape=b.shape(node.inputs[0]), **node.attrs)
+
+
+def _gather(b: OperatorBuilder, node: Node) -> None:
+    x, indices = node.inputs
+    shape = _around(b.shape(x), node.attrs["axis"])
+    b.push(p.Gather, (x,), node.outputs, {"indices_id": indices}, shape=shape)
+
+
+def _resize(b: OperatorBuilder, node: Node) -> None:
+    x, rows, cols = node.inputs
+    shapes = {"x_shape": b.shape(x), "y_shape": b.shape(node.outputs[0])}
+    b.push(p.Resize, (x,), node.outputs, {"rows_id": rows, "cols_id": cols}, **shapes, **node.attrs)
+
+
+def _dequantize(b: OperatorBuilder, node: Node) -> None:
+    x, scales = node.inputs
+    per_tensor = b.table.graph.values[scales].size == 1
+    shape = (1, 1, product(b.shape(x))) if per_tensor else _around(b.shape(x), node.attrs["axis"])
+    zero = node.attrs["x_zero"]
+    b.push(p.Dequantize, (x,), node.outputs, {"scales_id": scales}, shape=shape, x_zero=zero)
+
+
+def _around(shape: Ints, axis: int) -> Ints:
+    """[A, R, B]: what is in front of an axis, the axis, and what is behind it."""
+    return product(shape[:axis]), shape[axis], product(shape[axis + 1 :])
+
+
+def _as_it_is(kind: type[p.Operator]) -> Callable[[OperatorBuilder, Node], None]:
+    """A kind whose fields are the node's attributes."""
+
+    def lower(b: OperatorBuilder, node: Node) -> None:
+        b.push(kind, node.inputs, node.outputs, **node.attrs)
+
+    return lower
+
+
+_LOWER: dict[str, Callable[[OperatorBuilder, Node], None]] = {
+    "Conv": _conv,
+    "MatMul": _matmul,
+    "Binary": _binary,
+    "Lut": _lut,
+    "SegmentLut": _segment_lut,
+    "Rescale": _as_it_is(p.Rescale),
+    "Pool": _pool,
+    "Reduce": _reduce,
+    "Softmax": _softmax,
+    "LayerNorm": _layernorm,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Slice": _slice,
+    "Expand": _expand,
+    "Concat": _concat,
+    "Pad": _pad,
+    "Gather": _gather,
+    "Resize": _resize,
+    "Quantize": _as_it_is(p.Quantize),
+    "Dequantize": _dequantize,
 }

@@ -16,7 +16,7 @@ _DTYPES = {d.value: d for d in DType} | {"bool": DType.BOOL8}
 
 
 class TensorTable:
-    """Gives every value of the graph an id; constants are stored once, 64-byte aligned, equal bytes shared."""
+    """Gives every value of the graph an id; constants are 64-byte aligned, small ones with equal bytes shared."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -64,10 +64,14 @@ class TensorTable:
             self._shared[key] = address
         return address
 
-    def add_temporary(self, name: str, shape: tuple[int, ...], dtype: DType) -> int:
-        """Declare a tensor that no value of the graph stands for."""
+    def add_temporary(self, stem: str, shape: tuple[int, ...], dtype: DType) -> str:
+        """Declare a tensor that no value of the graph stands for; returns its name, made from `stem`."""
+        name = stem
+        while name in self._ids or name in self.graph.values:
+            name += "'"
+        self._ids[name] = len(self.tensors)
         self.tensors.append(Tensor(name, shape, dtype, Space.DDR, -1))
-        return len(self.tensors) - 1
+        return name
 
     def make_view(self, name: str, source: str) -> None:
         """Declare value `name` as a reshape of `source`."""
