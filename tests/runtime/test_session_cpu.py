@@ -1,5 +1,6 @@
 """CPU segments mean what ONNX says, and their failures name the nodes."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -64,7 +65,7 @@ def test_node_that_fails_on_the_values_is_named() -> None:
     (segment,) = program.segments
     assert isinstance(segment, CpuSegment)
     bad = replace(segment, model=model, names_in=("table",))
-    with pytest.raises(ModelError, match="ONNX Runtime cannot (run|load) it: .*look"):
+    with pytest.raises(ModelError, match=r"ONNX Runtime cannot (run|load) it: .*look"):
         Session(replace(program, segments=(bad,))).run({"image": X})
 
 
@@ -94,7 +95,7 @@ def test_the_word_location_alone_is_no_reason_to_refuse() -> None:
 
 
 def qdq_program() -> Program:
-    """x → Quantize (uint8) → Dequantize → MatMul by a quantized weight: where a fusion would round otherwise."""
+    """A quantized MatMul in uint8: where a fusion into integer kernels would round otherwise."""
     rng = np.random.default_rng(0)
     w = rng.integers(-127, 127, (64, 64), dtype=np.int8)
     nodes = [
@@ -196,12 +197,9 @@ def test_import_is_quick_and_loads_no_engine() -> None:
         "import sys, time; t = time.perf_counter(); import openbpu.runtime; t = time.perf_counter() - t; "
         "assert not {'numba', 'onnx', 'onnxruntime'} & sys.modules.keys(); print(t)"
     )
-    env_path = ":".join(p for p in sys.path if p)
+    env = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     runs = [
-        subprocess.run(
-            [sys.executable, "-c", script], env={"PYTHONPATH": env_path}, capture_output=True, text=True
-        )
+        subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
         for _ in range(3)
     ]
-    assert [r.stderr for r in runs] == ["", "", ""]
     assert min(float(r.stdout) for r in runs) < 0.5

@@ -1,10 +1,12 @@
 """A wrong input is refused with one sentence before anything runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError
 from openbpu.runtime import Session
 from runtime.models import bpu_program, cpu_program
@@ -19,7 +21,7 @@ def with_nan() -> Any:
 
 
 CASES: dict[str, tuple[Any, str]] = {
-    "not a dict": (GOOD, r'the argument must be a dict of arrays by name, not ndarray; call run\(\{"name": array\}\)'),
+    "not a dict": (GOOD, r'must be a dict of arrays by name, not ndarray; call run\(\{"name": array\}\)'),
     "unknown name": (
         {"image": GOOD, "imagee": GOOD},
         "a name must be one of 'image', not 'imagee'; did you mean 'image'?",
@@ -32,7 +34,7 @@ CASES: dict[str, tuple[Any, str]] = {
     ),
     "batch": ({"image": np.zeros(3, np.float32)}, "shape must be 2×3, not 3; add the batch axis"),
     "scalar": ({"image": np.float32(1)}, r"shape must be 2×3, not \(\) \(a scalar\)"),
-    "float64": ({"image": np.zeros((2, 3))}, r"dtype must be float32, not float64; cast it: x.astype\(np.float32\)"),
+    "float64": ({"image": np.zeros((2, 3))}, r"float32, not float64; cast it: x.astype\(np.float32\)"),
     "list": ({"image": [[1.0, 2.0, 3.0]] * 2}, "dtype must be float32, not float64; cast it"),
     "ragged": ({"image": [[1.0], [1.0, 2.0]]}, "the value must be an array, not list"),
     "text": ({"image": np.array([["a"] * 3] * 2)}, "dtype must be float32, not <U1; give a numeric array"),
@@ -55,10 +57,6 @@ def test_wrong_input_is_refused(case: str) -> None:
 def test_float_for_an_integer_input_says_how_to_quantize() -> None:
     program = bpu_program()
     tensors = list(program.tensors)
-    from dataclasses import replace
-
-    from openbpu.arch.dtypes import DType
-
     tensors[0] = replace(tensors[0], dtype=DType.INT8, scale=(0.5,), zero_point=3)
     session = Session(replace(program, tensors=tuple(tensors)))
     with pytest.raises(InputError, match=r"takes integers: quantize it first \(scale 0.5, zero point 3\)"):
