@@ -109,9 +109,21 @@ def test_bias_is_int32_in_steps_of_the_accumulator(case: str) -> None:
     np.testing.assert_allclose(integers * scale.astype(np.float64), bias, atol=float(scale.max()))
 
 
-def test_bias_that_does_not_fit_int32_stays_float() -> None:
-    weights = {"w": noise(6, 4, 3, 3) * np.float32(1e-9), "b": noise(6)}
-    model = quantized(f"{IMAGE} {{ y = Conv(x, w, b) }}", weights, activation=DType.INT16)
+@pytest.mark.parametrize("activation", [DType.INT8, DType.INT16])
+def test_weights_that_vanish_beside_their_bias_get_a_scale_that_lets_it_fit(activation: DType) -> None:
+    w, bias = noise(6, 4, 3, 3), noise(6)
+    w[2] *= 1e-9
+    model = quantized(f"{IMAGE} {{ y = Conv(x, w, b) }}", {"w": w, "b": bias}, activation=activation)
+    integers, scale, _ = stored(model, "y", 2)
+    np.testing.assert_allclose(integers * scale.astype(np.float64), bias, atol=float(scale.max()))
+    assert abs(int(integers[2])) in range(2**29, 2**30 + 64)
+    ordinary = numerics.observed_scale(np.abs(w).max(axis=(1, 2, 3)))
+    np.testing.assert_array_equal(np.delete(stored(model, "y", 1)[1], 2), np.delete(ordinary, 2))
+
+
+def test_bias_of_a_computed_weight_that_does_not_fit_stays_float() -> None:
+    text = "(float[1,4,8,8] x, float[6,4,3,3] w) => (float y) { s = Mul(w, k) y = Conv(x, s, b) }"
+    model = quantized(text, {"k": np.float32(1e-9), "b": noise(6)}, activation=DType.INT16)
     assert node_of(model, "y").input[2] == "b"
 
 

@@ -33,6 +33,10 @@ def max_ranges(net: Net, names: Sequence[str], feeds: Sequence[Feed], progress: 
     return ranges
 
 
+RANDOM_RANGES = (1e-3, 1e3)
+"""Where the ranges of random data are kept: weights that nobody trained can make them absurd."""
+
+
 def random_ranges(net: Net, names: Sequence[str]) -> dict[str, float]:
     """Return max|x| of each tensor in one run on random data; 1 where that is not finite or nothing runs."""
     ranges = dict.fromkeys(names, 1.0)
@@ -40,7 +44,7 @@ def random_ranges(net: Net, names: Sequence[str]) -> dict[str, float]:
     try:
         for name, _, x in _observed(net, names, [feed], _silent, "", optimize=False):
             top = _top(x)
-            ranges[name] = top if np.isfinite(top) else 1.0
+            ranges[name] = float(np.clip(top, *RANDOM_RANGES)) if np.isfinite(top) else 1.0
     except ModelError:
         return ranges
     return ranges

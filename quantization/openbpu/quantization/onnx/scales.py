@@ -1,0 +1,109 @@
+"""The scale of every tensor, constant and accumulator of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import QuantizationError, must
+from openbpu.quantization.onnx.affine import channel_vector
+from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.plan import Plan
+
+ZERO_RANGE = 1.0
+"""The range a tensor of zeros gets, so that its int8 scale is 1/127.5: any positive one would do."""
+
+SMALLEST_RANGE = 1e-15
+"""Ranges below it count as zero: products of two such scales leave float32."""
+
+BIAS_STEPS = 2.0**30
+"""The largest bias in steps of the accumulator; the other half of int32 is for the sum of products."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """Scales (float32) by what was observed: `ranges` maps every source of the plan to max|x|."""
+
+    net: Net
+    plan: Plan
+    ranges: Mapping[str, float]
+    weight: DType
+
+    def tensor(self, name: str, dtype: DType) -> Floats:
+        """Return the scale of a tensor that has a pair, for `dtype`."""
+        return numerics.observed_scale(_safe(self.ranges[self.plan.pairs[name].source]), dtype)
+
+    def constant(self, name: str, axis: int | None, dtype: DType) -> Floats:
+        """Return the scale of a constant: of shape () or one per entry of `axis`."""
+        array = self.finite(name)
+        others = tuple(i for i in range(array.ndim) if i != axis)
+        widest = np.abs(array).max(axis=others) if array.size else np.zeros(())
+        if array.size == widest.size:  # a scale per value: code 127 is exact, 127.5 would lose 0.4 %
+            return (_safe(widest) / dtype.qmax).astype(np.float32)
+        return numerics.observed_scale(_safe(widest), dtype)
+
+    def weights(self, mac: int, position: int) -> Floats:
+        """Return the scale of constant weights, widened where the bias would not fit int32 otherwise.
+
+        That happens to channels whose weights have all but vanished beside their bias.
+        """
+        axis = self.plan.weights[mac, position]
+        scale = self.constant(self.net.nodes[mac].input[position], axis, self.weight)
+        node, place = next((slot for slot, of in self.plan.biases.items() if of == mac), (-1, -1))
+        other = self.operand(mac, 0) if position == 1 else None
+        if node < 0 or other is None:
+            return scale
+        bias = self.bias(self.net.nodes[node].input[place], mac)
+        if bias is None:
+            return scale
+        needed = np.abs(bias) / (float(other) * BIAS_STEPS)
+        widest = needed.reshape(-1, scale.size).max(axis=0) if scale.ndim else needed.max(initial=0)
+        widened: Floats = np.maximum(scale, widest.astype(np.float32))
+        return widened
+
+    def operand(self, mac: int, position: int) -> Floats | None:
+        """Return the scale of operand 0 or 1 of a MAC; None when it is not quantized."""
+        name, slot = self.net.nodes[mac].input[position], (mac, position)
+        if slot in self.plan.weights:
+            return self.weights(mac, position)
+        if name not in self.plan.pairs:
+            return None
+        return self.tensor(name, self.plan.recast.get(slot, self.plan.pairs[name].dtype))
+
+    def accumulator(self, mac: int, channels: int) -> Floats | None:
+        """Return the step of the accumulator, of shape () or (channels,); None when an operand is float."""
+        a, b = self.operand(mac, 0), self.operand(mac, 1)
+        if a is None or b is None:
+            return None
+        step = a * b
+        return np.tile(step, channels // step.size) if step.ndim else step
+
+    def bias(self, name: str, mac: int) -> npt.NDArray[np.float64] | None:
+        """Return a constant bias as one value per output channel; None when it is a matrix."""
+        array = self.finite(name)
+        weight = self.net.consts.get(self.net.nodes[mac].input[1])
+        channels = array.size
+        if array.size == 1 and weight is not None and self.plan.weights.get((mac, 1)) is not None:
+            channels = weight.shape[self.plan.weights[mac, 1] or 0]
+        return channel_vector(array, max(array.ndim, 1), max(array.ndim - 1, 0), channels)
+
+    def finite(self, name: str) -> Array:
+        """Return a constant; raises QuantizationError when it holds NaN or infinity."""
+        array = self.net.consts[name]
+        if np.isfinite(array).all():
+            return array
+        fix = "repair the model: training may have diverged"
+        raise QuantizationError(must(f"constant '{name}'", "every value", "finite", "NaN or infinite", fix))
+
+
+def _safe(max_abs: Array | float) -> npt.NDArray[np.float64]:
+    """Return ranges that a scale can be made of."""
+    wide = np.asarray(max_abs, dtype=np.float64)
+    return np.where(wide < SMALLEST_RANGE, ZERO_RANGE, wide)
