@@ -125,5 +125,3 @@ BINARY: dict[str, Function] = {
 """Operators that tables hold when all operands but one are scalars, or all come from the same tensor."""
 
 POINTWISE: dict[str, Function] = {**UNARY, **BINARY}
-LINEAR = frozenset({"Identity", "Relu", "Clip"})
-"""Operators that a rescale with a clamp does exactly."""

@@ -32,7 +32,8 @@ def _axis_last(site: Site, codes: str, axis: int) -> tuple[str, tuple[int, ...]]
 def _lower_softmax(site: Site) -> None:
     x, out, axis = site.leaf(0), site.out_quant(), _axis(site)
     source, perm = _axis_last(site, x.codes, axis)
-    mult, shift = numerics.fixed_point(x.s * math.log2(math.e) * 65536.0)
+    # Beyond 2**30 a distance of one code already gives exp(-distance) = 0 in Q30.
+    mult, shift = numerics.fixed_point(min(x.s * math.log2(math.e) * 65536.0, 2.0**30))
     out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
     low, high = site.bounds()
     table = site.rw.constant("softmax/exp", numerics.exp_table())

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Node, Origin
-from openbpu.compiler.ops.pointwise import LINEAR, POINTWISE, UNARY
+from openbpu.compiler.ops.pointwise import POINTWISE, UNARY
 from openbpu.compiler.ops.rule import OpRule
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
+_LINE_TOLERANCE = 1e-12
 Int64 = npt.NDArray[np.int64]
 
 
@@ -92,10 +93,13 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
     out = site.out_quant()
     site.origins = _origins(site, nodes)
-    if all(n.op in LINEAR for n in nodes) and (leaf.dtype == "int16" or out.dtype == "int32"):
-        _rescale(site, leaf, nodes)
+    x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s
+    target = _target(site, leaf, nodes, x)
+    line = _line(x, target) if leaf.dtype == "int16" or out.dtype == "int32" else None
+    if line is not None:
+        site.clamp = (float(target.min()), float(target.max()))
+        _rescale(site, leaf, *line)
         return
-    target = _target(site, leaf, nodes)
     info = np.iinfo(out.dtype)
     if leaf.dtype == "int8":
         codes = np.clip(np.rint(target / out.s) + out.z, info.min, info.max)
@@ -107,9 +111,8 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     site.finish("SegmentLut", (leaf.codes, table), lo=int(info.min), hi=int(info.max))
 
 
-def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> Float64:
-    """Reals that the chain gives for every code; refuses a chain that gives NaN."""
-    x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s
+def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...], x: Float64) -> Float64:
+    """Reals that the chain gives for every code, whose reals are `x`; NaN becomes 0."""
     chain = _Chain(site, leaf, list(nodes))
     with np.errstate(all="ignore"):
         y = np.broadcast_to(chain.evaluate(site.memo["end"], x, {}), x.shape)
@@ -119,22 +122,29 @@ def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> Float64:
     return real
 
 
-def _rescale(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
-    """Exact integer rescale: Relu and Clip become bounds on the codes."""
+def _line(x: Float64, y: Float64) -> tuple[float, float] | None:
+    """Slope and offset of y = clamp(slope·x + offset, min y, max y), or None when y is no such function."""
+    inside = np.flatnonzero((y > y.min()) & (y < y.max()))
+    if inside.size < 2:
+        return None
+    first, last = inside[0], inside[-1]
+    slope = float((y[last] - y[first]) / (x[last] - x[first]))
+    offset = float(y[first] - slope * x[first])
+    off = np.abs(np.clip(slope * x + offset, y.min(), y.max()) - y).max()
+    return (slope, offset) if off <= _LINE_TOLERANCE * np.abs(y).max() else None
+
+
+def _rescale(site: Site, leaf: Leaf, slope: float, offset: float) -> None:
+    """Exact integer rescale; the site's clamp becomes bounds on the codes."""
     out = site.out_quant()
-    low, high = -np.inf, np.inf
-    for node in reversed(nodes):
-        lo, hi = clamp_of(site, node) or (-np.inf, np.inf)
-        low, high = min(max(low, lo), hi), max(min(high, hi), lo)
-    site.clamp = (low, high)
-    fixed = numerics.fixed_point_sum((leaf.s / out.s,), (float(leaf.reach),))
+    fixed = numerics.fixed_point_sum((slope * leaf.s / out.s,), (float(leaf.reach),), offset / out.s)
     bottom, top = site.bounds()
     site.finish(
         "Rescale",
         (leaf.codes,),
         x_zero=leaf.z,
         mult=int(fixed.multipliers[0][0]),
-        offset=0,
+        offset=int(fixed.offset[0]),
         shift=int(fixed.shift[0]),
         zero=out.z,
         lo=bottom,
