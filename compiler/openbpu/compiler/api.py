@@ -26,7 +26,7 @@ REMOVABLE = ("quantize", "dequantize")
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A model after placement: the graph as read, the integer graph, its parts, and why nodes stayed on the CPU."""
+    """A model after placement: the graph as read, the integer graph, its parts, why nodes stay on the CPU."""
 
     source: Graph
     graph: Graph
@@ -58,8 +58,8 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
         raise CompileError(must("compile", "opt", "0, 1 or 2", opt))
     target = _target(march)
     placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), told)
-    debug, of_origin, lines = debug_map(placed.parts)
-    rows = placements(placed.source, placed.parts, of_origin, placed.refusals)
+    debug = debug_map(placed.parts)
+    rows = placements(placed.source, placed.parts, debug.of_origin, placed.refusals)
     options = {
         "opt": str(opt),
         "remove_io": ",".join(sorted(remove_io)),
@@ -71,7 +71,6 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
         target,
         opt=opt,
         debug=debug,
-        lines=lines,
         placement=rows,
         options={k: v for k, v in options.items() if v},
         progress=told,
@@ -87,11 +86,13 @@ def check(
     bpu_ops: Collection[str] = (),
     progress: Progress | None = None,
 ) -> tuple[Placement, ...]:
-    """Return where every node of the model would run on the march, and why; arguments and errors as in `compile`."""
+    """Return where every node of the model would run on the march, and why.
+
+    Arguments and errors as in `compile`; nothing is tiled or scheduled, so it is fast.
+    """
     target = _target(march)
     placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), progress or _silent)
-    _, of_origin, _ = debug_map(placed.parts)
-    return placements(placed.source, placed.parts, of_origin, placed.refusals)
+    return placements(placed.source, placed.parts, debug_map(placed.parts).of_origin, placed.refusals)
 
 
 def _place(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Quant:
-    """What the integers of a tensor mean: real = (q − zero_point) · scale, scale float32, one entry or one per `axis`."""
+    """What the integers of a tensor mean: real = (q − zero_point) · scale.
+
+    The scale is a float32's value, one entry or one per element of `axis`.
+    """
 
     scale: tuple[float, ...]
     zero_point: int = 0
@@ -105,7 +108,7 @@ class Graph:
         return {out: node for node in self.nodes for out in node.outputs if out}
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Map every value to the nodes that read it, in order; a node that reads it twice stands there twice."""
+        """Map every value to the nodes that read it, in order; one that reads it twice stands there twice."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in node.reads:
@@ -127,16 +130,3 @@ class Graph:
             used.update(node.reads)
             used.update(node.outputs)
         return replace(self, nodes=kept, values={n: v for n, v in values.items() if n in used})
-
-
-def walk_back(graph: Graph, name: str) -> Iterator[Node]:
-    """Yield the nodes `name` depends on, nearest first."""
-    producers = graph.producers()
-    stack, seen = [name], set()
-    while stack:
-        node = producers.get(stack.pop())
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        stack.extend(node.reads)

@@ -1,4 +1,4 @@
-"""Building the next graph from the last one: fresh names, new values, replaced nodes, one topological order."""
+"""Building the next graph from the last one: fresh names, new values and nodes, one topological order."""
 
 from __future__ import annotations
 
@@ -84,27 +84,8 @@ def _alive(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
         if id(node) in keep:
             continue
         keep.add(id(node))
-        stack.extend(producers[i] for i in captured_inputs(node) if i in producers)
+        stack.extend(producers[i] for i in node.reads if i in producers)
     return [n for n in nodes if id(n) in keep]
-
-
-def captured_inputs(node: Node) -> list[str]:
-    """Return every outer value a node reads: its inputs and what the bodies of its subgraphs capture."""
-    names = [i for i in node.inputs if i]
-    names.extend(_captured(node.attrs.values()))
-    return names
-
-
-def _captured(attrs: Iterable[Any]) -> list[str]:
-    found: list[str] = []
-    for attr in attrs:
-        if hasattr(attr, "node") and hasattr(
-            attr, "initializer"
-        ):  # an ONNX GraphProto: body of If, Loop, Scan
-            for inner in attr.node:
-                found.extend(i for i in inner.input if i)
-                found.extend(_captured(a.g for a in inner.attribute if a.HasField("g")))
-    return found
 
 
 def _ordered(nodes: list[Node]) -> list[Node]:
@@ -118,11 +99,7 @@ def _ordered(nodes: list[Node]) -> list[Node]:
             if done[index]:
                 stack.pop()
                 continue
-            missing = [
-                j
-                for i in captured_inputs(nodes[index])
-                if (j := producers.get(i)) is not None and not done[j]
-            ]
+            missing = [j for i in nodes[index].reads if (j := producers.get(i)) is not None and not done[j]]
             if missing:
                 stack.extend(reversed(missing))
                 continue

@@ -2,6 +2,6 @@
 
 from openbpu.compiler.lower.partition import Part, partition
 from openbpu.compiler.lower.placement import placements
-from openbpu.compiler.lower.program import build_program, debug_map
+from openbpu.compiler.lower.program import DebugMap, build_program, debug_map
 
-__all__ = ["Part", "build_program", "debug_map", "partition", "placements"]
+__all__ = ["DebugMap", "Part", "build_program", "debug_map", "partition", "placements"]

@@ -8,7 +8,6 @@ import numpy as np
 
 from openbpu.arch.program import CpuSegment
 from openbpu.compiler.ir import Graph, Node
-from openbpu.compiler.ir.rewrite import captured_inputs
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.lower.tensors import TensorTable
 from openbpu.compiler.reader import to_onnx
@@ -22,7 +21,7 @@ _FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Sh
 
 def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuSegment:
     """Return the segment with its ONNX model; constants it needs are copied into that model."""
-    wanted = {n for node in part.nodes for n in captured_inputs(node)}
+    wanted = {n for node in part.nodes for n in node.reads}
     values = {n: v for n, v in graph.values.items() if n in wanted or n in part.outputs or n in part.inputs}
     for node in part.nodes:
         values.update((o, graph.values[o]) for o in node.outputs if o)

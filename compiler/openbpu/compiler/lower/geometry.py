@@ -33,7 +33,7 @@ def broadcast_strides(shape: Sequence[int], target: Sequence[int]) -> Ints:
 def collapse(shape: Sequence[int], operands: Sequence[Ints]) -> tuple[Ints, tuple[Ints, ...]]:
     """Merge neighbouring axes that every operand walks as one; axes of length 1 go.
 
-    `operands` are element strides, one per axis of `shape`. Returns the new shape and strides, of rank 1 at least.
+    `operands` are element strides, one per axis of `shape`. Returns new shape and strides, rank 1 at least.
     """
     dims: list[int] = []
     strides: list[list[int]] = [[] for _ in operands]

@@ -113,7 +113,7 @@ def _reduce(b: OperatorBuilder, node: Node) -> None:
 
 
 def _to_end(b: OperatorBuilder, node: Node, kept: Sequence[int], last: Sequence[int]) -> str:
-    """Append a transpose of input 0 into a temporary tensor with the axes `last` at the end; returns its name."""
+    """Append a transpose of input 0 into a temporary tensor that ends in the axes `last`; returns it."""
     source = node.inputs[0]
     shape, perm = b.shape(source), (*kept, *last)
     moved, strides = tuple(shape[i] for i in perm), dense_strides(shape)

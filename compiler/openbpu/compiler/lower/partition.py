@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openbpu.compiler.ir import Graph, Node
-from openbpu.compiler.ir.rewrite import captured_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ def partition(graph: Graph) -> tuple[Part, ...]:
     of_value: dict[str, int] = {}
     for node in graph.nodes:
         stage = 0 if node.is_bpu else 1
-        for name in captured_inputs(node):
+        for name in node.reads:
             before = of_value.get(name, stage)
             stage = max(stage, before if (before - stage) % 2 == 0 else before + 1)
         stages.setdefault(stage, []).append(node)
@@ -42,13 +41,13 @@ def _part(graph: Graph, nodes: list[Node]) -> Part:
     own = {id(n) for n in nodes}
     read: dict[str, None] = {}
     for node in nodes:
-        for name in captured_inputs(node):
+        for name in node.reads:
             value = graph.values.get(name)
             if name not in made and value is not None and value.const is None:
                 read[name] = None
     wanted = set(graph.outputs)
     for node in graph.nodes:
         if id(node) not in own:
-            wanted.update(captured_inputs(node))
+            wanted.update(node.reads)
     handed = tuple(o for n in nodes for o in n.outputs if o in wanted)
     return Part(nodes[0].is_bpu, tuple(nodes), tuple(read), handed)

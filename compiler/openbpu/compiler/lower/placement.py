@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from openbpu.arch.program import Placement
 from openbpu.compiler.ir import Graph, Node, Origin
@@ -23,12 +24,14 @@ _FLOAT = Refusal(
 )
 
 
-class _Indexed:
-    """A graph with its producers and consumers looked up once."""
+class _Model:
+    """The model as it was read, with what `placements` needs to know about its nodes looked up once."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, entries: Mapping[str, int], refusals: Mapping[str, Refusal]) -> None:
         self.values = graph.values
         self.makers, self.readers = graph.producers(), graph.consumers()
+        self.entries, self.refusals = entries, refusals
+        self.is_quantized = any(n.op in _QDQ for n in graph.nodes)
 
 
 def placements(
@@ -39,15 +42,14 @@ def placements(
     `entries` maps original node names to lines of the debug map, `refusals` to reasons.
     """
     where = _where(parts)
-    quantized = any(n.op in _QDQ for n in source.nodes)
-    indexed = _Indexed(source)
+    model = _Model(source, entries, refusals)
     rows = []
     for node in source.nodes:
         for origin in node.origins or (Origin(node.name, node.op),):
             found = where.get(origin.name)
             if found is None and node.op in _QDQ:
                 continue
-            rows.append(_row(indexed, node, origin, found, entries, refusals, quantized=quantized))
+            rows.append(_row(model, node, origin, found))
     return tuple(rows)
 
 
@@ -62,45 +64,26 @@ def _where(parts: tuple[Part, ...]) -> dict[str, tuple[int, bool]]:
     return found
 
 
-def _row(
-    graph: _Indexed,
-    node: Node,
-    origin: Origin,
-    found: tuple[int, bool] | None,
-    entries: Mapping[str, int],
-    refusals: Mapping[str, Refusal],
-    *,
-    quantized: bool,
-) -> Placement:
-    common = {
-        "node": origin.name,
-        "op": origin.op_type,
-        "scope": origin.scope,
-        "source": origin.source,
-        "layer": entries.get(origin.name, -1),
-    }
-    if found is not None and found[1]:
-        return Placement(**common, on="BPU", segment=found[0], dtypes=_dtypes(graph, node, on_bpu=True))
-    if found is None and origin.name not in refusals:
-        return Placement(
-            **common,
-            on="BPU",
-            segment=-1,
-            dtypes=_dtypes(graph, node, on_bpu=True),
-            reason="folded: nothing is left to run",
-        )
-    why = refusals.get(origin.name) or _default(node, quantized=quantized)
-    return Placement(
-        **common,
-        on="CPU",
-        segment=-1 if found is None else found[0],
-        dtypes=_dtypes(graph, node, on_bpu=False),
-        reason=why.reason,
-        fix=why.fix,
+def _row(model: _Model, node: Node, origin: Origin, found: tuple[int, bool] | None) -> Placement:
+    refused = model.refusals.get(origin.name)
+    segment, on_bpu = found if found is not None else (-1, refused is None)
+    row = Placement(
+        node=origin.name,
+        op=origin.op_type,
+        on="BPU" if on_bpu else "CPU",
+        segment=segment,
+        dtypes=_dtypes(model, node, on_bpu=on_bpu),
+        scope=origin.scope,
+        source=origin.source,
+        layer=model.entries.get(origin.name, -1),
     )
+    if on_bpu:
+        return row if found is not None else replace(row, reason="folded: nothing is left to run")
+    why = refused or _default(model, node)
+    return replace(row, reason=why.reason, fix=why.fix)
 
 
-def _default(node: Node, *, quantized: bool) -> Refusal:
+def _default(model: _Model, node: Node) -> Refusal:
     known = node.domain == "" and (node.op in OPS or node.op in POINTWISE)
     if node.op in _QDQ:
         return Refusal(
@@ -109,7 +92,7 @@ def _default(node: Node, *, quantized: bool) -> Refusal:
         )
     if not known:
         return _NO_UNIT
-    if not quantized:
+    if not model.is_quantized:
         return _FLOAT
     return Refusal(
         f"its output '{node.outputs[0]}' is not quantized (passive quantization)",
@@ -117,32 +100,32 @@ def _default(node: Node, *, quantized: bool) -> Refusal:
     )
 
 
-def _dtypes(graph: _Indexed, node: Node, *, on_bpu: bool) -> str:
+def _dtypes(model: _Model, node: Node, *, on_bpu: bool) -> str:
     names = (next((n for n in node.inputs if n), ""), next((n for n in node.outputs if n), ""))
-    return "/".join(_dtype(graph, n, on_bpu=on_bpu) for n in names)
+    return "/".join(_dtype(model, n, on_bpu=on_bpu) for n in names)
 
 
-def _dtype(graph: _Indexed, name: str, *, on_bpu: bool) -> str:
-    value = graph.values.get(name)
+def _dtype(model: _Model, name: str, *, on_bpu: bool) -> str:
+    value = model.values.get(name)
     if value is None:
         return "-"
     if on_bpu and value.dtype == "float32":
-        return _codes_behind(graph, name)
+        return _codes_behind(model, name)
     return _SHORT.get(value.dtype, value.dtype)
 
 
-def _codes_behind(graph: _Indexed, name: str) -> str:
-    """Type of the codes a float value of the model stands for: of the Q behind it or the DQ in front of it."""
-    maker = graph.makers.get(name)
+def _codes_behind(model: _Model, name: str) -> str:
+    """Type of the codes that a float value stands for: of the DQ in front of it or the Q behind it."""
+    maker = model.makers.get(name)
     if maker is not None and maker.op == DEQUANTIZE:
-        return _signed(graph.values[maker.inputs[0]].dtype)
+        return _signed(model.values[maker.inputs[0]].dtype)
     seen: set[str] = set()
     stack = [name]
     while stack:
         value = stack.pop()
-        for reader in graph.readers.get(value, []):
+        for reader in model.readers.get(value, []):
             if reader.op == QUANTIZE:
-                return _signed(graph.values[reader.outputs[0]].dtype)
+                return _signed(model.values[reader.outputs[0]].dtype)
             for out in reader.outputs:
                 if out and out not in seen and len(seen) < 8:
                     seen.add(out)

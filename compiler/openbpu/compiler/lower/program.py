@@ -1,4 +1,4 @@
-"""The program: parts become segments, values tensors, every segment is scheduled, everything gets its place."""
+"""The program: parts become segments, values tensors; segments are scheduled, tensors get their place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openbpu.arch.program import (
     Space,
     Tensor,
 )
-from openbpu.compiler.ir import Graph
+from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.lower.cpu import cpu_segment
 from openbpu.compiler.lower.operators import OperatorBuilder
 from openbpu.compiler.lower.partition import Part
@@ -25,6 +25,19 @@ from openbpu.compiler.lower.tensors import ALIGN, TensorTable
 from openbpu.compiler.schedule import schedule
 
 Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DebugMap:
+    """Layers and what they are made of.
+
+    `entries` go into the program, `of_origin` gives the entry that holds a node of the user's model by name,
+    `of_node` that of every node of every part.
+    """
+
+    entries: tuple[DebugEntry, ...]
+    of_origin: Mapping[str, int]
+    of_node: tuple[tuple[int, ...], ...]
 
 
 @dataclass(slots=True)
@@ -37,30 +50,24 @@ class _Draft:
     outputs: tuple[int, ...]
 
 
-def debug_map(parts: tuple[Part, ...]) -> tuple[tuple[DebugEntry, ...], dict[str, int], list[list[int]]]:
-    """Return the debug map, the line of every original node, and the line of every node by part."""
+def debug_map(parts: tuple[Part, ...]) -> DebugMap:
+    """Return the debug map: one entry per node of the parts, in order."""
     entries: list[DebugEntry] = []
     of_origin: dict[str, int] = {}
-    of_node: list[list[int]] = []
+    of_node: list[tuple[int, ...]] = []
     for part in parts:
-        lines = []
+        of_node.append(tuple(range(len(entries), len(entries) + len(part.nodes))))
         for node in part.nodes:
-            lines.append(len(entries))
-            names = tuple(o.name for o in node.origins)
-            for name in names:
-                of_origin.setdefault(name, len(entries))
-            lead = node.origins[0] if node.origins else None
-            entries.append(
-                DebugEntry(
-                    node.name or node.outputs[0],
-                    node.op,
-                    names,
-                    lead.scope if lead else "",
-                    lead.source if lead else "",
-                )
-            )
-        of_node.append(lines)
-    return tuple(entries), of_origin, of_node
+            for origin in node.origins:
+                of_origin.setdefault(origin.name, len(entries))
+            entries.append(_entry(node))
+    return DebugMap(tuple(entries), of_origin, tuple(of_node))
+
+
+def _entry(node: Node) -> DebugEntry:
+    names = tuple(o.name for o in node.origins)
+    scope, source = (node.origins[0].scope, node.origins[0].source) if node.origins else ("", "")
+    return DebugEntry(node.name or node.outputs[0], node.op, names, scope, source)
 
 
 def build_program(
@@ -69,8 +76,7 @@ def build_program(
     march: March,
     *,
     opt: int,
-    debug: tuple[DebugEntry, ...],
-    lines: list[list[int]],
+    debug: DebugMap,
     placement: tuple[Placement, ...],
     options: Mapping[str, str],
     progress: Progress,
@@ -78,9 +84,9 @@ def build_program(
     """Lower and schedule every part; returns the finished program."""
     table = TensorTable(graph)
     inputs = tuple(table.id_of(n) for n in graph.inputs)
-    drafts = [_draft(graph, part, table, index, lines[index]) for index, part in enumerate(parts)]
+    drafts = [_draft(graph, part, table, index, debug.of_node[index]) for index, part in enumerate(parts)]
     outputs = tuple(table.id_of(n) for n in graph.outputs)
-    shared = _place_crossing(table, drafts, inputs, outputs, march.alignment)
+    shared = _place_crossing(table, drafts, march.alignment)
     segments, ddr_bytes = _scheduled(table, drafts, march, opt, shared, progress)
     return Program(
         name=graph.name,
@@ -91,14 +97,16 @@ def build_program(
         segments=tuple(segments),
         constants=table.image(),
         ddr_bytes=ddr_bytes,
-        debug=debug,
+        debug=debug.entries,
         placement=placement,
         options=tuple(sorted(options.items())),
         macs=_macs(segments, table.tensors),
     )
 
 
-def _draft(graph: Graph, part: Part, table: TensorTable, index: int, lines: list[int]) -> _Draft | Segment:
+def _draft(
+    graph: Graph, part: Part, table: TensorTable, index: int, lines: tuple[int, ...]
+) -> _Draft | Segment:
     if not part.on_bpu:
         return cpu_segment(graph, part, table, f"cpu{index}")
     builder = OperatorBuilder(table)
@@ -108,14 +116,8 @@ def _draft(graph: Graph, part: Part, table: TensorTable, index: int, lines: list
     return _Draft(f"bpu{index}", builder, read, tuple(table.id_of(n) for n in part.outputs))
 
 
-def _place_crossing(
-    table: TensorTable,
-    drafts: list[_Draft | Segment],
-    inputs: tuple[int, ...],
-    outputs: tuple[int, ...],
-    alignment: int,
-) -> int:
-    """Give every tensor that enters or leaves a BPU segment a DDR address of its own; returns the bytes used."""
+def _place_crossing(table: TensorTable, drafts: list[_Draft | Segment], alignment: int) -> int:
+    """Give every tensor that enters or leaves a BPU segment a DDR address of its own; returns bytes used."""
     at = 0
     for draft in drafts:
         if not isinstance(draft, _Draft):
@@ -181,6 +183,3 @@ def _macs(segments: list[Segment], tensors: list[Tensor]) -> tuple[tuple[str, in
             pair = f"{tensors[op.inputs[0]].dtype.value}x{tensors[other].dtype.value}"
             counts[pair] = counts.get(pair, 0) + size
     return tuple(sorted(counts.items()))
-
-
-__all__ = ["build_program", "debug_map"]

@@ -16,7 +16,7 @@ _DTYPES = {d.value: d for d in DType} | {"bool": DType.BOOL8}
 
 
 class TensorTable:
-    """Gives every value of the graph an id; constants are 64-byte aligned, small ones with equal bytes shared."""
+    """Gives every value of the graph an id; constants are 64-byte aligned, small equal ones shared."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
