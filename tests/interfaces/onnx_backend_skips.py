@@ -35,7 +35,7 @@ SKIPS = (
         _ORT + "(No Op registered|is not a registered function)",
     ),
     Skip(
-        "types that ONNX Runtime's Python interface cannot take or return (bfloat16, float8, float4, int2, …)",
+        "types that ONNX Runtime's Python interface cannot take or return (float8, float4, int2, …)",
         _ORT + "(Numpy_type \\d+ can't be converted|No corresponding Numpy type)",
     ),
     Skip(

@@ -13,6 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from openbpu.arch.program import Program
+
 Report = Callable[[str, float], None]
 """How long work reports: the stage and the share of it that is done, 0..1."""
 
@@ -49,6 +51,18 @@ def _plain(value: Any) -> Any:
 def note(text: str) -> None:
     """Say something on stderr that is not the result."""
     typer.echo(text, err=True)
+
+
+def say_if_kernels_compile(program: Program) -> None:
+    """Tell a person who waits that the fast simulator compiles its kernels: once per machine."""
+    from openbpu.arch.program import BpuSegment
+    from openbpu.simulator.fast import kernel_cache_dir, kernels_are_cached
+
+    on_bpu = any(isinstance(s, BpuSegment) for s in program.segments)
+    if on_bpu and not kernels_are_cached(program):
+        note(
+            f"compiling the simulator's kernels for this machine, once; they are kept in {kernel_cache_dir()}"
+        )
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ def _intervals(session: Session, segments: list[TimedSegment]) -> dict[str, Any]
     rate = 1 / seconds / _MEGA if seconds else 0.0
     return {
         "interval number": len(cut.utilization),
-        "interval time (ms)": round(seconds * _MILLI, 6),
+        "interval time (ms)": round(seconds * _MILLI, 9),
         "interval computing unit utilization": [round(u, 4) for u in cut.utilization.tolist()],
         "interval ddr loading bandwidth (megabytes/s)": [round(b * rate, 1) for b in cut.loaded.tolist()],
         "interval ddr storing bandwidth (megabytes/s)": [round(b * rate, 1) for b in cut.stored.tolist()],

@@ -9,7 +9,7 @@ import typer
 
 from openbpu.cli import arguments
 from openbpu.cli.app import command
-from openbpu.cli.screen import as_json, note, show, show_json
+from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,10 @@ def run(
     session = Session(model, mode=mode.value, threads=threads)
     program = session.program
     names = [program.tensors[i].name for i in program.inputs]
-    result = session.run(arguments.inputs(input, names))
+    feed = arguments.inputs(input, names)
+    if session.mode == "fast":
+        say_if_kernels_compile(program)
+    result = session.run(feed)
     paths = arguments.write_arrays(output, result.outputs) if output is not None else {}
     if json:
         show_json(_result_json(result, paths))

@@ -8,7 +8,7 @@ import typer
 
 from openbpu.cli import arguments
 from openbpu.cli.app import command
-from openbpu.cli.screen import show, show_json
+from openbpu.cli.screen import say_if_kernels_compile, show, show_json
 
 
 @command("verify")
@@ -44,6 +44,8 @@ def verify(  # noqa: PLR0917  # an argument per option
         feeds = [arguments.inputs(input, reference.input_names)]
     else:
         feeds = [random_inputs(session, seed + n) for n in range(samples)]
+    if session.mode == "fast":
+        say_if_kernels_compile(session.program)
     found = compare(session, reference, feeds)
     if json:
         show_json(

@@ -1,0 +1,275 @@
+"""The whole path through the command: quantize, check, compile, run, verify, perf, disasm."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from interfaces.conftest import Command
+from interfaces.test_cli import fails
+from openbpu.arch.hbm import read_hbm
+from runtime.qdq import mixed_model
+
+DIGITS = Path(__file__).parents[2] / "models" / "digits"
+QUANTIZED = DIGITS / "digits.q.onnx"
+
+
+@pytest.fixture
+def hbm(openbpu: Command, tmp_path: Path) -> Path:
+    path = tmp_path / "digits.hbm"
+    assert openbpu("compile", QUANTIZED, "-o", path, "--march", "nash-e").code == 0
+    return path
+
+
+@pytest.fixture
+def mixed(openbpu: Command, tmp_path: Path) -> Path:
+    onnx.save(mixed_model(), tmp_path / "mixed.onnx")
+    path = tmp_path / "mixed.hbm"
+    assert openbpu("compile", tmp_path / "mixed.onnx", "-o", path, "--march", "nash-e").code == 0
+    return path
+
+
+def test_from_float_to_outputs(openbpu: Command, tmp_path: Path) -> None:
+    images = np.load(DIGITS / "calibration.npz")["images"].astype(np.float32) / 16
+    np.savez(tmp_path / "calib.npz", image=images)
+    np.save(tmp_path / "x.npy", images[:1])
+    q, h, out = tmp_path / "q.onnx", tmp_path / "q.hbm", tmp_path / "out"
+    steps: list[tuple[Any, ...]] = [
+        ("quantize", DIGITS / "digits.onnx", "--calib", tmp_path / "calib.npz", "-o", q),
+        ("check", q, "--march", "nash-e"),
+        ("compile", q, "-o", h, "--march", "nash-e", "-O", "1"),
+        ("run", h, "--input", f"image={tmp_path}/x.npy", "-o", out),
+        ("run", h, "--input", tmp_path / "x.npy", "-o", tmp_path / "exact", "--mode", "exact"),
+        ("verify", q, h, "--min-cosine", "0.9999", "--max-steps", "1"),
+        ("perf", h, "-o", tmp_path / "perf"),
+        ("disasm", h),
+    ]
+    for step in steps:
+        ran = openbpu(*step)
+        assert ran.code == 0, (step, ran)
+    a, b = (np.load(folder / "logits.npy") for folder in (out, tmp_path / "exact"))
+    assert a.tobytes() == b.tobytes()
+
+
+def test_check_says_why_and_what_to_do(openbpu: Command) -> None:
+    ran = openbpu("check", DIGITS / "digits.onnx", "--march", "nash-e")
+    assert ran.code == 0
+    assert "0 of " in ran.out
+    document = openbpu("check", DIGITS / "digits.onnx", "--march", "nash-e", "--json").json()
+    assert {"node", "on", "subgraph", "type", "dtypes", "reason", "fix"} <= document["placement"][0].keys()
+    assert all(p["on"] == "CPU" and p["reason"] and p["fix"] for p in document["placement"])
+
+
+def test_compile_tells_what_it_made(openbpu: Command, tmp_path: Path) -> None:
+    path = tmp_path / "m.hbm"
+    document = openbpu("compile", QUANTIZED, "-o", path, "--march", "nash-m", "-O", "0", "--json").json()
+    assert document["march"] == "nash-m"
+    assert document["bytes"] == path.stat().st_size
+    assert document["options"]["opt"] == "0"
+    assert all(p["on"] == "BPU" for p in document["placement"])
+
+
+def test_same_model_same_bytes(openbpu: Command, process: Command, tmp_path: Path, hbm: Path) -> None:
+    ran = process("compile", QUANTIZED, "-o", tmp_path / "again.hbm", "--march", "nash-e")
+    assert ran.code == 0, ran
+    assert (tmp_path / "again.hbm").read_bytes() == hbm.read_bytes()
+
+
+def test_remove_io_takes_and_gives_integers(openbpu: Command, tmp_path: Path) -> None:
+    path = tmp_path / "bare.hbm"
+    ends = "Quantize,dequantize"
+    assert openbpu("compile", QUANTIZED, "-o", path, "--march", "nash-e", "--remove-io", ends).code == 0
+    document = openbpu("info", path, "--json").json()
+    assert document["inputs"][0]["dtype"] == "int8"
+    assert document["outputs"][0]["quanti_type"] == "SCALE"
+    assert openbpu("verify", QUANTIZED, path, "--min-cosine", "0.9999").code == 0
+
+
+def test_fast_perf_needs_no_calibration(openbpu: Command, tmp_path: Path) -> None:
+    path = tmp_path / "f.hbm"
+    ran = openbpu("compile", DIGITS / "digits.onnx", "-o", path, "--march", "nash-e", "--fast-perf")
+    assert ran.code == 0, ran
+    document = openbpu("info", path, "--json").json()
+    assert document["inputs"][0]["dtype"] == "int8"
+    assert document["nodes"]["CPU"] == 0
+    again = openbpu("compile", QUANTIZED, "-o", tmp_path / "g.hbm", "--march", "nash-e", "--fast-perf")
+    fails(again, "quantized")
+    assert not (tmp_path / "g.hbm").exists()
+
+
+def test_perf_json_has_the_keys_users_know(openbpu: Command, mixed: Path) -> None:
+    document = openbpu("perf", mixed, "--json").json()
+    summary = document["summary"]
+    assert set(summary["performance"]) == {"FPS", "latency (us)", "latency (ms)", "latency (us) by segments"}
+    assert set(summary["DDR access data"]) == {
+        "DDR megabytes per run",
+        "loaded bytes per run",
+        "stored bytes per run",
+        "min memory requirement",
+        "input memory",
+        "output memory",
+        "static memory",
+        "dynamic memory",
+    }
+    assert set(summary["interval info"]) == {
+        "interval number",
+        "interval time (ms)",
+        "interval computing unit utilization",
+        "interval ddr loading bandwidth (megabytes/s)",
+        "interval ddr storing bandwidth (megabytes/s)",
+    }
+    assert set(summary["layer details"][0]) == {
+        "layer name",
+        "active period of time",
+        "computing cost (no DDR)",
+        "load cost",
+        "store cost",
+        "origin ops",
+    }
+    assert set(summary["model info"]) == {
+        "BPU march",
+        "BPU core number",
+        "compiling options",
+        "double int8 macs",
+        "feature int16 weight int8 macs",
+        "feature int8 weight int16 macs",
+        "original conv ops",
+    }
+    instruction = document["details"][0][0]
+    assert set(instruction) == {"inst_type", "source_layer_names", "start_time (us)", "working_time (us)"}
+
+
+def test_perf_figures_fit_together(openbpu: Command, mixed: Path) -> None:
+    document = openbpu("perf", mixed, "--json").json()
+    performance, intervals = document["summary"]["performance"], document["summary"]["interval info"]
+    ddr, total = document["summary"]["DDR access data"], performance["latency (us)"]
+    assert len(performance["latency (us) by segments"]) == 2
+    assert sum(performance["latency (us) by segments"]) == pytest.approx(total, abs=0.002)
+    assert performance["FPS"] == pytest.approx(1e6 / total, rel=1e-3)
+    count = intervals["interval number"]
+    assert count * intervals["interval time (ms)"] * 1e3 == pytest.approx(total, rel=0.01)
+    for kind, name in (("loading", "loaded"), ("storing", "stored")):
+        rates = intervals[f"interval ddr {kind} bandwidth (megabytes/s)"]
+        moved = sum(rates) * intervals["interval time (ms)"] * 1e3
+        assert moved == pytest.approx(ddr[f"{name} bytes per run"], rel=0.02)
+    assert document["openbpu"]["latency"]["cpu_us_estimate"] > 0
+    ends = [i["start_time (us)"] + i["working_time (us)"] for i in document["details"][0]]
+    assert max(ends) <= total + 0.001
+    assert {i["inst_type"] for i in document["details"][0]} >= {"LOAD", "STORE", "TAE", "VPU"}
+    assert {p["on"] for p in openbpu("info", mixed, "--json").json()["segments"]} == {"BPU", "CPU"}
+
+
+def test_perf_tables_name_layers_and_sides(openbpu: Command, mixed: Path) -> None:
+    text = openbpu("perf", mixed).out
+    for word in ("conv1", "conv2", "TAE", "simulated", "estimate", "FPS="):
+        assert word in text
+
+
+def test_verify_compares_every_output(openbpu: Command, mixed: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((1, 8, 6, 6), dtype=np.float32))
+    arguments = ("verify", tmp_path / "mixed.onnx", mixed, "--input", tmp_path / "x.npy")
+    assert "result" in openbpu(*arguments).out
+    (output,) = openbpu(*arguments, "--json").json()["outputs"]
+    assert output["name"] == "result"
+    assert output["step"] == pytest.approx(0.05)
+    assert output["max_steps"] <= 1
+    assert output["elements"] == 288
+
+
+def test_verify_takes_random_inputs(openbpu: Command, hbm: Path) -> None:
+    (output,) = openbpu("verify", QUANTIZED, hbm, "--samples", "3", "--seed", "7", "--json").json()["outputs"]
+    assert output["elements"] == 30
+    assert output["max_steps"] <= 1
+
+
+def test_verify_fails_when_asked_to(openbpu: Command, hbm: Path, tmp_path: Path) -> None:
+    other = openbpu(
+        "compile", DIGITS / "digits.onnx", "-o", tmp_path / "f.hbm", "--march", "nash-e", "--fast-perf"
+    )
+    assert other.code == 0
+    assert openbpu("verify", QUANTIZED, tmp_path / "f.hbm", "--min-cosine", "0.9999").code == 1
+    assert openbpu("verify", QUANTIZED, tmp_path / "f.hbm").code == 0
+
+
+def test_verify_of_another_model_is_refused(openbpu: Command, hbm: Path, mixed: Path, tmp_path: Path) -> None:
+    fails(openbpu("verify", tmp_path / "mixed.onnx", hbm), "cannot run it")
+    fails(openbpu("verify", hbm, hbm), "cannot load it")
+    fails(openbpu("verify", tmp_path / "missing.onnx", hbm), "must be an ONNX file, not missing")
+
+
+def test_unwritable_output_is_said(openbpu: Command, tmp_path: Path) -> None:
+    for place in (tmp_path / "missing" / "m.hbm", tmp_path):
+        fails(openbpu("compile", QUANTIZED, "-o", place, "--march", "nash-e"), "cannot be written")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("march", ["nash-x", "bernoulli2"])
+def test_march_that_cannot_be_compiled_for_is_said(openbpu: Command, tmp_path: Path, march: str) -> None:
+    fails(openbpu("compile", QUANTIZED, "-o", tmp_path / "m.hbm", "--march", march), march)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_interrupt_during_compile_leaves_no_partial_file(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "m.hbm"
+    if before:
+        path.write_bytes(before)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [
+        sys.executable,
+        "-m",
+        "openbpu.cli",
+        "compile",
+        str(QUANTIZED),
+        "-o",
+        str(path),
+        "--march",
+        "nash-e",
+    ]
+    codes = set()
+    for delay in (0.15, 0.3, 0.45):
+        running = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(delay)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+        codes.add(running.returncode)
+        left = {p.name for p in tmp_path.iterdir()}
+        assert left <= {"m.hbm"}, left
+        if running.returncode == 0 or (path.exists() and path.read_bytes() != before):
+            read_hbm(path)
+        assert "internal error" not in err
+    assert codes <= {0, 130, -signal.SIGINT, 1}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", QUANTIZED, "--march", "nash-e"),
+        ("compile", QUANTIZED, "-o", "{}/x.hbm", "--march", "nash-e"),
+        ("info", "{}/digits.hbm"),
+        ("run", "{}/digits.hbm", "--input", "{}/x.npy"),
+        ("perf", "{}/digits.hbm", "-o", "{}/p"),
+        ("verify", QUANTIZED, "{}/digits.hbm"),
+        ("march",),
+        ("march", "nash-e"),
+    ],
+    ids=lambda a: a[0],
+)
+def test_json_is_one_document_and_nothing_else(
+    process: Command, hbm: Path, arguments: tuple[Any, ...]
+) -> None:
+    np.save(hbm.parent / "x.npy", np.zeros((1, 1, 8, 8), np.float32))
+    ran = process(*(str(a).format(hbm.parent) for a in arguments), "--json")
+    assert ran.code == 0, ran
+    assert json.loads(ran.out)
