@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -242,11 +244,12 @@ def test_integer_tensors_are_left_alone() -> None:
     assert rounded(quantized(text, {"one": np.array([1])})) == {"x", "r"}
 
 
-def test_operators_of_other_domains_are_left_alone() -> None:
-    text = "(float[1,8] x) => (float[1,8] y) { r = Relu(x) y = com.microsoft.BiasGelu(r, k) }"
+def test_operators_of_other_domains_are_left_alone_and_those_behind_them_are_not() -> None:
+    text = """(float[1,8] x) => (float[1,8] y)
+              { r = Relu(x) g = com.microsoft.BiasGelu(r, k) h = com.microsoft.Gelu(g) y = Tanh(h) }"""
     model = float_model(text, {"k": noise(8)})
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    assert rounded(quantize(model, samples(model))) == {"x", "r"}
+    assert rounded(quantize(model, samples(model))) == {"x", "r", "h", "y"}
 
 
 def test_branches_read_the_rounded_tensors_around_them() -> None:
@@ -264,3 +267,21 @@ def test_branches_read_the_rounded_tensors_around_them() -> None:
 
 def test_table_has_one_row_per_operator() -> None:
     assert len(TABLE) == len(ROWS)
+
+
+def test_documentation_lists_every_operator_under_its_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "post_training_quantization.md").read_text(encoding="utf-8")
+    rows = dict(line.strip("| \n").split(" | ") for line in page.splitlines() if line.startswith("| "))
+    kinds = {
+        Kind.MAC: "products",
+        Kind.ELEMENTWISE: "element-wise",
+        Kind.KEEP: "movement: the output has the scale of the input",
+        Kind.QUANTIZED: "a scale on each side",
+    }
+    by_attribute = {row.op for row in ROWS if not isinstance(row.kind, Kind)}
+    for kind, title in kinds.items():
+        listed = {entry.split(" (")[0] for entry in rows[title].split(", ")}
+        chosen = {row.op for row in ROWS if row.kind is kind}
+        assert listed - {row.op for row in ROWS if not isinstance(row.kind, Kind)} == chosen - {
+            "BatchNormalization"
+        }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto
+from onnx import ModelProto, ValueInfoProto
 
 from openbpu.arch.errors import ModelError
-from openbpu.quantization.onnx.net import Array
+from openbpu.quantization.onnx.net import Array, Shape
 
 
 def session(model: ModelProto, *, optimize: bool = True) -> Any:
@@ -28,6 +28,19 @@ def session(model: ModelProto, *, optimize: bool = True) -> Any:
         raise ModelError(f"model '{model.graph.name}': ONNX Runtime cannot load it ({error})") from error
 
 
+def float_shapes(model: ModelProto, names: Sequence[str]) -> dict[str, Shape | None]:
+    """Return the float32 tensors among `names` with the shapes that ONNX Runtime infers."""
+    asked = ModelProto()
+    asked.CopyFrom(model)
+    asked.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    try:
+        outputs = session(asked, optimize=False).get_outputs()
+    except ModelError:
+        return {}
+    floats = [value for value in outputs if value.name in names and value.type == "tensor(float)"]
+    return {value.name: tuple(value.shape) or None for value in floats}
+
+
 def run_once(model: ModelProto, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
     """Return `outputs` of `model` by name, computed in one run of an unoptimized session."""
     return run(session(model, optimize=False), feeds, outputs)
@@ -38,4 +51,4 @@ def run(engine: Any, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict
     try:
         return dict(zip(outputs, engine.run(list(outputs), dict(feeds)), strict=True))
     except Exception as error:  # as above: one class per status code
-        raise ModelError(f"the float model does not run on ONNX Runtime ({error})") from error
+        raise ModelError(f"the model does not run on ONNX Runtime ({error})") from error

@@ -6,12 +6,13 @@ ConstantOfShape → Conv.weight, Identity(weight) → Conv.weight       becomes 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
-from onnx import NodeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from openbpu.quantization.onnx.engine import run_once
+from openbpu.quantization.onnx.engine import float_shapes, run_once
 from openbpu.quantization.onnx.net import (
     Array,
     Net,
@@ -29,14 +30,27 @@ _NEVER_FOLDED = ("Random", "Bernoulli", "Multinomial", "Sequence", "Optional")
 
 def fold_constants(net: Net) -> Net:
     """Return `net` with types and shapes inferred and all constant computations done."""
-    net = _drop_identities(_run_constants(net))
+    net = _ask_engine(infer(_drop_identities(_run_constants(net))))
     while True:
-        net = infer(net)
         shapes = _static_shapes(net)
         if not shapes:
             return net
         nodes = [node for node in net.nodes if node.output[0] not in shapes]
-        net = _run_constants(net.with_nodes(nodes, shapes))
+        net = infer(_run_constants(net.with_nodes(nodes, shapes)))
+
+
+def _ask_engine(net: Net) -> Net:
+    """Return `net` with the types behind operators that ONNX has no inference for (com.microsoft, …)."""
+    known = {*net.types, *net.consts}
+    unknown = [name for node in net.nodes for name in node.output if name and name not in known]
+    found = float_shapes(assemble(net), unknown) if unknown else {}
+    if not found:
+        return net
+    header = ModelProto()
+    header.CopyFrom(net.header)
+    declared = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in found.items())
+    header.graph.value_info.extend(declared)
+    return infer(replace(net, header=header))
 
 
 def _static_shapes(net: Net) -> dict[str, Array]:
