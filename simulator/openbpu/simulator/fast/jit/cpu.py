@@ -38,6 +38,11 @@ def host() -> Cpu:
     return Cpu(llvm.get_host_cpu_name(), features.flatten(), frozenset(k for k, on in features.items() if on))
 
 
+def permutes_bytes() -> bool:
+    """Whether a register of 64 bytes can be looked up in a table of 128 (AVX-512 VBMI)."""
+    return "avx512vbmi" in host().flags
+
+
 def kernel_mode() -> str:
     """Return the kernel family to use: OPENBPU_KERNELS if it is set, else the fastest that runs here."""
     asked = os.environ.get("OPENBPU_KERNELS", "")

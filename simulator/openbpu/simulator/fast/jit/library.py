@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openbpu.simulator.fast.jit import cache
-from openbpu.simulator.fast.jit.cpu import host, kernel_mode
+from openbpu.simulator.fast.jit.cpu import host, kernel_mode, permutes_bytes
 
 _HERE = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ FAMILIES = {
 
 KERNELS = {
     "drive": ("drive", "drive_alone"),
-    "conv": ("gemm", "gemm_wide", "depthwise", "widen_words"),
+    "conv": ("gemm", "gemm_wide", "depthwise", "depthwise_packed", "widen_words"),
     "conv_rare": ("conv_any", "pack_b", "matmul_any"),
     "elementwise": ("binary", "rescale", "lut", "quantize", "dequantize"),
     "moves": ("move", "gather", "fill"),
@@ -37,7 +37,9 @@ KERNELS = {
 FAMILY_OF = {kernel: family for family, kernels in KERNELS.items() for kernel in kernels}
 
 _SHARED = ("kernels/pointers.py", "kernels/blocks.py", "jit/compile.py")
-_VECTOR = ("vector/types.py", "vector/gemm.py", "vector/epilogue.py", "jit/compile.py")
+_VECTOR = (*(f"vector/{name}.py" for name in (
+    "depthwise64", "epilogue", "epilogue64", "gemm", "loops", "module", "pack64", "types",
+)), "jit/compile.py")
 
 
 def family_of(symbol: str, mode: str) -> str:
@@ -109,7 +111,7 @@ def compile_family(family: str) -> bytes:
     if family.startswith("vector_"):
         from openbpu.simulator.fast.vector.module import vector_text  # noqa: PLC0415
 
-        text = vector_text(family, family.removeprefix("vector_"), fused="fma" in host().flags)
+        text = vector_text(family, family.removeprefix("vector_"), fused="fma" in host().flags, tables=permutes_bytes())
         return compiler.emit(compiler.vector_module(text))
     module = import_module(f"openbpu.simulator.fast.kernels.{FAMILIES[family]}")
     table = module.RARE_KERNELS if family.endswith("_rare") else module.KERNELS

@@ -182,6 +182,40 @@ def depthwise(args: Any, lo: int, hi: int, scratch: Any) -> None:
         finish(out, address_of(scratch), 1, groups, n, params, y, r, address_of(scratch) + _BYTES_AT)
 
 
+def depthwise_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
+    """Depthwise by the kernels of vector.depthwise64. Units are chunks of output pixels.
+
+    args: 0 x, 1 offsets, 2 row pitch of offsets, 3 pixels, 4 quads of taps, 5 pixels of a chunk, 6 blocks, 7 their table
+    int64 [·,8] = kernel, first channel, channels, weights, init, params (byte offsets); 8 kernels, 9 weights, 10 init,
+    11 params, 12 consts, 13 y, 14 bytes of a pixel.
+    """
+    blocks, kernels = ld(args, 7), p64(ld(args, 8))
+    pixels, chunk, pitch = ld(args, 3), ld(args, 5), ld(args, 14)
+    for unit in range(lo, hi):
+        start = unit * chunk
+        count = min(chunk, pixels - start)
+        for index in range(ld(args, 6)):
+            block = p64(blocks + index * (8 * GROUP_FIELDS))
+            first = ld(block, 1)
+            call(
+                ld(kernels, ld(block, 0)),
+                (
+                    ld(args, 0) + first,
+                    ld(args, 1) + 4 * start,
+                    ld(args, 2),
+                    count,
+                    ld(args, 4),
+                    ld(args, 9) + ld(block, 3),
+                    ld(args, 10) + ld(block, 4),
+                    ld(args, 11) + ld(block, 5),
+                    ld(args, 13) + start * pitch + first,
+                    pitch,
+                    ld(block, 2),
+                    ld(args, 12),
+                ),
+            )
+
+
 @helper
 def _tap(tile: Any, x: int, kind: int, weights: Any, n: int) -> None:
     if kind == 1:
@@ -320,6 +354,7 @@ KERNELS = {
     "gemm": (gemm, KERNEL),
     "gemm_wide": (gemm_wide, KERNEL),
     "depthwise": (depthwise, KERNEL),
+    "depthwise_packed": (depthwise_packed, KERNEL),
     "widen_words": (widen_words, KERNEL),
 }
 

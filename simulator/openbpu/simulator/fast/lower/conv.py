@@ -12,13 +12,12 @@ import numpy.typing as npt
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
 from openbpu.simulator.fast.lower.moves import add_pad
-from openbpu.simulator.fast.lower.requant import Requant
-from openbpu.simulator.fast.lower.steps import Argument, Late, Lowering, Place, Saturations
+from openbpu.simulator.fast.lower.requant import Finish, Requant, choose_finish
+from openbpu.simulator.fast.lower.steps import Argument, Array, Late, Lowering, Place, Saturations, Symbol
 from openbpu.simulator.fast.lower.tiles import (
-    Block,
+    GROUP,
     Runs,
     channel_blocks,
-    epilogue_symbol,
     pack_weights,
     tile_symbols,
     tile_units,
@@ -40,6 +39,7 @@ class Layer:
     weights: Int64
     bias: Int64
     requant: Requant
+    finish: Finish
     x: Place
     x_dtype: DType
     x_shape: tuple[int, ...]
@@ -59,7 +59,10 @@ def lower_conv(op: Conv, low: Lowering) -> None:
     """Choose the kernel."""
     layer = _layer(op, low)
     if op.groups > 1 and op.groups == op.x_shape[3] == op.y_shape[3]:
-        _depthwise(layer, low)
+        if low.mode == "vnni512" and _is_plain(layer, low):
+            _depthwise64(layer, low)
+        else:
+            _depthwise(layer, low)
         return
     both_wide = layer.x_dtype is DType.INT16 and low.dtype(op.weight_id) is DType.INT16
     if both_wide or layer.x_dtype.nbytes > 2 or low.kind(op.weight_id) > 2:
@@ -81,12 +84,13 @@ def _layer(op: Conv, low: Lowering) -> Layer:
     reach = np.minimum(np.abs(weights).sum(axis=(1, 2, 3)) * most + np.abs(bias), 2**31)
     residual = op.rmult_id >= 0
     rmult = low.constant(op.rmult_id).astype(np.int64) if residual else np.zeros_like(mult)
-    r_reach = 0
-    if residual:
-        r_dtype = low.dtype(op.inputs[1])
-        r_reach = max(abs(r_dtype.qmin - op.r_zero), abs(r_dtype.qmax - op.r_zero))
-    requant = Requant(mult, offset, shift, rmult, reach, r_reach, op.r_zero, op.zero, op.lo, op.hi)
-    return Layer(op, weights, bias, requant, low.read(x), dtype, op.x_shape)
+    r_reach = -low.dtype(op.inputs[1]).qmin if residual else 0
+    offset = offset - op.r_zero * rmult
+    requant = Requant(mult, offset, shift, rmult, reach, r_reach, op.zero, op.lo, op.hi)
+    table = low.constant(op.table_id) if op.table_id >= 0 else None
+    r_bytes = low.kind(op.inputs[1]) if residual else 0
+    finish = choose_finish(requant, low.mode, r_bytes, low.kind(op.outputs[0]), table)
+    return Layer(op, weights, bias, requant, finish, low.read(x), dtype, op.x_shape)
 
 
 def _widened(layer: Layer, low: Lowering) -> Layer:
@@ -153,18 +157,14 @@ def _late_offsets(layer: Layer, pixels: Int64, low: Lowering) -> Late:
 
 def _output(layer: Layer, low: Lowering, distance: int = 1) -> tuple[Argument, ...]:
     """The OUT arguments of kernels.conv; rows of a tile are `distance` pixels apart."""
-    op, y = layer.op, layer.op.outputs[0]
-    channels, kind = op.y_shape[3], low.kind(y)
-    real = layer.requant.is_real()
+    op, finish = layer.op, layer.finish
+    channels, kind = op.y_shape[3], low.kind(op.outputs[0])
     residual = low.kind(op.inputs[1]) if op.rmult_id >= 0 else 0
-    table = np.ascontiguousarray(low.constant(op.table_id)) if op.table_id >= 0 else 0
-    symbol: Argument = (
-        0 if op.raw else epilogue_symbol(layer.requant, residual, 1 if op.table_id >= 0 else kind)
-    )
     r_place: Argument = low.read(op.inputs[1]) if residual else 0
     return (
-        symbol, layer.requant.consts(real=real), low.write(y), distance * channels * kind, kind,
-        r_place, distance * channels * residual, table, channels * kind, channels * residual,
+        0 if op.raw else finish.symbol, finish.consts, low.write(op.outputs[0]), distance * channels * kind, kind,
+        r_place, distance * channels * residual, 0 if finish.table is None else finish.table, channels * kind,
+        channels * residual,
     )  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def _depthwise(layer: Layer, low: Lowering) -> None:
     channels = op.y_shape[3]
     table = np.ascontiguousarray(weights.reshape(channels, -1).T.astype(np.int32))
     per_pixel = -(-channels // 64)
-    params = layer.requant.params(real=layer.requant.is_real())
+    params = layer.requant.params(real=layer.finish.real)
     arguments: tuple[Argument, ...] = (
         layer.x, _late_offsets(layer, pixels, low), pixels.shape[1], pixels.shape[0], layer.x_dtype.nbytes, table,
         channels, per_pixel, 0, 0, params, _slack(bias), int(op.wide), Saturations(), *_output(layer, low),
@@ -182,12 +182,67 @@ def _depthwise(layer: Layer, low: Lowering) -> None:
     low.add("depthwise", layer.out_rows * per_pixel, arguments, layer.macs() * 0.1)
 
 
+def _is_plain(layer: Layer, low: Lowering) -> bool:
+    """Whether bytes come in, bytes go out and nothing but a table lies between."""
+    op = layer.op
+    bytes_only = layer.x_dtype is DType.INT8 and low.dtype(op.weight_id) is DType.INT8
+    return bytes_only and layer.finish.packed and op.rmult_id < 0 and not op.raw and not op.wide
+
+
+def _depthwise64(layer: Layer, low: Lowering) -> None:
+    op, channels = layer.op, layer.op.y_shape[3]
+    pixels, weights, bias = _whole_window(layer)
+    taps = weights.reshape(channels, -1)
+    quads = -(-taps.shape[1] // 4)
+    idle = 4 * quads - taps.shape[1]
+    taps = np.pad(taps, ((0, 0), (0, idle)))
+    pixels = np.concatenate([pixels, np.repeat(pixels[:1], idle, axis=0), np.repeat(pixels[:1], 1, axis=0)])
+    start = wrap32(bias - 128 * taps.sum(axis=1))
+    blocks, parts = [], _Parts()
+    for width, first in _depthwise_blocks(channels):
+        order = lane_order(width)
+        source = np.minimum(first + order, channels - 1).reshape(-1)
+        mixed = taps[source].reshape(64, quads, 4).transpose(1, 0, 2).astype(np.int8)
+        at = parts.append(np.ascontiguousarray(mixed), start[source], layer.requant.pick(source).params(real=True))
+        blocks.append((_DEPTHWISE_WIDTHS.index(width), first, min(channels - first, width), *at, 0, 0))
+    table = int(op.table_id >= 0)
+    names = tuple(Symbol(f"depthwise_{width}_{table}") for width in _DEPTHWISE_WIDTHS)
+    units = -(-layer.out_rows // _DEPTHWISE_PIXELS)
+    arguments: tuple[Argument, ...] = (
+        layer.x, _late_offsets(layer, pixels, low), pixels.shape[1], layer.out_rows, quads, _DEPTHWISE_PIXELS,
+        len(blocks), np.array(blocks, dtype=np.int64), names, *parts.arrays(), layer.finish.consts,
+        low.write(op.outputs[0]), channels,
+    )  # fmt: skip
+    low.add("depthwise_packed", units, arguments, 500 + layer.out_rows * channels * (0.1 + 0.03 * quads))
+
+
+_DEPTHWISE_WIDTHS = (64, 32, 16)
+_DEPTHWISE_PIXELS = 32
+
+
+def _depthwise_blocks(channels: int) -> list[tuple[int, int]]:
+    """Return (width, first channel) of blocks of 64, 32 or 16 channels."""
+    blocks, first = [], 0
+    while first < channels:
+        left = channels - first
+        width = 64 if left > 32 else 32 if left > 16 else 16
+        blocks.append((width, first))
+        first += width
+    return blocks
+
+
+def lane_order(width: int) -> Int64:
+    """Return [4, 16]: the channel in each lane of the four registers of vector.depthwise64."""
+    lane, register, i = np.arange(4)[None, :, None], np.arange(4)[:, None, None], np.arange(4)[None, None, :]
+    return (lane * 16 % width + register * 4 + i).reshape(4, 16)
+
+
 def _any(layer: Layer, low: Lowering) -> None:
     op = layer.op
     pixels, weights, bias = _whole_window(layer)
     channels, depth = op.y_shape[3], weights.shape[3]
     table = np.ascontiguousarray(weights.reshape(channels, -1).astype(np.int32))
-    params = layer.requant.params(real=layer.requant.is_real())
+    params = layer.requant.params(real=layer.finish.real)
     arguments: tuple[Argument, ...] = (
         layer.x, _late_offsets(layer, pixels, low), pixels.shape[1], pixels.shape[0], layer.x_dtype.nbytes, table,
         channels, depth, channels // op.groups, 0, params, bias, 1, Saturations(), *_output(layer, low),
@@ -285,25 +340,27 @@ def _blocks(
     lift = 0 if words else 128
     start_values = bias - lift * flat.sum(axis=(1, 2))
     blocks = [(g, b) for g in range(op.groups) for b in channel_blocks(g * per_group, per_group, low.mode)]
-    table, parts, units = [], _Parts(), []
+    table, parts, units, wide_start = [], _Parts(), [], []
     kind = low.kind(op.outputs[0])
     residual = low.kind(op.inputs[1]) if op.rmult_id >= 0 else 0
-    real = layer.requant.is_real()
+    real = layer.finish.real
     for index, (group, block) in enumerate(blocks):
         cut = slice(block.start, block.start + block.channels)
-        at = parts.add(
-            pack_weights(flat[cut], block.groups, word), start_values[cut], layer.requant, block, real
-        )
+        packed, params = pack_weights(flat[cut], block.groups, word), layer.requant.pick(cut).params(real=real)
+        start = np.zeros(block.groups * GROUP, dtype=np.int64)
+        start[: block.channels] = start_values[cut]
+        at = parts.append(packed, wrap32(start), params)
+        wide_start.append(start)
         x_at = group * depth * layer.x_dtype.nbytes if op.groups > 1 else 0
         row = (x_at, block.start * kind, block.start * residual, *at, block.channels, block.groups)
         table.append(row)
         units += tile_units(index, block.groups, runs, low.mode, distance)
     steps = -(-depth // word)
-    init = np.concatenate(parts.start)
+    packed, init, params = parts.arrays()
     arguments = (
         taps, steps, np.array(units, dtype=np.int32), np.array(table, dtype=np.int64), tile_symbols(low, words=words),
-        np.concatenate(parts.weights), np.zeros(init.size, np.int32) if op.wide else wrap32(init),
-        np.concatenate(parts.params), init, _WIDE_STEPS[word], Saturations(),
+        packed, np.zeros_like(init) if op.wide else init, params, np.concatenate(wide_start), _WIDE_STEPS[word],
+        Saturations(),
     )  # fmt: skip
     return arguments, len(units)
 
@@ -312,25 +369,15 @@ class _Parts:
     """Packed constants of the blocks, one behind the other."""
 
     def __init__(self) -> None:
-        self.weights: list[npt.NDArray[np.uint8]] = []
-        self.start: list[Int64] = []
-        self.params: list[npt.NDArray[np.uint8]] = []
+        self._lists: tuple[list[Array], ...] = ([], [], [])
 
-    def add(
-        self,
-        packed: npt.NDArray[np.uint8],
-        start: Int64,
-        requant: Requant,
-        block: Block,
-        real: bool,  # noqa: FBT001
-    ) -> tuple[int, int, int]:
+    def append(self, weights: Array, start: Array, params: Array) -> tuple[int, ...]:
         """Append a block; return the byte offsets of its weights, init and params."""
-        offsets = (
-            sum(a.nbytes for a in self.weights), sum(a.size for a in self.start) * 4, sum(a.nbytes for a in self.params)
-        )  # fmt: skip
-        padded = np.zeros(block.groups * 16, dtype=np.int64)
-        padded[: start.size] = start
-        self.weights.append(packed)
-        self.start.append(padded)
-        self.params.append(requant.part(block.start, block.start + block.channels).params(real=real))
+        offsets = tuple(sum(a.nbytes for a in part) for part in self._lists)
+        for part, values in zip(self._lists, (weights, start, params), strict=True):
+            part.append(values.reshape(-1))
         return offsets
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Return the weights, init and params of all blocks."""
+        return tuple(np.concatenate(part) for part in self._lists)

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import MatMul
-from openbpu.simulator.fast.lower.requant import Requant
+from openbpu.simulator.fast.lower.requant import Requant, choose_finish
 from openbpu.simulator.fast.lower.steps import Argument, Lowering, Place, Saturations
-from openbpu.simulator.fast.lower.tiles import epilogue_symbol, tile_symbols, tile_units
+from openbpu.simulator.fast.lower.tiles import tile_symbols, tile_units
 
 Int64 = npt.NDArray[np.int64]
 
@@ -63,7 +63,8 @@ def _tiles(op: MatMul, low: Lowering, a: tuple[Place, int], b: tuple[Place, Plac
     word, kind, y = 2 if words else 4, low.kind(op.outputs[0]), op.outputs[0]
     groups, steps = -(-op.n // 16), -(-op.k // word)
     requant = _requant(op, low)
-    real = requant.is_real()
+    lookup = low.constant(op.table_id) if op.table_id >= 0 else None
+    finish = choose_finish(requant, low.mode, 0, kind, lookup)
     table, units = [], []
     for batch in range(max(op.a_batch, op.b_batch)):
         b_batch = batch if op.b_batch > 1 else 0
@@ -75,12 +76,11 @@ def _tiles(op: MatMul, low: Lowering, a: tuple[Place, int], b: tuple[Place, Plac
             units += tile_units(len(table), 1, [(0, op.m, 0)], low.mode)
             table.append((a_at, y_at, 0, block * steps * 64, block * 64, group * 512, channels, 1))
     offsets = (np.arange(op.m) * (op.k * a[1])).astype(np.int32)
-    lookup = np.ascontiguousarray(low.constant(op.table_id)) if op.table_id >= 0 else 0
-    symbol: Argument = 0 if op.raw else epilogue_symbol(requant, 0, 1 if op.table_id >= 0 else kind)
     arguments: tuple[Argument, ...] = (
         a[0], offsets, op.m, 1, steps, np.array(units, dtype=np.int32), np.array(table, dtype=np.int64),
-        tile_symbols(low, words=words), b[0], b[1], requant.params(real=real), 0, 0, Saturations(),
-        symbol, requant.consts(real=real), low.write(y), op.n * kind, kind, 0, 0, lookup, op.n * kind, 0,
+        tile_symbols(low, words=words), b[0], b[1], requant.params(real=finish.real), 0, 0, Saturations(),
+        0 if op.raw else finish.symbol, finish.consts, low.write(y), op.n * kind, kind, 0, 0,
+        0 if finish.table is None else finish.table, op.n * kind, 0,
     )  # fmt: skip
     low.add("gemm", len(units), arguments, max(op.a_batch, op.b_batch) * op.m * op.n * op.k * 0.01)
 
@@ -96,5 +96,5 @@ def _requant(op: MatMul, low: Lowering) -> Requant:
 
     return Requant(
         all_columns(op.mult), all_columns(op.offset), all_columns(op.shift), all_columns(0),
-        all_columns(min(reach, 2**31)), 0, 0, op.zero, op.lo, op.hi,
+        all_columns(min(reach, 2**31)), 0, op.zero, op.lo, op.hi,
     )  # fmt: skip

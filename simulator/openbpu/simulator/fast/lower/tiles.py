@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.simulator.fast.lower.requant import Requant
 from openbpu.simulator.fast.lower.steps import Lowering, Symbol, Symbols
 
 GROUP = 16
@@ -80,11 +79,6 @@ def tile_symbols(low: Lowering, *, words: bool) -> Symbols:
         for rows in range(1, most + 1):
             slots[groups * TILE_SLOTS + rows] = Symbol(f"gemm_{name}_{rows}x{groups}")
     return tuple(slots)
-
-
-def epilogue_symbol(requant: Requant, residual: int, out: int) -> Symbol:
-    """Return the epilogue for a residual of 0, 1 or 2 bytes and an output of 1 or 2."""
-    return Symbol(f"epilogue_{'real' if requant.is_real() else 'int'}_{residual}_{out}")
 
 
 def wrap32(values: Int64) -> Int32:

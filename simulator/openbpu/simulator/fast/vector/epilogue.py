@@ -1,6 +1,6 @@
 """From an int32 tile to the output: requantization (and residual) of 16 channels at a time.
 
-    y = clamp(rhe((acc·mult + (r − r_zero)·rmult + offset) / 2^shift) + zero)
+    y = clamp(rhe((acc·mult + r·rmult + offset) / 2^shift) + zero)
 
 "int": 64-bit integers, as numerics has it. "real": the same in float64, with every factor divided by 2^shift (an
 exact change of exponent) and rounding by adding 1.5·2^52. lower/requant.py proves for each layer that all sums that
@@ -8,7 +8,7 @@ can reach the clamped range are below 2^53, so that no operation before the last
 
 epilogue(tile, rows, groups, params, channels, y, y_pitch, r, r_pitch, consts); pitches are in bytes.
 params, per 16 channels, 64-bit each: mult[16], offset[16], rmult[16], shift[16] (int only).
-consts, 64-bit each: lo − zero, hi − zero, zero, r_zero.
+consts, 64-bit each: lo − zero, hi − zero, zero (an integer).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.vector.loops import counted
 from openbpu.simulator.fast.vector.types import (
     F64,
     I8,
@@ -57,14 +58,14 @@ class _Epilogue:
     def build(self) -> None:
         b = self.builder
         tile, rows, groups, params, channels, y, y_pitch, r, r_pitch, consts = self.f.args
-        bounds = [splat(b, load(b, at(b, consts, i, I64), self.kind.element, 8), LANES) for i in range(4)]
-        with _loop(b, groups) as group:
+        bounds = [splat(b, load(b, at(b, consts, i, I64), self.kind.element, 8), LANES) for i in range(3)]
+        with counted(b, groups) as group:
             here = at(b, params, b.mul(group, const(I64, PARAM_BYTES)), I8)
             factors = [load(b, at(b, here, i * LANES, I64), self.kind, 8) for i in range(4)]
             first = b.mul(group, const(I64, LANES))
             left = b.sub(channels, first)
             whole = b.icmp_signed(">=", left, const(I64, LANES))
-            with _loop(b, rows) as row:
+            with counted(b, rows) as row:
                 block = b.add(b.mul(row, groups), group)
                 acc = load(b, at(b, tile, b.mul(block, const(I64, LANES)), I32), vec(I32, LANES), 4)
                 base = at(b, r, b.add(b.mul(row, r_pitch), b.mul(first, const(I64, self.residual))), I8)
@@ -74,7 +75,7 @@ class _Epilogue:
         b.ret_void()
 
     def _result(self, acc: Any, factors: list[Any], bounds: list[Any], r: Any) -> Any:
-        b, (mult, offset, rmult, shift), (low, high, zero, r_zero) = self.builder, factors, bounds
+        b, (mult, offset, rmult, shift), (low, high, zero) = self.builder, factors, bounds
         if self.real:
             total = self._multiply_add(b.sitofp(acc, self.kind), mult, offset)
         else:
@@ -83,9 +84,9 @@ class _Epilogue:
             read = load(b, r, vec(_KINDS[self.residual], LANES))
             if self.real:
                 wide = b.sitofp(b.sext(read, vec(I32, LANES)), self.kind)
-                total = self._multiply_add(b.fsub(wide, r_zero), rmult, total)
+                total = self._multiply_add(wide, rmult, total)
             else:
-                total = b.add(total, b.mul(b.sub(b.sext(read, self.kind), r_zero), rmult))
+                total = b.add(total, b.mul(b.sext(read, self.kind), rmult))
         return self._round_real(total, low, high, zero) if self.real else self._round(total, shift, bounds)
 
     def _multiply_add(self, x: Any, factor: Any, term: Any) -> Any:
@@ -109,7 +110,7 @@ class _Epilogue:
     def _round(self, total: Any, shift: Any, bounds: list[Any]) -> Any:
         """numerics.requantize: half − 1 + odd, and nothing when shift is 0."""
         b, one, nil = self.builder, const(self.kind, 1), const(self.kind, 0)
-        low, high, zero, _ = bounds
+        low, high, zero = bounds
         any_shift = b.icmp_signed(">", shift, nil)
         less = b.select(any_shift, b.sub(shift, one), nil)
         half = b.select(any_shift, b.sub(b.shl(one, less), one), nil)
@@ -130,34 +131,10 @@ class _Epilogue:
                 b.store(result, place, align=1)
             with no:
                 b.store(result, self.temporary)
-                with _loop(b, left) as i:
+                with counted(b, left) as i:
                     kind = _KINDS[self.out]
                     value = load(b, at(b, self.temporary, i, kind), kind)
                     b.store(value, at(b, place, i, kind), align=1)
-
-
-class _loop:  # noqa: N801 - reads as a statement: `with _loop(builder, n) as i`
-    """for i in range(count), count > 0."""
-
-    def __init__(self, builder: Any, count: Any) -> None:
-        self.builder, self.count = builder, count
-
-    def __enter__(self) -> Any:
-        before = self.builder.block
-        self.body = self.builder.append_basic_block("body")
-        self.builder.branch(self.body)
-        self.builder.position_at_end(self.body)
-        self.index = self.builder.phi(I64)
-        self.index.add_incoming(const(I64, 0), before)
-        return self.index
-
-    def __exit__(self, *_: object) -> None:
-        b = self.builder
-        after = b.add(self.index, const(I64, 1))
-        self.index.add_incoming(after, b.block)
-        done = b.append_basic_block("done")
-        b.cbranch(b.icmp_signed("<", after, self.count), self.body, done)
-        b.position_at_end(done)
 
 
 def add_epilogues(module: Any, *, fused: bool) -> None:

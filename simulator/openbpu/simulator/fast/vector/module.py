@@ -6,15 +6,20 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.vector.depthwise64 import add_depthwise
 from openbpu.simulator.fast.vector.epilogue import add_epilogues
+from openbpu.simulator.fast.vector.epilogue64 import add_epilogues64
 from openbpu.simulator.fast.vector.gemm import add_tiles
 
 
-def vector_text(family: str, mode: str, *, fused: bool) -> str:
+def vector_text(family: str, mode: str, *, fused: bool, tables: bool) -> str:
     """Return the IR; symbols are named `family.kernel`."""
     module = ir.Module(family)
     add_tiles(module, mode)
     add_epilogues(module, fused=fused)
+    if mode == "vnni512":
+        add_epilogues64(module, tables=tables)
+        add_depthwise(module, tables=tables)
     for function in _defined(module):
         function.name = f"{family}.{function.name}"
     return str(module)
