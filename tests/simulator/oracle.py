@@ -246,8 +246,8 @@ def resize(op: p.Resize, o: Oracle) -> Int64:
 
 
 def quantize(op: p.Quantize, o: Oracle) -> Int64:
-    x = o.get(op.inputs[0]).astype(np.float32)
-    rounded = np.rint(x / np.float32(op.scale)).astype(np.float64)
+    x = o.get(op.inputs[0]).astype(np.float64)
+    rounded = np.rint(x / np.float64(np.float32(op.scale)))
     return np.clip(rounded + op.zero, op.lo, op.hi).astype(np.int64)
 
 

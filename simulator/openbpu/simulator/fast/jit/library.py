@@ -27,8 +27,8 @@ KERNELS = {
     "drive": ("drive", "drive_alone"),
     "conv": ("gemm", "gemm_wide", "depthwise", "depthwise_packed", "widen_words"),
     "conv_rare": ("conv_any", "pack_b", "matmul_any"),
-    "elementwise": ("binary", "rescale", "lut", "quantize", "dequantize"),
-    "moves": ("move", "gather", "fill"),
+    "elementwise": ("binary", "add_packed", "rescale", "lut", "quantize", "dequantize"),
+    "moves": ("move", "interleave", "gather", "fill"),
     "pool": ("pool", "max_pool_bytes", "reduce", "resize"),
     "rows": ("softmax", "layernorm"),
 }
@@ -38,7 +38,7 @@ FAMILY_OF = {kernel: family for family, kernels in KERNELS.items() for kernel in
 
 _SHARED = ("kernels/pointers.py", "kernels/blocks.py", "jit/compile.py")
 _VECTOR = (*(f"vector/{name}.py" for name in (
-    "depthwise64", "epilogue", "epilogue64", "gemm", "loops", "module", "pack64", "types",
+    "bytes64", "depthwise64", "epilogue", "epilogue64", "gemm", "loops", "module", "pack64", "types",
 )), "jit/compile.py")
 
 

@@ -15,7 +15,19 @@ from openbpu.simulator.fast.kernels.blocks import (
     scratch_block,
     widen,
 )
-from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p32, p64, pf32, rint32, st
+from openbpu.simulator.fast.kernels.pointers import (
+    KERNEL,
+    call,
+    ld,
+    low_half,
+    p8,
+    p16,
+    p32,
+    p64,
+    pf32,
+    rint64,
+    st,
+)
 
 float32, float64, int8, int16, int32, int64 = (
     types.float32,
@@ -27,6 +39,9 @@ float32, float64, int8, int16, int32, int64 = (
 )
 
 ADD, MUL, MAX, MIN, PRELU = range(5)
+PACKED_CHUNK = 4096
+_HALVES = 1.5 * 2.0**20
+_INTEGERS = 1.5 * 2.0**52
 
 
 @helper
@@ -89,6 +104,15 @@ def binary(args: Any, lo: int, hi: int, scratch: Any) -> None:
         narrow(y + (row * length + start) * y_kind, y_kind, va, n)
 
 
+def add_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
+    """Binary add of bytes by vector.bytes64. Units are chunks of 4096. args: kernel, a, b, params, y, count, consts."""
+    for unit in range(lo, hi):
+        start = unit * PACKED_CHUNK
+        count = min(ld(args, 5) - start, PACKED_CHUNK)
+        a, b, y = ld(args, 1) + start, ld(args, 2) + start, ld(args, 4) + start
+        call(ld(args, 0), (a, b, ld(args, 3), y, count, ld(args, 6)))
+
+
 def rescale(args: Any, lo: int, hi: int, scratch: Any) -> None:
     """Units are blocks of rows; rows of y may be further apart than they are long (Concat).
 
@@ -129,26 +153,33 @@ def lut(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - ev
             st(p32(y), i, ld(p32(table), ld(p8(x), i) + bias))
 
 
+@helper
+def _divided(x: float, scale: float, inverse: float, lowest: float, highest: float) -> float:
+    """rint(x / scale) of float32 x and scale, both widened, for results up to 2^17; NaN becomes `lowest`.
+
+    The product with 1 / scale is within 2^-34 of the quotient. A quotient of two float32 is either halfway between
+    integers or at least 2^-28 away from that, so rounding the product to multiples of 2^-32 restores all halves.
+    """
+    q = min(max(float64(x) * inverse, lowest), highest)
+    return ((q + _HALVES) - _HALVES) + _INTEGERS
+
+
 def quantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
     """Units are elements. args: x, y, y_kind, address of the float32 scale, zero, lo, hi."""
-    x, y, y_kind, scale = pf32(ld(args, 0)), ld(args, 1), ld(args, 2), ld(pf32(ld(args, 3)), 0)
+    x, y, y_kind, scale = pf32(ld(args, 0)), ld(args, 1), ld(args, 2), float64(ld(pf32(ld(args, 3)), 0))
     zero = ld(args, 4)
+    inverse = 1.0 / scale
+    low, high = float64(ld(args, 5) - zero), float64(ld(args, 6) - zero)
     if y_kind == 1:
-        # Bounds of a few bits are exact in float32: clamp there and keep the loop narrow.
-        low, high, shift = float32(ld(args, 5) - zero), float32(ld(args, 6) - zero), int32(zero)
         for i in range(lo, hi):
-            q = min(max(rint32(ld(x, i) / scale), low), high)
-            st(p8(y), i, int8(int32(q) + shift))
+            st(p8(y), i, int8(low_half(_divided(ld(x, i), scale, inverse, low, high)) + zero))
     elif y_kind == 2:
-        low, high, shift = float32(ld(args, 5) - zero), float32(ld(args, 6) - zero), int32(zero)
         for i in range(lo, hi):
-            q = min(max(rint32(ld(x, i) / scale), low), high)
-            st(p16(y), i, int16(int32(q) + shift))
+            st(p16(y), i, int16(low_half(_divided(ld(x, i), scale, inverse, low, high)) + zero))
     else:
-        wide_low, wide_high = float64(ld(args, 5)), float64(ld(args, 6))
         for i in range(lo, hi):
-            wide = float64(rint32(ld(x, i) / scale)) + float64(zero)
-            st(p32(y), i, int32(min(max(wide, wide_low), wide_high)))
+            q = rint64(float64(ld(x, i)) / scale)
+            st(p32(y), i, int32(int64(min(max(q, low), high)) + zero))
 
 
 def dequantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
@@ -180,6 +211,7 @@ def _dequantize_row(x: int, x_kind: int, y: Any, start: int, n: int, scale: floa
 
 KERNELS = {
     "binary": (binary, KERNEL),
+    "add_packed": (add_packed, KERNEL),
     "rescale": (rescale, KERNEL),
     "lut": (lut, KERNEL),
     "quantize": (quantize, KERNEL),

@@ -6,7 +6,9 @@ from typing import Any
 
 from openbpu.simulator.fast.kernels.blocks import copy_bytes, helper
 from openbpu.simulator.fast.kernels.elementwise import outer_offset
-from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p32, p64, st
+from openbpu.simulator.fast.kernels.pointers import KERNEL, call, ld, p8, p16, p32, p64, st
+
+_PIECE = 4096
 
 
 def move(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
@@ -31,18 +33,47 @@ def _plane(x: int, y: int, size: int, shape: Any, rank: int, x_strides: Any, y_s
     if x_step == 1 and y_step == 1:
         for row in range(rows):
             copy_bytes(y + row * y_row * size, x + row * x_row * size, columns * size)
-    elif size == 1:
-        for row in range(rows):
+        return
+    # The longer walk through contiguous memory is the inner loop, in pieces that stay in the cache.
+    if abs(x_row) + abs(y_row) < abs(x_step) + abs(y_step):
+        for first in range(0, rows, _PIECE):
+            count = min(_PIECE, rows - first)
             for i in range(columns):
-                st(p8(y), row * y_row + i * y_step, ld(p8(x), row * x_row + i * x_step))
+                at_x, at_y = first * x_row + i * x_step, first * y_row + i * y_step
+                _strided(x + at_x * size, y + at_y * size, size, count, x_row, y_row)
+        return
+    for row in range(rows):
+        _strided(x + row * x_row * size, y + row * y_row * size, size, columns, x_step, y_step)
+
+
+@helper
+def _strided(x: int, y: int, size: int, n: int, x_step: int, y_step: int) -> None:
+    if size == 1:
+        for i in range(n):
+            st(p8(y), i * y_step, ld(p8(x), i * x_step))
     elif size == 2:
-        for row in range(rows):
-            for i in range(columns):
-                st(p16(y), row * y_row + i * y_step, ld(p16(x), row * x_row + i * x_step))
+        for i in range(n):
+            st(p16(y), i * y_step, ld(p16(x), i * x_step))
     else:
-        for row in range(rows):
-            for i in range(columns):
-                st(p32(y), row * y_row + i * y_step, ld(p32(x), row * x_row + i * x_step))
+        for i in range(n):
+            st(p32(y), i * y_step, ld(p32(x), i * x_step))
+
+
+def interleave(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
+    """Three planes of bytes become pixels. Units are chunks of 4096 pixels. args: kernel, x, plane size, y.
+
+    The vector kernel writes whole groups of 64 pixels; the rest of the last chunk is done here.
+    """
+    x, pitch, y = ld(args, 1), ld(args, 2), ld(args, 3)
+    for unit in range(lo, hi):
+        start = unit * 4096
+        count = min(pitch - start, 4096)
+        whole = count // 64 * 64
+        if whole > 0:
+            call(ld(args, 0), (x + start, pitch, y + 3 * start, whole))
+        for i in range(start + whole, start + count):
+            for c in range(3):
+                st(p8(y), 3 * i + c, ld(p8(x), c * pitch + i))
 
 
 def gather(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
@@ -72,4 +103,7 @@ def fill(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
             st(p32(y), i, value)
 
 
-KERNELS = {"move": (move, KERNEL), "gather": (gather, KERNEL), "fill": (fill, KERNEL)}
+KERNELS = {
+    "move": (move, KERNEL),
+    "interleave": (interleave, KERNEL),
+    "gather": (gather, KERNEL), "fill": (fill, KERNEL)}

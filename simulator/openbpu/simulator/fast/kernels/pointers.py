@@ -75,15 +75,24 @@ def st(_typing: Any, pointer: Any, _index: Any, _value: Any) -> Any:
 
 
 @intrinsic
-def rint32(_typing: Any, value: Any) -> Any:
-    """Round a float32 half to even."""
+def rint64(_typing: Any, value: Any) -> Any:
+    """Round a float64 half to even."""
 
     def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        f32 = ir.FloatType()
-        function = builder.module.declare_intrinsic("llvm.rint", [f32])
+        function = builder.module.declare_intrinsic("llvm.rint", [ir.DoubleType()])
         return builder.call(function, [values[0]])
 
-    return types.float32(types.float32), generate
+    return types.float64(types.float64), generate
+
+
+@intrinsic
+def low_half(_typing: Any, value: Any) -> Any:
+    """The low 32 bits of a float64 as int32: the integer in a float64 to which 1.5 * 2**52 was added."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        return builder.trunc(builder.bitcast(values[0], ir.IntType(64)), ir.IntType(32))
+
+    return types.int32(types.float64), generate
 
 
 @intrinsic

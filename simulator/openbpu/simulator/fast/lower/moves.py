@@ -7,8 +7,9 @@ from itertools import accumulate
 import numpy as np
 
 from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
+from openbpu.simulator.fast.jit.cpu import permutes_bytes
 from openbpu.simulator.fast.lower.elementwise import add_rescale, merge_axes
-from openbpu.simulator.fast.lower.steps import Lowering, Place
+from openbpu.simulator.fast.lower.steps import Lowering, Place, Symbol
 
 Axis = tuple[int, ...]
 
@@ -27,10 +28,12 @@ def add_move(
         rows = next((n for n in (64, 32, 16, 8, 4, 2) if sizes[0] % n == 0 and sizes[0] >= 4096 * n), 1)
         width = sizes[0] // rows
         sizes, xs, ys = [rows, 1, width], [width, 0, 1], [width, 0, 1]
+    if len(sizes) == 2:  # cut rows, so that threads can share them
+        parts = next((n for n in range(64, 0, -1) if sizes[0] % n == 0), 1)
+        sizes = [parts, sizes[0] // parts, sizes[1]]
+        xs, ys = [xs[0] * sizes[1], *xs], [ys[0] * sizes[1], *ys]
     while len(sizes) < 3:
         sizes, xs, ys = [1, *sizes], [0, *xs], [0, *ys]
-    if sizes[0] == 1 and len(sizes) == 3 and sizes[1] > 1:  # units are planes: make the rows planes
-        sizes, xs, ys = [sizes[1], 1, sizes[2]], [xs[1], 0, xs[2]], [ys[1], 0, ys[2]]
     units = int(np.prod(sizes[:-2], dtype=np.int64))
     total = int(np.prod(sizes, dtype=np.int64))
     lists = tuple(np.array(v, dtype=np.int64) for v in (sizes, xs, ys))
@@ -44,6 +47,11 @@ def lower_move(op: Move, low: Lowering) -> None:
     kind = low.kind(x)
     source = low.read(x)
     start = Place(source.buffer, source.offset + op.offset * kind)
+    sizes, (strides,) = merge_axes(op.shape, op.strides)
+    if low.mode == "vnni512" and permutes_bytes() and kind == 1 and sizes[1:] == [3] and strides == [1, sizes[0]]:
+        units = -(-sizes[0] // 4096)
+        low.add("interleave", units, (Symbol("interleave3"), start, sizes[0], low.write(y)), sizes[0] * 0.2)
+        return
     add_move(low, start, low.write(y), kind, op.shape, op.strides, dense_strides(op.shape))
 
 

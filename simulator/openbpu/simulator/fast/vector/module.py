@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.vector.bytes64 import add_bytes64
 from openbpu.simulator.fast.vector.depthwise64 import add_depthwise
 from openbpu.simulator.fast.vector.epilogue import add_epilogues
 from openbpu.simulator.fast.vector.epilogue64 import add_epilogues64
@@ -20,6 +21,7 @@ def vector_text(family: str, mode: str, *, fused: bool, tables: bool) -> str:
     if mode == "vnni512":
         add_epilogues64(module, tables=tables)
         add_depthwise(module, tables=tables)
+        add_bytes64(module, tables=tables)
     for function in _defined(module):
         function.name = f"{family}.{function.name}"
     return str(module)
