@@ -41,28 +41,50 @@ def sign_codes(graph: Graph) -> Graph:
 
 
 def _movable(graph: Graph) -> set[str]:
-    """Values of unsigned codes that Q, DQ and carriers exchange."""
-    producers, found = graph.producers(), set()
+    """Unsigned codes that Q, DQ and the carriers between them exchange, and that nothing else makes."""
+    makers, ties = graph.producers(), _ties(graph)
+    movable: set[str] = set()
+    seen: set[str] = set()
     for node in graph.nodes:
-        if is_quantize(node):
-            found.add(node.outputs[0])
-        elif is_dequantize(node):
-            found.add(node.inputs[0])
-        elif node.op in CARRIERS and node.domain == "":
-            found.update(n for n in (node.inputs[0], *node.outputs) if n)
-            if node.op == "Concat":
-                found.update(node.inputs)
-    unsigned = {n for n in found if graph.values[n].dtype in SIGNED}
-    return {n for n in unsigned if _reaches_codes(producers, n)}
+        end = node.outputs[0] if is_quantize(node) else node.inputs[0] if is_dequantize(node) else ""
+        if end in seen or not end or graph.values[end].dtype not in SIGNED:
+            continue
+        group = _group(end, ties)
+        seen |= group
+        if all(_gives_codes(makers.get(name)) for name in group):
+            movable |= group
+    return movable
 
 
-def _reaches_codes(producers: dict[str, Node], name: str) -> bool:
-    """Whether codes come from a Quantize, a constant or a model input, directly or through carriers."""
-    node = producers.get(name)
-    while node is not None and node.op in CARRIERS:
-        name = node.inputs[0]
-        node = producers.get(name)
-    return node is None or is_quantize(node)
+def _carries(node: Node) -> bool:
+    return node.op in CARRIERS and node.domain == ""
+
+
+def _gives_codes(maker: Node | None) -> bool:
+    """Whether what a node makes (None: a constant or an input of the model) can be codes."""
+    return maker is None or is_quantize(maker) or _carries(maker)
+
+
+def _ties(graph: Graph) -> dict[str, set[str]]:
+    """Unsigned values that must change together with a value, because one carrier holds both."""
+    ties: dict[str, set[str]] = {}
+    for node in graph.nodes:
+        if not _carries(node):
+            continue
+        data = node.inputs if node.op == "Concat" else node.inputs[:1]
+        held = {n for n in (*data, *node.outputs) if n and graph.values[n].dtype in SIGNED}
+        for name in held:
+            ties.setdefault(name, set()).update(held)
+    return ties
+
+
+def _group(start: str, ties: dict[str, set[str]]) -> set[str]:
+    group, todo = {start}, [start]
+    while todo:
+        more = ties.get(todo.pop(), set()) - group
+        group |= more
+        todo.extend(more)
+    return group
 
 
 def _declare(rw: Rewriter, name: str) -> str:
@@ -94,7 +116,7 @@ def _rewrite(rw: Rewriter, node: Node, signed: dict[str, str]) -> None:
         code = node.inputs[0]
         inputs = (signed[code], node.inputs[1], _shifted_zero(rw, node, values[code].dtype))
         rw.nodes.append(replace(node, inputs=inputs))
-    elif node.op in CARRIERS and node.outputs[0] in signed:
+    elif _carries(node) and node.outputs[0] in signed:
         renamed = tuple(signed.get(n, n) for n in node.inputs)
         rw.nodes.append(replace(node, inputs=renamed, outputs=tuple(signed.get(n, n) for n in node.outputs)))
         for out in node.outputs:
