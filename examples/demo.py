@@ -5,6 +5,9 @@ what it computes, how long it takes on the chip and where every operator runs. N
 """
 
 import argparse
+import os
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--mode", choices=("fast", "exact"), default="exact", help="fast compiles its kernels on first use"
     )
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "out" / "digits.hbm", metavar="FILE.hbm")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/digits.hbm"), metavar="FILE.hbm")
     options = parser.parse_args(arguments)
 
     started = time.perf_counter()
@@ -78,6 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     session = Session(options.output, mode=options.mode)
     feeds, labels = test_set()
+    image = options.output.with_name("image.npy")
+    np.save(image, feeds[0]["image"])
     show(f"What it computes: {len(feeds)} test images, {options.mode} simulation")
     show(accuracy_table(session, feeds, labels))
     show("Against the QDQ model on ONNX Runtime, all images")
@@ -86,6 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
     show(latency_table(session.latency))
     show("Where its operators run")
     show(placement_table(session.placement), placement_summary(session.placement))
+    openbpu = (
+        "openbpu" if shutil.which("openbpu") else os.path.relpath(Path(sys.executable).with_name("openbpu"))
+    )
+    show(
+        f"\nGo on: {openbpu} run {options.output} --input {image}", f"       {openbpu} perf {options.output}"
+    )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ DIGITS = Path(__file__).resolve().parents[1] / "models" / "digits"
 
 def main(output: Path | None = None) -> None:
     """Take the float digits model to the simulated chip; `output` also keeps the binary as a file."""
-    calibration = np.load(DIGITS / "calibration.npz")["images"] / np.float32(16)
-    qdq = quantize(DIGITS / "digits.onnx", {"image": calibration})
+    qdq = quantize(DIGITS / "digits.onnx", {"image": np.load(DIGITS / "calibration.npz")["image"]})
 
     program = compile_model(qdq, march="nash-e")
     if output is not None:

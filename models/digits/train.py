@@ -7,8 +7,8 @@ It writes, beside itself:
 
     digits.onnx       float32, input `image` 1x1x8x8 in 0..1, output `logits` 1x10
     test.npz          200 held-out images the training never saw: `images` uint8 Nx1x8x8 in 0..16, `labels`
-    calibration.npz   64 training images in the same form
-    digits.q.onnx     with --quantize: the QDQ model of `openbpu.quantization.onnx.quantize`
+    calibration.npz   64 training images as the network takes them: `image` float32 Nx1x8x8 in 0..1
+    digits.q.onnx     with --quantize: the QDQ model of `openbpu quantize`
 """
 
 import argparse
@@ -133,17 +133,13 @@ def main() -> None:
         right = (net(to_input(test_images)).argmax(1).numpy() == test_labels).sum()
     print(f"held-out accuracy: {right}/{len(test_labels)} = {right / len(test_labels):.1%}")
     export(net, FOLDER / "digits.onnx")
-    calibration = train_images[:CALIBRATION_IMAGES]
     np.savez_compressed(FOLDER / "test.npz", images=test_images, labels=test_labels.astype(np.uint8))
-    np.savez_compressed(
-        FOLDER / "calibration.npz",
-        images=calibration,
-        labels=train_labels[:CALIBRATION_IMAGES].astype(np.uint8),
-    )
+    calibration = {"image": to_input(train_images[:CALIBRATION_IMAGES]).numpy()}
+    np.savez_compressed(FOLDER / "calibration.npz", **calibration)
     if arguments.quantize:
         from openbpu.quantization.onnx import quantize
 
-        quantize(FOLDER / "digits.onnx", {"image": to_input(calibration).numpy()}, FOLDER / "digits.q.onnx")
+        quantize(FOLDER / "digits.onnx", calibration, FOLDER / "digits.q.onnx")
 
 
 if __name__ == "__main__":

@@ -38,12 +38,10 @@ def mixed(openbpu: Command, tmp_path: Path) -> Path:
 
 
 def test_from_float_to_outputs(openbpu: Command, tmp_path: Path) -> None:
-    images = np.load(DIGITS / "calibration.npz")["images"].astype(np.float32) / 16
-    np.savez(tmp_path / "calib.npz", image=images)
-    np.save(tmp_path / "x.npy", images[:1])
+    np.save(tmp_path / "x.npy", np.load(DIGITS / "calibration.npz")["image"][:1])
     q, h, out = tmp_path / "q.onnx", tmp_path / "q.hbm", tmp_path / "out"
     steps: list[tuple[Any, ...]] = [
-        ("quantize", DIGITS / "digits.onnx", "--calib", tmp_path / "calib.npz", "-o", q),
+        ("quantize", DIGITS / "digits.onnx", "--calib", DIGITS / "calibration.npz", "-o", q),
         ("check", q, "--march", "nash-e"),
         ("compile", q, "-o", h, "--march", "nash-e", "-O", "1"),
         ("run", h, "--input", f"image={tmp_path}/x.npy", "-o", out),
