@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,14 @@ class Rules:
     march: March
     double: bool
     reuse: bool
+
+
+class Buffers(Enum):
+    """Which operands have two tile buffers, so that one is filled or emptied while the other is in use."""
+
+    DOUBLE = "all whose tile changes"
+    INNER = "those whose tile changes every time"
+    SINGLE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class Costs:
                 seen = np.where(self.trips[d] > 1, turns, seen)
         return seen
 
-    def blocks(self, order: Ints) -> tuple[Int64, Int64]:
+    def blocks(self, order: Ints, buffers: Buffers) -> tuple[Int64, Int64]:
         """Bytes and number of buffers per operand, [operands, n]; none for resident ones."""
         n, align = len(self.total), self.rules.march.alignment
         sizes = np.zeros((len(self.traffic), n), dtype=np.int64)
@@ -81,17 +90,27 @@ class Costs:
             if not self._moves(k) or (k in self.setting.resident):
                 continue
             sizes[k] = -(-part.nbytes // align) * align
-            depths[k] = np.where(self.changes(k, order) > 1, 1 + self.rules.double, 1)
+            depths[k] = 1 + self._doubled(self.changes(k, order), buffers)
         return sizes, depths
+
+    def _doubled(self, changes: Int64, buffers: Buffers) -> npt.NDArray[np.bool_]:
+        """Whether an operand whose tile changes so often has two buffers."""
+        if buffers is Buffers.SINGLE:
+            return np.zeros_like(changes, dtype=np.bool_)
+        least = 2 if buffers is Buffers.DOUBLE else np.maximum(self.total, 2)
+        return np.asarray(changes >= least)
 
     def _moves(self, k: int) -> bool:
         """Whether operand k has a tile buffer of its own: a copy's output leaves from its input's buffer."""
         job = self.job
         return not job.copy or (k == 0 and not self.setting.resident)
 
-    def cycles(self, order: Ints) -> Int64:
-        """Estimated cycles of the job, by candidate: the busiest engine, then what cannot overlap with it."""
-        loads = memory = first = np.zeros_like(self.total)
+    def cycles(self, order: Ints, buffers: Buffers) -> Int64:
+        """Estimated cycles of the job, by candidate: the busiest engine, then what cannot overlap with it.
+
+        Half of everything is added, since what one job leaves idle others can use.
+        """
+        loads = memory = first = exposed = np.zeros_like(self.total)
         last = len(self.traffic) - 1
         stores = np.zeros_like(self.total)
         for k, part in enumerate(self.traffic):
@@ -99,6 +118,7 @@ class Costs:
                 continue
             times = self.changes(k, order)
             memory = memory + times * part.memory
+            exposed = exposed + np.where(self._doubled(times, buffers), 0, (times - 1) * part.engine)
             if k == last:
                 stores = times * part.engine
                 first = first + part.engine
@@ -108,12 +128,12 @@ class Costs:
         compute = self.total * self.compute
         if self.job.copy and len(self.setting.resident) < 2:
             compute = np.zeros_like(compute)
-        out: Int64 = loads + stores + compute
-        if not self.rules.double:
-            return out
+        everything: Int64 = loads + stores + compute
+        if buffers is Buffers.SINGLE:
+            return everything + everything // 2
         busiest = np.maximum(np.maximum(loads, stores), np.maximum(memory, compute))
         tail = self.compute if self.setting.handoff else np.minimum(self.compute, first)
-        return np.asarray(busiest + first + tail + (loads + stores + compute) // 2)
+        return np.asarray(busiest + exposed + first + tail + everything // 2)
 
 
 def _traffic(operand: Operand, tiles: Tiles, march: March) -> _Traffic:

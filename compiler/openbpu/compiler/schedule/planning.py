@@ -5,7 +5,6 @@ tiles.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from openbpu.arch.errors import CompileError, must
 from openbpu.compiler.schedule.cost import Rules, Setting
@@ -27,22 +26,11 @@ class Planner:
         self._plans: dict[tuple[int, Setting, tuple[Gap, ...]], Plan | None] = {}
 
     def plan(self, moment: int, setting: Setting, gaps: tuple[Gap, ...]) -> Plan | None:
-        """The cheapest plan of a job within the gaps: double buffered if it can be, below its steps if it
-        must.
-        """
+        """The cheapest plan of a job within the gaps."""
         key = (moment, setting, gaps)
         if key not in self._plans:
-            self._plans[key] = self._search(self.jobs[moment], setting, gaps)
+            self._plans[key] = search(self.jobs[moment], setting, self.rules, gaps)
         return self._plans[key]
-
-    def _search(self, job: Job, setting: Setting, gaps: tuple[Gap, ...]) -> Plan | None:
-        single = replace(self.rules, double=False)
-        for fine in (False, True):
-            for rules in (self.rules, single):
-                plan = search(job, setting, rules, gaps, fine=fine)
-                if plan:
-                    return plan
-        return None
 
     def handoff(self, moment: int) -> bool:
         """Whether the next job runs on another engine and reads what this one writes."""

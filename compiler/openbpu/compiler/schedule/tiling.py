@@ -10,12 +10,14 @@ from math import prod
 import numpy as np
 
 from openbpu.compiler.schedule.axes import Box, Ints, Tiles
-from openbpu.compiler.schedule.cost import Costs, Rules, Setting
+from openbpu.compiler.schedule.cost import Buffers, Costs, Rules, Setting
 from openbpu.compiler.schedule.job import Job
 
 Gap = tuple[int, int]
 _GRID = 1200
 """Candidates of one search: enough for four axes of six lengths."""
+_TIGHT = 1.5
+"""Cost over the cost with all the room from which fewer buffers and finer tiles are worth a search."""
 _TRIED = 64
 """How many of the cheapest candidates are tried for room before the search gives up on their loop order."""
 
@@ -97,18 +99,40 @@ def orders(lists: Sequence[list[int]]) -> list[Ints]:
     return [(*rest, *p) for p in permutations(cut)]
 
 
-def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap], *, fine: bool) -> Plan | None:
-    """The cheapest plan whose buffers fit the gaps, or None. `fine` goes below the job's preferred steps."""
+def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap]) -> Plan | None:
+    """The cheapest plan whose buffers fit the gaps, or None.
+
+    Where memory is so tight that double buffers of preferred sizes cost much more than they would with
+    room, fewer buffers and smaller tiles are tried too.
+    """
+    first = Buffers.DOUBLE if rules.double else Buffers.SINGLE
+    steps, ones = job.steps, (1,) * len(job.extent)
+    best, ideal = _refined(job, steps, setting, rules, gaps, first)
+    if best and best.cost <= ideal * _TIGHT:
+        return best
+    rest = [(steps, b) for b in Buffers if b is not first and rules.double]
+    for finer, buffers in (*rest, *((ones, b) for b in Buffers if rules.double or b is first)):
+        plan, _ = _refined(job, finer, setting, rules, gaps, buffers)
+        if plan and (best is None or plan.cost < best.cost):
+            best = plan
+    return best
+
+
+def _refined(
+    job: Job, steps: Ints, setting: Setting, rules: Rules, gaps: Sequence[Gap], buffers: Buffers
+) -> tuple[Plan | None, int]:
+    """The cheapest plan that fits, first on a coarse grid, then around it; and the cheapest with all the
+    room.
+    """
     caps = job.caps or job.extent
-    steps = (1,) * len(job.extent) if fine else job.steps
     full = [sizes_of(n, min(s, n), c) for n, s, c in zip(job.extent, steps, caps, strict=True)]
     coarse = thinned(full, _GRID)
-    best = _cheapest(job, coarse, setting, rules, gaps)
+    best, ideal = _cheapest(job, coarse, setting, rules, gaps, buffers)
     if best is None or coarse == full:
-        return best
+        return best, ideal
     near = [_around(f, c, t) for f, c, t in zip(full, coarse, best.tile, strict=True)]
-    finer = _cheapest(job, thinned(near, _GRID), setting, rules, gaps)
-    return finer if finer and finer.cost < best.cost else best
+    finer, _ = _cheapest(job, thinned(near, _GRID), setting, rules, gaps, buffers)
+    return (finer if finer and finer.cost < best.cost else best), ideal
 
 
 def _around(full: list[int], coarse: list[int], chosen: int) -> list[int]:
@@ -119,15 +143,23 @@ def _around(full: list[int], coarse: list[int], chosen: int) -> list[int]:
 
 
 def _cheapest(
-    job: Job, lists: Sequence[list[int]], setting: Setting, rules: Rules, gaps: Sequence[Gap]
-) -> Plan | None:
+    job: Job,
+    lists: Sequence[list[int]],
+    setting: Setting,
+    rules: Rules,
+    gaps: Sequence[Gap],
+    buffers: Buffers,
+) -> tuple[Plan | None, int]:
+    """The cheapest plan of a grid that fits the gaps (None: none does), and the least cost if all would."""
     grid: Tiles = np.stack([a.ravel() for a in np.meshgrid(*lists, indexing="ij")])
     costs = Costs(job, grid, setting, rules)
     room = sum(hi - lo for lo, hi in gaps)
     best: Plan | None = None
+    ideal = 1 << 62
     for order in orders(lists):
-        cycles = costs.cycles(order)
-        sizes, depths = costs.blocks(order)
+        cycles = costs.cycles(order, buffers)
+        ideal = min(ideal, int(cycles[costs.legal].min(initial=ideal)))
+        sizes, depths = costs.blocks(order, buffers)
         fits = costs.legal & ((sizes * depths).sum(axis=0) <= room)
         if best is not None:
             fits &= cycles < best.cost
@@ -139,11 +171,12 @@ def _cheapest(
                 tile = tuple(grid[:, i].tolist())
                 best = Plan(tile, order, tuple(sizes[:, i].tolist()), addresses, int(cycles[i]))
                 break
-    return best
+    return best, ideal
 
 
 def smallest_bytes(job: Job, setting: Setting, rules: Rules) -> int:
     """On-chip bytes of the smallest tile: one element of every axis, single buffers."""
     tile = np.ones((len(job.extent), 1), dtype=np.int64)
-    sizes, _ = Costs(job, tile, setting, rules).blocks(tuple(range(len(job.extent))))
+    order = tuple(range(len(job.extent)))
+    sizes, _ = Costs(job, tile, setting, rules).blocks(order, Buffers.SINGLE)
     return int(sizes.sum())
