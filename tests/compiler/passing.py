@@ -8,7 +8,11 @@ import numpy as np
 from onnx import ModelProto, helper
 
 from compiler.reading import Array, run
-from openbpu.compiler.ir import Graph
+from openbpu.arch.march import get_march
+from openbpu.compiler import passes
+from openbpu.compiler.ir import Graph, Node
+from openbpu.compiler.passes.borders import place_borders
+from openbpu.compiler.passes.integerise import Refusal, integerise
 from openbpu.compiler.reader import read_model, to_onnx
 
 Pass = Callable[[Graph], Graph]
@@ -30,6 +34,16 @@ def proved(proto: ModelProto, *passes: Pass, atol: float = 0.0) -> Graph:
         assert new.dtype == old.dtype
         np.testing.assert_allclose(new.astype(np.float64), old.astype(np.float64), rtol=0, atol=atol)
     return graph
+
+
+def integers(proto: ModelProto, march: str = "nash-e") -> tuple[Graph, dict[str, Refusal]]:
+    """The integer graph of a model, and why nodes stayed on the CPU."""
+    return integerise(passed(proto, lambda g: passes.run(passes.NORMALISE, g)), get_march(march))
+
+
+def settled(proto: ModelProto, march: str = "nash-e") -> Graph:
+    """The graph that lowering sees."""
+    return passes.run(passes.SETTLE, place_borders(integers(proto, march)[0], get_march(march)))
 
 
 def values_for(proto: ModelProto, seed: int = 0) -> dict[str, Array]:
@@ -58,7 +72,12 @@ def count(graph: Graph, op: str) -> int:
     return sum(n.op == op for n in graph.nodes)
 
 
+def the(graph: Graph, op: str) -> Node:
+    """The only node of an operator."""
+    (node,) = (n for n in graph.nodes if n.op == op)
+    return node
+
+
 def input_dtype(graph: Graph, op: str) -> str:
     """Type of what the only node of an operator reads first."""
-    (node,) = (n for n in graph.nodes if n.op == op)
-    return graph.values[node.inputs[0]].dtype
+    return graph.values[the(graph, op).inputs[0]].dtype

@@ -159,10 +159,21 @@ class _Settle:
         return True
 
     def pointwise(self, node: Node) -> bool:
-        if node.inputs[0] not in self.moved:
+        name = node.inputs[0]
+        if name in self.shaped:
+            return self.before_reshape(node, self.shaped[name])
+        if name not in self.moved:
             return False
-        source, perm = self.moved[node.inputs[0]]
+        source, perm = self.moved[name]
         return self.passed(node, (source, *node.inputs[1:]), perm)
+
+    def before_reshape(self, node: Node, source: str) -> bool:
+        """Emit an element-wise `node` on what its input was before a reshape, and the reshape behind it."""
+        value = self.rw.values[node.outputs[0]]
+        out = self.rw.value(f"{value.name}/r", self.shape(source), value.dtype, value.quant)
+        self.rw.nodes.append(replace(node, inputs=(source, *node.inputs[1:]), outputs=(out,)))
+        self.emit_reshape(out, replace(node, name="", origins=()))
+        return True
 
     def rows(self, node: Node) -> bool:
         found = self.moved.get(node.inputs[0])
