@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ def check_operator(program: Program, op: Operator) -> None:
     shift = getattr(op, "shift", 0)
     _need(0 <= shift <= MAX_SHIFT, "shift", shift)
     _check_dtypes(program, op)
+    _check_codes(program, op)
     _CHECKS[type(op)](program, op)
     _check_table(program, op)
 
@@ -98,6 +99,28 @@ def _check_dtypes(program: Program, op: Operator) -> None:
         t = program.tensors[i]
         legal = t.dtype in _INTEGERS or (isinstance(op, _ANY_DTYPE) and t.dtype is not DType.OTHER)
         _need(legal, f"dtype of '{t.name}'", t.dtype.value)
+    made = program.tensors[op.outputs[0]].dtype
+    for i in _copied(op):
+        t = program.tensors[i]
+        _need(t.dtype is made, f"dtype of '{t.name}' (its bits are copied to {made.value})", t.dtype.value)
+
+
+def _check_codes(program: Program, op: Operator) -> None:
+    """Zero points and bounds are int32; what fills a border is an element of the input."""
+    for name in ("x_zero", "a_zero", "b_zero", "r_zero", "zero", "lo", "hi"):
+        value = getattr(op, name, 0)
+        _need(DType.INT32.qmin <= value <= DType.INT32.qmax, name, value)
+    filled = program.tensors[op.inputs[0]].dtype
+    for name in ("pad_value", "value"):
+        value = getattr(op, name, 0)
+        _need(value == 0 or filled not in _INTEGERS or filled.qmin <= value <= filled.qmax, name, value)
+
+
+def _copied(op: Operator) -> Iterable[int]:
+    """The inputs whose bits the operator copies."""
+    if isinstance(op, Concat):
+        return (i for i, mult in zip(op.inputs, op.mults, strict=False) if mult == 0)
+    return op.inputs if isinstance(op, Move | Pad | Gather) else ()
 
 
 def _check_table(program: Program, op: Operator) -> None:
@@ -106,8 +129,22 @@ def _check_table(program: Program, op: Operator) -> None:
     if table < 0:
         return
     _need(_size(program, table) == _TABLE, "size of the table", _size(program, table))
+    dtype = program.tensors[table].dtype
+    _need(dtype is program.tensors[op.outputs[0]].dtype, "dtype of the table", dtype.value)
     lo, hi = getattr(op, "lo", -128), getattr(op, "hi", 127)
     _need(-128 <= lo <= hi <= 127, "range before the table", (lo, hi))
+
+
+def _check_product(program: Program, op: Conv | MatMul, weights: int) -> None:
+    """int8 and int16 go in; int32 comes out exactly when the accumulator itself is the result."""
+    for i in (op.inputs[0], weights):
+        _need(
+            program.tensors[i].dtype in _NARROW,
+            f"dtype of '{program.tensors[i].name}'",
+            program.tensors[i].dtype.value,
+        )
+    made = program.tensors[op.outputs[0]].dtype
+    _need(op.raw == (made is DType.INT32), f"raw with an output of {made.value}", op.raw)
 
 
 def _check_conv(program: Program, op: Conv) -> None:
@@ -121,6 +158,7 @@ def _check_conv(program: Program, op: Conv) -> None:
     residual = [n * oh * ow * oc] * (len(op.inputs) - 1)
     _sizes(program, op, n * h * w * c, *residual, n * oh * ow * oc)
     weights = _size(program, op.weight_id)
+    _check_product(program, op, op.weight_id)
     _need(weights == oc * op.kernel[0] * op.kernel[1] * (c // op.groups), "size of the weights", weights)
     params = _constant(program, op.params_id, DType.INT32, oc * 4)
     _within("shifts", params.reshape(oc, 4)[:, 3], 0, MAX_SHIFT)
@@ -165,6 +203,7 @@ def _check_matmul(program: Program, op: MatMul) -> None:
     batch = max(op.a_batch, op.b_batch)
     _need({op.a_batch, op.b_batch} <= {1, batch}, "b_batch", op.b_batch)
     _sizes(program, op, op.a_batch * op.m * op.k, op.b_batch * op.k * op.n, batch * op.m * op.n)
+    _check_product(program, op, op.inputs[1])
 
 
 def _reach(shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> tuple[int, int]:
@@ -252,6 +291,7 @@ def _check_concat(program: Program, op: Concat) -> None:
         _need(len(getattr(op, name)) == len(op.inputs), f"length of {name}", len(getattr(op, name)))
     _geometry("sizes", op.sizes, len(op.inputs), least=0)
     _need(all(0 <= s <= MAX_SHIFT for s in op.shifts), "shifts", op.shifts)
+    _need(all(DType.INT32.qmin <= z <= DType.INT32.qmax for z in op.x_zeros), "x_zeros", op.x_zeros)
     _sizes(program, op, *(op.outer * s for s in op.sizes), op.outer * sum(op.sizes))
 
 
@@ -321,7 +361,8 @@ _CHECKS: dict[type[Operator], Callable[[Program, Any], None]] = {
     Dequantize: _check_dequantize,
 }
 _ANY_DTYPE = (Move, Concat, Pad, Gather, Quantize, Dequantize)
-_INTEGERS = (DType.INT8, DType.INT16, DType.INT32, DType.BOOL8, DType.UINT8, DType.UINT16)
+_INTEGERS = (DType.INT8, DType.INT16, DType.INT32)
+_NARROW = (DType.INT8, DType.INT16)
 _ANY = (1, 1 << 16)
 _ARITY: dict[type[Operator], tuple[tuple[int, int], int]] = {
     **dict.fromkeys(_CHECKS, ((1, 1), 1)),
