@@ -35,7 +35,9 @@ def against_onnxruntime(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = ort.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    feeds = {i.name: inputs.get(i.name, observed.get(i.name.removesuffix("@cut"))) for i in session.get_inputs()}
+    feeds = {
+        i.name: inputs.get(i.name, observed.get(i.name.removesuffix("@cut"))) for i in session.get_inputs()
+    }
     names = [o.name for o in session.get_outputs()]
     found = {}
     for name, value in zip(names, session.run(names, feeds), strict=True):

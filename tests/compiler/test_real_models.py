@@ -81,12 +81,17 @@ def test_every_tensor_means_what_the_graph_says(name: str) -> None:
     for report in compare_layerwise(model, observed, inputs).values():
         bounded = report.producer in APPROXIMATE and report.max_error <= 1.0
         assert report.exact or bounded or report.producer in on_cpu, str(report)
-    exact = {n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"} - _behind_approximate(model)
+    exact = {n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"} - _behind_approximate(
+        model
+    )
     for tensor, steps in against_onnxruntime(model, inputs, observed).items():
         if tensor in exact:
             assert steps.largest <= 1, (tensor, steps)
             # Weights of light_* are constant: whole planes hold one value, next to a tie or not.
-            assert name.startswith("light_") or steps.differ <= max(1, ORT_SHARE * steps.elements), (tensor, steps)
+            assert name.startswith("light_") or steps.differ <= max(1, ORT_SHARE * steps.elements), (
+                tensor,
+                steps,
+            )
 
 
 def _behind_approximate(model: onnx.ModelProto) -> set[str]:
@@ -106,7 +111,9 @@ def test_fast_is_exact_on_every_march(name: str) -> None:
                 np.testing.assert_array_equal(found[output], value, f"{march}, {threads} threads")
 
 
-@pytest.mark.skipif(not faces.MODEL.exists(), reason="../shared/models/ultraface is only beside the repository")
+@pytest.mark.skipif(
+    not faces.MODEL.exists(), reason="../shared/models/ultraface is only beside the repository"
+)
 def test_boxes_of_a_real_detector_match_the_float_model() -> None:
     photos = faces.photos()
     program = compile(quantize(faces.MODEL, {"input": np.stack(photos)}), march="nash-e")

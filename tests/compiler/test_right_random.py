@@ -45,7 +45,9 @@ def check_agreement(model: onnx.ModelProto, inputs: dict[str, Array], march: str
         for mode, threads in (("exact", 1), ("fast", 1), ("fast", 2)):
             found = outputs(program, inputs, mode, threads)
             for name, value in wanted.items():
-                np.testing.assert_array_equal(found[name], value, f"{name}, -O {opt}, {mode}, {threads} threads")
+                np.testing.assert_array_equal(
+                    found[name], value, f"{name}, -O {opt}, {mode}, {threads} threads"
+                )
         assert_order_does_not_matter(program, inputs, wanted, seed)
 
 
@@ -67,7 +69,9 @@ def assert_order_does_not_matter(
 
 @CASES
 @given(case=qdq_models(), march=st.sampled_from(MARCHES))
-def test_every_tensor_means_what_the_graph_says(case: tuple[onnx.ModelProto, dict[str, Array]], march: str) -> None:
+def test_every_tensor_means_what_the_graph_says(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str
+) -> None:
     check_meaning(*case, march)
 
 

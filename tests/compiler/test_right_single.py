@@ -22,7 +22,9 @@ APPROXIMATED = {
 }
 INT16_TABLE_STEPS = 8.0
 STEEP_TABLE_STEPS = 64.0
-STEEP = frozenset({"Log", "Reciprocal", "Pow", "Tan", "Acosh", "Atanh", "Asin", "Acos", "Sinh", "Cosh", "Sqrt"})
+STEEP = frozenset(
+    {"Log", "Reciprocal", "Pow", "Tan", "Acosh", "Atanh", "Asin", "Acos", "Sinh", "Cosh", "Sqrt"}
+)
 MARCHES = ("nash-e", "bayes-e")
 
 
