@@ -23,7 +23,7 @@ def _load(path: Path) -> Array:
     with Image.open(path) as image:
         small = image.convert("RGB").resize((320, 240), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, np.float32)
-    return ((pixels - 127) / 128).transpose(2, 0, 1)[None]
+    return np.asarray(((pixels - 127) / 128).transpose(2, 0, 1)[None])
 
 
 def faces(outputs: dict[str, Array], score: float) -> Array:
@@ -35,7 +35,7 @@ def faces(outputs: dict[str, Array], score: float) -> Array:
     while order.size:
         kept.append(int(order[0]))
         order = order[1:][iou(boxes[order[0]], boxes[order[1:]]) < 0.3]
-    return boxes[kept]
+    return np.asarray(boxes[kept])
 
 
 def iou(box: Array, others: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Looking inside a compiled program: the integers of every quantized tensor of the model, as the model names them."""
+"""Looking inside a compiled program: the integers of every quantized tensor, as the model names them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from witness import evaluate
 
 from openbpu.arch.program import BpuSegment, Program, Space
 from openbpu.runtime.cpu import CpuRunner
 from openbpu.simulator.exact import ExactSegment
+from witness import evaluate
 
 Array = npt.NDArray[Any]
 _HALF = {"uint8": 128, "uint16": 32768}
 
 
 def run_everything(program: Program, inputs: dict[str, Array]) -> dict[str, Array]:
-    """Run a program compiled with opt=0 (every tensor has DDR bytes of its own); returns all tensors by name."""
+    """Run a program compiled with opt=0 (all tensors have DDR bytes of their own); returns tensors by name."""
     values: dict[int, Array] = {i: inputs[program.tensors[i].name] for i in program.inputs}
     for segment in program.segments:
         feeds = {i: _value(program, values, i) for i in segment.inputs}

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+
 from compiler import faces
 from compiler.cut import against_onnxruntime
 from compiler.observe import quantized_tensors, run_everything
-from witness.compare import compare_layerwise
-from witness.ort import run
-
 from openbpu.arch.march import get_march, march_names
-from openbpu.compiler import compile
+from openbpu.compiler import compile as compile_model
 from openbpu.quantization.onnx import quantize
 from openbpu.runtime import Session
+from witness.compare import compare_layerwise
+from witness.ort import run
 
 Array = npt.NDArray[Any]
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -74,7 +74,7 @@ def model_and_inputs(name: str) -> tuple[onnx.ModelProto, dict[str, Array]]:
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_means_what_the_graph_says(name: str) -> None:
     model, inputs = model_and_inputs(name)
-    program = compile(model, march="nash-e", opt=0)
+    program = compile_model(model, march="nash-e", opt=0)
     observed = quantized_tensors(model, inputs, run_everything(program, inputs))
     assert observed
     on_cpu = {row.op for row in program.placement if row.on == "CPU"}
@@ -103,7 +103,7 @@ def _behind_approximate(model: onnx.ModelProto) -> set[str]:
 def test_fast_is_exact_on_every_march(name: str) -> None:
     model, inputs = model_and_inputs(name)
     for march in MARCHES:
-        program = compile(model, march=march, opt=2)
+        program = compile_model(model, march=march, opt=2)
         wanted = Session(program, mode="exact").run(inputs).outputs
         for threads in (1, 2):
             found = Session(program, threads=threads).run(inputs).outputs
@@ -116,7 +116,7 @@ def test_fast_is_exact_on_every_march(name: str) -> None:
 )
 def test_boxes_of_a_real_detector_match_the_float_model() -> None:
     photos = faces.photos()
-    program = compile(quantize(faces.MODEL, {"input": np.stack(photos)}), march="nash-e")
+    program = compile_model(quantize(faces.MODEL, {"input": np.stack(photos)}), march="nash-e")
     session, proto = Session(program), onnx.load(faces.MODEL)
     count = 0
     for photo in photos:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from compiler.observe import Array, quantized_tensors, run_everything
 from openbpu.arch.program import BpuSegment, Program
-from openbpu.compiler import compile
+from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
 from witness.compare import compare_layerwise
 from witness.random_graphs import qdq_models
@@ -29,7 +29,7 @@ def outputs(program: Program, inputs: dict[str, Array], mode: str, threads: int 
 
 
 def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -> None:
-    program = compile(model, march=march, opt=0)
+    program = compile_model(model, march=march, opt=0)
     observed = quantized_tensors(model, inputs, run_everything(program, inputs))
     int16 = any(v.dtype in (np.int16, np.uint16) for v in observed.values())
     ops = {n.op_type for n in model.graph.node}
@@ -39,9 +39,9 @@ def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) 
 
 
 def check_agreement(model: onnx.ModelProto, inputs: dict[str, Array], march: str, seed: int) -> None:
-    wanted = outputs(compile(model, march=march, opt=0), inputs, "exact")
+    wanted = outputs(compile_model(model, march=march, opt=0), inputs, "exact")
     for opt in (0, 1, 2):
-        program = compile(model, march=march, opt=opt)
+        program = compile_model(model, march=march, opt=opt)
         for mode, threads in (("exact", 1), ("fast", 1), ("fast", 2)):
             found = outputs(program, inputs, mode, threads)
             for name, value in wanted.items():
