@@ -47,7 +47,7 @@ def against_onnxruntime(
 
 
 def cut_model(model: onnx.ModelProto, observed: dict[str, Array]) -> onnx.ModelProto:
-    """Let every reader of an observed tensor read a model input instead, and make the tensor a model output."""
+    """Let readers of an observed tensor read a model input instead, and make the tensor a model output."""
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
     graph = cut.graph

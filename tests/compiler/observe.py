@@ -19,7 +19,7 @@ _HALF = {"uint8": 128, "uint16": 32768}
 
 
 def run_everything(program: Program, inputs: dict[str, Array]) -> dict[str, Array]:
-    """Run a program compiled with opt=0 (all tensors have DDR bytes of their own); returns tensors by name."""
+    """Run a program compiled with opt=0 (every tensor has DDR bytes of its own); return tensors by name."""
     values: dict[int, Array] = {i: inputs[program.tensors[i].name] for i in program.inputs}
     for segment in program.segments:
         feeds = {i: _value(program, values, i) for i in segment.inputs}
