@@ -147,13 +147,18 @@ class _Pass:
 
     def apply(self, node: Node, site: Site) -> bool:
         """Lower `node` through its row."""
-        return self.attempt((node,), site, lambda: OPS[node.op].apply(site))
+        return self.attempt((node,), site, lambda: OPS[node.op].apply(site), listed=(node,))
 
-    def attempt(self, nodes: tuple[Node, ...], site: Site, lower: Callable[[], None]) -> bool:
-        """Lower `nodes`; on refusal emit nothing and remember the reason at the first of them."""
+    def attempt(
+        self, nodes: tuple[Node, ...], site: Site, lower: Callable[[], None], *, listed: tuple[Node, ...]
+    ) -> bool:
+        """Lower `nodes`; on refusal emit nothing and remember the reason at the first of them.
+
+        `listed` are the nodes that must not be on the march's list of CPU operators.
+        """
         mark, values = len(self.rw.nodes), dict(self.rw.values)
         try:
-            for node in nodes:
+            for node in listed:
                 self.check_wanted(node)
             lower()
         except Refused as refused:
@@ -213,7 +218,9 @@ class _Pass:
         if found is None:
             return False
         leaf, nodes = found
-        return self.attempt(nodes or (root,), site, lambda: lower_chain(site, leaf, nodes))
+        # What the march lists has no unit of its own; inside a longer chain it is just part of a table.
+        alone = nodes if len(nodes) == 1 else ()
+        return self.attempt(nodes or (root,), site, lambda: lower_chain(site, leaf, nodes), listed=alone)
 
     def fused(self, root: Node, out: Scaling, end: str, target: str) -> bool:
         """Try operator + BatchNormalization + Add + Relu/Clip, from the most fused form to the least."""
