@@ -16,7 +16,7 @@ ROOTS = ("arch", "compiler", "simulator", "quantization", "runtime", "interfaces
 THIRD_PARTIES = {
     "arch": {"numpy"},
     "compiler": {"google", "numpy", "onnx"},
-    "simulator": {"numpy", "numba", "onnx", "onnxruntime"},
+    "simulator": {"numpy", "llvmlite", "numba"},
     "quantization": {"numpy", "onnx"},
     "quantization/onnx": {"google", "numpy", "onnx", "onnxruntime", "PIL"},
     "quantization/torch": {"numpy", "onnx", "torch"},

@@ -1,4 +1,5 @@
-"""Every operator once more, slow and obvious, straight from the docstrings of `openbpu.arch.program.operators`.
+"""Every operator once more, slow and obvious, straight from the docstrings of
+`openbpu.arch.program.operators`.
 
 int64 everywhere and no cleverness: this is what the simulators are held to, bit for bit.
 """
@@ -20,7 +21,10 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 class Oracle:
-    """Runs the operators of a segment; `saturations` counts accumulators of wide layers that did not fit int32."""
+    """Runs the operators of a segment;
+
+    `saturations` counts accumulators of wide layers that did not fit int32.
+    """
 
     def __init__(self, program: p.Program, segment: p.BpuSegment) -> None:
         self.program, self.segment = program, segment
@@ -248,7 +252,8 @@ def resize(op: p.Resize, o: Oracle) -> Int64:
 def quantize(op: p.Quantize, o: Oracle) -> Int64:
     x = o.get(op.inputs[0]).astype(np.float64)
     rounded = np.rint(x / np.float64(np.float32(op.scale)))
-    return np.clip(rounded + op.zero, op.lo, op.hi).astype(np.int64)
+    codes: Int64 = np.clip(rounded + op.zero, op.lo, op.hi).astype(np.int64)
+    return codes
 
 
 def dequantize(op: p.Dequantize, o: Oracle) -> Array:

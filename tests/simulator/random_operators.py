@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,10 @@ def zero_point(rng: Rng, dtype: DType) -> int:
 
 
 def factor(rng: Rng, spread: float, out: DType) -> tuple[int, int]:
-    """(mult, shift) that maps values of about `spread` to the range of `out`; exact powers of two make ties."""
+    """(mult, shift) that maps values of about `spread` to the range of `out`;
+
+    exact powers of two make ties.
+    """
     if chance(rng, 0.25):
         shift = max(0, int(np.log2(max(spread / out.qmax, 1))) + int(rng.integers(-1, 2)))
         return 1, shift
@@ -65,7 +69,7 @@ def conv_params(rng: Rng, acc: float, channels: int, out: DType) -> npt.NDArray[
         offset = int(rng.integers(-(2**30), 2**30)) if chance(rng) else 0
         if chance(rng, 0.05):
             mult, offset, shift = 2**31 - 1, int(rng.integers(-(2**31), 2**31)), pick(rng, (0, 1, 31, 50, 62))
-        rows.append((int(rng.integers(-acc, acc, endpoint=True) / 4), mult, offset, shift))
+        rows.append((int(rng.uniform(-acc, acc) / 4), mult, offset, shift))
     return np.array(rows, dtype=np.int64).astype(np.int32)
 
 
@@ -108,15 +112,25 @@ def conv(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
-def _conv_operator(rng, b, x_shape, y_shape, weights, x_dtype, acc, geometry):  # type: ignore[no-untyped-def]
-    inputs, rmult = (b.input(x_shape, x_dtype),), -1
+def _conv_operator(
+    rng: Rng,
+    b: Build,
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    weights: npt.NDArray[np.integer],
+    x_dtype: DType,
+    acc: float,
+    geometry: dict[str, Any],
+) -> p.Operator:
+    inputs: tuple[int, ...] = (b.input(x_shape, x_dtype),)
+    rmult = -1
     raw = chance(rng, 0.1)
     y_dtype = DType.INT32 if raw else narrow_dtype(rng)
     params = conv_params(rng, min(acc, 2.0**29), y_shape[3], INT8 if raw else y_dtype)
     if geometry["wide"] and chance(rng, 0.5):
         params[:, 0] = rng.choice([-(2**31), 2**31 - 1], params.shape[0])
-    limits, table_id = bounds(rng, y_dtype if not raw else INT8), -1
-    r_dtype = narrow_dtype(rng)
+    limits: dict[str, Any] = bounds(rng, y_dtype if not raw else INT8)
+    table_id, r_dtype = -1, narrow_dtype(rng)
     if not raw and chance(rng):
         ratio = rng.uniform(-2, 2, y_shape[3]) * (y_dtype.qmax / r_dtype.qmax)
         shift = np.minimum(params[:, 3], 45)
@@ -160,10 +174,10 @@ def matmul(rng: Rng, b: Build) -> p.Operator:
         limits, y_dtype = bounds(rng, INT8), pick_dtype(rng)
         table_id = table(rng, b, y_dtype)
     return p.MatMul(
-        inputs=(left, right), outputs=(b.tensor((max(a_batch, b_batch), m, n), y_dtype),), table_id=table_id,
-        a_batch=a_batch, b_batch=b_batch, m=m, k=k, n=n, b_transposed=transposed, a_zero=zero_point(rng, a_dtype),
-        b_zero=zero_point(rng, b_dtype), mult=mult, offset=int(rng.integers(-(2**20), 2**20)), shift=shift,
-        raw=raw, wide=wide, **limits,
+        inputs=(left, right), outputs=(b.tensor((max(a_batch, b_batch), m, n), y_dtype),),
+        table_id=table_id, a_batch=a_batch, b_batch=b_batch, m=m, k=k, n=n, b_transposed=transposed,
+        a_zero=zero_point(rng, a_dtype), b_zero=zero_point(rng, b_dtype), mult=mult,
+        offset=int(rng.integers(-(2**20), 2**20)), shift=shift, raw=raw, wide=wide, **limits,
     )  # fmt: skip
 
 
@@ -256,8 +270,8 @@ def reduce(rng: Rng, b: Build) -> p.Operator:
     x_dtype, y_dtype = narrow_dtype(rng), narrow_dtype(rng)
     mult, shift = factor(rng, float(x_dtype.qmax) * np.sqrt(shape[1]), y_dtype)
     return p.Reduce(
-        inputs=(b.input(shape, x_dtype),), outputs=(b.tensor((shape[0], shape[2]), y_dtype),),
-        fn=("sum", "max", "min")[int(rng.integers(3))], shape=shape, x_zero=zero_point(rng, x_dtype), mult=mult,
+        inputs=(b.input(shape, x_dtype),), outputs=(b.tensor((shape[0], shape[2]), y_dtype),), fn=("sum",
+        "max", "min")[int(rng.integers(3))], shape=shape, x_zero=zero_point(rng, x_dtype), mult=mult,
         shift=shift, **bounds(rng, y_dtype),
     )  # fmt: skip
 
@@ -270,9 +284,9 @@ def softmax(rng: Rng, b: Build) -> p.Operator:
     drop = max(int(shift[0]) - 30, 0)
     out_mult, out_shift = numerics.fixed_point(float(y_dtype.qmax) / 2.0**31)
     return p.Softmax(
-        inputs=(b.input(shape, x_dtype),), outputs=(b.tensor(shape, y_dtype),), exp_id=b.const(numerics.exp_table()),
-        shape=shape, mult=int(mult[0]) >> drop, shift=int(shift[0]) - drop, out_mult=int(out_mult[0]),
-        out_shift=int(out_shift[0]), **bounds(rng, y_dtype),
+        inputs=(b.input(shape, x_dtype),), outputs=(b.tensor(shape, y_dtype),),
+        exp_id=b.const(numerics.exp_table()), shape=shape, mult=int(mult[0]) >> drop, shift=int(shift[0]) -
+        drop, out_mult=int(out_mult[0]), out_shift=int(out_shift[0]), **bounds(rng, y_dtype),
     )  # fmt: skip
 
 
@@ -283,9 +297,9 @@ def layernorm(rng: Rng, b: Build) -> p.Operator:
     shift = 20 + 24 - (5 if y_dtype is INT8 else 12)
     return p.LayerNorm(
         inputs=(b.input(shape, x_dtype),), outputs=(b.tensor(shape, y_dtype),),
-        gain_id=b.const(rng.integers(-(2**24), 2**24, size)), bias_id=b.const(rng.integers(-(2**40), 2**40, size)),
-        shape=shape, epsilon=pick(rng, (0, 1, 1000)), centred=chance(rng, 0.7), x_zero=zero_point(rng, x_dtype),
-        shift=shift, **bounds(rng, y_dtype),
+        gain_id=b.const(rng.integers(-(2**24), 2**24, size)), bias_id=b.const(rng.integers(-(2**40), 2**40,
+        size)), shape=shape, epsilon=pick(rng, (0, 1, 1000)), centred=chance(rng, 0.7),
+        x_zero=zero_point(rng, x_dtype), shift=shift, **bounds(rng, y_dtype),
     )  # fmt: skip
 
 
@@ -401,7 +415,7 @@ CASES: dict[str, Callable[[Rng, Build], p.Operator]] = {
         resize,
         quantize,
         dequantize,
-    )  # fmt: skip
+    )
 }
 
 

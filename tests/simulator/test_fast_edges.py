@@ -36,7 +36,9 @@ def conv_program(shape: Shape, params: Array, weights: Array | None = None, **fi
     b, rng = Build(), np.random.default_rng(1)
     y_shape = (shape.x[0], *(shape.x[i + 1] - shape.kernel[i] + 1 for i in range(2)), shape.channels)
     if weights is None:
-        weights = random_tensor(rng, (shape.channels, *shape.kernel, shape.x[3] // shape.groups), shape.w_dtype)
+        weights = random_tensor(
+            rng, (shape.channels, *shape.kernel, shape.x[3] // shape.groups), shape.w_dtype
+        )
     operator = Conv(
         inputs=(b.input(shape.x, shape.x_dtype),), outputs=(b.tensor(y_shape),), weight_id=b.const(weights),
         params_id=b.const(np.broadcast_to(params, (shape.channels, 4)).astype(np.int32)), x_shape=shape.x,
@@ -115,8 +117,9 @@ def test_depthwise_of_any_width(mode: str, channels: int) -> None:
 @pytest.mark.parametrize("upsample", [2, 3, 5])
 def test_transposed_convolution_in_phases(mode: str, stride: int, upsample: int) -> None:
     program = conv_program(
-        Shape((2, 4, 5, 6), 20, (4, 3)), np.array([0, 2**30, 0, 39]), upsample=(upsample, 2), strides=(stride, 1),
-        pads=(1, 2, 0, 1), pad_value=-77, y_shape=(2, (3 * upsample + 1 + 1 - 4) // stride + 1, 10, 20),
+        Shape((2, 4, 5, 6), 20, (4, 3)), np.array([0, 2**30, 0, 39]), upsample=(upsample, 2),
+        strides=(stride, 1), pads=(1, 2, 0, 1), pad_value=-77, y_shape=(2, (3 * upsample + 1 + 1 - 4) //
+        stride + 1, 10, 20),
     )  # fmt: skip
     operator = segment_of(program).operators[0]
     tensor = replace(program.tensors[operator.outputs[0]], shape=operator.y_shape)  # type: ignore[attr-defined]
@@ -157,7 +160,9 @@ def test_quantize_divides_in_float64_and_rounds_half_to_even() -> None:
         for dtype in (INT8, INT16, INT32):
             b = Build()
             x, y = b.input((1205,), DType.FLOAT32), b.tensor((1205,), dtype)
-            operator = Quantize(inputs=(x,), outputs=(y,), scale=float(scale), zero=1, lo=dtype.qmin, hi=dtype.qmax)
+            operator = Quantize(
+                inputs=(x,), outputs=(y,), scale=float(scale), zero=1, lo=dtype.qmin, hi=dtype.qmax
+            )
             with np.errstate(over="ignore"):
                 data = values.astype(np.float32)
             check(one_operator_program(b, operator), {x: data})
@@ -177,8 +182,8 @@ def test_softmax_of_equal_values() -> None:
     b = Build()
     x, y = b.input((2, 65536), INT8), b.tensor((2, 65536), INT16)
     operator = Softmax(
-        inputs=(x,), outputs=(y,), exp_id=b.const(numerics.exp_table()), shape=(2, 65536), mult=2**20, shift=10,
-        out_mult=2**30, out_shift=46, lo=-32768, hi=32767,
+        inputs=(x,), outputs=(y,), exp_id=b.const(numerics.exp_table()), shape=(2, 65536), mult=2**20,
+        shift=10, out_mult=2**30, out_shift=46, lo=-32768, hi=32767,
     )  # fmt: skip
     check(one_operator_program(b, operator), {x: np.full((2, 65536), -128, np.int8)})
 
@@ -186,7 +191,7 @@ def test_softmax_of_equal_values() -> None:
 def test_unknown_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBPU_KERNELS", "fastest")
     program = conv_program(Shape(), np.array([0, 1, 0, 0]))
-    with pytest.raises(SimulationError, match="OPENBPU_KERNELS must be .*portable, not fastest"):
+    with pytest.raises(SimulationError, match=r"OPENBPU_KERNELS must be .*portable, not fastest"):
         FastSegment(program, segment_of(program))
 
 

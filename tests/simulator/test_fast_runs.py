@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from openbpu.arch.program import Binary, Conv, Move, Pool, Program, Space
-from openbpu.simulator.fast import FastSegment, kernel_cache_dir, kernels_are_cached, warm_up
+from openbpu.simulator.fast import FastSegment, kernel_cache_dir, warm_up
 from openbpu.simulator.fast.jit import cache
 from openbpu.simulator.fast.lower.steps import Buffer
 from openbpu.simulator.fast.plan import plan_buffers
@@ -36,8 +36,8 @@ def network(blocks: int = 4) -> tuple[Program, dict[int, Array]]:
         y = _conv(b, rng, b.view(y, shape), WIDTH, WIDTH, groups=1)
         total = b.tensor(shape, space=Space.CHIP)
         b.add(Binary(
-            inputs=(x, y), outputs=(total,), fn="add", shape=shape, a_strides=_dense(shape), b_strides=_dense(shape),
-            mult_a=2**30, mult_b=2**30, shift=31,
+            inputs=(x, y), outputs=(total,), fn="add", shape=shape, a_strides=_dense(shape),
+            b_strides=_dense(shape), mult_a=2**30, mult_b=2**30, shift=31,
         ))  # fmt: skip
         x = total
     out = b.tensor((1, SIDE // 2, SIDE // 2, WIDTH))
@@ -115,7 +115,9 @@ def test_an_input_may_be_an_output() -> None:
     program = b.program((b.view(x, (3, 4)),))
     data = random_tensor(np.random.default_rng(0), (2, 6))
     (out,) = program.outputs
-    assert FastSegment(program, segment_of(program)).run({x: data})[out].tolist() == data.reshape(3, 4).tolist()
+    assert (
+        FastSegment(program, segment_of(program)).run({x: data})[out].tolist() == data.reshape(3, 4).tolist()
+    )
 
 
 def test_buffers_that_live_together_do_not_overlap() -> None:
@@ -155,12 +157,23 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 def test_warm_up_leaves_nothing_to_compile() -> None:
     program, _ = network(blocks=1)
     warm_up(program)
-    assert kernels_are_cached(program)
+    before = sorted(kernel_cache_dir().glob("*.o"))
+    FastSegment(program, segment_of(program))
+    assert sorted(kernel_cache_dir().glob("*.o")) == before
+
+
+def test_cached_kernels_are_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = "from openbpu.simulator.fast import kernels_are_cached; print(kernels_are_cached())"
+    assert run_python(code, OPENBPU_CACHE_DIR=str(tmp_path)).strip() == "False"
 
 
 def run_python(code: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
     )
     return done.stdout
 
@@ -180,7 +193,8 @@ b = Build()
 x, y = b.input((4,)), b.tensor((4,))
 b.add(Lut(inputs=(x,), outputs=(y,), table_id=b.const(np.arange(-128, 128).astype(np.int8))))
 p = b.program((y,))
-print(FastSegment(p, segment_of(p)).run({{x: np.array([1, 2, 3, -4], np.int8)}})[y].tolist(), "numba" in sys.modules)
+got = FastSegment(p, segment_of(p)).run({{x: np.array([1, 2, 3, -4], np.int8)}})
+print(got[y].tolist(), "numba" in sys.modules)
 """
 
 

@@ -31,8 +31,8 @@ def kernel_cache_dir() -> Path:
     return where()
 
 
-def kernels_are_cached(program: Program | None = None) -> bool:
-    """Whether `program` (by default: any program) runs without compiling kernels first."""
+def kernels_are_cached() -> bool:
+    """Whether any program runs without compiling kernels first; costs milliseconds."""
     from openbpu.simulator.fast.jit.library import all_families, library  # noqa: PLC0415
 
     return all(library().is_cached(family) for family in all_families())

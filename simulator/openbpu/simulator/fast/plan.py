@@ -13,7 +13,10 @@ def aligned(n: int) -> int:
 
 
 def plan_buffers(buffers: list[Buffer], *, share: bool = True) -> tuple[list[int], int]:
-    """Return the offset of every buffer and the size of the workspace; largest first, each at its lowest free place."""
+    """Return the offset of every buffer and the size of the workspace;
+
+    largest first, each at its lowest free place.
+    """
     offsets = [0] * len(buffers)
     placed: list[int] = []
     order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, i))

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept: one object file per family of kernels, named by what it was made from.
 
-The name holds a digest of the sources, of numba's and LLVM's versions and of the CPU, so a file is either right or
-never looked at. Its first 32 bytes are the digest of the rest: a damaged file is compiled again.
+The name holds a digest of the sources, of numba's and LLVM's versions and of the CPU, so a file is either
+right or never looked at. Its first 32 bytes are the digest of the rest: a damaged file is compiled again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def load(path: Path) -> bytes | None:
 
 
 def store(path: Path, code: bytes) -> None:
-    """Keep object code, in one step: a reader sees all of it or nothing. A folder that cannot be written is no error."""
+    """Keep object code, in one step:
+
+    a reader sees all of it or nothing. A folder that cannot be written is no error.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent)

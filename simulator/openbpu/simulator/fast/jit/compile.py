@@ -1,12 +1,13 @@
 """Kernels become one object file: numba functions and hand-written vector IR alike.
 
-numba translates a kernel to LLVM IR; its own cache and dispatcher are not used, because plain object code loads in
-milliseconds without importing numba, and is rebuilt exactly when a source changed. A kernel therefore works on
-plain addresses only: it allocates nothing and raises nothing.
+numba translates a kernel to LLVM IR; its own cache and dispatcher are not used, because plain object code
+loads in milliseconds without importing numba, and is rebuilt exactly when a source changed. A kernel
+therefore works on plain addresses only: it allocates nothing and raises nothing.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,25 +23,21 @@ def target_machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     cpu = host()
-    target = llvm.Target.from_default_triple()
+    # MCJIT links ELF objects only, on every system.
+    triple = llvm.get_process_triple() + ("-elf" if sys.platform == "win32" else "")
+    target = llvm.Target.from_triple(triple)
     return target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=3, jit=True)
 
 
 def numba_module(kernels: dict[str, tuple[Kernel, Any]]) -> Any:
     """Return one LLVM module that exports each kernel, compiled for its numba signature, under its name."""
     import llvmlite.binding as llvm  # noqa: PLC0415
-    import numba  # noqa: PLC0415
+
+    from openbpu.simulator.fast.kernels.lang import compiled_for  # noqa: PLC0415
 
     whole = llvm.parse_assembly("")
     for name, (function, signature) in kernels.items():
-        compiled = numba.njit(
-            signature,
-            no_cpython_wrapper=True,
-            no_cfunc_wrapper=True,
-            _nrt=False,
-            error_model="numpy",
-        )(function)
-        result = compiled.overloads[compiled.signatures[0]]
+        result = compiled_for(signature, function)
         module = llvm.parse_assembly(result.library.get_llvm_str())
         _keep_only(module, result.fndesc.llvm_func_name, name)
         whole.link_in(module)

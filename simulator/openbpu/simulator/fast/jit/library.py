@@ -1,4 +1,7 @@
-"""The compiled kernels of this process: families are loaded from the cache, or compiled, when first asked for."""
+"""The compiled kernels of this process:
+
+families are loaded from the cache, or compiled, when first asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +15,33 @@ from openbpu.simulator.fast.jit.cpu import host, kernel_mode, permutes_bytes
 
 _HERE = Path(__file__).parents[1]
 
-FAMILIES = {
-    "drive": "drive",
-    "conv": "conv",
-    "conv_rare": "conv",
-    "elementwise": "elementwise",
-    "moves": "moves",
-    "pool": "pool",
-    "rows": "rows",
-}
-"""Family of numba kernels → its module under `kernels`; a family "x_rare" is RARE_KERNELS of the module."""
-
 KERNELS = {
     "drive": ("drive", "drive_alone"),
-    "conv": ("gemm", "gemm_wide", "depthwise", "depthwise_packed", "widen_words"),
-    "conv_rare": ("conv_any", "pack_b", "matmul_any"),
+    "conv": ("gemm", "gemm_wide", "widen_words"),
+    "depthwise": ("depthwise", "depthwise_packed"),
+    "rare": ("conv_any", "pack_b", "matmul_any"),
     "elementwise": ("binary", "add_packed", "rescale", "lut", "quantize", "dequantize"),
     "moves": ("move", "interleave", "gather", "fill"),
     "pool": ("pool", "max_pool_bytes", "reduce", "resize"),
     "rows": ("softmax", "layernorm"),
 }
-"""What each family exports; here too, so that finding a kernel imports no numba."""
+"""Family, which is a module under `kernels`, to what it exports:
+
+named here so that finding a kernel needs no numba.
+"""
 
 FAMILY_OF = {kernel: family for family, kernels in KERNELS.items() for kernel in kernels}
 
-_SHARED = ("kernels/pointers.py", "kernels/blocks.py", "jit/compile.py")
-_VECTOR = (*(f"vector/{name}.py" for name in (
-    "bytes64", "depthwise64", "epilogue", "epilogue64", "gemm", "loops", "module", "pack64", "types",
-)), "jit/compile.py")
-
 
 def family_of(symbol: str, mode: str) -> str:
-    """Return the family that exports a kernel; vector kernels depend on the kernel mode."""
+    """Return the family that exports a kernel; there is one of vector kernels for each kernel mode."""
     return FAMILY_OF.get(symbol, f"vector_{mode}")
 
 
 def _sources(family: str) -> tuple[Path, ...]:
-    if family.startswith("vector_"):
-        return tuple(_HERE / name for name in _VECTOR)
-    own = {f"kernels/{FAMILIES[family]}.py"}
-    if family == "moves":
-        own.add("kernels/elementwise.py")
-    return tuple(_HERE / name for name in (*_SHARED, *sorted(own)))
+    """All that a family is made from, and more: better compiled once too often than once too few."""
+    folder = "vector" if family.startswith("vector_") else "kernels"
+    return (_HERE / "jit" / "compile.py", *sorted((_HERE / folder).glob("*.py")))
 
 
 class KernelLibrary:
@@ -111,10 +99,11 @@ def compile_family(family: str) -> bytes:
     if family.startswith("vector_"):
         from openbpu.simulator.fast.vector.module import vector_text  # noqa: PLC0415
 
-        text = vector_text(family, family.removeprefix("vector_"), fused="fma" in host().flags, tables=permutes_bytes())
+        text = vector_text(
+            family, family.removeprefix("vector_"), fused="fma" in host().flags, tables=permutes_bytes()
+        )
         return compiler.emit(compiler.vector_module(text))
-    module = import_module(f"openbpu.simulator.fast.kernels.{FAMILIES[family]}")
-    table = module.RARE_KERNELS if family.endswith("_rare") else module.KERNELS
+    table = import_module(f"openbpu.simulator.fast.kernels.{family}").KERNELS
     return compiler.emit(compiler.numba_module({f"{family}.{k}": v for k, v in table.items()}))
 
 
@@ -128,4 +117,4 @@ def library() -> KernelLibrary:
 
 def all_families() -> tuple[str, ...]:
     """Return every family that the current kernel mode can need."""
-    return (*FAMILIES, f"vector_{kernel_mode()}")
+    return (*KERNELS, f"vector_{kernel_mode()}")

@@ -1,24 +1,19 @@
 """Blocks of int64 in scratch memory: what every element-wise operator is made of.
 
-A kernel widens a block of its inputs to int64 whatever their dtype, computes there, requantizes and narrows the
-block to the dtype of the output: each operator is written once, and every loop vectorises.
-Element kinds are their sizes in bytes: 1 = int8, 2 = int16, 4 = int32.
+A kernel widens a block of its inputs to int64 whatever their dtype, computes there, requantizes and narrows
+the block to the dtype of the output: each operator is written once, and every loop vectorises. Element kinds
+are their sizes in bytes: 1 = int8, 2 = int16, 4 = int32.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
-
+from openbpu.simulator.fast.kernels.lang import helper, int8, int16, int32, int64
 from openbpu.simulator.fast.kernels.pointers import address_of, ld, p8, p16, p32, p64, st
 
 BLOCK = 1024
 """Elements of a block: four of them stay in the first-level cache."""
-
-int8, int16, int32, int64 = types.int8, types.int16, types.int32, types.int64
-
-helper = njit(_nrt=False, error_model="numpy", no_cpython_wrapper=True)
 
 
 @helper
@@ -66,7 +61,7 @@ def narrow(y: int, kind: int, block: Any, n: int) -> None:
 
 
 @helper
-def rhe_shift(x: int, shift: int) -> int:
+def rhe_shift(x: int, shift: int) -> Any:
     """numerics.round_shift of one value: half − 1 + odd rounds exactly half to the even neighbour."""
     if shift == 0:
         return x

@@ -1,17 +1,15 @@
 """The interpreter: walks the steps of a segment, alone or together with other threads.
 
-Threads share a step by taking chunks of its units from a counter. A step is over when all its chunks are done, not
-when all threads have come by: a thread that wakes late, or that the system takes off its core between two chunks,
-holds nobody up.
+Threads share a step by taking chunks of its units from a counter. A step is over when all its chunks are
+done, not when all threads have come by: a thread that wakes late, or that the system takes off its core
+between two chunks, holds nobody up.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
-from openbpu.simulator.fast.kernels.blocks import helper
+from openbpu.simulator.fast.kernels.lang import helper, types
 from openbpu.simulator.fast.kernels.pointers import (
     P8,
     P64,
@@ -46,7 +44,10 @@ def drive_alone(table: Any, steps: int, scratch: Any) -> None:
 
 
 def drive(table: Any, steps: int, counters: Any, scratch: Any, yield_at: int) -> None:
-    """Run all steps together with whoever else does; `counters` start at 0. `yield_at`: a function that gives up the core."""
+    """Run all steps together with whoever else does;
+
+    `counters` start at 0. `yield_at`: a function that gives up the core.
+    """
     for step in range(steps):
         kernel, units, chunks = ld(table, step * ROW), ld(table, step * ROW + 1), ld(table, step * ROW + 2)
         taken, done = step * COUNTERS, step * COUNTERS + COUNTERS // 2

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
 from openbpu.simulator.fast.kernels.blocks import (
     BLOCK,
-    helper,
     look_up,
     narrow,
     requantize,
     scratch_block,
     widen,
 )
+from openbpu.simulator.fast.kernels.lang import float32, float64, helper, int8, int16, int32, int64
 from openbpu.simulator.fast.kernels.pointers import (
     KERNEL,
     call,
@@ -29,15 +27,6 @@ from openbpu.simulator.fast.kernels.pointers import (
     st,
 )
 
-float32, float64, int8, int16, int32, int64 = (
-    types.float32,
-    types.float64,
-    types.int8,
-    types.int16,
-    types.int32,
-    types.int64,
-)
-
 ADD, MUL, MAX, MIN, PRELU = range(5)
 PACKED_CHUNK = 4096
 _HALVES = 1.5 * 2.0**20
@@ -45,7 +34,7 @@ _INTEGERS = 1.5 * 2.0**52
 
 
 @helper
-def outer_offset(outer: int, rank: int, shape: Any, strides: Any) -> int:
+def outer_offset(outer: int, rank: int, shape: Any, strides: Any) -> Any:
     """Element offset of the outer-th row, the axes before the last counted row-major."""
     offset = int64(0)
     for axis in range(rank - 2, -1, -1):
@@ -57,7 +46,7 @@ def outer_offset(outer: int, rank: int, shape: Any, strides: Any) -> int:
 
 @helper
 def _combine(fn: int, va: Any, vb: Any, n: int, p: Any) -> None:
-    """va = the sum v of the Binary formula; p: a_zero, b_zero, mult_a, mult_b, offset."""
+    """Va = the sum v of the Binary formula; p: a_zero, b_zero, mult_a, mult_b, offset."""
     a_zero, b_zero, mult_a, mult_b, offset = ld(p, 0), ld(p, 1), ld(p, 2), ld(p, 3), ld(p, 4)
     if fn == ADD:
         for i in range(n):
@@ -105,7 +94,10 @@ def binary(args: Any, lo: int, hi: int, scratch: Any) -> None:
 
 
 def add_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
-    """Binary add of bytes by vector.bytes64. Units are chunks of 4096. args: kernel, a, b, params, y, count, consts."""
+    """Binary add of bytes by vector.bytes64.
+
+    Units are chunks of 4096. args: kernel, a, b, params, y, count, consts.
+    """
     for unit in range(lo, hi):
         start = unit * PACKED_CHUNK
         count = min(ld(args, 5) - start, PACKED_CHUNK)
@@ -116,7 +108,8 @@ def add_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG0
 def rescale(args: Any, lo: int, hi: int, scratch: Any) -> None:
     """Units are blocks of rows; rows of y may be further apart than they are long (Concat).
 
-    args: x, x_kind, y, y_kind, row length, blocks per row, row pitch of y, x_zero, mult, offset, shift, zero, lo, hi.
+    args: x, x_kind, y, y_kind, row length, blocks per row, row pitch of y, x_zero, mult, offset, shift,
+    zero, lo, hi.
     """
     x, x_kind, y, y_kind = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3)
     length, per_row, pitch = ld(args, 4), ld(args, 5), ld(args, 6)
@@ -154,11 +147,12 @@ def lut(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - ev
 
 
 @helper
-def _divided(x: float, scale: float, inverse: float, lowest: float, highest: float) -> float:
-    """rint(x / scale) of float32 x and scale, both widened, for results up to 2^17; NaN becomes `lowest`.
+def _divided(x: float, inverse: float, lowest: float, highest: float) -> Any:
+    """rint(x / scale) of float32 x and scale, given 1 / scale, for results up to 2^17; NaN becomes `lowest`.
 
-    The product with 1 / scale is within 2^-34 of the quotient. A quotient of two float32 is either halfway between
-    integers or at least 2^-28 away from that, so rounding the product to multiples of 2^-32 restores all halves.
+    The product with 1 / scale is within 2^-34 of the quotient. A quotient of two float32 is either halfway
+    between integers or at least 2^-28 away from that, so rounding the product to multiples of 2^-32 restores
+    all halves.
     """
     q = min(max(float64(x) * inverse, lowest), highest)
     return ((q + _HALVES) - _HALVES) + _INTEGERS
@@ -172,10 +166,10 @@ def quantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
     low, high = float64(ld(args, 5) - zero), float64(ld(args, 6) - zero)
     if y_kind == 1:
         for i in range(lo, hi):
-            st(p8(y), i, int8(low_half(_divided(ld(x, i), scale, inverse, low, high)) + zero))
+            st(p8(y), i, int8(low_half(_divided(ld(x, i), inverse, low, high)) + zero))
     elif y_kind == 2:
         for i in range(lo, hi):
-            st(p16(y), i, int16(low_half(_divided(ld(x, i), scale, inverse, low, high)) + zero))
+            st(p16(y), i, int16(low_half(_divided(ld(x, i), inverse, low, high)) + zero))
     else:
         for i in range(lo, hi):
             q = rint64(float64(ld(x, i)) / scale)

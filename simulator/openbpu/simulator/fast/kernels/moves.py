@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.simulator.fast.kernels.blocks import copy_bytes, helper
+from openbpu.simulator.fast.kernels.blocks import copy_bytes
 from openbpu.simulator.fast.kernels.elementwise import outer_offset
+from openbpu.simulator.fast.kernels.lang import helper
 from openbpu.simulator.fast.kernels.pointers import KERNEL, call, ld, p8, p16, p32, p64, st
 
 _PIECE = 4096
@@ -14,8 +15,8 @@ _PIECE = 4096
 def move(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
     """Units are the planes (last two axes) of `shape`; rank >= 2.
 
-    args: x, y, element size, rank, shape, x_strides, y_strides. Strides count elements; x and y are the addresses
-    of the elements at index 0.
+    args: x, y, element size, rank, shape, x_strides, y_strides. Strides count elements; x and y are the
+    addresses of the elements at index 0.
     """
     x, y, size, rank = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3)
     shape, x_strides, y_strides = p64(ld(args, 4)), p64(ld(args, 5)), p64(ld(args, 6))
@@ -106,4 +107,6 @@ def fill(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
 KERNELS = {
     "move": (move, KERNEL),
     "interleave": (interleave, KERNEL),
-    "gather": (gather, KERNEL), "fill": (fill, KERNEL)}
+    "gather": (gather, KERNEL),
+    "fill": (fill, KERNEL),
+}

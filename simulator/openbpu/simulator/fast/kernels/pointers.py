@@ -1,6 +1,8 @@
-"""Typed memory access for numba kernels: addresses are int64, `p8`… make pointers of them, `ld` and `st` use them.
+"""Typed memory access for numba kernels: addresses are int64, `p8`… make pointers of them, `ld` and `st` use
+them.
 
-numba arrays would bring bounds, reference counts and negative indices; LLVM vectorises plain pointers as well.
+numba arrays would bring bounds, reference counts and negative indices; LLVM vectorises plain pointers as
+well.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+
+from openbpu.simulator.fast.kernels.lang import intrinsic, types
 
 P8 = types.CPointer(types.int8)
 P64 = types.CPointer(types.int64)
@@ -20,7 +22,7 @@ KERNEL = types.void(P64, types.int64, types.int64, P8)
 
 def _pointer_cast(element: Any) -> Any:
     @intrinsic
-    def cast(_typing: Any, address: Any) -> Any:
+    def cast(_typing: Any, _address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
 
@@ -75,7 +77,7 @@ def st(_typing: Any, pointer: Any, _index: Any, _value: Any) -> Any:
 
 
 @intrinsic
-def rint64(_typing: Any, value: Any) -> Any:
+def rint64(_typing: Any, _value: Any) -> Any:
     """Round a float64 half to even."""
 
     def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -86,7 +88,7 @@ def rint64(_typing: Any, value: Any) -> Any:
 
 
 @intrinsic
-def low_half(_typing: Any, value: Any) -> Any:
+def low_half(_typing: Any, _value: Any) -> Any:
     """The low 32 bits of a float64 as int32: the integer in a float64 to which 1.5 * 2**52 was added."""
 
     def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -111,8 +113,8 @@ def call(_typing: Any, _function: Any, arguments: Any) -> Any:
 
 @intrinsic
 def call_kernel(_typing: Any, _function: Any, args: Any, _lo: Any, _hi: Any, scratch: Any) -> Any:
-    """Call the numba kernel at an address; the first two arguments of numba's convention carry errors, of which
-    kernels have none.
+    """Call the numba kernel at an address; the first two arguments of numba's convention carry errors, of
+    which kernels have none.
     """
 
     def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -126,7 +128,10 @@ def call_kernel(_typing: Any, _function: Any, args: Any, _lo: Any, _hi: Any, scr
 
 
 class _Callee:
-    """A pointer to a function of known type: llvmlite's call asks the callee, and opaque pointers cannot say."""
+    """A pointer to a function of known type:
+
+    llvmlite's call asks the callee, and opaque pointers cannot say.
+    """
 
     def __init__(self, pointer: Any, kind: Any) -> None:
         self.function_type, self.type, self.get_reference = kind, pointer.type, pointer.get_reference

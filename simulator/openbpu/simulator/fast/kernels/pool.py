@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
 from openbpu.simulator.fast.kernels.blocks import (
     BLOCK,
-    helper,
     narrow,
     requantize,
     rhe_shift,
     scratch_block,
     widen,
 )
+from openbpu.simulator.fast.kernels.lang import helper, int8, int64
 from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p32, p64, st
 
-int64 = types.int64
 SUM, MAX, MIN = range(3)
 
 
 @helper
-def _fold(fn: int, total: Any, v: Any, n: int, first: bool) -> None:  # noqa: FBT001 - compiled, no keywords
+def _fold(fn: int, total: Any, v: Any, n: int, first: bool) -> None:
     if first:
         for i in range(n):
             st(total, i, ld(v, i))
@@ -46,13 +43,13 @@ def _scale(v: Any, n: int, minus: int, mult: int) -> None:
 def pool(args: Any, lo: int, hi: int, scratch: Any) -> None:
     """Units are (output pixel, block of channels).
 
-    args: x, x_kind, y, y_kind, fn, H, W, C, OH, OW, KH, KW, SH, SW, top, left, DH, DW, counts, 1 when padding counts
-    (bottom = 22, right = 23), blocks per pixel, x_zero, zero → 24, lo → 25, hi → 26.
+    args: x, x_kind, y, y_kind, fn, H, W, C, OH, OW, KH, KW, SH, SW, top, left, DH, DW, counts, 1 when
+    padding counts (bottom = 22, right = 23), blocks per pixel, x_zero, zero → 24, lo → 25, hi → 26.
     """
     x, x_kind, y, y_kind, fn = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3), ld(args, 4)
     height, width, channels, out_h, out_w = ld(args, 5), ld(args, 6), ld(args, 7), ld(args, 8), ld(args, 9)
     kernel_h, kernel_w, down, right = ld(args, 10), ld(args, 11), ld(args, 16), ld(args, 17)
-    counts, count_pad, per_pixel, x_zero = p64(ld(args, 18)), ld(args, 19), ld(args, 20), ld(args, 21)
+    counts, count_pad, per_pixel = p64(ld(args, 18)), ld(args, 19), ld(args, 20)
     total, v = scratch_block(scratch, 0), scratch_block(scratch, 1)
     for unit in range(lo, hi):
         pixel, start = unit // per_pixel, (unit % per_pixel) * BLOCK
@@ -119,7 +116,7 @@ def reduce(args: Any, lo: int, hi: int, scratch: Any) -> None:
 
 
 @helper
-def _fold_row(fn: int, x: int, kind: int, length: int, v: Any) -> int:
+def _fold_row(fn: int, x: int, kind: int, length: int, v: Any) -> Any:
     total = int64(0)
     for start in range(0, length, BLOCK):
         n = min(length - start, BLOCK)
@@ -139,11 +136,14 @@ def _fold_row(fn: int, x: int, kind: int, length: int, v: Any) -> int:
 
 
 def max_pool_bytes(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
-    """Max pool of int8 that only clamps. Units are output pixels; args as `pool`. Every window meets the input."""
+    """Max pool of int8 that only clamps.
+
+    Units are output pixels; args as `pool`. Every window meets the input.
+    """
     x, y = ld(args, 0), ld(args, 2)
     height, width, channels, out_h, out_w = ld(args, 5), ld(args, 6), ld(args, 7), ld(args, 8), ld(args, 9)
     down, right = ld(args, 16), ld(args, 17)
-    low, high = types.int8(ld(args, 25)), types.int8(ld(args, 26))
+    low, high = int8(ld(args, 25)), int8(ld(args, 26))
     for pixel in range(lo, hi):
         image, row, column = pixel // (out_h * out_w), pixel // out_w % out_h, pixel % out_w
         top, left = row * ld(args, 12) - ld(args, 14), column * ld(args, 13) - ld(args, 15)
@@ -163,7 +163,7 @@ def max_pool_bytes(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: 
                     st(out, c, min(max(ld(out, c), ld(source, c)), high))
 
 
-def resize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
+def resize(args: Any, lo: int, hi: int, scratch: Any) -> None:
     """Bilinear; units are output rows of all images.
 
     args: x, x_kind, y, y_kind, H, W, C, OH, OW, rows, cols, x_zero, mult, shift, zero, lo, hi.

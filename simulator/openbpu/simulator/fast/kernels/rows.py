@@ -1,15 +1,15 @@
-"""Row functions: softmax and normalization, the loops of `numerics.softmax_rows` and `numerics.layernorm_rows`."""
+"""Row functions:
+
+softmax and normalization, the loops of `numerics.softmax_rows` and `numerics.layernorm_rows`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
-from openbpu.simulator.fast.kernels.blocks import helper, narrow, rhe_shift, scratch_block
+from openbpu.simulator.fast.kernels.blocks import narrow, rhe_shift, scratch_block
+from openbpu.simulator.fast.kernels.lang import float64, helper, int64
 from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p64, st
-
-int64, float64 = types.int64, types.float64
 
 _INVERSE_BITS = 61
 _NORM_BITS = 20
@@ -17,7 +17,7 @@ _PROBABILITY_DROP = 30
 
 
 @helper
-def _code(x: int, kind: int, i: int) -> int:
+def _code(x: int, kind: int, i: int) -> Any:
     return int64(ld(p8(x), i)) if kind == 1 else int64(ld(p16(x), i))
 
 
@@ -46,7 +46,7 @@ def softmax(args: Any, lo: int, hi: int, scratch: Any) -> None:
 
 
 @helper
-def _isqrt(v: int) -> int:
+def _isqrt(v: int) -> Any:
     """floor(sqrt(v)) for 0 <= v < 2**62, as numerics.integer_sqrt."""
     root = int64(float64(v) ** 0.5)
     if root * root > v:
@@ -57,7 +57,7 @@ def _isqrt(v: int) -> int:
 
 
 @helper
-def _even_lift(var: int) -> int:
+def _even_lift(var: int) -> Any:
     """The even b with 2**60 <= var << b < 2**62."""
     bits = int64(0)
     rest = var
@@ -68,8 +68,8 @@ def _even_lift(var: int) -> int:
 
 
 def layernorm(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Units are rows. args: x, x_kind, y, y_kind, R, gain, gain step (0: one for all), bias, bias step, epsilon,
-    centred, x_zero, shift, zero, lo, hi, fraction bits.
+    """Units are rows. args: x, x_kind, y, y_kind, R, gain, gain step (0: one for all), bias, bias step,
+    epsilon, centred, x_zero, shift, zero, lo, hi, fraction bits.
     """
     x_kind, y_kind, length = ld(args, 1), ld(args, 3), ld(args, 4)
     gain, gain_step, bias, bias_step = p64(ld(args, 5)), ld(args, 6), p64(ld(args, 7)), ld(args, 8)

@@ -16,7 +16,10 @@ Axis = tuple[int, ...]
 
 
 def merge_axes(shape: Axis, *strides: Axis) -> tuple[list[int], list[list[int]]]:
-    """Return the same walk with as few axes as possible: axes of size 1 go, axes that continue each other join."""
+    """Return the same walk with as few axes as possible:
+
+    axes of size 1 go, axes that continue each other join.
+    """
     sizes: list[int] = []
     merged: list[list[int]] = [[] for _ in strides]
     for axis, size in enumerate(shape):

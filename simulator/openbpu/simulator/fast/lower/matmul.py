@@ -9,7 +9,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.program import MatMul
 from openbpu.simulator.fast.lower.requant import Requant, choose_finish
 from openbpu.simulator.fast.lower.steps import Argument, Lowering, Place, Saturations
-from openbpu.simulator.fast.lower.tiles import tile_symbols, tile_units
+from openbpu.simulator.fast.lower.tiles import Unit, tile_symbols, tile_units
 
 Int64 = npt.NDArray[np.int64]
 
@@ -65,7 +65,8 @@ def _tiles(op: MatMul, low: Lowering, a: tuple[Place, int], b: tuple[Place, Plac
     requant = _requant(op, low)
     lookup = low.constant(op.table_id) if op.table_id >= 0 else None
     finish = choose_finish(requant, low.mode, 0, kind, lookup)
-    table, units = [], []
+    table: list[tuple[int, ...]] = []
+    units: list[Unit] = []
     for batch in range(max(op.a_batch, op.b_batch)):
         b_batch = batch if op.b_batch > 1 else 0
         a_at = batch * op.m * op.k * a[1] if op.a_batch > 1 else 0

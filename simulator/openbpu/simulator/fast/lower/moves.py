@@ -48,7 +48,13 @@ def lower_move(op: Move, low: Lowering) -> None:
     source = low.read(x)
     start = Place(source.buffer, source.offset + op.offset * kind)
     sizes, (strides,) = merge_axes(op.shape, op.strides)
-    if low.mode == "vnni512" and permutes_bytes() and kind == 1 and sizes[1:] == [3] and strides == [1, sizes[0]]:
+    if (
+        low.mode == "vnni512"
+        and permutes_bytes()
+        and kind == 1
+        and sizes[1:] == [3]
+        and strides == [1, sizes[0]]
+    ):
         units = -(-sizes[0] // 4096)
         low.add("interleave", units, (Symbol("interleave3"), start, sizes[0], low.write(y)), sizes[0] * 0.2)
         return

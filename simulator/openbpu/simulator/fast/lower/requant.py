@@ -1,4 +1,6 @@
-"""Requantization parameters for the epilogues of `vector`, and the proofs that faster arithmetic gives the same bits."""
+"""Requantization parameters for the epilogues of `vector`, and the proofs that faster arithmetic gives the
+same bits.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,9 @@ class Requant:
     def is_real(self) -> bool:
         """Whether float64 gives the same bits.
 
-        Every sum is a multiple of 2^-shift. All of them are exact while acc·mult, r·rmult and their sums stay below
-        2^53 (in units of 2^-shift), which `reach` may prove. Otherwise the sum that left this range must lie beyond
-        the clamped range, whatever the other terms are and however it was rounded.
+        Every sum is a multiple of 2^-shift. All of them are exact while acc·mult, r·rmult and their sums
+        stay below 2^53 (in units of 2^-shift), which `reach` may prove. Otherwise the sum that left this
+        range must lie beyond the clamped range, whatever the other terms are and however it was rounded.
         """
         most, others = self._terms()
         others = others + _SLOP
@@ -100,7 +102,10 @@ class Requant:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a layer ends: the epilogue, its constants, whether params are float64, a table still to be looked up."""
+    """How a layer ends:
+
+    the epilogue, its constants, whether params are float64, a table still to be looked up.
+    """
 
     symbol: Symbol
     consts: Array

@@ -62,7 +62,10 @@ class Step:
 
 @dataclass(slots=True)
 class Buffer:
-    """Bytes of the workspace. `first`..`last` are the operators during which it lives; `image` its constant contents."""
+    """Bytes of the workspace.
+
+    `first`..`last` are the operators during which it lives; `image` its constant contents.
+    """
 
     nbytes: int
     first: int

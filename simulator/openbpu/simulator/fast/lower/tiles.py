@@ -45,12 +45,16 @@ def channel_blocks(start: int, count: int, mode: str) -> list[Block]:
     return blocks
 
 
+Unit = tuple[int, int, int, int]
 Runs = list[tuple[int, int, int]]
 """Rows of A whose outputs lie at one distance: first offset, rows, first pixel of y."""
 
 
-def tile_units(block: int, groups: int, runs: Runs, mode: str, distance: int = 1) -> list[tuple[int, ...]]:
-    """Return (block, first offset, rows, first pixel of y) of every tile; rows are `distance` pixels apart."""
+def tile_units(block: int, groups: int, runs: Runs, mode: str, distance: int = 1) -> list[Unit]:
+    """Return (block, first offset, rows, first pixel of y) of every tile;
+
+    rows are `distance` pixels apart.
+    """
     most = MAX_ROWS[mode][groups]
     units = []
     for offset, rows, row in runs:
@@ -61,7 +65,7 @@ def tile_units(block: int, groups: int, runs: Runs, mode: str, distance: int = 1
     return units
 
 
-def pack_weights(weights: Int64, groups: int, word: int) -> Bytes:
+def pack_weights(weights: npt.NDArray[np.integer], groups: int, word: int) -> Bytes:
     """Pack [C, taps, K] as [taps·steps][16·groups][word], zeros behind K and C."""
     channels, taps, depth = weights.shape
     steps = -(-depth // word)

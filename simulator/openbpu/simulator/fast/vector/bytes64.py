@@ -1,7 +1,7 @@
 """Element-wise kernels for AVX-512 whose inputs and outputs are bytes.
 
-add(a, b, params, y, count, consts)   y = table[clamp(rhe(a·mult + b·rmult + offset) + zero)]; factors as in pack64
-interleave3(x, pitch, y, count)       y[3·i + c] = x[c·pitch + i]: planes of an image become pixels
+add(a, b, params, y, count, consts)   y = table[clamp(rhe(a·mult + b·rmult + offset) + zero)]; factors as in
+pack64 interleave3(x, pitch, y, count)       y[3·i + c] = x[c·pitch + i]: planes of an image become pixels
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ from llvmlite import ir
 
 from openbpu.simulator.fast.vector.loops import counted
 from openbpu.simulator.fast.vector.pack64 import LANES, WIDTH, Pack64
-from openbpu.simulator.fast.vector.types import I8, I32, I64, PTR, at, const, function, load, shuffle, splat, vec
+from openbpu.simulator.fast.vector.types import (
+    I8,
+    I32,
+    I64,
+    PTR,
+    at,
+    const,
+    function,
+    load,
+    shuffle,
+    splat,
+    vec,
+)
 
 _BYTES = vec(I8, WIDTH)
 
@@ -46,9 +58,7 @@ def _interleave3(module: Any) -> None:
     b = ir.IRBuilder(f.append_basic_block("entry"))
     x, pitch, y, count = f.args
     with counted(b, count, WIDTH) as i:
-        planes = [
-            load(b, at(b, x, b.add(i, b.mul(pitch, const(I64, c))), I8), _BYTES) for c in range(3)
-        ]
+        planes = [load(b, at(b, x, b.add(i, b.mul(pitch, const(I64, c))), I8), _BYTES) for c in range(3)]
         place = at(b, y, b.mul(i, const(I64, 3)), I8)
         for part in range(3):
             want = range(part * WIDTH, (part + 1) * WIDTH)

@@ -1,10 +1,12 @@
-"""Depthwise convolution for AVX-512 VNNI: 64 channels (or 2 pixels of 32, or 4 of 16) at a time, four taps at once.
+"""Depthwise convolution for AVX-512 VNNI: 64 channels (or 2 pixels of 32, or 4 of 16) at a time, four taps
+at once.
 
-The bytes of four taps are interleaved, so that vpdpbusd multiplies the four taps of one channel; within 128-bit lanes
-that order is what packing (`pack64`) undoes. Per 64 outputs and four taps: 4 loads, 4 xor, 8 unpacks, 4 vpdpbusd.
+The bytes of four taps are interleaved, so that vpdpbusd multiplies the four taps of one channel; within
+128-bit lanes that order is what packing (`pack64`) undoes. Per 64 outputs and four taps: 4 loads, 4 xor, 8
+unpacks, 4 vpdpbusd.
 
-depthwise(x, offsets, pitch, pixels, quads, weights, init, params, y, y_pitch, channels, consts)
-offsets [4·quads][pitch] int32; weights [quads][4][64 bytes], init [4][16] int32, params [4][PARAM_BYTES]; all in the
+depthwise(x, offsets, pitch, pixels, quads, weights, init, params, y, y_pitch, channels, consts) offsets
+[4·quads][pitch] int32; weights [quads][4][64 bytes], init [4][16] int32, params [4][PARAM_BYTES]; all in the
 order of `lane_order`.
 """
 

@@ -2,9 +2,10 @@
 
     y = clamp(rhe((acc·mult + r·rmult + offset) / 2^shift) + zero)
 
-"int": 64-bit integers, as numerics has it. "real": the same in float64, with every factor divided by 2^shift (an
-exact change of exponent) and rounding by adding 1.5·2^52. lower/requant.py proves for each layer that all sums that
-can reach the clamped range are below 2^53, so that no operation before the last rounds; a layer without proof is "int".
+"int": 64-bit integers, as numerics has it. "real": the same in float64, with every factor divided by 2^shift
+(an exact change of exponent) and rounding by adding 1.5·2^52. lower/requant.py proves for each layer that
+all sums that can reach the clamped range are below 2^53, so that no operation before the last rounds; a
+layer without proof is "int".
 
 epilogue(tile, rows, groups, params, channels, y, y_pitch, r, r_pitch, consts); pitches are in bytes.
 params, per 16 channels, 64-bit each: mult[16], offset[16], rmult[16], shift[16] (int only).
@@ -40,13 +41,13 @@ _MAGIC = 1.5 * 2.0**52
 _KINDS = {1: I8, 2: I16}
 
 
-def epilogue_name(real: bool, residual: int, out: int) -> str:  # noqa: FBT001
+def epilogue_name(real: bool, residual: int, out: int) -> str:
     """The symbol for a residual of 0 (none), 1 or 2 bytes and an output of 1 or 2 bytes."""
     return f"epilogue_{'real' if real else 'int'}_{residual}_{out}"
 
 
 class _Epilogue:
-    def __init__(self, module: Any, real: bool, residual: int, out: int, fused: bool) -> None:  # noqa: FBT001
+    def __init__(self, module: Any, real: bool, residual: int, out: int, fused: bool) -> None:
         self.module, self.real, self.fused = module, real, fused
         self.residual, self.out = residual, out
         self.kind = vec(F64 if real else I64, LANES)
@@ -97,7 +98,10 @@ class _Epilogue:
         return b.call(fma, [x, factor, term])
 
     def _round_real(self, total: Any, low: Any, high: Any, zero: Any) -> Any:
-        """Clamp first: both bounds are integers, so rounding cannot cross them. The sum's low bits are the integer."""
+        """Clamp first:
+
+        both bounds are integers, so rounding cannot cross them. The sum's low bits are the integer.
+        """
         b = self.builder
         total = b.select(b.fcmp_ordered("<", total, high), total, high)
         total = b.select(b.fcmp_ordered(">", total, low), total, low)

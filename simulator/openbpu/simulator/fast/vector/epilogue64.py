@@ -1,6 +1,8 @@
-"""The epilogue of `epilogue` for AVX-512, int8 results and sums below 2^31: four registers at a time (`pack64`).
+"""The epilogue of `epilogue` for AVX-512, int8 results and sums below 2^31: four registers at a time
+(`pack64`).
 
-Same signature; tables are fused. A tile row is 1..4 registers of 16 channels: rows are taken 4, 2 or 1 at a time.
+Same signature; tables are fused. A tile row is 1..4 registers of 16 channels: rows are taken 4, 2 or 1 at a
+time.
 """
 
 from __future__ import annotations

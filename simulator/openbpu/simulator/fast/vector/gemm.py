@@ -2,9 +2,9 @@
 
     tile[m][n] = init[n] + Σ_taps Σ_k a[m][tap][k] · b[n][tap][k]
 
-A row of A is read through an indirection: `offsets[tap · row_pitch + m]` is where the `depth` bytes of one tap start
-(implicit im2col: an offset may point at the padding). B is packed [taps·steps][16·groups][word], a word being the
-operands that one lane multiplies at once: 4 bytes ("bytes") or 2 int16 ("words").
+A row of A is read through an indirection: `offsets[tap · row_pitch + m]` is where the `depth` bytes of one
+tap start (implicit im2col: an offset may point at the padding). B is packed [taps·steps][16·groups][word], a
+word being the operands that one lane multiplies at once: 4 bytes ("bytes") or 2 int16 ("words").
 
     bytes: u8 × s8, a + 128 by xor, corrected through `init`   llvm.x86.*vpdpbusd
     words: s16 × s16                                           llvm.x86.*vpdpwssd, or multiply and add pairs
@@ -41,7 +41,7 @@ MAX_ROWS = {"vnni512": (0, 16, 14, 9, 6), "vnni256": (0, 6), "portable": (0, 6)}
 _SIGN_BITS = -0x7F7F7F80
 
 
-def tile_name(words: bool, groups: int, rows: int) -> str:  # noqa: FBT001
+def tile_name(words: bool, groups: int, rows: int) -> str:
     """The symbol of one micro-kernel."""
     return f"gemm_{'words' if words else 'bytes'}_{rows}x{groups}"
 
@@ -51,7 +51,7 @@ def has_bytes(mode: str) -> bool:
     return mode != "portable"
 
 
-def _multiply(module: Any, mode: str, words: bool) -> Any:  # noqa: FBT001
+def _multiply(module: Any, mode: str, words: bool) -> Any:
     """Return build(builder, acc, a, b) for one register."""
     lanes = 16 if mode == "vnni512" else 8
     kind = vec(I32, lanes)
@@ -76,7 +76,7 @@ def _multiply(module: Any, mode: str, words: bool) -> Any:  # noqa: FBT001
 class _Tile:
     """Builds one micro-kernel: tile(x, offsets, row_pitch, taps, steps, b, init, out)."""
 
-    def __init__(self, module: Any, mode: str, words: bool, groups: int, rows: int) -> None:  # noqa: FBT001
+    def __init__(self, module: Any, mode: str, words: bool, groups: int, rows: int) -> None:
         self.rows, self.words = rows, words
         self.lanes = 16 if mode == "vnni512" else 8
         self.columns = groups * GROUP // self.lanes

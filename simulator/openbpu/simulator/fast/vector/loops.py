@@ -11,7 +11,7 @@ from openbpu.simulator.fast.vector.types import I64, const
 
 @contextmanager
 def counted(builder: Any, count: Any, step: int = 1) -> Iterator[Any]:
-    """for i in range(0, count, step), which runs at least once; yields i."""
+    """For i in range(0, count, step), which runs at least once; yields i."""
     before = builder.block
     body = builder.append_basic_block("body")
     builder.branch(body)

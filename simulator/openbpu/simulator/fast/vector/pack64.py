@@ -2,9 +2,10 @@
 
     y = table[clamp(rhe(acc·mult + r·rmult + offset) + zero)]        factors already divided by 2^shift
 
-In float64, as `epilogue` "real". The clamp comes last: |sum| is known to be below 2^31, so its integer is the low half
-of sum + 1.5·2^52; packing saturates to int16, `zero` is added there, packing again saturates to int8.
-Packing works within 128-bit lanes: of four registers in, every lane of the result holds 4 channels of each.
+In float64, as `epilogue` "real". The clamp comes last: |sum| is known to be below 2^31, so its integer is
+the low half of sum + 1.5·2^52; packing saturates to int16, `zero` is added there, packing again saturates to
+int8. Packing works within 128-bit lanes: of four registers in, every lane of the result holds 4 channels of
+each.
 
 consts: int64 zero, lo, hi; at byte 64 the table, ordered by the byte of y (so −128..−1 come last).
 params of a register: mult[16], offset[16], rmult[16] float64.
@@ -123,4 +124,3 @@ class Pack64:
             [vec(I8, count), place.type, I32, vec(I1, count)],
         )
         b.call(masked, [part, place, const(I32, 1), mask])
-

@@ -21,7 +21,7 @@ def vec(kind: Any, lanes: int) -> Any:
     return ir.VectorType(kind, lanes)
 
 
-def const(kind: Any, value: int | float) -> Any:
+def const(kind: Any, value: float) -> Any:
     """A constant; for a vector type the same one in every lane."""
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 

@@ -1,0 +1,29 @@
+"""The language of the kernels:
+
+numba without its annotations, since inside a kernel nothing is a Python value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from numba import types as _types
+from numba.extending import intrinsic as _intrinsic
+
+types: Any = _types
+intrinsic: Any = _intrinsic
+_njit: Any = numba.njit
+
+float32, float64 = types.float32, types.float64
+int8, int16, int32, int64 = types.int8, types.int16, types.int32, types.int64
+
+helper = _njit(_nrt=False, error_model="numpy", no_cpython_wrapper=True)
+"""For functions that kernels call: compiled with the first kernel that does, inlined where LLVM sees fit."""
+
+
+def compiled_for(signature: Any, function: Any) -> Any:
+    """Compile a kernel for one signature, with nothing of Python in it."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False, "error_model": "numpy"}
+    dispatcher = _njit(signature, **options)(function)
+    return dispatcher.overloads[dispatcher.signatures[0]]
