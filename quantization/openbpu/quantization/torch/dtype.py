@@ -1,0 +1,79 @@
+"""The quantized dtypes of a QTensor, and their integer ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openbpu.arch.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class QDType:
+    """A quantized dtype: printed by its name, e.g. `qint16`; `storage` is the integer type behind it."""
+
+    name: str
+    storage: DType
+
+    @property
+    def min(self) -> int:
+        """Smallest integer."""
+        return self.storage.qmin
+
+    @property
+    def max(self) -> int:
+        """Largest integer."""
+        return self.storage.qmax
+
+    @property
+    def bits(self) -> int:
+        """Width of one integer in bits."""
+        return 8 * self.storage.nbytes
+
+    @property
+    def is_floating_point(self) -> bool:
+        """False, as for the integer dtypes of torch."""
+        return False
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        return self.name  # a module global: copies and loads are the same object
+
+
+qint8 = QDType("qint8", DType.INT8)
+qint16 = QDType("qint16", DType.INT16)
+qint32 = QDType("qint32", DType.INT32)
+DTYPES = {d.name: d for d in (qint8, qint16, qint32)}
+
+
+@dataclass(frozen=True, slots=True)
+class qinfo:  # noqa: N801 - the spelling of torch.iinfo
+    """Range of a quantized dtype, as `torch.iinfo` gives it for integers."""
+
+    dtype: QDType
+
+    @property
+    def min(self) -> int:
+        """Smallest integer."""
+        return self.dtype.min
+
+    @property
+    def max(self) -> int:
+        """Largest integer."""
+        return self.dtype.max
+
+    @property
+    def bits(self) -> int:
+        """Width of one integer in bits."""
+        return self.dtype.bits
+
+
+def as_qdtype(dtype: QDType | str) -> QDType:
+    """Return the dtype named `dtype` ("qint8" or "int8"), or `dtype` itself; raises ValueError."""
+    if isinstance(dtype, QDType):
+        return dtype
+    name = dtype if dtype.startswith("q") else f"q{dtype}"
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+    return DTYPES[name]
