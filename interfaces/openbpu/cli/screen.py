@@ -59,7 +59,7 @@ def say_if_kernels_compile(program: Program) -> None:
     from openbpu.simulator.fast import kernel_cache_dir, kernels_are_cached
 
     on_bpu = any(isinstance(s, BpuSegment) for s in program.segments)
-    if on_bpu and not kernels_are_cached(program):
+    if on_bpu and not kernels_are_cached():
         note(
             f"compiling the simulator's kernels for this machine, once; they are kept in {kernel_cache_dir()}"
         )

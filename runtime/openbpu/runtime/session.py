@@ -25,7 +25,7 @@ Mode = Literal["fast", "exact"]
 class _Runner(Protocol):
     """What runs one segment: arrays by tensor id in, arrays by tensor id out, from any thread."""
 
-    def run(self, inputs: Mapping[int, Array]) -> Mapping[int, Array]: ...
+    def run(self, tensors: dict[int, Array], /) -> Mapping[int, Array]: ...
 
 
 @dataclass(frozen=True)

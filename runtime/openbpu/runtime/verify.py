@@ -14,7 +14,7 @@ import numpy.typing as npt
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, ModelError, must
 from openbpu.arch.numerics import dequantize, quantize
-from openbpu.arch.program import BpuSegment, Dequantize, Program, Quantize
+from openbpu.arch.program import BpuSegment, CpuSegment, Dequantize, Program, Quantize
 from openbpu.runtime.cpu import make_engine
 from openbpu.runtime.session import Session
 from openbpu.runtime.tensors import TensorInfo
@@ -160,6 +160,7 @@ def _input_steps(program: Program) -> dict[int, float]:
     """Map inputs to their quantization step: their own scale, or that of the Quantize that reads them."""
     steps = {i: max(t.scale) for i, t in enumerate(program.tensors) if t.scale}
     steps |= {program.root(op.inputs[0]): op.scale for op in _operators(program) if isinstance(op, Quantize)}
+    steps |= _cpu_steps(program, "QuantizeLinear")
     return {i: steps[program.root(i)] for i in program.inputs if program.root(i) in steps}
 
 
@@ -169,8 +170,37 @@ def _output_steps(program: Program) -> dict[int, float]:
     for op in _operators(program):
         if isinstance(op, Dequantize):
             steps[program.root(op.outputs[0])] = float(program.constant(op.scales_id).max())
+    steps |= _cpu_steps(program, "DequantizeLinear")
     found = {i: steps.get(i, steps.get(program.root(i))) for i in program.outputs}
     return {i: step for i, step in found.items() if step}
+
+
+def _cpu_steps(program: Program, op: str) -> dict[int, float]:
+    """Map tensors at the border of a CPU segment to the step of the node that (de)quantizes them there."""
+    steps: dict[int, float] = {}
+    for segment in program.segments:
+        if isinstance(segment, CpuSegment) and op.encode() in segment.model:
+            ids = dict(zip(segment.names_in, segment.inputs, strict=True))
+            if op == "DequantizeLinear":
+                ids = dict(zip(segment.names_out, segment.outputs, strict=True))
+            steps |= {
+                program.root(ids[n]): step for n, step in _steps_in(segment.model, op).items() if n in ids
+            }
+    return steps
+
+
+def _steps_in(model: bytes, op: str) -> dict[str, float]:
+    """Return the step of every float tensor that a Quantize reads or a Dequantize makes, by name."""
+    import onnx  # noqa: PLC0415  # only programs that quantize on the CPU need it
+
+    graph = onnx.ModelProto.FromString(model).graph
+    scales = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    ends = (
+        (n.input[0] if op == "QuantizeLinear" else n.output[0], n.input[1])
+        for n in graph.node
+        if n.op_type == op
+    )
+    return {name: float(scales[scale].max()) for name, scale in ends if scale in scales}
 
 
 def _comparison(name: str, step: float | None, pairs: Sequence[tuple[Array, Array]]) -> Comparison:

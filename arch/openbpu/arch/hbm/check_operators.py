@@ -80,13 +80,13 @@ def _geometry(name: str, values: Sequence[int], rank: int, least: int = 1) -> No
     _need(len(values) == rank and all(least <= v <= _MAX_COUNT for v in values), name, tuple(values))
 
 
-def _constant(program: Program, tensor_id: int, dtype: DType, *sizes: int) -> Any:
-    """Return a constant's data, flat; its dtype and number of elements (one of `sizes`) must be as given."""
+def _constant(program: Program, tensor_id: int, dtype: DType, *shapes: tuple[int, ...]) -> Any:
+    """Return a constant's data; its dtype and its shape (one of `shapes`) must be as given."""
     _need(tensor_id >= 0, "constant", "absent")
     t = program.tensors[tensor_id]
     _need(t.dtype is dtype, f"dtype of '{t.name}'", t.dtype.value)
-    _need(_size(program, tensor_id) in sizes, f"size of '{t.name}'", _size(program, tensor_id))
-    return program.constant(tensor_id).reshape(-1)
+    _need(t.shape in shapes, f"shape of '{t.name}'", t.shape)
+    return program.constant(tensor_id)
 
 
 def _within(name: str, values: Any, lo: int, hi: int) -> None:
@@ -157,14 +157,15 @@ def _check_conv(program: Program, op: Conv) -> None:
     _need(yn == n and c % op.groups == 0 and oc % op.groups == 0, "y_shape", op.y_shape)
     residual = [n * oh * ow * oc] * (len(op.inputs) - 1)
     _sizes(program, op, n * h * w * c, *residual, n * oh * ow * oc)
-    weights = _size(program, op.weight_id)
+    _need(op.weight_id >= 0, "weights", "absent")
     _check_product(program, op, op.weight_id)
-    _need(weights == oc * op.kernel[0] * op.kernel[1] * (c // op.groups), "size of the weights", weights)
-    params = _constant(program, op.params_id, DType.INT32, oc * 4)
-    _within("shifts", params.reshape(oc, 4)[:, 3], 0, MAX_SHIFT)
+    weights = program.tensors[op.weight_id].shape
+    _need(weights == (oc, *op.kernel, c // op.groups), "shape of the weights", weights)
+    params = _constant(program, op.params_id, DType.INT32, (oc, 4))
+    _within("shifts", params[:, 3], 0, MAX_SHIFT)
     _need((op.rmult_id >= 0) == bool(residual), "rmult_id", op.rmult_id)
     if residual:
-        _constant(program, op.rmult_id, DType.INT64, oc)
+        _constant(program, op.rmult_id, DType.INT64, (oc,))
     up = [(size - 1) * u + 1 for size, u in zip((h, w), op.upsample, strict=True)]
     _check_window(up, (oh, ow), op, partial=False)
 
@@ -193,8 +194,8 @@ def _check_pool(program: Program, op: Pool) -> None:
     _need(op.fn in {"max", "avg"}, "fn", op.fn)
     _sizes(program, op, n * h * w * c, n * oh * ow * c)
     rows = op.kernel[0] * op.kernel[1] + 1 if op.fn == "avg" else 1
-    counts = _constant(program, op.counts_id, DType.INT64, rows * 2)
-    _within("shifts", counts.reshape(rows, 2)[:, 1], 0, MAX_SHIFT)
+    counts = _constant(program, op.counts_id, DType.INT64, (rows, 2))
+    _within("shifts", counts[:, 1], 0, MAX_SHIFT)
     _check_window((h, w), (oh, ow), op, partial=True)
 
 
@@ -254,8 +255,8 @@ def _check_segment_lut(program: Program, op: SegmentLut) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
     _need(dtype is DType.INT16, "dtype of the input", dtype.value)
-    sizes = [rows * 4 for rows in range(1, MAX_SEGMENTS + 1)]
-    segments = _constant(program, op.segments_id, DType.INT64, *sizes).reshape(-1, 4)
+    shapes = [(rows, 4) for rows in range(1, MAX_SEGMENTS + 1)]
+    segments = _constant(program, op.segments_id, DType.INT64, *shapes)
     _need(
         int(segments[0, 0]) == DType.INT16.qmin and bool((np.diff(segments[:, 0]) > 0).all()),
         "segments",
@@ -274,7 +275,7 @@ def _check_reduce(program: Program, op: Reduce) -> None:
 def _check_softmax(program: Program, op: Softmax) -> None:
     _geometry("shape", op.shape, 2)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
-    _constant(program, op.exp_id, DType.INT32, EXP_ENTRIES)
+    _constant(program, op.exp_id, DType.INT32, (EXP_ENTRIES,))
     _need(0 <= op.out_shift <= MAX_SHIFT, "out_shift", op.out_shift)
 
 
@@ -282,7 +283,7 @@ def _check_layernorm(program: Program, op: LayerNorm) -> None:
     _geometry("shape", op.shape, 2)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     for i in (op.gain_id, op.bias_id):
-        _constant(program, i, DType.INT64, 1, op.shape[1])
+        _constant(program, i, DType.INT64, (1,), (op.shape[1],))
 
 
 def _check_concat(program: Program, op: Concat) -> None:
@@ -307,7 +308,7 @@ def _check_gather(program: Program, op: Gather) -> None:
     _geometry("shape", op.shape, 3)
     a, r, b = op.shape
     count = _size(program, op.indices_id)
-    _within("indices", _constant(program, op.indices_id, DType.INT32, count), 0, r - 1)
+    _within("indices", _constant(program, op.indices_id, DType.INT32, (count,)), 0, r - 1)
     _sizes(program, op, a * r * b, a * count * b)
 
 
@@ -318,7 +319,7 @@ def _check_resize(program: Program, op: Resize) -> None:
     _need((yn, oc) == (n, c), "y_shape", op.y_shape)
     _sizes(program, op, n * h * w * c, n * oh * ow * c)
     for table, size, limit in ((op.rows_id, oh, h), (op.cols_id, ow, w)):
-        entries = _constant(program, table, DType.INT32, size * 3).reshape(size, 3)
+        entries = _constant(program, table, DType.INT32, (size, 3))
         _within("rows and columns", entries[:, :2], 0, limit - 1)
         _within("fractions", entries[:, 2], 0, _Q15)
 
@@ -335,7 +336,7 @@ def _check_quantize(program: Program, op: Quantize) -> None:
 def _check_dequantize(program: Program, op: Dequantize) -> None:
     _geometry("shape", op.shape, 3, least=0)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
-    _constant(program, op.scales_id, DType.FLOAT32, 1, op.shape[1])
+    _constant(program, op.scales_id, DType.FLOAT32, (1,), (op.shape[1],))
     x, y = program.tensors[op.inputs[0]].dtype, program.tensors[op.outputs[0]].dtype
     _need(x in _INTEGERS, "dtype of the input", x.value)
     _need(y is DType.FLOAT32, "dtype of the output", y.value)

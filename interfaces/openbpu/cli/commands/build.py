@@ -64,6 +64,9 @@ def quantize(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="Q.onnx", help="The QDQ model to write.")],
     int16: Annotated[bool, typer.Option("--int16", help="Activations in int16 instead of int8.")] = False,
+    int8_tail: Annotated[
+        bool, typer.Option("--int8-tail", help="Int8, not int16, behind the last Conv, Gemm or MatMul too.")
+    ] = False,
     method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
 ) -> None:
     """Quantize a float model with calibration data.
@@ -76,9 +79,18 @@ def quantize(
     from openbpu.quantization.onnx import quantize as calibrate
 
     activation = DType.INT16 if int16 else DType.INT8
+    tail = DType.INT8 if int8_tail else DType.INT16
     with progress() as report:
         data = load_calibration(calib, model)
-        calibrate(model, data, output, activation=activation, method=method.value, progress=_in_steps(report))
+        calibrate(
+            model,
+            data,
+            output,
+            activation=activation,
+            tail=tail,
+            method=method.value,
+            progress=_in_steps(report),
+        )
     note(f"wrote {output}")
 
 
