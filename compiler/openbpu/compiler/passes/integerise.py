@@ -206,9 +206,19 @@ class _Pass:
         root = self.producers.get(end)
         if root is None or self.graph.values[end].shape is None:
             return False
-        if self.chain(root, out, end, target):
-            return True
-        return self.fused(root, out, end, target)
+        ways = [self.chain, self.fused]
+        if self.is_wide_binary(root, out, end, target):
+            ways.reverse()
+        return any(way(root, out, end, target) for way in ways)
+
+    def is_wide_binary(self, root: Node, out: Scaling, end: str, target: str) -> bool:
+        """Whether an int16 tensor meets itself, as in x · x: exact as an operator of two, not as a table."""
+        site = self.site(root, out, target, ())
+        core = self.producers.get(self.peel(site, end)[2])
+        if core is None or core.domain != "" or core.op not in OPS or len(core.inputs) != 2:
+            return False
+        leaves = [site.leaf_or_none(name) for name in core.inputs]
+        return all(leaf is not None and leaf.const is None and leaf.dtype == "int16" for leaf in leaves)
 
     def chain(self, root: Node, out: Scaling, end: str, target: str) -> bool:
         """Try the unary chain: one tensor, one table."""

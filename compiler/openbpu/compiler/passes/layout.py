@@ -104,9 +104,28 @@ class _Settle:
         if is_free(self.shape(source), perm):
             self.emit_reshape(source, node)
             return True
+        if self.before_merge(node, source, perm):
+            return True
         if changed:
             self.emit_transpose(source, node.outputs[0], perm, node)
         return changed
+
+    def before_merge(self, node: Node, source: str, perm: Perm) -> bool:
+        """Transpose → Reshape → Transpose becomes Transpose → Reshape, as behind shuffled channels."""
+        root = self.shaped.get(source, "")
+        if root not in self.moved:
+            return False
+        target = permuted(self.shape(source), perm)
+        # What undoes the second transpose and the reshape is a reshape and a transpose; turned round, it is:
+        plan = regroup(target, inverse(perm), self.shape(root))
+        if plan is None:
+            return False
+        shape, late = plan
+        inner, first = self.moved[root]
+        moved = self.like(root, f"{node.outputs[0]}/moved", shape)
+        self.emit_transpose(inner, moved, tuple(first[p] for p in inverse(late)), node)
+        self.emit_reshape(moved, replace(node, name="", origins=()))
+        return True
 
     def emit_reshape(self, source: str, node: Node) -> None:
         source = self.shaped.get(source, source)

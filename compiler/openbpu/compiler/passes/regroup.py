@@ -1,4 +1,4 @@
-"""Swapping a reshape with the transpose in front of it, where whole axes are merged or split."""
+"""Swapping a reshape with the transpose in front of it, where it keeps together what the transpose moves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 def factor(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]] | None:
     """Split two shapes of the same size into the finest groups of axes with equal products.
 
-    Returns (source axes, target axes) per group; None when a group merges and splits at once (not just one of
-    them). Axes of length 1 join the group on their left.
+    Returns (source axes, target axes) per group; None when the sizes differ. Axes of length 1 join the group
+    on their left.
     """
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
@@ -36,9 +36,6 @@ def factor(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int]
             groups[-1][1].extend(right)
             continue
         groups.append((left, right))
-    for left, right in groups:
-        if sum(source[i] != 1 for i in left) > 1 and sum(target[k] != 1 for k in right) > 1:
-            return None
     return groups
 
 
@@ -50,6 +47,10 @@ def regroup(
     Returns (early shape, late permutation), or None when the reshape mixes axes that the transpose tears
     apart.
     """
+    # Axes of length 1 may stand anywhere.
+    long = [axis for axis, size in enumerate(shape) if size != 1]
+    perm = [long.index(p) for p in perm if shape[p] != 1]
+    shape = [shape[axis] for axis in long]
     moved = [shape[p] for p in perm]
     groups = factor(moved, target)
     if groups is None:
