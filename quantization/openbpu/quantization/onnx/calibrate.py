@@ -11,6 +11,7 @@ from openbpu.arch.errors import ModelError, QuantizationError, must
 from openbpu.quantization.onnx import observe
 from openbpu.quantization.onnx.engine import run, session
 from openbpu.quantization.onnx.net import Array, Net, assemble
+from openbpu.quantization.onnx.peaks import peaks
 from openbpu.quantization.onnx.samples import Feed, random_feed
 
 Progress = Callable[[str, int, int], None]
@@ -39,19 +40,11 @@ RANDOM_RANGES = (1e-3, 1e3)
 
 def random_ranges(net: Net, names: Sequence[str]) -> dict[str, float]:
     """Return max|x| of each tensor in one run on random data; 1 where that is not finite or nothing runs."""
-    ranges = dict.fromkeys(names, 1.0)
-    feed = random_feed(net.header.graph.input)
     try:
-        for name, _, x in _observed(net, names, [feed], _silent, "", optimize=False):
-            top = _top(x)
-            ranges[name] = float(np.clip(top, *RANDOM_RANGES)) if np.isfinite(top) else 1.0
+        tops = peaks(net, names, random_feed(net.header.graph.input))
     except ModelError:
-        return ranges
-    return ranges
-
-
-def _silent(_stage: str, _done: int, _total: int) -> None:
-    """Report nothing."""
+        return dict.fromkeys(names, 1.0)
+    return {n: float(np.clip(top, *RANDOM_RANGES)) if np.isfinite(top) else 1.0 for n, top in tops.items()}
 
 
 def _top(x: Array) -> float:
@@ -93,15 +86,13 @@ def _observed(
     feeds: Sequence[Feed],
     progress: Progress,
     stage: str,
-    *,
-    optimize: bool = True,
 ) -> Iterator[tuple[str, int, Array]]:
     """Yield (tensor, sample number, value) for every tensor and sample, a chunk of tensors at a time."""
     computed = [name for name in names if name not in net.inputs]
     chunks = _chunks(net, computed) or [[]]
     total = len(chunks) * len(feeds)
     for number, chunk in enumerate(chunks):
-        engine = session(assemble(net, chunk), optimize=optimize) if chunk else None
+        engine = session(assemble(net, chunk)) if chunk else None
         fed = [name for name in names if name in net.inputs] if number == 0 else []
         for sample, feed in enumerate(feeds):
             yield from ((name, sample, feed[name]) for name in fed)

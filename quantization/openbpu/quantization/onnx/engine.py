@@ -22,6 +22,8 @@ def session(model: ModelProto, *, optimize: bool = True) -> Any:
     options.log_severity_level = 4  # what fails is raised with its message
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if not optimize:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as the nodes stand in the file
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has an exception class per status code, protobuf one for 2 GiB
