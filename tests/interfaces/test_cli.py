@@ -4,16 +4,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from interfaces.conftest import Command, Ran
+from openbpu.arch.hbm import write_hbm
 from openbpu.arch.march import march_names
 from openbpu.cli import guard
 from openbpu.cli.app import command
 from openbpu.cli.commands import app
+from runtime.models import cpu_program
 
 COMMANDS = ("check", "quantize", "compile", "info", "run", "perf", "verify", "disasm", "march")
 
@@ -177,6 +180,21 @@ def test_wrong_input_is_said(openbpu: Command, files: Path, value: str, message:
     np.save(files / "double.npy", image.astype(np.float64))
     fails(openbpu("run", files / "cpu.hbm", "--input", value.format(files), "-o", files / "out"), message)
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["info", "run", "perf"])
+def test_file_for_another_march_is_said(openbpu: Command, files: Path, name: str) -> None:
+    ran = openbpu(name, files / "cpu.hbm", "--march", "nash-m")
+    fails(ran, "the march must be 'nash-m', not 'nash-e'; binaries are not portable")
+
+
+@pytest.mark.parametrize("name", ["info", "perf"])
+def test_march_of_ones_own_is_given_by_its_file(openbpu: Command, files: Path, name: str) -> None:
+    own = files / "mine.json"
+    own.write_text('{"based_on": "nash-e", "name": "mine"}')
+    write_hbm(replace(cpu_program(), march="mine"), files / "mine.hbm")
+    fails(openbpu(name, files / "mine.hbm"), "mine")
+    assert openbpu(name, files / "mine.hbm", "--march", own).code == 0
 
 
 def test_missing_input_is_said(openbpu: Command, files: Path) -> None:

@@ -29,6 +29,12 @@ class Mode(str, Enum):
 March = Annotated[
     str, typer.Option("--march", help="A march (see `openbpu march`), or a march file of your own.")
 ]
+OwnMarch = Annotated[
+    str | None,
+    typer.Option(
+        "--march", help="Refuse a file made for another march; the way to a march file of your own."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Shapes = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ from openbpu.cli.screen import show, show_json
 
 
 @command("info")
-def info(model: arguments.HbmFile, json: arguments.Json = False) -> None:
+def info(model: arguments.HbmFile, march: arguments.OwnMarch = None, json: arguments.Json = False) -> None:
     """Show what a .hbm file holds.
 
     March, inputs and outputs, segments, memory, sections.
@@ -21,7 +21,7 @@ def info(model: arguments.HbmFile, json: arguments.Json = False) -> None:
     from openbpu.report.info import info_json, info_tables
     from openbpu.runtime import Session
 
-    session, sections = Session(model), read_sections(model)
+    session, sections = Session(model, march=march), read_sections(model)
     if json:
         show_json(info_json(session, sections))
         return

@@ -27,6 +27,7 @@ def run(
     ] = None,
     mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
+    march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
     """Run a .hbm file on arrays.
@@ -36,7 +37,7 @@ def run(
     from openbpu.report.placement import placement_summary
     from openbpu.runtime import Session
 
-    session = Session(model, mode=mode.value, threads=threads)
+    session = Session(model, mode=mode.value, threads=threads, march=march)
     program = session.program
     names = [program.tensors[i].name for i in program.inputs]
     feed = arguments.inputs(input, names)
@@ -88,6 +89,7 @@ def perf(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write the JSON to DIR/NAME.json.")
     ] = None,
+    march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
     """Simulate the latency of a .hbm file.
@@ -97,7 +99,7 @@ def perf(
     from openbpu.report.performance import performance_json, performance_tables
     from openbpu.runtime import Session
 
-    session = Session(model)
+    session = Session(model, march=march)
     document = performance_json(session)
     if output is not None:
         note(f"wrote {_write_json(output, model.stem, document)}")

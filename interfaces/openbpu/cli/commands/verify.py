@@ -26,6 +26,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     ] = None,
     mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
+    march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
     """Compare a .hbm file with its ONNX model.
@@ -37,7 +38,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     from openbpu.runtime.verify import Reference, compare, random_inputs
 
     session, reference = (
-        Session(model, mode=mode.value, threads=threads),
+        Session(model, mode=mode.value, threads=threads, march=march),
         Reference(onnx_model, threads=threads),
     )
     if input:
