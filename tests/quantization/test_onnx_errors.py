@@ -222,10 +222,13 @@ def test_damaged_npz_is_refused(tmp_path: Path, data: bytes) -> None:
         load_calibration(tmp_path / "c.npz", float_model(NEG))
 
 
-def test_types_other_than_int8_and_int16_are_refused() -> None:
+@pytest.mark.parametrize("what", ["activation", "weight", "tail"])
+def test_types_other_than_int8_and_int16_are_refused(what: str) -> None:
+    with pytest.raises(QuantizationError, match=f"{what} must be int8 or int16, not float32"):
+        quantize(float_model(NEG), {"x": noise(1, 4)}, **{what: DType.FLOAT32})  # type: ignore[arg-type]
 
-    with pytest.raises(QuantizationError, match="activation must be int8 or int16, not float32"):
-        quantize(float_model(NEG), {"x": noise(1, 4)}, activation=DType.FLOAT32)
+
+def test_methods_that_do_not_exist_are_refused() -> None:
     with pytest.raises(QuantizationError, match="method must be max, percentile, mse, kl, mix, not 'mean'"):
         quantize(float_model(NEG), {"x": noise(1, 4)}, method="mean")  # type: ignore[arg-type]
 

@@ -189,6 +189,16 @@ def test_grid_of_a_grid_sample_is_int16() -> None:
     )
 
 
+def test_group_normalization_has_parameters_per_channel_from_opset_21_on() -> None:
+    text = "(float[1,4,8,8] x) => (float y) { y = GroupNormalization <num_groups = 2> (x, g, b) }"
+    model = float_model(text, {"g": noise(2), "b": noise(2, seed=1)}, opset=18)
+    made = quantize(model, samples(model), activation=DType.INT16)
+    np.testing.assert_array_equal(
+        constant(made, node_of(made, "y_QuantizeLinear_Input").input[1]), noise(2).repeat(2)
+    )
+    assert output_cosines(model, made, samples(model))["y"] > 0.9999
+
+
 # --- the float model is the same after the rewrites ---------------------------------------------------------
 
 REWRITES = {

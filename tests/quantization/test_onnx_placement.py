@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from onnx import helper
+from onnx import ModelProto, helper
 
 from openbpu.arch.dtypes import DType
-from openbpu.quantization.onnx import quantize
+from openbpu.quantization.onnx import quantize, quantize_random
 from openbpu.quantization.onnx.classes import ROWS, TABLE, Kind
 from quantization.float_models import (
     Array,
@@ -111,6 +111,71 @@ def test_inputs_and_outputs_keep_names_shapes_and_order() -> None:
     assert [v.name for v in model.graph.input] == ["p", "q"]
     assert [v.name for v in model.graph.output] == ["y", "z"]
     assert all(len(v.type.tensor_type.shape.dim) == 2 for v in model.graph.output)
+
+
+# --- the tail -----------------------------------------------------------------------------------------------
+
+DETECTOR = f"""(float[1,4,8,8] x) => (float[1,128,2] y, float[1,4,8,8] z)
+    {{ c = {CONV}(x, w, b) r = Relu(c) d = {CONV}(r, w2) t = Transpose <perm = [0, 2, 3, 1]> (d)
+       f = Reshape(t, boxes) m = Mul(f, prior) y = Sigmoid(m) z = Tanh(r) }}"""
+DECODER = {**W, "boxes": np.array([1, -1, 2]), "prior": noise(1, 128, 2, seed=2)}
+
+
+def types(model: ModelProto, *tensors: str) -> str:
+    return " ".join(pair_of(model, name)[1].dtype.name for name in tensors)
+
+
+def test_results_behind_the_last_product_are_int16() -> None:
+    model = quantized(DETECTOR, DECODER)
+    assert types(model, "d", "t", "f", "m", "y") == "int16 int16 int16 int16 int16"
+    assert stored(model, "m", 1)[0].dtype == np.int16
+    assert types(model, "x", "r") == "int8 int8"
+    assert all(stored(model, name, 1)[0].dtype == np.int8 for name in ("c", "d"))
+
+
+def test_result_of_a_tensor_that_a_product_reads_too_is_int16_and_the_tensor_is_not() -> None:
+    assert types(quantized(DETECTOR, DECODER), "r", "z") == "int8 int16"
+
+
+def test_tail_can_be_int8() -> None:
+    model = quantized(DETECTOR, DECODER, tail=DType.INT8)
+    assert types(model, "d", "t", "m", "y", "z") == "int8 int8 int8 int8 int8"
+    assert model.opset_import[0].version == 17
+
+
+def test_random_ranges_make_no_other_tail() -> None:
+    model = quantize_random(float_model(DETECTOR, DECODER))
+    assert types(model, "r", "d", "y", "z") == "int8 int8 int8 int8"
+
+
+def test_model_without_a_product_has_no_tail() -> None:
+    assert (
+        types(quantized("(float[1,8] x) => (float[1,8] y) { s = Exp(x) y = Tanh(s) }"), "x", "y")
+        == "int8 int8"
+    )
+
+
+def test_movement_from_in_front_of_a_product_keeps_its_type() -> None:
+    text = f"""(float[1,4,8,8] x) => (float[1,8,8,4] y, float[1,4,8,8] z)
+        {{ c = {CONV}(x, w) r = Relu(c) y = Transpose <perm = [0, 2, 3, 1]> (r) z = {CONV}(r, w2) }}"""
+    assert types(quantized(text, W), "r", "y") == "int8 int8"
+
+
+def test_sum_of_a_result_and_a_tensor_in_front_of_a_product_rounds_neither_again() -> None:
+    body = f"r = Relu(x) c = {CONV}(r, w) d = {CONV}(c, w2) s = Sigmoid(d) a = Add(s, r) y = Tanh(a)"
+    model = quantized(f"{IMAGE} {{ {body} }}", W)
+    assert types(model, "r", "c", "d", "s", "a", "y") == "int8 int8 int16 int16 int16 int16"
+    assert sum(n.op_type == "QuantizeLinear" for n in model.graph.node) == len(rounded(model))
+
+
+def test_divisor_is_int8_in_the_tail_too() -> None:
+    text = f"{IMAGE} {{ c = {CONV}(x, w) d = {CONV}(x, w2) y = Div(c, d) }}"
+    assert types(quantized(text, W), "c", "d", "y") == "int16 int8 int16"
+
+
+def test_data_of_a_grid_sample_is_int8_in_the_tail_too() -> None:
+    text = f"{IMAGE} {{ c = {CONV}(x, w) y = GridSample(c, g) }}"
+    assert types(quantized(text, {**W, "g": noise(1, 8, 8, 2)}), "c", "y") == "int8 int16"
 
 
 # --- units --------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from openbpu.quantization.onnx.load import ModelLike
 from openbpu.quantization.onnx.net import Net, assemble
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
-from openbpu.quantization.onnx.prepare import prepare
+from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
@@ -40,6 +40,7 @@ def quantize(
     *,
     activation: DType = DType.INT8,
     weight: DType = DType.INT8,
+    tail: DType = DType.INT16,
     method: Method = "max",
     progress: Progress | None = None,
 ) -> ModelProto:
@@ -48,15 +49,16 @@ def quantize(
     `calibration` maps every input to an array with samples on its first axis, or is an iterable of one feed
     per sample. Activations are int8 or int16 and symmetric, one scale per tensor; weights int8 or int16, one
     scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
-    float where they do not fit. Same input, same bytes. `progress` is called as progress(stage, done,
-    total).
+    float where they do not fit. `tail` is the type of the activations behind the last product on the way to
+    an output: what is computed there is the result, and a step of int8 would be its error. Same input, same
+    bytes. `progress` is called as progress(stage, done, total).
 
     Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
     NaN or infinite values, illegal types), InputError (calibration data that does not fit).
     """
-    _check_types(activation, weight, method)
+    _check_types(activation, weight, tail, method)
     report = progress or (lambda _stage, _done, _total: None)
-    net, plan = _planned(model, activation, weight)
+    net, plan = _planned(model, activation, weight, tail)
     feeds = feeds_of(calibration, net.header.graph.input)
     tops = max_ranges(net, plan.sources, feeds, report)
     methods = METHODS[:-1] if method == "mix" else (method,)
@@ -78,11 +80,12 @@ def quantize_random(
 ) -> ModelProto:
     """Return `model` quantized with ranges from one run on random data: right for latency, not for accuracy.
 
-    Needs no data and costs about one unoptimized run. A tensor that random data drives to infinity gets
-    range 1, and so does every tensor of a model that does not run on random data. Raises as `quantize` does.
+    Needs no data and costs about one unoptimized run. The tail has the type of all activations. A tensor that
+    random data drives to infinity gets range 1, and so does every tensor of a model that does not run on
+    random data. Raises as `quantize` does.
     """
-    _check_types(activation, weight, "max")
-    net, plan = _planned(model, activation, weight)
+    _check_types(activation, weight, activation, "max")
+    net, plan = _planned(model, activation, weight, tail=activation)
     quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
     if out is not None:
         write(quantized, out)
@@ -99,9 +102,9 @@ def write(model: ModelProto, path: str | os.PathLike[str]) -> None:
         raise ModelError(must(str(path), "the model", "smaller than 2 GiB", f"({error})")) from error
 
 
-def _check_types(activation: DType, weight: DType, method: str) -> None:
+def _check_types(activation: DType, weight: DType, tail: DType, method: str) -> None:
     allowed = (DType.INT8, DType.INT16)
-    for what, dtype in (("activation", activation), ("weight", weight)):
+    for what, dtype in (("activation", activation), ("weight", weight), ("tail", tail)):
         if dtype not in allowed:
             raise QuantizationError(must("quantize", what, "int8 or int16", dtype.value))
     if activation is weight is DType.INT16:
@@ -113,13 +116,14 @@ def _check_types(activation: DType, weight: DType, method: str) -> None:
         raise QuantizationError(must("quantize", "method", ", ".join(METHODS), f"'{method}'"))
 
 
-def _planned(model: ModelLike, activation: DType, weight: DType) -> tuple[Net, Plan]:
+def _planned(model: ModelLike, activation: DType, weight: DType, tail: DType) -> tuple[Net, Plan]:
     wide = DType.INT16 in {activation, weight}
-    net = prepare(model, OPSET_INT16 if wide else OPSET_PER_CHANNEL)
-    plan = make_plan(net, activation)
-    if plan.has_int16 and net.opset < OPSET_INT16:  # an operator takes nothing but int16 somewhere
-        net = prepare(model, OPSET_INT16)
-        plan = make_plan(net, activation)
+    given = read(model)
+    net = prepare(given, OPSET_INT16 if wide else OPSET_PER_CHANNEL)
+    plan = make_plan(net, activation, tail)
+    if plan.has_int16 and net.opset < OPSET_INT16:  # a tail, or an operator that takes nothing but int16
+        net = prepare(given, OPSET_INT16)
+        plan = make_plan(net, activation, tail)
     if not plan.pairs:
         found = ", ".join(sorted({node.op_type for node in net.nodes})) or "no operators"
         what = "operators that the BPU runs on float32 tensors"

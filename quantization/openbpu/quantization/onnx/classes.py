@@ -19,7 +19,7 @@ from openbpu.quantization.onnx.net import Net, attribute
 class Kind(Enum):
     """What quantization does to an operator; the value is the sentence."""
 
-    MAC = "weights per output channel, bias int32; inputs quantized, the output behind its fused tail"
+    MAC = "weights per output channel, bias int32; inputs quantized, the output behind what is fused with it"
     ELEMENTWISE = (
         "part of a unit when it reads one tensor and scalars, else every operand and the output quantized"
     )

@@ -1,6 +1,6 @@
-"""What runs without rounding in between: the tails of convolutions, and units of element-wise operators.
+"""What runs without rounding in between: a convolution with what is fused behind it, and element-wise units.
 
-    Conv → Relu       Conv → Add(other) → Relu       MatMul → Add(bias) → Clip       no pair inside: a tail
+    Conv → Relu       Conv → Add(other) → Relu       MatMul → Add(bias) → Clip       no pair inside: fused
     Add → Relu
     x → Sigmoid ┐          x → Div(√2) → Erf → Add(1) → Mul ┐
     x ──────────┴ Mul      x ───────────────────────────────┴ Mul → Mul(½)           no pair inside: a unit
@@ -21,8 +21,8 @@ from openbpu.quantization.onnx.net import Net
 
 
 @dataclass(frozen=True, slots=True)
-class Tails:
-    """`nodes` (indices) run as the tail of a MAC; `unrounded` are the tensors in front of them.
+class Fused:
+    """`nodes` (indices) run in one step with what is in front of them; `unrounded` are the tensors between.
 
     `biases` maps an Add to the MatMul whose bias it adds.
     """
@@ -40,10 +40,10 @@ class Units:
     results: frozenset[str]
 
 
-def find_tails(net: Net, kinds: Sequence[Kind]) -> Tails:
-    """Return the tails; of two convolutions that meet in an Add, the later one takes it.
+def find_fused(net: Net, kinds: Sequence[Kind]) -> Fused:
+    """Return what is fused; of two convolutions that meet in an Add, the later one takes it.
 
-    A Relu or Clip is also the tail of an Add, Sub or Mul of two tensors that no convolution takes.
+    A Relu or Clip is also fused with an Add, Sub or Mul of two tensors that no convolution takes.
     """
     readers = net.consumers()
     nodes: set[int] = set()
@@ -72,7 +72,7 @@ def find_tails(net: Net, kinds: Sequence[Kind]) -> Tails:
         follower = next_of(out)
         if follower is not None and _is_clamp(net.nodes[follower], net):
             extend(out, follower)
-    return Tails(frozenset(nodes), frozenset(unrounded), biases)
+    return Fused(frozenset(nodes), frozenset(unrounded), biases)
 
 
 def _is_sum(net: Net, kinds: Sequence[Kind], index: int) -> bool:
@@ -114,22 +114,22 @@ def _is_clamp(node: NodeProto, net: Net) -> bool:
     return node.op_type == "Clip" and all(not name or name in net.consts for name in node.input[1:])
 
 
-def find_units(net: Net, kinds: Sequence[Kind], tails: Tails) -> Units:
+def find_units(net: Net, kinds: Sequence[Kind], fused: Fused) -> Units:
     """Return the units, as large as possible: a tensor that is also read from outside starts a new one."""
     barriers: set[str] = set()
     while True:
-        units, broken = _grow(net, kinds, tails, barriers)
+        units, broken = _grow(net, kinds, fused, barriers)
         if not broken:
             return units
         barriers |= broken
 
 
-def _grow(net: Net, kinds: Sequence[Kind], tails: Tails, barriers: set[str]) -> tuple[Units, set[str]]:
+def _grow(net: Net, kinds: Sequence[Kind], fused: Fused, barriers: set[str]) -> tuple[Units, set[str]]:
     """Return the units between `barriers`, and the tensors that are read both inside and outside of one."""
     root: dict[int, str] = {}
     source: dict[str, str] = {}
     for index, node in enumerate(net.nodes):
-        if kinds[index] is not Kind.ELEMENTWISE or index in tails.nodes:
+        if kinds[index] is not Kind.ELEMENTWISE or index in fused.nodes:
             continue
         start = _single_source(node, net, source)
         if start is None:

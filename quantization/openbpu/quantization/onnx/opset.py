@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import onnx
-from onnx import ModelProto, helper, version_converter
+from onnx import ModelProto, NodeProto, helper, version_converter
 
 from openbpu.arch.errors import ModelError, must
-from openbpu.quantization.onnx.net import Net, assemble, take_apart
+from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, take_apart
 
 OPSET_PER_CHANNEL = 13
 """First opset whose QuantizeLinear has an axis."""
@@ -26,6 +27,8 @@ def raise_opset(net: Net, opset: int) -> Net:
     large weights.
     """
     if net.opset < opset:
+        if net.opset < OPSET_INT16 <= opset:
+            net = _norms_per_channel(net)
         net = _converted(net, opset)
     if net.header.ir_version >= _IR_VERSION[opset]:
         return net
@@ -57,6 +60,32 @@ def _converted(net: Net, opset: int) -> Net:
     converted.graph.input.extend(inputs)
     made = take_apart(converted)
     return made.with_nodes(made.nodes, {**net.consts, **made.consts})
+
+
+def _norms_per_channel(net: Net) -> Net:
+    """Return `net` with a scale and bias per channel, not per group, in every GroupNormalization.
+
+    So opset 21 defines it; the converter leaves it as it was.
+    """
+    names, consts = Names(net), dict[str, Array]()
+
+    def per_channel(name: str, channels: int) -> str:
+        value = net.consts.get(name)
+        if value is None or not value.size or channels % value.size:
+            return name
+        wide = names.fresh(f"{name}_per_channel")
+        consts[wide] = np.repeat(value, channels // value.size)
+        return wide
+
+    def renewed(node: NodeProto) -> NodeProto:
+        channels = (*net.shapes.get(node.input[0], ()), None, None)[1] if node.input else None
+        if node.op_type != "GroupNormalization" or not isinstance(channels, int):
+            return node
+        x, *parameters = node.input
+        return remake(node, [x, *(per_channel(name, channels) for name in parameters)])
+
+    nodes = [renewed(node) for node in net.nodes]
+    return net.with_nodes(nodes, consts)
 
 
 def _restore_metadata(net: Net, converted: ModelProto) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
-from openbpu.quantization.onnx.fuse import Tails, Units, find_tails, find_units
+from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.net import Net, attribute
+from openbpu.quantization.onnx.tail import find_tail
 
 Slot = tuple[int, int]
 """(index of a node, position of an input)"""
@@ -48,26 +49,39 @@ class Plan:
         return DType.INT16 in (*(pair.dtype for pair in self.pairs.values()), *self.constants.values())
 
 
-def make_plan(net: Net, activation: DType = DType.INT8) -> Plan:
-    """Return where pairs go in `net` for activations of int8 or int16."""
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """The types of tensors that no operator prescribes."""
+
+    activation: DType
+    tail: DType
+    results: frozenset[str]
+
+    def of(self, name: str) -> DType:
+        return self.tail if name in self.results else self.activation
+
+
+def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8) -> Plan:
+    """Return where pairs go in `net` for activations of int8 or int16; `tail` is for those of the tail."""
     kinds = [kind_of(node, net) for node in net.nodes]
-    tails = find_tails(net, kinds)
-    units = find_units(net, kinds, tails)
-    sources = _sources(net, kinds, _wanted(net, kinds, tails, units))
-    types = _input_types(net, kinds, units, activation)
-    wanted = _source_types(net, sources, types, activation)
+    fused = find_fused(net, kinds)
+    units = find_units(net, kinds, fused)
+    sources = _sources(net, kinds, _wanted(net, kinds, fused, units))
+    usual = _Usual(activation, tail, find_tail(net, kinds))
+    types = _input_types(net, kinds, units, sources, usual)
+    wanted = _source_types(net, sources, types, usual)
     pairs = {name: Pair(source, wanted[source]) for name, source in sources.items()}
     macs = [index for index, kind in enumerate(kinds) if kind is Kind.MAC]
     return Plan(
         pairs=pairs,
         recast=_recast(net, pairs, types),
         weights=_weights(net, macs),
-        biases=_biases(net, macs, tails),
-        constants={slot: types[slot] for slot in _constants(net, kinds, tails, units)},
+        biases=_biases(net, macs, fused),
+        constants={slot: types[slot] for slot in _constants(net, kinds, fused, units)},
     )
 
 
-def _wanted(net: Net, kinds: Sequence[Kind], tails: Tails, units: Units) -> list[str]:
+def _wanted(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units) -> list[str]:
     """Return the tensors that carry integers on the BPU, in the order of the graph."""
     wanted: set[str] = set()
     for index, node in enumerate(net.nodes):
@@ -78,7 +92,7 @@ def _wanted(net: Net, kinds: Sequence[Kind], tails: Tails, units: Units) -> list
         wanted.update(name for name in ins if net.is_live(name))
         if kinds[index] is not Kind.MAC or not _is_final(net, node.output[0]):
             wanted.update(name for name in outs if net.is_live(name))
-    wanted -= tails.unrounded
+    wanted -= fused.unrounded
     _spread(net, kinds, wanted)
     order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
     return [name for name in order if name in wanted]
@@ -112,23 +126,30 @@ def _sources(net: Net, kinds: Sequence[Kind], wanted: Sequence[str]) -> dict[str
     return sources
 
 
-def _input_types(net: Net, kinds: Sequence[Kind], units: Units, activation: DType) -> dict[Slot, DType]:
-    """Return the type that every tensor input of a BPU operator takes; movement and units take any."""
+def _input_types(
+    net: Net, kinds: Sequence[Kind], units: Units, sources: Mapping[str, str], usual: _Usual
+) -> dict[Slot, DType]:
+    """Return the type that every tensor input of a BPU operator takes; movement and units take any.
+
+    Constants have the type of the results they are used for.
+    """
     types: dict[Slot, DType] = {}
     for index, node in enumerate(net.nodes):
         if kinds[index] in {Kind.CPU, Kind.KEEP}:
             continue
-        data = set(data_inputs(node))
-        slots = [(index, position) for position, name in enumerate(node.input) if name in data]
         fixed = TABLE[node.op_type].types if index not in units.root else {}
         if kinds[index] is Kind.MAC and node.input[0] in net.consts:
             fixed = {}  # the constant is the int8 side
-        types.update((slot, fixed.get(slot[1], activation)) for slot in slots)
+        data = set(data_inputs(node))
+        for position, name in enumerate(node.input):
+            if name in data:
+                model = node.output[0] if name in net.consts else sources.get(name, name)
+                types[index, position] = fixed.get(position, usual.of(model))
     return types
 
 
 def _source_types(
-    net: Net, sources: Mapping[str, str], types: Mapping[Slot, DType], activation: DType
+    net: Net, sources: Mapping[str, str], types: Mapping[Slot, DType], usual: _Usual
 ) -> dict[str, DType]:
     """Return the type of every source: the widest that a reader of it, or of what is moved from it, takes."""
     asked: dict[str, set[DType]] = {source: set() for source in sources.values()}
@@ -138,8 +159,10 @@ def _source_types(
             asked[sources[name]].add(dtype)
     for name in net.outputs:
         if name in sources:
-            asked[sources[name]].add(activation)
-    return {source: max(kinds or {activation}, key=lambda d: d.nbytes) for source, kinds in asked.items()}
+            asked[sources[name]].add(usual.of(sources[name]))
+    return {
+        source: max(kinds or {usual.of(source)}, key=lambda d: d.nbytes) for source, kinds in asked.items()
+    }
 
 
 def _recast(net: Net, pairs: Mapping[str, Pair], types: Mapping[Slot, DType]) -> dict[Slot, DType]:
@@ -172,23 +195,23 @@ def _channel_axis(net: Net, index: int, position: int) -> int | None:
     return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, rank - 1)
 
 
-def _biases(net: Net, macs: Sequence[int], tails: Tails) -> dict[Slot, int]:
+def _biases(net: Net, macs: Sequence[int], fused: Fused) -> dict[Slot, int]:
     biases: dict[Slot, int] = {}
     for index in macs:
         node = net.nodes[index]
         if len(node.input) > 2 and node.input[2] in net.consts:
             biases[index, 2] = index
-    for add, mac in tails.biases.items():
+    for add, mac in fused.biases.items():
         biases[add, 0 if net.nodes[add].input[0] in net.consts else 1] = mac
     return biases
 
 
-def _constants(net: Net, kinds: Sequence[Kind], tails: Tails, units: Units) -> frozenset[Slot]:
+def _constants(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units) -> frozenset[Slot]:
     """Return the constant tensors among the operands of operators that quantize all of them."""
     slots: set[Slot] = set()
     for index, node in enumerate(net.nodes):
         own = kinds[index] in {Kind.ELEMENTWISE, Kind.QUANTIZED} and index not in units.root
-        if not own or index in tails.biases:
+        if not own or index in fused.biases:
             continue
         data = set(data_inputs(node))
         both = [p for p, name in enumerate(node.input) if name in data and name in net.consts]

@@ -36,9 +36,17 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 )
 
 
-def prepare(model: ModelLike, opset: int) -> Net:
-    """Return `model` at `opset` or newer, folded and rewritten; what it computes is unchanged."""
-    net = raise_opset(fold_constants(load(model)), opset)
+def read(model: ModelLike) -> Net:
+    """Return `model` taken apart, its constants folded."""
+    return fold_constants(load(model))
+
+
+def prepare(model: ModelLike | Net, opset: int) -> Net:
+    """Return `model` (or what `read` made of it) at `opset` or newer, folded and rewritten.
+
+    What it computes is unchanged.
+    """
+    net = raise_opset(model if isinstance(model, Net) else read(model), opset)
     for rewrite in PIPELINE:
         net = rewrite(net)
     return net
