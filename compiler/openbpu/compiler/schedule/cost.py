@@ -118,7 +118,8 @@ class Costs:
                 continue
             times = self.changes(k, order)
             memory = memory + times * part.memory
-            exposed = exposed + np.where(self._doubled(times, buffers), 0, (times - 1) * part.engine)
+            alone = np.where(self._doubled(times, buffers), 0, times - 1)
+            exposed = exposed + alone * (part.engine + self.rules.march.ddr.latency_cycles)
             if k == last:
                 stores = times * part.engine
                 first = first + part.engine
@@ -130,7 +131,7 @@ class Costs:
             compute = np.zeros_like(compute)
         everything: Int64 = loads + stores + compute
         if buffers is Buffers.SINGLE:
-            return everything + everything // 2
+            return exposed + first + compute + everything // 2
         busiest = np.maximum(np.maximum(loads, stores), np.maximum(memory, compute))
         tail = self.compute if self.setting.handoff else np.minimum(self.compute, first)
         return np.asarray(busiest + exposed + first + tail + everything // 2)

@@ -19,6 +19,8 @@ from openbpu.compiler.schedule.strided import dense_strides
 from openbpu.compiler.schedule.tiling import Plan, boxes
 from openbpu.compiler.schedule.transfer import loads, stores
 
+_CROWDED = 8
+"""The ring serves a job unless more than one tile in so many gets the buffer of the tile before it."""
 Step = tuple[View | None, ...]
 """The tile buffers of one tile: a view per operand, None for those that live on chip."""
 
@@ -226,13 +228,16 @@ def _fixed(placed: Placed, tiles: Sequence[Box], reuse: bool) -> list[Step]:
 
 
 def _in_turn(placed: Placed, tiles: Sequence[Box], ring: Ring, reuse: bool) -> list[Step] | None:
-    """Tile buffers from the ring; None (and the ring as it was) when one finds no room."""
-    job, before = placed.job, ring.at
+    """Tile buffers from the ring; None (and the ring as it was) when one finds no room.
+
+    Or when too many get only the room of the tile before them: double buffers of their own do better.
+    """
+    job, before, crowded = placed.job, ring.at, 0
     now: list[View | None] = [None] * len(job.operands)
     held: dict[int, Gap] = {}
     steps: list[Step] = []
     for box in tiles:
-        changed = []
+        changed, last = [], dict(held)
         for k in _buffered(placed):
             region, view = job.operands[k].region(box), now[k]
             if view is None or view.region != region or not (reuse or job.operands[k].output):
@@ -240,8 +245,12 @@ def _in_turn(placed: Placed, tiles: Sequence[Box], ring: Ring, reuse: bool) -> l
                 held.pop(k, None)
         for k, region in changed:
             nbytes = prod(lengths(region)) * job.operands[k].element
-            at = ring.take(nbytes, placed.gaps, tuple(held.values()))
-            if at is None:
+            apart = [last[k]] if k in last and len(placed.plan.addresses[k]) > 1 else []
+            at = ring.take(nbytes, placed.gaps, (*held.values(), *apart))
+            if at is None and apart:
+                crowded += 1
+                at = ring.take(nbytes, placed.gaps, tuple(held.values()))
+            if at is None or crowded * _CROWDED > len(tiles):
                 ring.at = before
                 return None
             held[k] = (at, at + nbytes)

@@ -1,0 +1,70 @@
+"""What the scheduler writes computes the operators, bit for bit: any shape, any memory, any order of the
+engines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compiler.chains import random_net
+from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled
+from openbpu.arch.errors import CompileError
+from openbpu.arch.program import Program
+from simulator.build import segment_of
+from simulator.oracle import Oracle
+from simulator.random_operators import CASES, program_of
+
+SEEDS = st.integers(0, 2**32 - 1)
+ROOMS = st.sampled_from([4 << 20, 65536, 16384, 8192, 6144, 4096])
+FEW = settings(max_examples=12, deadline=None)
+MORE = settings(max_examples=120, deadline=None)
+
+
+def check(program: Program, chip_bytes: int, opt: int, seed: int) -> None:
+    """Scheduled for this memory, the program equals the oracle in program order and in another order."""
+    inputs = inputs_of(program, seed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = Oracle(program, segment_of(program)).run(inputs)
+    try:
+        coded = scheduled(program, chip_of(chip_bytes), opt, with_constants=seed % 3 > 0)
+    except CompileError:
+        assert chip_bytes < 65536, "an operator this small must fit"
+        return
+    assert same(executed(coded, inputs), expected)
+    assert same(executed(coded, inputs, seed), expected)
+
+
+@pytest.mark.parametrize("kind", sorted(CASES))
+@FEW
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2]))
+def test_an_operator_computes_the_same_however_it_is_cut(
+    kind: str, seed: int, chip_bytes: int, opt: int
+) -> None:
+    check(program_of(kind, seed)[0], chip_bytes, opt, seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]))
+def test_a_network_computes_the_same_wherever_its_tensors_live(seed: int, chip_bytes: int, opt: int) -> None:
+    check(random_net(seed), chip_bytes, opt, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(CASES))
+@MORE
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2]))
+def test_an_operator_computes_the_same_however_it_is_cut_at_length(
+    kind: str, seed: int, chip_bytes: int, opt: int
+) -> None:
+    check(program_of(kind, seed)[0], chip_bytes, opt, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None)
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]))
+def test_a_network_computes_the_same_wherever_its_tensors_live_at_length(
+    seed: int, chip_bytes: int, opt: int
+) -> None:
+    check(random_net(seed), chip_bytes, opt, seed)
