@@ -1,0 +1,301 @@
+"""Document 1: descriptors, tensor_quant, fake_tensor_quant; the numbers are those it prints."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from openbpu.quantization.torch import lowlevel  # noqa: E402
+from openbpu.quantization.torch.lowlevel import (  # noqa: E402
+    HistogramCalibrator,
+    MaxCalibrator,
+    QuantDescriptor,
+    TensorQuantizer,
+    fake_tensor_quant,
+    tensor_quant,
+)
+
+
+@pytest.fixture
+def x() -> Any:
+    torch.manual_seed(12345)
+    return torch.rand(10)
+
+
+def printed(*values: Any) -> Any:
+    return torch.tensor(values)
+
+
+def test_the_seeded_input_is_the_documents(x: Any) -> None:
+    expected = printed(0.9817, 0.8796, 0.9921, 0.4611, 0.0832, 0.1784, 0.3674, 0.5676, 0.3376, 0.2119)
+    assert torch.allclose(x, expected, atol=5e-5)
+
+
+def test_tensor_quant_gives_the_printed_integers_and_scale(x: Any) -> None:
+    integers, scale = tensor_quant(x, x.abs().max())
+    assert str(integers) == "tensor([126., 113., 127.,  59.,  11.,  23.,  47.,  73.,  43.,  27.])"
+    assert f"{scale:.4f}" == "128.0057"
+
+
+def test_fake_tensor_quant_gives_the_printed_values(x: Any) -> None:
+    expected = (
+        "tensor([0.9843, 0.8828, 0.9921, 0.4609, 0.0859, 0.1797, 0.3672, 0.5703, 0.3359,\n        0.2109])"
+    )
+    assert str(fake_tensor_quant(x, x.abs().max())) == expected
+
+
+def test_integers_divided_by_the_scale_are_the_fake_quantized_values(x: Any) -> None:
+    integers, scale = tensor_quant(x - 0.5, torch.tensor(0.4))
+    assert torch.equal(integers / scale, fake_tensor_quant(x - 0.5, torch.tensor(0.4)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "low", "high"),
+    [
+        ((8,), -127, 127),
+        ((8, False, False), -128, 127),
+        ((8, True), 0, 255),
+        ((4,), -7, 7),
+        ((4, True), 0, 15),
+        ((16,), -32767, 32767),
+        ((0,), 0, 0),
+    ],
+)
+def test_the_integer_range_follows_bits_sign_and_narrow_range(arguments: Any, low: Any, high: Any) -> None:
+    values = torch.linspace(0 if low == 0 else -3.0, 3.0, 4001)
+    integers, _ = tensor_quant(values, torch.tensor(1.0), *arguments)
+    assert integers.min() == low
+    assert integers.max() == high
+
+
+@pytest.mark.parametrize("function", [lambda x, a: tensor_quant(x, a)[0], fake_tensor_quant])
+def test_the_gradient_passes_inside_the_range_and_stops_outside(function: Any) -> None:
+    x = torch.tensor([-2.0, -1.0, -0.3, 0.0, 0.7, 1.0, 1.001], requires_grad=True)
+    function(x, torch.tensor(1.0)).backward(torch.arange(1.0, 8.0))
+    assert x.grad.tolist() == [0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0]
+
+
+def test_a_range_of_zero_quantizes_to_zero_with_scale_one() -> None:
+    amax = torch.tensor([[0.0], [2.0], [2.0**-24]])
+    integers, scale = tensor_quant(torch.ones(3, 4), amax)
+    assert integers[0].tolist() == integers[2].tolist() == [0.0] * 4
+    assert integers[1].tolist() == [64.0] * 4  # 63.5 is rounded to even
+    assert scale.flatten().tolist() == [1.0, 63.5, 1.0]
+    assert fake_tensor_quant(torch.ones(3, 4), amax)[0].tolist() == [0.0] * 4
+
+
+def test_ranges_broadcast_per_channel() -> None:
+    x = torch.tensor([[1.0, -2.0], [100.0, 50.0]])
+    integers, scale = tensor_quant(x, torch.tensor([[2.0], [100.0]]))
+    assert integers.tolist() == [[64.0, -127.0], [127.0, 64.0]]
+    assert scale.shape == (2, 1)
+
+
+def test_float16_is_computed_in_float32_and_returned_in_float16() -> None:
+    x = torch.linspace(-300, 300, 101).half()
+    integers, scale = tensor_quant(x, torch.tensor(300.0).half())
+    assert integers.dtype == scale.dtype == torch.half
+    assert integers.abs().max() == 127
+    assert fake_tensor_quant(x, torch.tensor(300.0)).dtype == torch.half
+
+
+def test_a_scale_that_float16_cannot_hold_is_refused() -> None:
+    tiny = torch.tensor([0.001]).half()
+    with pytest.raises(ValueError, match=r"scale must be <= 65504 in float16, not 1269\d\d"):
+        tensor_quant(tiny, torch.tensor(0.001))
+    assert fake_tensor_quant(tiny, torch.tensor(0.001)).item() == pytest.approx(0.001, rel=1e-3)
+
+
+def test_negative_values_are_refused_when_unsigned() -> None:
+    with pytest.raises(TypeError, match=r"every value must be >= 0 when unsigned, not -1\.0"):
+        tensor_quant(torch.tensor([-1.0, 2.0]), torch.tensor(2.0), 8, True)
+
+
+def test_a_negative_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"amax must be >= 0, not -1\.0"):
+        fake_tensor_quant(torch.ones(2), torch.tensor(-1.0))
+
+
+def test_a_descriptor_keeps_every_argument_and_none_can_be_set() -> None:
+    desc = QuantDescriptor(num_bits=4, name="w", fake_quant=False, axis=(0), unsigned=True, narrow_range=True)
+    assert (desc.num_bits, desc.name, desc.fake_quant, desc.axis) == (4, "w", False, 0)
+    assert (desc.unsigned, desc.narrow_range, desc.learn_amax, desc.amax) == (True, True, False, None)
+    assert (desc.scale_amax, desc.calib_method) == (None, "max")
+    for name in ("num_bits", "name", "fake_quant", "axis", "unsigned", "amax", "learn_amax", "scale_amax"):
+        with pytest.raises(AttributeError):
+            setattr(desc, name, None)
+
+
+@pytest.mark.parametrize("amax", [2.5, [1.0, 2.0], np.array([[3.0]])])
+def test_a_descriptor_holds_the_range_as_float32(amax: Any) -> None:
+    held = QuantDescriptor(amax=amax).amax
+    assert held is not None
+    assert held.dtype == np.float32
+    assert held.tolist() == np.array(amax).tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"num_bits": 8.0}, TypeError, "num_bits must be an integer, not <class 'float'>"),
+        ({"num_bits": "8"}, TypeError, "num_bits must be an integer"),
+        ({"num_bits": -1}, ValueError, "num_bits must be >= 0, not -1"),
+        ({"name": 3}, TypeError, "name must be a string or None"),
+        ({"learn_amax": True, "axis": 0}, TypeError, "axis must be None when learn_amax is true, not 0"),
+        ({"amax": 1}, TypeError, "amax must be a float, a list or an ndarray, not <class 'int'>"),
+        ({"amax": "1"}, TypeError, "amax must be"),
+        ({"axis": "0"}, TypeError, "axis must be"),
+        ({"calib_method": "mean"}, ValueError, "calib_method must be max or histogram, not 'mean'"),
+        ({"bits": 8}, TypeError, "not bits"),
+    ],
+)
+def test_a_descriptor_refuses_what_the_document_refuses(arguments: Any, error: Any, text: Any) -> None:
+    with pytest.raises(error, match=text):
+        QuantDescriptor(**arguments)
+
+
+def test_zero_bits_are_logged_as_an_error(caplog: Any) -> None:
+    with caplog.at_level(logging.ERROR):
+        QuantDescriptor(num_bits=0)
+    assert "num_bits is 0" in caplog.text
+
+
+def test_the_predefined_descriptors_are_those_of_the_document() -> None:
+    found = {name for name in lowlevel.__all__ if name.startswith("QUANT_DESC")}
+    weights = {
+        f"QUANT_DESC_8BIT_CONV{kind}{n}D_WEIGHT_PER_CHANNEL" for kind in ("", "TRANSPOSE") for n in "123"
+    }
+    per_tensor = {"QUANT_DESC_8BIT_PER_TENSOR", "QUANT_DESC_UNSIGNED_8BIT_PER_TENSOR"}
+    assert found == weights | per_tensor | {"QUANT_DESC_8BIT_LINEAR_WEIGHT_PER_ROW"}
+    assert all(getattr(lowlevel, name).axis == 0 for name in found - per_tensor)
+    assert all(getattr(lowlevel, name).axis is None for name in per_tensor)
+    assert lowlevel.QUANT_DESC_UNSIGNED_8BIT_PER_TENSOR.unsigned
+
+
+def test_the_quantizer_of_the_document_gives_unsigned_4_bit_integers_per_row(x: Any) -> None:
+    quantizer = TensorQuantizer(QuantDescriptor(num_bits=4, fake_quant=False, axis=(0), unsigned=True))
+    rows = torch.stack([x, 10 * x])
+    integers = quantizer(rows)
+    assert integers.amax(1).tolist() == [15.0, 15.0]
+    assert torch.equal(integers[0], integers[1])
+    assert torch.allclose(quantizer.scale.flatten(), 15 / rows.amax(1))
+
+
+def test_a_quantizer_takes_the_range_of_the_batch_until_it_knows_one(x: Any) -> None:
+    assert torch.equal(TensorQuantizer()(x), fake_tensor_quant(x, x.max()))
+    fixed = TensorQuantizer(QuantDescriptor(amax=0.5))
+    assert fixed(x).max() == 0.5
+    assert TensorQuantizer(QuantDescriptor(amax=0.5, scale_amax=1.5))(x).max() == pytest.approx(0.75)
+
+
+def test_max_calibration_remembers_the_largest_magnitude_of_all_batches(x: Any) -> None:
+    quantizer = TensorQuantizer(if_quant=False, if_calib=True)
+    assert torch.equal(quantizer(x), x)
+    quantizer(-3 * x)
+    quantizer(x)
+    quantizer.disable_calib()
+    quantizer(100 * x)
+    quantizer.load_calib_amax()
+    quantizer.enable_quant()
+    assert quantizer.amax == 3 * x.max()
+    assert quantizer(100 * x).max() == 3 * x.max()
+    quantizer.disable_quant()
+    assert torch.equal(quantizer(100 * x), 100 * x)
+
+
+def test_max_calibration_along_an_axis_keeps_the_rank() -> None:
+    calibrator = MaxCalibrator(axis=0, track_amax=True)
+    calibrator.collect(torch.tensor([[1.0, -5.0], [2.0, 3.0]]))
+    calibrator.collect(torch.tensor([[7.0, 0.0], [0.0, 0.0]]))
+    assert calibrator.compute_amax().tolist() == [[7.0], [3.0]]
+    assert len(calibrator.amaxs) == 2
+    with pytest.raises(ValueError, match="shape of the ranges"):
+        calibrator.collect(torch.ones(3, 2))
+    calibrator.reset()
+    assert calibrator.compute_amax() is None
+
+
+@pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
+def test_histogram_calibration_cuts_outliers_off(method: Any) -> None:
+    torch.manual_seed(0)
+    quantizer = TensorQuantizer(QuantDescriptor(calib_method="histogram", num_bits=4), if_quant=False)
+    quantizer.enable_calib()
+    quantizer(torch.cat([torch.randn(20000), torch.tensor([20.0])]))
+    quantizer(torch.randn(20000))
+    quantizer.load_calib_amax(method)
+    assert 1.2 < quantizer.amax < 6
+
+
+def test_the_full_percentile_is_the_maximum_also_when_the_histogram_grew() -> None:
+    calibrator = HistogramCalibrator()
+    calibrator.collect(torch.rand(1000))
+    calibrator.collect(torch.tensor([-4.0]))
+    assert calibrator.compute_amax("percentile", percentile=100) == pytest.approx(4.0, abs=2e-3)
+    assert calibrator.compute_amax(percentile=50) < 0.6
+    with pytest.raises(ValueError, match=r"percentile must be within 0\.\.100"):
+        calibrator.compute_amax(percentile=101)
+    with pytest.raises(TypeError, match="method must be"):
+        calibrator.compute_amax("mean")
+
+
+def test_the_mse_range_has_the_least_error_of_all_that_were_tried() -> None:
+    torch.manual_seed(1)
+    data = torch.randn(50000)
+    calibrator = HistogramCalibrator(num_bits=4)
+    calibrator.collect(data)
+    amax = calibrator.compute_amax("mse")
+    errors = [(fake_tensor_quant(data, amax * f, 4) - data).square().mean() for f in (0.8, 1.0, 1.25)]
+    assert errors[1] == min(errors)
+
+
+def test_loading_a_range_without_data_is_an_error_unless_not_strict(caplog: Any) -> None:
+    quantizer = TensorQuantizer()
+    with pytest.raises(RuntimeError, match="no data was collected"):
+        quantizer.load_calib_amax()
+    quantizer.load_calib_amax(strict=False)
+    assert "no data was collected" in caplog.text
+    assert quantizer.amax is None
+
+
+def test_a_learned_range_gets_the_gradient_of_what_it_clips(x: Any) -> None:
+    quantizer = TensorQuantizer(QuantDescriptor(amax=0.5, learn_amax=True))
+    assert [name for name, _ in quantizer.named_parameters()] == ["clip_amax"]
+    quantizer(torch.tensor([-1.0, 0.1, 0.2, 2.0, 3.0])).sum().backward()
+    assert quantizer.clip_amax.grad == 1.0  # two clipped above, one below
+    with pytest.raises(ValueError, match="no calibrator"):
+        quantizer.enable_calib()
+
+
+def test_training_a_learned_range_finds_a_useful_one() -> None:
+    torch.manual_seed(0)
+    data = torch.randn(2000)
+    quantizer = TensorQuantizer(QuantDescriptor(num_bits=4, amax=10.0, learn_amax=True))
+    optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.5)
+    for _ in range(200):
+        optimizer.zero_grad()
+        clipped = torch.clamp(data, -quantizer.clip_amax, quantizer.clip_amax)
+        loss = (clipped - data).square().mean() + 0.002 * quantizer.clip_amax.square()
+        loss.backward()
+        optimizer.step()
+    before = (fake_tensor_quant(data, torch.tensor(10.0), 4) - data).square().mean()
+    assert (quantizer(data) - data).square().mean() < before
+
+
+def test_a_calibrated_range_is_saved_and_loaded(x: Any) -> None:
+    first, second = TensorQuantizer(QuantDescriptor(amax=0.5)), TensorQuantizer()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), second(x))
+
+
+def test_a_quantizer_can_be_switched_off_and_says_what_it_does(x: Any) -> None:
+    quantizer = TensorQuantizer(QuantDescriptor(amax=0.5), disabled=True)
+    assert torch.equal(quantizer(x), x)
+    assert "disabled" in repr(quantizer)
+    quantizer.enable()
+    assert quantizer(x).max() == 0.5
+    assert "8bit fake axis=None amax=0.5000 quant=True" in repr(quantizer)
+    assert quantizer.step_size == pytest.approx(0.5 / 127)
+    assert quantizer.scale == 254
