@@ -1,7 +1,7 @@
 """What compiling costs, and other times a user waits for: `python benchmarks/compile.py [MODEL.onnx …]`.
 
 Every figure is of a fresh process: CPU time (user + system, so that a busy machine changes it little) and
-peak memory (ru_maxrss) of the whole `openbpu compile`, and the CPU time of the `compile()` call alone. Without
+peak memory (ru_maxrss) of the whole `openbpu compile`, and CPU time of the `compile()` call alone. Without
 arguments: start-up, resnet18 and mobilenetv2 as ONNX Runtime quantizes them (`benchmarks/fixtures.py` makes
 them), `timing` and `exact` on resnet18, and by --fast-perf the networks in `../shared/latency/graphs` where
 that folder exists. The limits are the project's own; the exit code is 1 when one is missed or a model fails.
