@@ -16,6 +16,7 @@ import pytest
 from interfaces.conftest import Command
 from interfaces.test_cli import fails
 from openbpu.arch.hbm import read_hbm
+from quantization.float_models import float_model, pair_of
 from runtime.qdq import mixed_model
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits"
@@ -55,6 +56,20 @@ def test_from_float_to_outputs(openbpu: Command, tmp_path: Path) -> None:
         assert ran.code == 0, (step, ran)
     a, b = (np.load(folder / "logits.npy") for folder in (out, tmp_path / "exact"))
     assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize(("flags", "behind"), [((), np.int16), (("--int8-tail",), np.int8)])
+def test_results_are_int16_unless_asked_otherwise(
+    openbpu: Command, tmp_path: Path, flags: tuple[str, ...], behind: type
+) -> None:
+    text = "(float[1,2,4,4] x) => (float[1,2,4,4] y) { c = Conv(x, w) y = Sigmoid(c) }"
+    onnx.save(float_model(text, {"w": np.ones((2, 2, 1, 1), np.float32)}), tmp_path / "f.onnx")
+    np.savez(tmp_path / "c.npz", x=np.ones((3, 1, 2, 4, 4), np.float32))
+    q = tmp_path / "q.onnx"
+    ran = openbpu("quantize", tmp_path / "f.onnx", "--calib", tmp_path / "c.npz", "-o", q, *flags)
+    assert ran.code == 0, ran
+    made = [pair_of(onnx.load(q), name)[1].dtype for name in "xcy"]
+    assert made == [np.int8, behind, behind]
 
 
 def test_check_says_why_and_what_to_do(openbpu: Command) -> None:

@@ -1,6 +1,7 @@
 """Tables and documents say what the results say."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ def rendered(*parts: RenderableType) -> str:
 
 
 def rows(table: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in table.splitlines()]
+    return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
 
 
 def test_placement_has_the_vendors_columns() -> None:

@@ -69,6 +69,16 @@ def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
     return parsed or None
 
 
+def numbers(text: str, option: str) -> list[float]:
+    """Parse `0.485,0.456,0.406`; anything else is a usage error."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be numbers like 0.5,0.5,0.5, not '{text}'", param_hint=option
+        ) from None
+
+
 def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array]:
     """Read the `--input` options of a model with these inputs; raises InputError naming file and reason."""
     arrays: dict[str, Array] = {}

@@ -38,15 +38,27 @@ def marches_table(marches: Sequence[March]) -> Table:
 
 def march_tables(m: March) -> list[Table]:
     """Return what is known of one march: numbers, limits, operators that stay on the CPU."""
-    numbers = table("Number", "Value", "Unit", "Confidence", "Source", title=f"{m.name}: {m.product}")
-    limits = table("Limit", "Value", "Of", "Confidence", "Source", title="Operator limits")
+    numbers = table(
+        "Number",
+        "Value",
+        "Unit",
+        "Confidence",
+        "Source",
+        title=f"{m.name}: {m.product}",
+        sentences=("Source",),
+    )
+    limits = table(
+        "Limit", "Value", "Of", "Confidence", "Source", title="Operator limits", sentences=("Of", "Source")
+    )
     for key, n in m.numbers.items():
         short = key.removeprefix("limits.")
         if short in LIMITS:
             add_row(limits, short, _value(n.value), LIMITS[short], n.confidence, n.source)
         else:
             add_row(numbers, key, _value(n.value), n.unit, n.confidence, n.source)
-    on_cpu = table("Operator", "On the CPU", "Confidence", "Source", title="Operators on the CPU")
+    on_cpu = table(
+        "Operator", "On the CPU", "Confidence", "Source", title="Operators on the CPU", sentences=("Source",)
+    )
     for op, why in m.cpu_ops.items():
         when = "no unit for it" if why.when == "always" else "unless asked onto the BPU"
         add_row(on_cpu, op, when, why.confidence, why.source)

@@ -12,6 +12,7 @@ from openbpu.report.text import DASH, add_row, count, table
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WHERE = "Module and source"
 _COLUMNS = ("Node", "ON", "Subgraph", "Type", "In/Out DataType", "Reason", "Fix")
 
 
@@ -25,7 +26,7 @@ def placement_table(placement: Sequence[Placement]) -> Table:
     """Return the placement as a table; its last column, if the model knows them: module and source line."""
     names = subgraphs(placement)
     known = any(p.scope or p.source for p in placement)
-    made = table(*_COLUMNS, *(["Module and source"] if known else []))
+    made = table(*_COLUMNS, *([_WHERE] if known else []), sentences=("Node", "Reason", "Fix", _WHERE))
     for p in placement:
         where = [" ".join(filter(None, (p.scope, p.source)))] if known else []
         subgraph = names.get(p.segment, DASH) if p.on == "BPU" else DASH

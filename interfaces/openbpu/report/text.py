@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +20,13 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """Return an empty table; the columns in `numbers` are aligned to the right."""
+def table(
+    *columns: str, numbers: tuple[str, ...] = (), sentences: tuple[str, ...] = (), title: str | None = None
+) -> Table:
+    """Return an empty table; the columns in `numbers` are aligned to the right.
+
+    Where there are `sentences`, a narrow terminal breaks their lines and leaves the other columns whole.
+    """
     from rich import box  # noqa: PLC0415  # 50 ms that `--json` never pays
     from rich.table import Table  # noqa: PLC0415
 
@@ -31,10 +36,13 @@ def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None
         title_justify="left",
         title_style="bold",
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         min_width=len(title or ""),
     )
     for name in columns:
-        made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        whole = bool(sentences) and name not in sentences
+        made.add_column(name, justify=justify, overflow="fold", no_wrap=whole)
     return made
 
 

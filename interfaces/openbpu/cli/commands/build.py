@@ -67,12 +67,18 @@ def quantize(
     int8_tail: Annotated[
         bool, typer.Option("--int8-tail", help="Int8, not int16, behind the last Conv, Gemm or MatMul too.")
     ] = False,
+    scale: Annotated[float, typer.Option("--scale", help="Images: pixels are multiplied by it.")] = 1 / 255,
+    mean: Annotated[
+        str, typer.Option("--mean", metavar="M,M,M", help="Images: then it is subtracted.")
+    ] = "0",
+    std: Annotated[str, typer.Option("--std", metavar="S,S,S", help="Images: then divided by.")] = "1",
     method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
 ) -> None:
     """Quantize a float model with calibration data.
 
     Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
     """
+    means, deviations = arguments.numbers(mean, "--mean"), arguments.numbers(std, "--std")
     arguments.refuse_overwriting(model, output)
     from openbpu.arch.dtypes import DType
     from openbpu.quantization.onnx import load_calibration
@@ -81,7 +87,7 @@ def quantize(
     activation = DType.INT16 if int16 else DType.INT8
     tail = DType.INT8 if int8_tail else DType.INT16
     with progress() as report:
-        data = load_calibration(calib, model)
+        data = load_calibration(calib, model, scale=scale, mean=means, std=deviations)
         calibrate(
             model,
             data,
