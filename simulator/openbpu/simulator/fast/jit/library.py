@@ -18,9 +18,9 @@ _HERE = Path(__file__).parents[1]
 KERNELS = {
     "drive": ("drive", "drive_alone"),
     "conv": ("gemm", "gemm_wide", "widen_words"),
-    "depthwise": ("depthwise", "depthwise_packed"),
+    "depthwise": ("depthwise", "depthwise_tiled", "depthwise_packed"),
     "rare": ("conv_any", "pack_b", "matmul_any"),
-    "elementwise": ("binary", "add_packed", "rescale", "lut", "quantize", "dequantize"),
+    "elementwise": ("binary", "binary_packed", "lut_packed", "rescale", "lut", "quantize", "dequantize"),
     "moves": ("move", "interleave", "gather", "fill"),
     "pool": ("pool", "max_pool_bytes", "reduce", "resize"),
     "rows": ("softmax", "layernorm"),

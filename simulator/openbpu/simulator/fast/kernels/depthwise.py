@@ -65,6 +65,29 @@ def _tap_wide(wide: Any, x: int, kind: int, weights: Any, n: int) -> None:
             st(wide, c, ld(wide, c) + int64(ld(p16(x), c)) * int64(ld(weights, c)))
 
 
+def depthwise_tiled(args: Any, lo: int, hi: int, scratch: Any) -> None:
+    """Depthwise by vector.depthwise16. Units are chunks of 16 output pixels.
+
+    args: 0 x, 1 offsets, 2 row pitch of offsets, 3 pixels, 4 pairs of taps, 5 element size of x, 6 channels,
+    7 kernel, 8 weights, 9 init, 10 params; OUT.
+    """
+    pixels, pairs, channels = ld(args, 3), ld(args, 4), ld(args, 6)
+    out = p64(address_of(args) + 8 * OUT)
+    tile = address_of(scratch)
+    for unit in range(lo, hi):
+        first = unit * 16
+        count = min(pixels - first, 16)
+        y, r = ld(out, 2) + first * ld(out, 8), ld(out, 5) + first * ld(out, 9)
+        for block in range((channels + 15) // 16):
+            start = block * 16
+            x, offsets = ld(args, 0) + start * ld(args, 5), ld(args, 1) + 4 * first
+            weights, init = ld(args, 8) + block * pairs * 64, ld(args, 9) + block * 64
+            call(ld(args, 7), (x, offsets, ld(args, 2), count, pairs, weights, init, tile))
+            n, params = min(channels - start, 16), ld(args, 10) + block * 512
+            y_at, r_at = y + start * ld(out, 4), r + start * (ld(out, 9) // channels)
+            finish(out, tile, count, 1, n, params, y_at, r_at)
+
+
 def depthwise_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
     """Depthwise by the kernels of vector.depthwise64. Units are chunks of output pixels.
 
@@ -99,4 +122,8 @@ def depthwise_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa
             )
 
 
-KERNELS = {"depthwise": (depthwise, KERNEL), "depthwise_packed": (depthwise_packed, KERNEL)}
+KERNELS = {
+    "depthwise": (depthwise, KERNEL),
+    "depthwise_tiled": (depthwise_tiled, KERNEL),
+    "depthwise_packed": (depthwise_packed, KERNEL),
+}

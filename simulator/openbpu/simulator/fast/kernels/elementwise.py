@@ -93,16 +93,27 @@ def binary(args: Any, lo: int, hi: int, scratch: Any) -> None:
         narrow(y + (row * length + start) * y_kind, y_kind, va, n)
 
 
-def add_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
-    """Binary add of bytes by vector.bytes64.
+def binary_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
+    """Add or multiply bytes by vector.bytes64. Units are pieces of 4096 of the rows.
 
-    Units are chunks of 4096. args: kernel, a, b, params, y, count, consts.
+    args: 0 kernel, 1 a, 2 row pitch of a, 3 b, 4 row pitch of b, 5 params, 6 y, 7 row length, 8 pieces per
+    row, 9 consts.
     """
+    length, per_row = ld(args, 7), ld(args, 8)
+    for unit in range(lo, hi):
+        row, start = unit // per_row, (unit % per_row) * PACKED_CHUNK
+        count = min(length - start, PACKED_CHUNK)
+        a = ld(args, 1) + row * ld(args, 2) + start
+        b = ld(args, 3) + row * ld(args, 4) + start
+        call(ld(args, 0), (a, b, ld(args, 5), ld(args, 6) + row * length + start, count, ld(args, 9)))
+
+
+def lut_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
+    """Bytes by a table of bytes. Units are pieces of 4096. args: kernel, x, y, elements, consts."""
     for unit in range(lo, hi):
         start = unit * PACKED_CHUNK
-        count = min(ld(args, 5) - start, PACKED_CHUNK)
-        a, b, y = ld(args, 1) + start, ld(args, 2) + start, ld(args, 4) + start
-        call(ld(args, 0), (a, b, ld(args, 3), y, count, ld(args, 6)))
+        count = min(ld(args, 3) - start, PACKED_CHUNK)
+        call(ld(args, 0), (ld(args, 1) + start, ld(args, 2) + start, count, ld(args, 4)))
 
 
 def rescale(args: Any, lo: int, hi: int, scratch: Any) -> None:
@@ -205,7 +216,8 @@ def _dequantize_row(x: int, x_kind: int, y: Any, start: int, n: int, scale: floa
 
 KERNELS = {
     "binary": (binary, KERNEL),
-    "add_packed": (add_packed, KERNEL),
+    "binary_packed": (binary_packed, KERNEL),
+    "lut_packed": (lut_packed, KERNEL),
     "rescale": (rescale, KERNEL),
     "lut": (lut, KERNEL),
     "quantize": (quantize, KERNEL),

@@ -27,6 +27,9 @@ def is_plain(layer: Layer, low: Lowering) -> bool:
 def add_depthwise(layer: Layer, low: Lowering) -> None:
     """Append the kernel that takes any dtype and window."""
     op = layer.op
+    if not op.wide and DType.INT8 in (layer.x_dtype, low.dtype(op.weight_id)):
+        _tiled(layer, low)
+        return
     pixels, weights, bias = whole_window(layer)
     channels = op.y_shape[3]
     table = np.ascontiguousarray(weights.reshape(channels, -1).T.astype(np.int32))
@@ -38,6 +41,29 @@ def add_depthwise(layer: Layer, low: Lowering) -> None:
         *output_arguments(layer, low),
     )  # fmt: skip
     low.add("depthwise", layer.out_rows * per_pixel, arguments, layer.macs() * 0.1)
+
+
+def _tiled(layer: Layer, low: Lowering) -> None:
+    """Append the kernels of vector.depthwise16."""
+    channels = layer.op.y_shape[3]
+    pixels, weights, bias = whole_window(layer)
+    taps = weights.reshape(channels, -1)
+    pairs, blocks = -(-taps.shape[1] // 2), -(-channels // 16)
+    idle = 2 * pairs - taps.shape[1]
+    padded = np.zeros((blocks * 16, 2 * pairs), dtype=np.int16)
+    padded[:channels, : taps.shape[1]] = taps
+    mixed = padded.reshape(blocks, 16, pairs, 2).transpose(0, 2, 1, 3)
+    pixels = np.concatenate([pixels, np.repeat(pixels[:1], idle, axis=0)])
+    start = np.zeros(blocks * 16, dtype=np.int64)
+    start[:channels] = bias
+    arguments: tuple[Argument, ...] = (
+        layer.x, late_offsets(layer, pixels, low), pixels.shape[1], layer.out_rows, pairs,
+        layer.x_dtype.nbytes, channels, Symbol(f"depthwise16_{layer.x_dtype.nbytes}"),
+        np.ascontiguousarray(mixed), wrap32(start), layer.requant.params(real=layer.finish.real), 0, 0, 0,
+        *output_arguments(layer, low),
+    )  # fmt: skip
+    work = 500 + layer.out_rows * channels * (0.4 + 0.06 * pairs)
+    low.add("depthwise_tiled", -(-layer.out_rows // 16), arguments, work)
 
 
 def add_depthwise64(layer: Layer, low: Lowering) -> None:

@@ -91,13 +91,14 @@ class Requant:
             limits = limits.astype(np.float64).view(np.int64)
         return np.append(limits, np.int64(self.zero))
 
-    def packed_consts(self, table: Array | None) -> npt.NDArray[np.uint8]:
-        """Return the constants of vector.pack64: zero, lo, hi, and the table by the byte of its index."""
-        image = np.zeros(_TABLE_AT + 256, dtype=np.uint8)
-        image[:24] = np.array([self.zero, self.lo, self.hi], dtype=np.int64).view(np.uint8)
-        if table is not None:
-            image[_TABLE_AT:] = np.roll(table.reshape(-1).view(np.uint8), -128)
-        return image
+
+def packed_consts(zero: int, lo: int, hi: int, table: Array | None) -> npt.NDArray[np.uint8]:
+    """Return the constants of vector.pack64: zero, lo, hi, and the table by the byte of its index."""
+    image = np.zeros(_TABLE_AT + 256, dtype=np.uint8)
+    image[:24] = np.array([zero, lo, hi], dtype=np.int64).view(np.uint8)
+    if table is not None:
+        image[_TABLE_AT:] = np.roll(table.reshape(-1).view(np.uint8), -128)
+    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def choose_finish(requant: Requant, mode: str, residual: int, out: int, table: A
     fused_table = table is None or (out == 1 and permutes_bytes())
     if mode == "vnni512" and real and requant.is_short() and residual <= 1 and out == 1 and fused_table:
         symbol = Symbol(f"epilogue64_{int(residual > 0)}_{int(table is not None)}")
-        return Finish(symbol, requant.packed_consts(table), True, True, None)
+        return Finish(symbol, packed_consts(requant.zero, requant.lo, requant.hi, table), True, True, None)
     before_table = out if table is None else 1
     symbol = Symbol(f"epilogue_{'real' if real else 'int'}_{residual}_{before_table}")
     return Finish(symbol, requant.consts(real=real), real, False, table)

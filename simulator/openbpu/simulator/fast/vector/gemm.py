@@ -51,7 +51,7 @@ def has_bytes(mode: str) -> bool:
     return mode != "portable"
 
 
-def _multiply(module: Any, mode: str, words: bool) -> Any:
+def multiplier(module: Any, mode: str, *, words: bool) -> Any:
     """Return build(builder, acc, a, b) for one register."""
     lanes = 16 if mode == "vnni512" else 8
     kind = vec(I32, lanes)
@@ -81,7 +81,7 @@ class _Tile:
         self.lanes = 16 if mode == "vnni512" else 8
         self.columns = groups * GROUP // self.lanes
         self.kind = vec(I32, self.lanes)
-        self.multiply = _multiply(module, mode, words)
+        self.multiply = multiplier(module, mode, words=words)
         self.f = function(module, tile_name(words, groups, rows), [PTR, PTR, I64, I64, I64, PTR, PTR, PTR])
         self.builder = ir.IRBuilder(self.f.append_basic_block("entry"))
 

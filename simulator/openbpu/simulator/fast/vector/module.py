@@ -7,6 +7,7 @@ from typing import Any
 from llvmlite import ir
 
 from openbpu.simulator.fast.vector.bytes64 import add_bytes64
+from openbpu.simulator.fast.vector.depthwise16 import add_depthwise16
 from openbpu.simulator.fast.vector.depthwise64 import add_depthwise
 from openbpu.simulator.fast.vector.epilogue import add_epilogues
 from openbpu.simulator.fast.vector.epilogue64 import add_epilogues64
@@ -18,6 +19,7 @@ def vector_text(family: str, mode: str, *, fused: bool, tables: bool) -> str:
     module = ir.Module(family)
     add_tiles(module, mode)
     add_epilogues(module, fused=fused)
+    add_depthwise16(module, mode)
     if mode == "vnni512":
         add_epilogues64(module, tables=tables)
         add_depthwise(module, tables=tables)

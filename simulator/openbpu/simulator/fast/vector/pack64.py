@@ -92,9 +92,10 @@ class Pack64:
         packed = b.call(narrower, words)
         least = external(self.module, "llvm.smin.v64i8", _BYTES, [_BYTES] * 2)
         most = external(self.module, "llvm.smax.v64i8", _BYTES, [_BYTES] * 2)
-        return self._look_up(b.call(least, [b.call(most, [packed, self.low]), self.high]))
+        return self.look_up(b.call(least, [b.call(most, [packed, self.low]), self.high]))
 
-    def _look_up(self, index: Any) -> Any:
+    def look_up(self, index: Any) -> Any:
+        """Return table[index] for 64 int8, the indices themselves when there is no table."""
         if not self.table:
             return index
         b = self.b
