@@ -56,7 +56,7 @@ def check(
 
 
 @command("quantize")
-def quantize(
+def quantize(  # noqa: PLR0917  # an argument per option
     model: arguments.OnnxFile,
     calib: Annotated[
         Path,

@@ -1,0 +1,59 @@
+"""`python -m openbpu.compat script.py [arguments]`: run a script written for the vendor's modules.
+
+Also `python -m openbpu.compat -m package.module [arguments]`, as Python itself has it.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+from openbpu.arch.errors import OpenbpuError
+from openbpu.compat.finder import install
+
+_USAGE = "usage: python -m openbpu.compat script.py [arguments]\n       python -m openbpu.compat -m module [arguments]\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the script as `__main__`; returns 2 for a wrong call, 1 for an error that openbpu explains."""
+    if not arguments or arguments == ["-m"] or arguments[0] in ("-h", "--help"):
+        sys.stderr.write(_USAGE)
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    install()
+    try:
+        _run(arguments)
+    except OpenbpuError as error:
+        sys.stderr.write(f"openbpu: {error}\n{_where(error)}")
+        return 1
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        sys.path.insert(0, "")
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
+    script = Path(arguments[0])
+    if not script.is_file():
+        raise OpenbpuError(f"compat: the script must be a file, not '{script}'; check the path")
+    sys.argv = arguments
+    sys.path.insert(0, str(script.resolve().parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _where(error: OpenbpuError) -> str:
+    """Name the script's line that led to the error; a library's frames say nothing to its user."""
+    found = error.__traceback__
+    lines = []
+    while found is not None:
+        name = found.tb_frame.f_code.co_filename
+        if found.tb_frame.f_globals.get("__name__") == "__main__" and Path(name).name != "__main__.py":
+            lines.append(f"  {name}:{found.tb_lineno}\n")
+        found = found.tb_next
+    return lines[-1] if lines else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

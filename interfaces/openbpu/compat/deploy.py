@@ -1,0 +1,81 @@
+"""From a prepared PyTorch model to placement and `.hbm` in one call: `check_model`, `compile_model`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openbpu.compat.placement import placement_text
+from openbpu.compat.screen import say
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["check_model", "compile_model"]
+
+
+def check_model(
+    model: Any,
+    example_inputs: Any,
+    march: Any = None,
+    advice: float | None = None,
+    **ignored: Any,
+) -> int:
+    """Print where every node of a prepared or converted model would run, and why; returns 0.
+
+    march: that of `set_march` unless given. advice: accepted as the vendor has it; reasons and fixes are
+    printed in any case. Raises what `export` and `openbpu.compiler.check` raise.
+    """
+    del advice, ignored
+    from openbpu.compiler import check  # noqa: PLC0415  # only when it is used
+
+    say(placement_text(check(_exported(model, example_inputs), march=_march(march))))
+    return 0
+
+
+def compile_model(
+    model: Any,
+    example_inputs: Any,
+    hbm: str = "model.hbm",
+    march: Any = None,
+    opt: int | str = 2,
+    **ignored: Any,
+) -> int:
+    """Export, compile and write `hbm`; returns 0. `opt`: 0, 1, 2, with or without the vendor's letter O."""
+    del ignored
+    from openbpu.arch.hbm import write_hbm  # noqa: PLC0415
+    from openbpu.compiler import compile as build  # noqa: PLC0415
+    from openbpu.report.placement import placement_summary  # noqa: PLC0415
+
+    program = build(_exported(model, example_inputs), march=_march(march), opt=level(opt))
+    Path(hbm).parent.mkdir(parents=True, exist_ok=True)
+    write_hbm(program, hbm)
+    say(f"{hbm}: {program.march}, {placement_summary(program.placement)}")
+    return 0
+
+
+def level(opt: int | str) -> int:
+    """Return an optimisation level: the vendor writes 2 or "O2", and its higher ones are our highest."""
+    digits = str(opt).lower().removeprefix("o")
+    return min(int(digits), 2) if digits.isdigit() else -1
+
+
+def march_name(march: Any) -> str:
+    """Return the name of a march given as March, as its name (`"NASH_M"`), or as ours (`"nash-m"`)."""
+    text = str(getattr(march, "value", march))
+    return text.rpartition(".")[2].lower().replace("_", "-")
+
+
+def _march(march: Any) -> str:
+    """Return the march given, or the one that `set_march` set (its MarchError says so when it was not)."""
+    if march is not None:
+        return march_name(march)
+    return march_name(importlib.import_module("openbpu.quantization.torch").get_march())
+
+
+def _exported(model: Any, example_inputs: Any) -> onnx.ModelProto:
+    """Return the QDQ model; a list of inputs, as the vendor has it, is a tuple of them."""
+    inputs = tuple(example_inputs) if isinstance(example_inputs, list) else example_inputs
+    exported: onnx.ModelProto = importlib.import_module("openbpu.quantization.torch").export(model, inputs)
+    return exported

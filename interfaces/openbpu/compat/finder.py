@@ -1,0 +1,91 @@
+"""Import machinery: the vendor's modules exist, and what is in them is looked up in openbpu when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from openbpu.compat.names import MODULES, TORCH, answer, target_of
+
+
+class VendorModule(ModuleType):
+    """A module by a vendor's name: attributes come from the openbpu modules that `names.MODULES` lists.
+
+    It is a package to Python, so that `from x import y` of a missing `y` asks the finder, which explains.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+        child = f"{self.__name__}.{name}"
+        if child in MODULES:
+            return importlib.import_module(child)
+        target = target_of(self.__name__, name)
+        if target is None:
+            raise AttributeError(answer(self.__name__, name))
+        setattr(self, name, target)
+        return target
+
+    def __dir__(self) -> list[str]:
+        prefix = f"{self.__name__}."
+        children = {m[len(prefix) :] for m in MODULES if m.startswith(prefix) and "." not in m[len(prefix) :]}
+        offered = {n for source in MODULES[self.__name__] for n in _public(source)}
+        return sorted({*super().__dir__(), *children, *offered})
+
+
+def _public(source: str) -> list[str]:
+    try:
+        module = importlib.import_module(source)
+    except ImportError:
+        return []
+    return [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_")]
+
+
+class VendorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the vendor's modules; stands last in `sys.meta_path`, so an installed original comes first."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return a spec for a module of ours; raises ImportError with the reason for one that we lack."""
+        del path, target
+        if fullname in MODULES:
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        parent, _, name = fullname.rpartition(".")
+        if isinstance(sys.modules.get(parent), VendorModule):
+            raise ImportError(answer(parent, name), name=fullname)
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Make the empty module."""
+        return VendorModule(spec.name, f"openbpu under the name of {spec.name}.")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing runs: names are resolved when they are used."""
+        module.__path__ = []
+
+
+def install() -> None:
+    """Make the vendor's names importable in this process, unless the originals are; may be called again."""
+    if not any(isinstance(found, VendorFinder) for found in sys.meta_path):
+        sys.meta_path.append(VendorFinder())
+    _complete_torch()
+
+
+def _complete_torch() -> None:
+    """Give torch's quantization modules the stubs that scripts import from there, where torch dropped them."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    for name in TORCH:
+        module = importlib.import_module(name)
+        if isinstance(module, VendorModule):
+            continue
+        for stub in ("QuantStub", "DeQuantStub"):
+            if not hasattr(module, stub):
+                setattr(module, stub, getattr(importlib.import_module("openbpu.quantization.torch"), stub))

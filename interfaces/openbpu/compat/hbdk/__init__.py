@@ -1,0 +1,33 @@
+"""`hbdk4.compiler` on openbpu: a module is a QDQ ONNX model, compiled by openbpu.compiler and simulated."""
+
+from openbpu.compat.hbdk.build import (
+    compile,  # noqa: A004 - the vendor's name
+    convert,
+    hbm_perf,
+    link,
+    load,
+    save,
+    statistics,
+    visualize,
+)
+from openbpu.compat.hbdk.hbm import Hbm, Hbo
+from openbpu.compat.hbdk.module import Function, Module, Variable
+from openbpu.compat.march import March, MarchSeries
+
+__all__ = [
+    "Function",
+    "Hbm",
+    "Hbo",
+    "March",
+    "MarchSeries",
+    "Module",
+    "Variable",
+    "compile",
+    "convert",
+    "hbm_perf",
+    "link",
+    "load",
+    "save",
+    "statistics",
+    "visualize",
+]

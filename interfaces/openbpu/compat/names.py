@@ -1,0 +1,133 @@
+"""Which vendor module holds which openbpu names, and what to say about a name that openbpu does not have."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+_TORCH = "openbpu.quantization.torch"
+_DEPLOY = "openbpu.compat.deploy"
+_HBDK = "openbpu.compat.hbdk"
+_LOW = "openbpu.quantization.torch.lowlevel"
+
+TORCH = ("torch.quantization", "torch.ao.quantization")
+"""Provided only where torch has dropped them."""
+
+_PLUGIN = (
+    "",
+    ".dtype",
+    ".march",
+    ".qtensor",
+    ".version",
+    ".functional",
+    ".nn",
+    ".nn.qat",
+    ".nn.qat.segment_lut",
+    ".nn.qat.functional_modules",
+    ".nn.qat.linear",
+    ".nn.qat.conv2d",
+    ".nn.quantized",
+    ".nn.quantized.functional",
+    ".nn.functional",
+    ".quantization",
+    ".quantization.fake_quantize",
+    ".quantization.fuse_modules",
+    ".quantization.fx",
+    ".quantization.observer",
+    ".quantization.observer_v2",
+    ".quantization.prepare",
+    ".quantization.qconfig",
+    ".quantization.qconfig_setter",
+    ".quantization.qconfig_template",
+    ".quantization.quantize",
+    ".quantization.quantize_fx",
+    ".quantization.stubs",
+    ".utils",
+    ".utils.quant_profiler",
+    ".utils.check_model",
+    ".utils.onnx_helper",
+)
+
+MODULES: dict[str, tuple[str, ...]] = {
+    **{f"horizon_plugin_pytorch{name}": (_TORCH, _DEPLOY) for name in _PLUGIN},
+    "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH),
+    "horizon_plugin_profiler": (_TORCH, _DEPLOY),
+    "horizon_plugin_profiler.utils": (_TORCH, _DEPLOY),
+    "hbdk4": (),
+    "hbdk4.compiler": (_HBDK,),
+    "hbdk4.compiler.onnx": (f"{_HBDK}.onnx",),
+    "hbdk4.compiler.march": (_TORCH,),
+    "hbdk4.compiler.overlay": (_HBDK,),
+    "pytorch_quantization": (_LOW,),
+    "pytorch_quantization.tensor_quant": (_LOW,),
+    "pytorch_quantization.calib": (_LOW,),
+    "pytorch_quantization.nn": (_LOW,),
+    "pytorch_quantization.nn.modules": (_LOW,),
+    "pytorch_quantization.nn.modules.tensor_quantizer": (_LOW,),
+    **dict.fromkeys(TORCH, (_TORCH,)),
+}
+"""Vendor module → the openbpu modules in which its names are looked up, in this order."""
+
+_INSTEAD = {
+    "quant_nn": "openbpu.quantization.torch.prepare, which quantizes a model's layers",
+    "quant_modules": "openbpu.quantization.torch.prepare, which replaces a model's layers",
+    "plot_hist": "openbpu.quantization.torch.statistics_table",
+    "get_raw_features": "openbpu.quantization.torch.statistics_table",
+    "profile_featuremap": "openbpu.quantization.torch.statistics_table",
+    "QuantAnalysis": "openbpu.quantization.torch.sensitivity_table",
+    "model_profiler": "openbpu.quantization.torch.sensitivity_table and statistics_table",
+    "featuremap_similarity": "openbpu.quantization.torch.sensitivity_table",
+    "compare_weights": "openbpu.quantization.torch.statistics_table",
+    "perf_model": "hbdk4.compiler.hbm_perf, or `openbpu perf model.hbm`",
+    "visualize_model": "hbdk4.compiler.visualize",
+    "hbm_extract_desc": "`openbpu info model.hbm`",
+    "disas": "`openbpu disasm model.hbm`",
+    "hbm_pack": "hbdk4.compiler.link",
+    "export_to_onnx": "openbpu.quantization.torch.export",
+    "export_quantized_onnx": "openbpu.quantization.torch.export",
+    "export_hbir": "openbpu.quantization.torch.export",
+    "leap": "ONNX: build the model there and compile it with openbpu.compiler.compile",
+    "hbtl": "ONNX: build the model there and compile it with openbpu.compiler.compile",
+}
+
+
+def target_of(module: str, name: str) -> Any:
+    """Return what `module.name` is in openbpu, None when there is no such thing.
+
+    Raises ImportError, with what to install, when the openbpu module behind it cannot be imported.
+    """
+    for source in MODULES[module]:
+        try:
+            found = importlib.import_module(source)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "torch":
+                raise
+            need = "this needs PyTorch: pip install 'openbpu[torch]'"
+            raise ImportError(f"{module}.{name}: {need}", name=module) from error
+        if hasattr(found, name):
+            return getattr(found, name)
+    return None
+
+
+def answer(module: str, name: str) -> str:
+    """Say that `module.name` is not there, and what openbpu has instead, if anything."""
+    start = f"openbpu.compat: {module}.{name} is not provided"
+    if name in _INSTEAD:
+        return f"{start}; use {_INSTEAD[name]} instead"
+    close = difflib.get_close_matches(name, sorted(_offered(module)), n=1, cutoff=0.75)
+    if close:
+        return f"{start}; the nearest name here is {close[0]}"
+    return f"{start}, and openbpu has no equivalent; `dir({module})` lists what there is"
+
+
+def _offered(module: str) -> set[str]:
+    offered: set[str] = set()
+    for source in MODULES.get(module, ()):
+        try:
+            found = importlib.import_module(source)
+        except ImportError:
+            continue
+        offered.update(getattr(found, "__all__", dir(found)))
+    prefix = f"{module}."
+    return offered | {m[len(prefix) :] for m in MODULES if m.startswith(prefix)}
