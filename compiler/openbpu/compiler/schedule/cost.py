@@ -118,7 +118,7 @@ class Costs:
                 continue
             times = self.changes(k, order)
             memory = memory + times * part.memory
-            alone = np.where(self._doubled(times, buffers), 0, times - 1)
+            alone: Int64 = np.where(self._doubled(times, buffers), 0, times - 1)
             exposed = exposed + alone * (part.engine + self.rules.march.ddr.latency_cycles)
             if k == last:
                 stores = times * part.engine

@@ -71,6 +71,27 @@ def access(c: Context, tensor: int, counts: Ints, strides: Ints, offset: int) ->
         del chain[axis - 1]
 
 
+def split_at_rows(
+    c: Context, shape: Ints, views: Sequence[tuple[int, Ints]]
+) -> tuple[Ints, tuple[Ints, ...]]:
+    """A loop nest whose axes end where rows of its tensors end; views are (tensor, element strides) pairs.
+
+    shape (100,), strides (1,) of a tensor in rows of 10  →  (10, 10), ((10, 1),)
+    """
+    counts, strides = list(shape), [list(s) for _, s in views]
+    for (tensor, _), own in zip(views, strides, strict=True):
+        row, whole = c.rows(tensor), c.elements(tensor)
+        for d in range(len(counts)):
+            step = abs(own[d])
+            inner = row // step if step else 0
+            if row < whole and 1 < inner < counts[d] and row % step == 0 and counts[d] % inner == 0:
+                counts[d : d + 1] = [counts[d] // inner, inner]
+                for s in strides:
+                    s[d : d + 1] = [s[d] * inner, s[d]]
+                break
+    return tuple(counts), tuple(tuple(s) for s in strides)
+
+
 def in_rows(c: Context, tensor: int, strides: Ints) -> Ints:
     """Element strides of a dense tensor as they are where its bytes are rows inside another tensor."""
     place, element = c.place(tensor), c.tensors[tensor].dtype.nbytes

@@ -10,7 +10,7 @@ from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, Seg
 from openbpu.arch.timing import elementwise_cycles, lut_cycles, vpu_cycles
 from openbpu.compiler.schedule.axes import Along, Axis, Box, Int64, Ints, Tiles, Whole
 from openbpu.compiler.schedule.job import Job, View, lengths
-from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows
+from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import whole_constant
 from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
@@ -215,10 +215,10 @@ class BinaryJob(Job):
 def binary_jobs(index: int, op: Binary, c: Context) -> list[Job]:
     """The job of a Binary."""
     (x, other), y = op.inputs, op.outputs[0]
-    dense = dense_strides(op.shape, 1)
-    views = ((x, op.a_strides), (other, op.b_strides), (y, dense))
-    placed = [in_rows(c, t, strides) for t, strides in views]
-    extent, (_, a_strides, b_strides, *_) = collapse(op.shape, (dense, op.a_strides, op.b_strides, *placed))
+    views = ((x, op.a_strides), (other, op.b_strides), (y, dense_strides(op.shape, 1)))
+    shape, split = split_at_rows(c, op.shape, views)
+    placed = [in_rows(c, t, strides) for (t, _), strides in zip(views, split, strict=True)]
+    extent, (a_strides, b_strides, *_) = collapse(shape, (*split, *placed))
     if not extent:
         extent, a_strides, b_strides = (1,), (0,), (0,)
     a = access(c, x, extent, a_strides, 0)

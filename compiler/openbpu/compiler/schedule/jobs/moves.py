@@ -14,7 +14,7 @@ from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.axes import Along, Box, Int64, Ints, Tiles
 from openbpu.compiler.schedule.inside import part_place, slice_place
 from openbpu.compiler.schedule.job import Job, Operand, View, lengths
-from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows
+from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.windows import indexed
@@ -67,11 +67,13 @@ class MoveJob(Job):
 
 def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
     """The job of a Move: a copy where tiles keep their order, none where the output lies in the input."""
-    source, target, dense = op.inputs[0], op.outputs[0], dense_strides(op.shape, 1)
+    source, target = op.inputs[0], op.outputs[0]
     if c.lies(target, slice_place(op, c.tensors[target].dtype.nbytes, c.owners[source])):
         return []
-    placed = [in_rows(c, t, strides) for t, strides in ((source, op.strides), (target, dense))]
-    extent, (_, strides, *_) = collapse(op.shape, (dense, op.strides, *placed))
+    views = ((source, op.strides), (target, dense_strides(op.shape, 1)))
+    shape, split = split_at_rows(c, op.shape, views)
+    placed = [in_rows(c, t, strides) for (t, _), strides in zip(views, split, strict=True)]
+    extent, (strides, *_) = collapse(shape, (*split, *placed))
     extent, strides = extent or (1,), strides or (0,)
     x = access(c, source, extent, strides, op.offset)
     operands = (
