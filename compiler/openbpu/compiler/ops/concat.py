@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openbpu.arch import numerics
+from openbpu.compiler.ops.elementwise import CHANNELS
 from openbpu.compiler.ops.rule import Limit, OpRule, in_range
 from openbpu.compiler.ops.site import Leaf, Site
 
@@ -66,6 +67,7 @@ RULES = (
         "int8, int16 → int8, int16",
         _lower,
         (
+            CHANNELS,
             Limit(
                 "there must be at most {concat_inputs_max} inputs",
                 lambda s: in_range(len(s.node.inputs), 1, s.limit("concat_inputs_max")),

@@ -165,7 +165,8 @@ def _channels(site: Site) -> Violation:
     return in_range(shape[1] if len(shape) == 4 else 1, 0, site.limit("binary_channels_max"))
 
 
-_LIMITS = (Limit("channels must be at most {binary_channels_max}", _channels),)
+CHANNELS = Limit("channels must be at most {binary_channels_max}", _channels, "split the channels")
+_LIMITS = (CHANNELS,)
 _DTYPES = "int8, int16 (both operands quantized) → int8, int16"
 
 RULES = (

@@ -164,20 +164,15 @@ def _lower_space_to_depth(site: Site) -> None:
     site.emit("Transpose", (y,), site.target, perm=(0, 3, 1, 2))
 
 
-def _rank(site: Site) -> Violation:
-    return in_range(max(len(site.shape()), len(site.out_shape())), 0, site.limit("rank_max"))
-
-
 def _index(site: Site) -> Violation:
     return in_range(site.shape()[int(site.node.attrs.get("axis", 0))] - 1, 0, site.limit("gather_index_max"))
 
 
-_RANK = Limit("the rank must be at most {rank_max}", _rank, "merge axes that stay together")
 _DTYPES = "int8, int16, int32; scale and bits kept"
 
 
 def _rule(op: str, engine: str, lower: Callable[[Site], None], *limits: Limit, note: str = "") -> OpRule:
-    return OpRule(op, engine, _DTYPES, lower, (_RANK, *limits), clamps=False, note=note)
+    return OpRule(op, engine, _DTYPES, lower, limits, clamps=False, note=note)
 
 
 RULES = (
@@ -206,7 +201,7 @@ RULES = (
         "AAE",
         "int8, int16 → int8, int16",
         lower_resize,
-        (_RANK, *RESIZE_LIMITS),
+        RESIZE_LIMITS,
         note="nearest (exact) and linear (±1 step) over H and W",
     ),
 )

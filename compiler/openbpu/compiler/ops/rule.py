@@ -33,12 +33,23 @@ class Limit:
             raise Refused(f"{self.text.format_map(site.march.limits)}, not {actual}", self.fix)
 
 
+def _rank(site: Site) -> Violation:
+    names = [n for n in site.node.inputs if n and site.rw.values[n].shape is not None]
+    ranks = [len(site.shape_of(n)) for n in (*names, site.node.outputs[0])]
+    return in_range(max(ranks), 0, site.limit("rank_max"))
+
+
+RANK = Limit("the rank must be at most {rank_max}", _rank, "merge axes that stay together")
+"""The limit of every operator, in front of those of its row."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpRule:
     """One ONNX operator: which engine runs it, which dtypes it takes, its limits, and how it is lowered.
 
     `lower` emits BPU nodes through the site, or raises Refused. `fuses` marks operators that may take a fused
-    BatchNormalization, residual Add, Relu and Clip; the others take Relu and Clip only when `clamps`.
+    BatchNormalization, residual Add, Relu and Clip; the others take Relu and Clip only when `clamps`. `raw`
+    marks those that can give their int32 accumulator. `note` is for the docs.
     """
 
     op: str
@@ -53,7 +64,7 @@ class OpRule:
 
     def apply(self, site: Site) -> None:
         """Check the limits and lower the node; raises Refused with the first broken rule."""
-        for limit in self.limits:
+        for limit in (RANK, *self.limits):
             limit.check(site)
         self.lower(site)
 

@@ -11,7 +11,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ops.pointwise import POINTWISE, UNARY
-from openbpu.compiler.ops.rule import OpRule
+from openbpu.compiler.ops.rule import RANK, OpRule
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
@@ -91,6 +91,7 @@ def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
 
 def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
+    RANK.check(site)
     out = site.out_quant()
     site.origins = _origins(site, nodes)
     x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s

@@ -134,16 +134,13 @@ class _Pass:
             out=out,
             target=target,
             origins=origins,
-            is_output=self.ends_model(node),
+            is_output=self.ends_model(target),
         )
 
-    def ends_model(self, node: Node) -> bool:
-        names = [node.outputs[0]]
-        for _ in range(3):
-            if any(n in self.graph.outputs for n in names):
-                return True
-            names = [o for n in names for c in self.consumers.get(n, []) for o in c.outputs]
-        return False
+    def ends_model(self, target: str) -> bool:
+        """Whether a value, or what a Dequantize makes of it, is an output of the model."""
+        floats = [c.outputs[0] for c in self.consumers.get(target, []) if is_dequantize(c)]
+        return any(name in self.graph.outputs for name in (target, *floats))
 
     def apply(self, node: Node, site: Site) -> bool:
         """Lower `node` through its row."""
