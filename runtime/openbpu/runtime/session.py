@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.errors import HbmError, InputError, must
+from openbpu.arch.errors import HbmError, InputError, MarchError, must
 from openbpu.arch.hbm import Source, read_hbm
-from openbpu.arch.march import March, get_march
+from openbpu.arch.march import March, get_march, march_names
 from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program, Segment, Space
 from openbpu.runtime.latency import Latency, latency_of
 from openbpu.runtime.tensors import TensorInfo, check_inputs, check_no_nan, tensor_info
@@ -94,7 +94,12 @@ class Session:
     @cached_property
     def march(self) -> March:
         """The march the program was compiled for; raises MarchError where its file is not at hand."""
-        return get_march(self._march_name)
+        name = self._march_name
+        if name == self.program.march and name not in march_names():
+            fix = "give the march file it was compiled with as `march` (--march FILE.json)"
+            where = f"program '{self.program.name}'"
+            raise MarchError(must(where, "the march", f"one of {', '.join(march_names())}", f"'{name}'", fix))
+        return get_march(name)
 
     @cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from openbpu.compiler.reader.export import to_onnx
-from openbpu.compiler.reader.read import read_model
+from openbpu.compiler.reader.read import check_readable, read_model
 
-__all__ = ["read_model", "to_onnx"]
+__all__ = ["check_readable", "read_model", "to_onnx"]

@@ -18,6 +18,12 @@ def runtime_inputs(graph: GraphProto) -> list[ValueInfoProto]:
     return [value for value in graph.input if value.name not in weights]
 
 
+def has_dynamic_inputs(graph: GraphProto) -> bool:
+    """Whether a tensor that is given at run time has a dimension without a number."""
+    tensors = [value.type for value in runtime_inputs(graph) if value.type.HasField("tensor_type")]
+    return any(static_shape(known) is None for known in tensors)
+
+
 def static_inputs(graph: GraphProto, shapes: Shapes | None) -> dict[str, TypeProto]:
     """Return the type of every graph input, dynamic dimensions replaced by those of `shapes`.
 

@@ -14,7 +14,7 @@ from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, oldest
 from openbpu.compiler.reader.dtypes import check_quantization
 from openbpu.compiler.reader.functions import without_functions
 from openbpu.compiler.reader.infer import Inference, small_copy
-from openbpu.compiler.reader.inputs import static_inputs
+from openbpu.compiler.reader.inputs import has_dynamic_inputs, static_inputs
 from openbpu.compiler.reader.load import at_readable_opset, load_proto
 from openbpu.compiler.reader.nodes import captures_of, reads_of, subgraphs_of
 from openbpu.compiler.reader.schemas import FORM_OPSET
@@ -39,6 +39,13 @@ def read_model(
     """
     proto, folder = load_proto(model)
     return _graph_of(without_functions(at_readable_opset(proto)), folder, shapes)
+
+
+def check_readable(model: str | os.PathLike[str] | ModelProto) -> None:
+    """Raise what `read_model` raises for an illegal model; one with dynamic inputs is only parsed."""
+    proto, folder = load_proto(model)
+    if not has_dynamic_inputs(proto.graph):
+        _graph_of(without_functions(at_readable_opset(proto)), folder, None)
 
 
 def _graph_of(proto: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:

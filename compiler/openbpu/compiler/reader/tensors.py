@@ -156,7 +156,9 @@ def _inside(folder: Path | None, location: str, where: str) -> Path:
         raise problem(where, "external data", "reachable", f"'{location}' beside an unknown file", fix)
     if not _stays_inside(folder, location):
         fix = "save the model with its data file beside it"
-        raise problem(where, "external data file", f"inside {folder}", f"{location!r}", fix)
+        raise problem(
+            where, "external data file", f"inside '{folder}', the model's folder", f"{location!r}", fix
+        )
     return folder / location
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,9 +81,11 @@ def quantize(  # noqa: PLR0917  # an argument per option
     means, deviations = arguments.numbers(mean, "--mean"), arguments.numbers(std, "--std")
     arguments.refuse_overwriting(model, output)
     from openbpu.arch.dtypes import DType
+    from openbpu.compiler.reader import check_readable
     from openbpu.quantization.onnx import load_calibration
     from openbpu.quantization.onnx import quantize as calibrate
 
+    check_readable(model)
     activation = DType.INT16 if int16 else DType.INT8
     tail = DType.INT8 if int8_tail else DType.INT16
     with progress() as report:
@@ -145,7 +147,7 @@ def compile_(
     removed = [part.strip().lower() for part in remove_io.split(",") if part.strip()]
     if fast_perf:
         removed = list(dict.fromkeys([*removed, "quantize", "dequantize"]))
-    source = _random_quantized(model) if fast_perf else model
+    source = _random_quantized(model, sizes) if fast_perf else model
     with progress() as report:
         program = build(
             source,
@@ -159,9 +161,11 @@ def compile_(
     _report(program, output, time.perf_counter() - started, json=json)
 
 
-def _random_quantized(model: Path) -> onnx.ModelProto:
+def _random_quantized(model: Path, sizes: Mapping[str, Sequence[int]] | None) -> onnx.ModelProto:
+    from openbpu.compiler.reader import read_model
     from openbpu.quantization.onnx import quantize_random
 
+    read_model(model, sizes)  # what is wrong with the float model is said before it is quantized
     return quantize_random(model)
 
 
