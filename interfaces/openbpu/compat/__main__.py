@@ -12,7 +12,9 @@ from pathlib import Path
 from openbpu.arch.errors import OpenbpuError
 from openbpu.compat.finder import install
 
-_USAGE = "usage: python -m openbpu.compat script.py [arguments]\n       python -m openbpu.compat -m module [arguments]\n"
+_USAGE = """usage: python -m openbpu.compat script.py [arguments]
+       python -m openbpu.compat -m module [arguments]
+"""
 
 
 def main(arguments: list[str]) -> int:

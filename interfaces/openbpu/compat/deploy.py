@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openbpu.compat.march import march_name
 from openbpu.compat.placement import placement_text
 from openbpu.compat.screen import say
 
@@ -59,12 +60,6 @@ def level(opt: int | str) -> int:
     """Return an optimisation level: the vendor writes 2 or "O2", and its higher ones are our highest."""
     digits = str(opt).lower().removeprefix("o")
     return min(int(digits), 2) if digits.isdigit() else -1
-
-
-def march_name(march: Any) -> str:
-    """Return the name of a march given as March, as its name (`"NASH_M"`), or as ours (`"nash-m"`)."""
-    text = str(getattr(march, "value", march))
-    return text.rpartition(".")[2].lower().replace("_", "-")
 
 
 def _march(march: Any) -> str:

@@ -1,4 +1,4 @@
-"""Import machinery: the vendor's modules exist, and what is in them is looked up in openbpu when it is used."""
+"""Import machinery: the vendor's modules exist, and a name in one is looked up in openbpu when it is used."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class VendorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if fullname in MODULES:
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
         parent, _, name = fullname.rpartition(".")
-        if isinstance(sys.modules.get(parent), VendorModule):
+        ours = isinstance(sys.modules.get(parent), VendorModule)
+        if ours:
             raise ImportError(answer(parent, name), name=fullname)
         return None
 
@@ -79,7 +80,7 @@ def install() -> None:
 
 
 def _complete_torch() -> None:
-    """Give torch's quantization modules the stubs that scripts import from there, where torch dropped them."""
+    """Give torch's quantization modules the stubs that scripts import from there, where it dropped them."""
     if importlib.util.find_spec("torch") is None:
         return
     for name in TORCH:

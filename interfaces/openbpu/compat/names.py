@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from types import ModuleType
 from typing import Any
 
 _TORCH = "openbpu.quantization.torch"
@@ -32,11 +33,9 @@ _PLUGIN = (
     ".nn.functional",
     ".quantization",
     ".quantization.fake_quantize",
-    ".quantization.fuse_modules",
     ".quantization.fx",
     ".quantization.observer",
     ".quantization.observer_v2",
-    ".quantization.prepare",
     ".quantization.qconfig",
     ".quantization.qconfig_setter",
     ".quantization.qconfig_template",
@@ -45,7 +44,6 @@ _PLUGIN = (
     ".quantization.stubs",
     ".utils",
     ".utils.quant_profiler",
-    ".utils.check_model",
     ".utils.onnx_helper",
 )
 
@@ -57,7 +55,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "hbdk4": (),
     "hbdk4.compiler": (_HBDK,),
     "hbdk4.compiler.onnx": (f"{_HBDK}.onnx",),
-    "hbdk4.compiler.march": (_TORCH,),
+    "hbdk4.compiler.march": ("openbpu.compat.march",),
     "hbdk4.compiler.overlay": (_HBDK,),
     "pytorch_quantization": (_LOW,),
     "pytorch_quantization.tensor_quant": (_LOW,),
@@ -87,6 +85,8 @@ _INSTEAD = {
     "export_to_onnx": "openbpu.quantization.torch.export",
     "export_quantized_onnx": "openbpu.quantization.torch.export",
     "export_hbir": "openbpu.quantization.torch.export",
+    "get_hbir_input_flattener": "inputs by name, see Hbm.graphs[0].flatten_inputs",
+    "get_hbir_output_unflattener": "outputs by name, see Hbm.graphs[0].flatten_outputs",
     "leap": "ONNX: build the model there and compile it with openbpu.compiler.compile",
     "hbtl": "ONNX: build the model there and compile it with openbpu.compiler.compile",
 }
@@ -105,8 +105,9 @@ def target_of(module: str, name: str) -> Any:
                 raise
             need = "this needs PyTorch: pip install 'openbpu[torch]'"
             raise ImportError(f"{module}.{name}: {need}", name=module) from error
-        if hasattr(found, name):
-            return getattr(found, name)
+        target = getattr(found, name, None)
+        if target is not None and not isinstance(target, ModuleType):
+            return target
     return None
 
 

@@ -1,0 +1,33 @@
+"""Marches by the vendor's constants, for scripts that compile without PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openbpu.arch.march import march_names
+
+__all__ = ["March", "MarchBase", "MarchSeries", "march_name"]
+
+
+class MarchBase(type):
+    """Gives `March.NASH_M`, for every march of openbpu: its value is the name, "nash-m"."""
+
+    def __getattr__(cls, name: str) -> str:
+        found = march_name(name)
+        if name.isupper() and found in march_names():
+            return found
+        known = ", ".join(n.upper().replace("-", "_") for n in march_names())
+        raise AttributeError(f"March: the march must be one of {known}, not {name}")
+
+
+class March(metaclass=MarchBase):
+    """The marches, as attributes; a march here is its name."""
+
+
+MarchSeries = March
+
+
+def march_name(march: Any) -> str:
+    """Return the name of a march given as a March, as its constant ("NASH_M"), or as ours ("nash-m")."""
+    text = str(getattr(march, "value", march))
+    return text.rpartition(".")[2].lower().replace("_", "-")
