@@ -16,6 +16,17 @@ _PER_ELEMENT = (
     8  # operations an element costs in a transcendental or row function on a CPU, order of magnitude
 )
 _TENSOR_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_WIDTHS = {
+    "float32": 4,
+    "float64": 8,
+    "int64": 8,
+    "uint64": 8,
+    "int32": 4,
+    "uint32": 4,
+    "string": 16,
+} | dict.fromkeys(
+    ("float16", "bfloat16", "int16", "uint16"), 2
+)  # bytes of an element; everything else takes one byte or less
 _FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant"})
 
 
@@ -25,7 +36,14 @@ def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuS
     values = {n: v for n, v in graph.values.items() if n in wanted or n in part.outputs or n in part.inputs}
     for node in part.nodes:
         values.update((o, graph.values[o]) for o in node.outputs if o)
-    sub = replace(graph, nodes=part.nodes, values=values, inputs=part.inputs, outputs=part.outputs, name=name)
+    sub = replace(
+        graph,
+        nodes=_uniquely_named(part.nodes),
+        values=values,
+        inputs=part.inputs,
+        outputs=part.outputs,
+        name=name,
+    )
     return CpuSegment(
         name=name,
         model=to_onnx(sub).SerializeToString(deterministic=True),
@@ -37,6 +55,17 @@ def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuS
         bytes_moved=sum(_bytes(graph, n) for n in part.nodes),
         nodes=len(part.nodes),
     )
+
+
+def _uniquely_named(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Return the nodes with names that ONNX Runtime takes: passes may have split one node into several."""
+    seen: dict[str, int] = {}
+    named = []
+    for node in nodes:
+        count = seen.get(node.name, 0)
+        seen[node.name] = count + 1
+        named.append(replace(node, name=f"{node.name}:{count}") if count else node)
+    return tuple(named)
 
 
 def _size(graph: Graph, name: str) -> int:
@@ -65,8 +94,5 @@ def _bytes(graph: Graph, node: Node) -> int:
     for name in (*node.inputs, *node.outputs):
         value = graph.values.get(name) if name else None
         if value is not None and value.shape is not None:
-            width = (
-                np.dtype(value.dtype).itemsize if value.dtype not in ("string", "other", "bfloat16") else 4
-            )
-            total += value.size * width
+            total += value.size * _WIDTHS.get(value.dtype, 1)
     return total

@@ -45,15 +45,27 @@ def _movable(graph: Graph) -> set[str]:
     makers, ties = graph.producers(), _ties(graph)
     movable: set[str] = set()
     seen: set[str] = set()
+    computed = {_codes_of(n) for n in graph.nodes if not _constant_zero(graph, n)}
     for node in graph.nodes:
-        end = node.outputs[0] if is_quantize(node) else node.inputs[0] if is_dequantize(node) else ""
+        end = _codes_of(node)
         if end in seen or not end or graph.values[end].dtype not in SIGNED:
             continue
         group = _group(end, ties)
         seen |= group
-        if all(_gives_codes(makers.get(name)) for name in group):
+        if all(_gives_codes(makers.get(name)) for name in group) and not group & computed:
             movable |= group
     return movable
+
+
+def _codes_of(node: Node) -> str:
+    """The integers that a Q makes or a DQ reads; "" for other nodes."""
+    return node.outputs[0] if is_quantize(node) else node.inputs[0] if is_dequantize(node) else ""
+
+
+def _constant_zero(graph: Graph, node: Node) -> bool:
+    """Whether a Q or DQ has no zero point, or a constant one: a computed one cannot be moved."""
+    has_zero = bool(_codes_of(node)) and len(node.inputs) > 2 and bool(node.inputs[2])
+    return not has_zero or graph.const(node.inputs[2]) is not None
 
 
 def _carries(node: Node) -> bool:
