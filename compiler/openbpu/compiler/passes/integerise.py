@@ -8,7 +8,7 @@ ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -246,7 +246,17 @@ class _Pass:
             trial.memo["end"] = end
             if self.apply(form.node, trial):
                 return True
+            self.refuse_behind(form.node, (*form.extra, *clamps))
         return False
+
+    def refuse_behind(self, node: Node, others: Sequence[Node]) -> None:
+        """Tell the operators that would have been fused into a refused one why they were not."""
+        why = next((self.refusals[o.name] for o in node.origins if o.name in self.refusals), None)
+        if why is None:
+            return
+        for other in others:
+            reason = f"it cannot be fused behind {node.op} '{node.name}': {why.reason}"
+            self.refuse(other, Refused(reason, why.fix or "put a Quantize/Dequantize pair in front of it"))
 
     def peel(self, site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
         """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left."""
