@@ -93,13 +93,12 @@ def compare(session: Session, reference: Reference, feeds: Sequence[Feed]) -> li
     _check_counts(session, reference)
     steps = _output_steps(session.program)
     pairs: list[list[tuple[Array, Array]]] = [[] for _ in session.outputs]
+    ours, theirs = {t.name: t for t in session.inputs}, reference.input_names
     for feed in feeds:
-        named = _named(feed, reference.input_names, [t.name for t in session.inputs])
-        expected = list(
-            reference.run(_named(feed, [t.name for t in session.inputs], reference.input_names)).values()
-        )
-        given = {t.name: _as_input(t, named[t.name]) for t in session.inputs}
-        outputs = session.run(given).outputs
+        named = _named(feed, theirs, list(ours))
+        given = {name: _as_input(ours[name], x) if name in ours else x for name, x in named.items()}
+        outputs = session.run(given).outputs  # first: it says what is wrong with an input
+        expected = list(reference.run(_named(feed, list(ours), theirs)).values())
         order = _order([t.name for t in session.outputs], reference.output_names)
         for k, t in enumerate(session.outputs):
             pairs[k].append((expected[order[k]], _as_float(t, outputs[t.name])))

@@ -150,10 +150,11 @@ def fed_inputs(model: ModelProto) -> list[ValueInfoProto]:
 
 def _read_npz(path: Path, inputs: Sequence[ValueInfoProto]) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                arrays = {inputs[0].name: file}
-            else:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            arrays = {"an .npy file": file}
+        else:
+            with file:
                 arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(
