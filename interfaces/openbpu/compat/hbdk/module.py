@@ -144,8 +144,8 @@ class Function:
     ) -> list[str]:
         """Have Quantize and/or Dequantize nodes at the ends left out when the module is compiled.
 
-        Returns the names of the nodes; a high-precision output has none. Raises CompileError for other types (only these two can go so far)
-        and for single nodes by name.
+        Returns the names of the nodes; a high-precision output has none. Raises CompileError for other types
+        (only these two can go so far) and for single nodes by name.
         """
         if op_names is not None:
             fix = 'give op_types=["Quantize", "Dequantize"]'
