@@ -148,7 +148,7 @@ def own_per_channel(x: Any, scales: Any, zero_points: Any, axis: int, dtype: Any
 
 
 def _integers(x: Any, scale: Any, zero_point: Any, own: AffineDtype) -> Any:
-    """Return round_half_even(x / scale + zero point), clamped; in float32, by the reciprocal, as torch does."""
+    """Return round_half_even(x / scale + zero point), clamped; by the float32 reciprocal, as torch does."""
     if x.dtype != torch.float32:
         raise RuntimeError(must("quantize", "the input's dtype", "torch.float32", x.dtype))
     steps = torch.round(x * (1.0 / scale.float()) + zero_point)

@@ -1,0 +1,45 @@
+"""What can go wrong while a model is prepared, calibrated or exported, as errors and as named warnings."""
+
+from __future__ import annotations
+
+from openbpu.arch.errors import QuantizationError
+
+
+class PrepareError(QuantizationError):
+    """A model cannot be prepared, or its forward does what a quantized one cannot."""
+
+
+class QTensorError(QuantizationError, TypeError):
+    """An operator met a QTensor that it has no rule for."""
+
+
+class ExportError(QuantizationError):
+    """A prepared model cannot be exported in its present state."""
+
+
+class QuantizationWarning(UserWarning):
+    """Base of the misuses that give wrong numbers without an error."""
+
+
+class CalibrationInTrainModeWarning(QuantizationWarning):
+    """A calibration model runs in train(): batch norm and dropout change what is observed."""
+
+
+class StateNotSetWarning(QuantizationWarning):
+    """set_fake_quantize was never called, so a calibration observes nothing."""
+
+
+class EvalAfterStateWarning(QuantizationWarning):
+    """eval() or train() was called between set_fake_quantize(CALIBRATION) and the first batch."""
+
+
+class FloatValidationWarning(QuantizationWarning):
+    """The model is evaluated in CALIBRATION: these are the float model's results."""
+
+
+class InitialScaleWarning(QuantizationWarning):
+    """Scales still have their initial value 1: nothing was observed."""
+
+
+class SharedModuleWarning(QuantizationWarning):
+    """One module is called several times in a forward: its results share one scale."""

@@ -1,0 +1,230 @@
+"""prepare, prepare_qat and prepare_qat_fx."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import nn
+
+from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
+from openbpu.quantization.torch.march import get_march
+from openbpu.quantization.torch.prepare.assign import assign
+from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
+from openbpu.quantization.torch.prepare.pattern import Patterns
+from openbpu.quantization.torch.prepare.watch import watch
+from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
+from openbpu.quantization.torch.qconfig import QConfig
+from openbpu.quantization.torch.qtensor.tensor import qtensors
+from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.scope import attach, recording
+from openbpu.quantization.torch.setters import (
+    PASS,
+    Answer,
+    ModuleNameQconfigSetter,
+    Place,
+    Setter,
+    default_calibration_qconfig_setter,
+)
+from openbpu.quantization.torch.trace import Recorder
+
+
+class PrepareMethod(Enum):
+    """How operators between modules are found.
+
+    SYMBOLIC, JIT and JIT_STRIP run the model once on example inputs; EAGER takes modules only, and the model
+    says what is fused (fuse_modules) and uses FloatFunctional.
+    """
+
+    EAGER = "eager"
+    SYMBOLIC = "symbolic"
+    JIT = "jit"
+    JIT_STRIP = "jit-strip"
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: Any = None,
+    qconfig_setter: Setter | Sequence[Setter] | None = None,
+    method: PrepareMethod = PrepareMethod.SYMBOLIC,
+    inplace: bool = False,
+) -> nn.Module:
+    """Return a copy of a float model that observes and fake-quantizes; call set_march first.
+
+    example_inputs: what the model takes, a tensor, a tuple of arguments, or a dict of keyword arguments if
+    its forward has such parameters. qconfig_setter: one or several; the first answer counts. Every module
+    that computes, and every operator on quantized tensors in a forward, gets a scale of its own; convolution,
+    BatchNorm, addition and ReLU that follow one another are fused. Raises PrepareError, QTensorError.
+    """
+    get_march()
+    prepared = model if inplace else deepcopy(model)
+    setters = _setters(qconfig_setter)
+    if method is PrepareMethod.EAGER:
+        return _eager(prepared, setters)
+    if example_inputs is None:
+        raise PrepareError("prepare: example_inputs must be given (only PrepareMethod.EAGER works without)")
+    _swap_all(prepared)
+    recorder = _record(prepared, example_inputs)
+    Patterns(prepared, recorder).fuse()
+    assign(prepared, setters, _outputs(recorder), _kinds(recorder))
+    _warn_shared(recorder)
+    watch(prepared)
+    return prepared
+
+
+def prepare_qat(model: nn.Module, inplace: bool = False, mapping: Any = None) -> nn.Module:
+    """Prepare in eager mode by the `qconfig` attributes of the modules; a container's holds for its children.
+
+    Modules whose qconfig is None, or that have none, stay float.
+    """
+    del mapping
+    get_march()
+    if not any("qconfig" in m.__dict__ for m in model.modules()):
+        raise PrepareError(
+            "prepare_qat: no module has a qconfig; set model.qconfig = get_default_qat_qconfig()"
+        )
+    prepared = model if inplace else deepcopy(model)
+    return _eager(prepared, (_Inherited(_by_attribute(prepared)),))
+
+
+def prepare_qat_fx(
+    model: nn.Module,
+    qconfig_dict: Mapping[str, Any] | QConfig,
+    example_inputs: Any = None,
+    hybrid: bool = False,
+) -> nn.Module:
+    """Prepare by a dictionary {"": default QConfig, "module_name": [(path, QConfig), …] or {path: QConfig}}.
+
+    Without example_inputs the operators are found by torch.fx; with them, by running the model.
+    """
+    del hybrid
+    names = {"": qconfig_dict} if isinstance(qconfig_dict, QConfig) else _by_name(qconfig_dict)
+    for path, module in model.named_modules():
+        if "qconfig" in module.__dict__:
+            names.setdefault(path, module.__dict__["qconfig"])
+    setter = ModuleNameQconfigSetter(names)
+    if example_inputs is not None:
+        return prepare(model, example_inputs, (setter, _none))
+    from openbpu.quantization.torch.prepare.symbolic import prepare_symbolic  # noqa: PLC0415 - loads torch.fx
+
+    get_march()
+    return prepare_symbolic(deepcopy(model), (setter, _none))
+
+
+def _none(place: Place) -> Answer:
+    del place
+    return None
+
+
+def _by_name(qconfig_dict: Mapping[str, Any]) -> dict[str, QConfig | None]:
+    names: dict[str, QConfig | None] = {}
+    if "" in qconfig_dict:
+        names[""] = qconfig_dict[""]
+    listed = qconfig_dict.get("module_name", {})
+    names.update(dict(listed.items() if isinstance(listed, Mapping) else listed))
+    unknown = set(qconfig_dict) - {"", "module_name"}
+    if unknown:
+        raise PrepareError(f'prepare_qat_fx: keys must be "" and "module_name", not {sorted(unknown)}')
+    return names
+
+
+class _Inherited:
+    """The setter of eager mode: the qconfig attribute of the nearest module above."""
+
+    def __init__(self, names: Mapping[str, QConfig | None]) -> None:
+        self.by_name = ModuleNameQconfigSetter(names)
+
+    def __call__(self, place: Place) -> Answer:
+        answer = self.by_name(place)
+        return None if answer is PASS else answer
+
+
+def _by_attribute(model: nn.Module) -> dict[str, QConfig | None]:
+    return {path: m.__dict__["qconfig"] for path, m in model.named_modules() if "qconfig" in m.__dict__}
+
+
+def _setters(given: Setter | Sequence[Setter] | None) -> tuple[Setter, ...]:
+    if given is None:
+        return (default_calibration_qconfig_setter,)
+    return tuple(given) if isinstance(given, Sequence) else (given,)
+
+
+# --- the two ways ---------------------------------------------------------------------------------------------
+
+
+def _eager(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
+    _swap_all(model)
+    for module in model.modules():
+        if "qconfig" in module.__dict__ and not isinstance(module, Quantized):
+            module.qconfig = module.__dict__["qconfig"]
+    assign(model, setters)
+    watch(model)
+    return model
+
+
+def _swap_all(model: nn.Module) -> None:
+    """Give every module its prepared class and hook the containers."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Fused):
+            if not path:
+                raise PrepareError("prepare: a model of one fused convolution must stand in a Sequential")
+            replace_module(model, path, module.unfolded())
+    for path, module in list(model.named_modules()):
+        swap(module)
+        if isinstance(module, Quantized):
+            module.bpu_path = path
+    inner = {id(m) for leaf in model.modules() if is_leaf(leaf) for m in leaf.modules()}
+    attach([(path, m) for path, m in model.named_modules() if id(m) not in inner])
+    if is_leaf(model):
+        raise PrepareError("prepare: the model must hold its layers as submodules; wrap it in a Sequential")
+
+
+def _record(model: nn.Module, example_inputs: Any) -> Recorder:
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    with torch.no_grad(), recording(Recorder()) as recorder:
+        result = run(model, example_inputs)
+        recorder.note("output", "", None, qtensors(result), ())
+    for module, mode in modes:
+        module.training = mode
+    return recorder
+
+
+def run(model: nn.Module, example_inputs: Any) -> Any:
+    """Call a model on example inputs: a tuple or list of arguments, or one argument."""
+    if isinstance(example_inputs, (tuple, list)):
+        return model(*example_inputs)
+    return model(example_inputs)
+
+
+def _outputs(recorder: Recorder) -> list[int]:
+    """Ids of modules whose results only DeQuantStubs (and the caller) read."""
+    found = []
+    for step in recorder.steps:
+        users = [recorder.steps[i].name for i in step.users]
+        if isinstance(step.module, Weighted) and users and all(n in {"dequant", "output"} for n in users):
+            found.append(id(step.module))
+    return found
+
+
+def _kinds(recorder: Recorder) -> dict[int, str]:
+    return {id(s.module): s.name for s in recorder.steps if s.module is not None}
+
+
+def _warn_shared(recorder: Recorder) -> None:
+    shared = {
+        s.path: recorder.called[id(s.module)]
+        for s in recorder.steps
+        if isinstance(s.module, Quantized) and s.name != "dequant" and recorder.called[id(s.module)] > 1
+    }
+    if shared:
+        listed = ", ".join(f"{path}({count})" for path, count in shared.items())
+        warnings.warn(
+            f"modules called several times share one scale: {listed}; use one instance per call",
+            SharedModuleWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,102 @@
+"""Gives every module of a prepared model its quantizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from openbpu.quantization.torch.dtype import qint16
+from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.fake_quantize import ModelState, fake_quantizers
+from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.observers import MinMaxObserver
+from openbpu.quantization.torch.qat import Weighted
+from openbpu.quantization.torch.qat.norm import LayerNorm
+from openbpu.quantization.torch.qconfig import QConfig, fake_quant
+from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.setters import Place, Setter, first_answer
+from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
+
+_AFFINE = {"weight": "weight_mul", "bias": "bias_add"}
+
+
+def assign(
+    model: nn.Module, setters: Iterable[Setter], outputs: Iterable[int] = (), kinds: Any = None
+) -> None:
+    """Ask the setters for every quantizable module and attach what they say.
+
+    `outputs`: ids of modules whose results only DeQuantStubs read; `kinds`: id → name of what it computes.
+    Raises PrepareError for a module that is to be quantized and got a plain tensor.
+    """
+    chosen = tuple(setters)
+    leaving, names = frozenset(outputs), kinds or {}
+    inside: dict[int, LayerNorm] = {}
+    for _, module in model.named_modules():
+        if isinstance(module, LayerNorm):
+            inside.update({id(m): module for m in module.modules() if m is not module})
+    for path, module in list(model.named_modules()):
+        if not isinstance(module, Quantized) or isinstance(module, QATDeQuantStub):
+            continue
+        kind = "weighted" if isinstance(module, Weighted) else names.get(id(module), _kind(module))
+        place = Place(path, module, kind, id(module) in leaving)
+        if "qconfig" in module.__dict__:
+            config = module.qconfig
+        else:
+            config = first_answer(chosen, place)
+        if id(module) in inside:
+            config = _norm_part(inside[id(module)], module, config)
+        module.bpu_path = module.bpu_path or path
+        _attach(module, config)
+    share_state(model)
+
+
+def _kind(module: nn.Module) -> str:
+    return str(getattr(module, "function", "") or type(module).__name__.lower())
+
+
+def share_state(model: nn.Module) -> None:
+    """Let all fake quantizers of a model know one state."""
+    state = ModelState()
+    for _, module in model.named_modules():
+        config = getattr(module, "qconfig", None)
+        state.calibrating |= isinstance(config, QConfig) and config.calibration
+    for _, quantizer in fake_quantizers(model):
+        quantizer.shared = state
+
+
+def _norm_part(norm: LayerNorm, module: nn.Module, config: QConfig | None) -> QConfig | None:
+    """Inside a LayerNorm everything but its result is int16."""
+    if config is None or config.activation is None or module is norm.last():
+        return config
+    factory = config.activation
+    keywords = {**getattr(factory, "keywords", {}), "dtype": qint16}
+    return replace(config, activation=partial(getattr(factory, "func", factory), **keywords))
+
+
+def _attach(module: Quantized, config: QConfig | None) -> None:
+    module.qconfig = config
+    if config is None:
+        return
+    if module.unquantized_at:
+        raise PrepareError(
+            f"{module.unquantized_at}: the input of '{module.bpu_path}' must be quantized, not a plain tensor; "
+            "put a QuantStub in front of it, or set its qconfig to None"
+        )
+    if isinstance(module, LayerNorm):
+        for name, user in _AFFINE.items():
+            if hasattr(module, user):
+                module._modules[f"{name}_fake_quant"] = fake_quant(MinMaxObserver, qint16)()
+        return
+    if isinstance(module, Weighted):
+        module.attach_weight(None if config.weight is None else config.weight())
+        module.attach_input(None if config.input is None else config.input())
+    if config.activation is None or module.raw:
+        return
+    if isinstance(module, QATQuantStub) and module.scale is not None:
+        module.attach_output(config.activation(scale=module.scale))
+    elif isinstance(module, (Quantized, FloatFunctional)):
+        module.attach_output(config.activation())

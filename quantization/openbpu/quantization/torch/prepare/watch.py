@@ -1,0 +1,98 @@
+"""Watches a prepared model's states for the misuses that give wrong numbers silently."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import nn
+
+from openbpu.quantization.torch.errors import (
+    CalibrationInTrainModeWarning,
+    EvalAfterStateWarning,
+    FloatValidationWarning,
+    InitialScaleWarning,
+    QuantizationWarning,
+    StateNotSetWarning,
+)
+from openbpu.quantization.torch.fake_quantize import FakeQuantState, ModelState, fake_quantizers
+from openbpu.quantization.torch.scope import scope
+
+
+def watch(model: nn.Module) -> None:
+    """Check the states of `model` at every forward of it."""
+    model.register_forward_pre_hook(_check)
+
+
+def _check(model: nn.Module, args: Any) -> None:
+    del args
+    found = fake_quantizers(model)
+    if not found or scope.recorder is not None:
+        return
+    shared = found[0][1].shared
+    for kind, text in _misuses(model, shared):
+        _warn(shared, kind, text)
+    if shared.state in {None, FakeQuantState.VALIDATION} and not model.training:
+        _check_scales(model, shared)
+    shared.batches += 1
+    shared.modes.clear()
+
+
+def _misuses(model: nn.Module, shared: ModelState) -> list[tuple[type[QuantizationWarning], str]]:
+    calibrating = shared.state is FakeQuantState.CALIBRATION
+    found: list[tuple[type[QuantizationWarning], str]] = []
+    if model.training and (calibrating or (shared.state is None and shared.calibrating)):
+        found.append(
+            (
+                CalibrationInTrainModeWarning,
+                "the calibration model is in train(): BatchNorm and Dropout change what is observed"
+                + ("" if calibrating else ", and without set_fake_quantize this is QAT, not calibration")
+                + "; call model.eval() and then set_fake_quantize(model, FakeQuantState.CALIBRATION)",
+            )
+        )
+    if shared.state is None and not model.training:
+        found.append(
+            (
+                StateNotSetWarning,
+                "set_fake_quantize was never called: in eval() nothing is observed and the scales stay as they "
+                "are; call set_fake_quantize(model, FakeQuantState.CALIBRATION or VALIDATION)",
+            )
+        )
+    if calibrating and shared.modes and shared.batches == 0:
+        found.append(
+            (
+                EvalAfterStateWarning,
+                "eval() or train() was called after set_fake_quantize(CALIBRATION): in the vendor's plugin this "
+                "switches the observers off and the scales stay 1 (openbpu keeps observing); call eval() first",
+            )
+        )
+    if calibrating and shared.batches > 0 and False in shared.modes:
+        found.append(
+            (
+                FloatValidationWarning,
+                "the model is evaluated in CALIBRATION, which does not quantize: these are the float model's "
+                "results; call set_fake_quantize(model, FakeQuantState.VALIDATION)",
+            )
+        )
+    return found
+
+
+def _check_scales(model: nn.Module, shared: ModelState) -> None:
+    if InitialScaleWarning.__name__ in shared.warned or shared.batches:
+        return
+    initial = [name.rpartition(".")[0] or name for name, q in fake_quantizers(model) if q.initial]
+    if initial:
+        listed = ", ".join(dict.fromkeys(initial[:5])) + (", …" if len(initial) > 5 else "")
+        _warn(
+            shared,
+            InitialScaleWarning,
+            f"{len(initial)} quantizers still have their initial scale 1 ({listed}): nothing was observed there; "
+            "calibrate first, or load a calibrated checkpoint",
+        )
+
+
+def _warn(shared: ModelState, kind: type[QuantizationWarning], text: str) -> None:
+    """Warn once per state."""
+    if kind.__name__ not in shared.warned:
+        shared.warned.add(kind.__name__)
+        warnings.warn(text, kind, stacklevel=4)

@@ -1,0 +1,7 @@
+"""Modules of a prepared model: the float module's class with a quantizer behind (and one for the weight)."""
+
+from openbpu.quantization.torch.qat.simple import SIMPLE, Simple
+from openbpu.quantization.torch.qat.table import is_leaf, swap
+from openbpu.quantization.torch.qat.weighted import WEIGHTED, Weighted
+
+__all__ = ["SIMPLE", "WEIGHTED", "Simple", "Weighted", "is_leaf", "swap"]

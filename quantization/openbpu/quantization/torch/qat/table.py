@@ -1,0 +1,46 @@
+"""Which float module becomes which prepared one."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.qat.norm import LayerNorm
+from openbpu.quantization.torch.qat.simple import SIMPLE
+from openbpu.quantization.torch.qat.weighted import WEIGHTED
+from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.segment_lut import SegmentLUT
+from openbpu.quantization.torch.stubs import DeQuantStub, QATDeQuantStub, QATQuantStub, QuantStub
+
+_FOREIGN_STUBS = {"QuantStub": QATQuantStub, "DeQuantStub": QATDeQuantStub}
+_OWN = {QuantStub: QATQuantStub, DeQuantStub: QATDeQuantStub, nn.LayerNorm: LayerNorm}
+
+
+def swapped_class(module: nn.Module) -> type[Quantized] | None:
+    """The prepared class of a float module; None for containers and what computes nothing."""
+    kind = type(module)
+    if kind.__name__ in _FOREIGN_STUBS and kind.__module__.startswith("torch."):
+        return _FOREIGN_STUBS[kind.__name__]
+    found: type[Quantized] | None = _OWN.get(kind) or WEIGHTED.get(kind) or SIMPLE.get(kind)
+    return found
+
+
+def swap(module: nn.Module) -> bool:
+    """Give `module` its prepared class in place; parameters, buffers and hooks stay. False if it has none."""
+    if isinstance(module, Quantized):
+        return False
+    found = swapped_class(module)
+    if found is None:
+        return False
+    module.__class__ = found
+    if found is QATQuantStub:
+        module.__dict__.setdefault("scale", None)
+        module.__dict__.setdefault("zero_point", None)
+    if isinstance(module, LayerNorm):
+        module.decompose()
+    return True
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module of a prepared model is an operator, not a container of operators."""
+    return isinstance(module, (Quantized, FloatFunctional, SegmentLUT))

@@ -1,0 +1,157 @@
+"""What happens when a torch function meets a QTensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from openbpu.quantization.torch.errors import PrepareError, QTensorError
+from openbpu.quantization.torch.qtensor.names import (
+    COMPARISONS,
+    COMPUTES,
+    MOVES,
+    QUERIES,
+    REFLECTED,
+    name_of,
+)
+from openbpu.quantization.torch.qtensor.tensor import QTensor, qtensors, unwrap
+from openbpu.quantization.torch.scope import here, scope
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Run `func` on plain data and wrap the result as its kind of operator asks; raises QTensorError."""
+    name = name_of(func)
+    if name in {"to", "type", "float", "half", "double", "int", "short", "long", "char", "byte", "bool"}:
+        return _converted(func, name, args, kwargs)
+    if name in MOVES or (name == "interpolate" and _nearest(args, kwargs)):
+        return _moved(func, name, args, kwargs)
+    if name in COMPARISONS or name in QUERIES:
+        _used(name, args, kwargs)
+        return func(*unwrap(args), **unwrap(kwargs))
+    if name in COMPUTES or name in REFLECTED:
+        return _computed(func, name, args, kwargs)
+    if name in {
+        "setitem",
+        "copy",
+        "fill",
+        "zero",
+        "index_put",
+        "scatter",
+        "masked_scatter",
+        "set",
+        "index_copy",
+    }:
+        raise QTensorError(
+            f"{here()}: '{name}' would write into a QTensor, which has one scale for all values; "
+            "build the result with torch.cat, torch.where or a multiplication by a mask"
+        )
+    raise QTensorError(
+        f"{here()}: torch function '{getattr(func, '__name__', func)}' has no rule for a QTensor; "
+        "put a DeQuantStub in front of it, or write it with supported operators"
+    )
+
+
+def _nearest(args: Args, kwargs: Kwargs) -> bool:
+    """Whether an interpolation copies values: mode is the fourth argument, "nearest" by default."""
+    return str(args[3] if len(args) > 3 else kwargs.get("mode", "nearest")).startswith("nearest")
+
+
+def _used(name: str, args: Args, kwargs: Kwargs) -> None:
+    """Tell the recorder that somebody reads these tensors."""
+    if scope.recorder is not None:
+        scope.recorder.note(name, "", None, qtensors((args, kwargs)), ())
+
+
+def _converted(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
+    """To another dtype: a plain tensor. To a device only: still a QTensor."""
+    y = func(*unwrap(args), **unwrap(kwargs))
+    asked = [*args[1:], *kwargs.values()]
+    if name == "to" and not any(isinstance(a, (torch.dtype, torch.Tensor)) for a in asked):
+        return _wrapped(name, args, kwargs, y)
+    _used(name, args, kwargs)
+    return y
+
+
+def _moved(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
+    y = func(*unwrap(args), **unwrap(kwargs))
+    return _wrapped(name, args, kwargs, y)
+
+
+def _wrapped(name: str, args: Args, kwargs: Kwargs, y: Any) -> Any:
+    found = qtensors((args, kwargs))
+    source = args[0] if args and isinstance(args[0], QTensor) else found[0]
+    step = -1
+    if scope.recorder is not None:
+        step = scope.recorder.note(name, "", None, found, ())
+
+    def wrap(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            result = source.like(value)
+            result.step = step
+            return result
+        return type(value)(wrap(v) for v in value) if isinstance(value, (tuple, list)) else value
+
+    return wrap(y)
+
+
+def _computed(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
+    if name in REFLECTED:
+        name, args = name[1:], (args[1], args[0], *args[2:]) if name != "rsub" or len(args) < 3 else args
+        name = {"truediv": "div"}.get(name, name)
+        func = getattr(torch, name)
+    _check_operands(name, args)
+    found = qtensors((args, kwargs))
+    if all(t.q_scale() is None for t in found) and scope.recorder is None and not _known(name):
+        return func(*unwrap(args), **unwrap(kwargs))
+    return _functional(name).call(name, func, args, kwargs)
+
+
+def _check_operands(name: str, args: Args) -> None:
+    """Refuse arithmetic of a QTensor with an integer tensor: neither has the other's scale."""
+    if name in {"where", "masked_fill", "gather", "cumsum"}:
+        return
+    for other in args[:2]:
+        if not isinstance(other, torch.Tensor) or isinstance(other, QTensor):
+            continue
+        if not other.is_floating_point() and other.dtype != torch.bool and other.ndim:
+            kind = str(other.dtype).removeprefix("torch.")
+            raise QTensorError(
+                f"{here()}: operands of '{name}' must be QTensors, not a QTensor and a plain {kind} tensor, "
+                "whose integers have no scale; convert it with .to(torch.float) and pass it through a "
+                "QuantStub of its own"
+            )
+
+
+def _known(name: str) -> bool:
+    frame = scope.frames[-1] if scope.frames else None
+    return frame is not None and hasattr(frame.module, f"_generated_{name}_{frame.counts.get(name, 0)}")
+
+
+def _functional(name: str) -> Any:
+    """The quantizer of this operator: found by owner, name and order, or made while recording."""
+    if not scope.frames:
+        raise PrepareError(
+            f"{here()}: '{name}' on a QTensor outside of the forward of a prepared model; dequantize() it first"
+        )
+    frame = scope.frames[-1]
+    index = frame.counts.get(name, 0)
+    frame.counts[name] = index + 1
+    attribute = f"_generated_{name}_{index}"
+    if not hasattr(frame.module, attribute):
+        if scope.recorder is None:
+            raise PrepareError(
+                f"{here()}: '{name}' on QTensors was not met when the model was prepared; use FloatFunctional "
+                "(eager mode), or call prepare with example inputs that take the same path"
+            )
+        from openbpu.quantization.torch.functional import FloatFunctional  # noqa: PLC0415 - it needs QTensor
+
+        made = FloatFunctional()
+        made.bpu_path = f"{frame.path}.{attribute}".lstrip(".")
+        made.training = frame.module.training
+        frame.module.add_module(attribute, made)
+    return getattr(frame.module, attribute)

@@ -1,0 +1,64 @@
+"""Quantized: the base of every module that puts a quantizer behind its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.fake_quantize import FakeQuantize
+from openbpu.quantization.torch.qtensor import QTensor
+from openbpu.quantization.torch.scope import here, scope
+
+
+class Quantized(nn.Module):
+    """`activation_post_process` rounds the result; without one the result is a high-precision QTensor.
+
+    `raw`: the operator behind it rounds, so that nothing is rounded here; `takes_raw`: it reads such a result.
+    `unquantized_at`: where, in prepare, a plain tensor came in. `integer` switches to the integer arithmetic of
+    a converted model. `bpu_path` is the module's path in the prepared model.
+    """
+
+    qconfig: Any = None
+    integer: bool = False
+    bpu_path: str = ""
+    unquantized_at: str = ""
+    raw: bool = False
+    takes_raw: bool = False
+
+    def attach_output(self, quantizer: FakeQuantize | None) -> None:
+        """Set the quantizer of the result; None leaves it in high precision."""
+        if quantizer is None:
+            self._modules.pop("activation_post_process", None)
+        else:
+            self._modules["activation_post_process"] = quantizer
+
+    @property
+    def output_quantizer(self) -> FakeQuantize | None:
+        """The quantizer of the result, if there is one."""
+        found = self._modules.get("activation_post_process")
+        return found if isinstance(found, FakeQuantize) else None
+
+    def finish(self, name: str, y: Any, reads: Sequence[QTensor]) -> Any:
+        """Make the result of an operator that read `reads` a QTensor; of several results, the first."""
+        if isinstance(y, (tuple, list)):
+            if any(torch.is_tensor(v) and v.is_floating_point() for v in y[1:]):
+                raise PrepareError(f"{here()}: '{name}' has several float results; compute them one by one")
+            return type(y)((self.finish(name, y[0], reads), *y[1:]))
+        quantizer = self.output_quantizer
+        result = QTensor(y, None) if quantizer is None else quantizer(y)
+        if scope.recorder is not None:
+            result.step = scope.recorder.note(name, self.bpu_path, self, reads, tuple(y.shape))
+        return result
+
+    def plain_input(self) -> None:
+        """Note where a tensor came in that no QuantStub had quantized; outside of prepare this is an error."""
+        if scope.recorder is None:
+            raise PrepareError(
+                f"{here()}: the input of {self.bpu_path or type(self).__name__} must be quantized, not a plain "
+                "tensor; put a QuantStub in front of it, or set its qconfig to None"
+            )
+        self.unquantized_at = here()

@@ -1,0 +1,100 @@
+"""Where a forward pass stands: the module whose forward runs, its operators counted, the user's source line.
+
+Hooks on every container of a prepared model push and pop frames. An operator on QTensors is known by the
+module it stands in, its name and how many of that name the same call has met before: `_generated_mul_0`. So
+operators find their quantizer again on every forward without a rewritten graph.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from openbpu.quantization.torch.trace import Recorder
+
+_OWN = ("torch.", "openbpu.")
+
+
+@dataclass(slots=True)
+class Frame:
+    """One running forward: the module, its path in the prepared model, operators met so far by name."""
+
+    module: nn.Module
+    path: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class _Scope(threading.local):
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.recorder: Recorder | None = None
+        self.exporting = False
+
+
+scope = _Scope()
+
+
+def attach(containers: list[tuple[str, nn.Module]]) -> None:
+    """Hook the containers of a model: (path, module) each."""
+    for path, module in containers:
+        module.bpu_path = path
+        module.register_forward_pre_hook(_enter)
+        module.register_forward_hook(_leave, always_call=True)
+
+
+def _enter(module: nn.Module, args: Any) -> None:
+    del args
+    scope.frames.append(Frame(module, module.bpu_path))
+
+
+def _leave(module: nn.Module, args: Any, output: Any) -> None:
+    del args, output
+    while scope.frames:
+        if scope.frames.pop().module is module:
+            return
+
+
+def here() -> str:
+    """Return `module path (file:line)` of the user's code that is running, for error messages."""
+    frame = scope.frames[-1] if scope.frames else None
+    path = "outside of a prepared model" if frame is None else frame.path or type(frame.module).__name__
+    line = user_line()
+    return f"{path} ({line})" if line else path
+
+
+def user_line() -> str:
+    """Return `file:line` of the innermost frame that is the user's, not torch's or openbpu's; or ""."""
+    frame = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads every source file
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not (name + ".").startswith(_OWN):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[Recorder]:
+    """Let operators create their quantizers and note what they read and make in `recorder`."""
+    before, scope.recorder = scope.recorder, recorder
+    frames, scope.frames = scope.frames, []
+    try:
+        yield recorder
+    finally:
+        scope.recorder, scope.frames = before, frames
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Let fake quantization show itself as one operator to the exporter."""
+    before, scope.exporting = scope.exporting, True
+    try:
+        yield
+    finally:
+        scope.exporting = before

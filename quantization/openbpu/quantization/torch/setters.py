@@ -1,0 +1,244 @@
+"""Setters: who decides which QConfig a module gets when a model is prepared.
+
+A setter is a function of a `Place`. It returns a QConfig, None (leave the module in float), or PASS: then the
+next setter is asked. `prepare(…, qconfig_setter=(first, second))` takes the first answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from openbpu.quantization.torch.dtype import QDType, qint8, qint16
+from openbpu.quantization.torch.observers import MovingAverageMinMaxObserver, MSEObserver, Observer
+from openbpu.quantization.torch.qconfig import QConfig, fake_quant, weight_fake_quant
+
+
+class Pass(Enum):
+    """The answer of a setter that has no opinion."""
+
+    PASS = "pass"  # noqa: S105 - no password
+
+
+PASS = Pass.PASS
+Answer = QConfig | None | Pass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module that wants a QConfig: its path, itself, what it computes, and whether its result leaves.
+
+    `is_output`: only DeQuantStubs read the result, so a convolution or linear layer may stay in high precision.
+    """
+
+    path: str
+    module: Any
+    kind: str
+    is_output: bool = False
+
+
+Setter = Callable[[Place], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultSetter:
+    """One answer for all: dtypes, observer; last convolutions and linear layers keep high precision."""
+
+    activation: QDType
+    weight: QDType
+    observer: type[Observer]
+    calibration: bool
+
+    def __call__(self, place: Place) -> QConfig:
+        raw = place.is_output and place.kind == "weighted"
+        return QConfig(
+            activation=None if raw else fake_quant(self.observer, self.activation),
+            weight=weight_fake_quant(self.weight),
+            calibration=self.calibration,
+        )
+
+
+default_calibration_qconfig_setter = DefaultSetter(qint8, qint8, MSEObserver, calibration=True)
+default_qat_qconfig_setter = DefaultSetter(qint8, qint8, MovingAverageMinMaxObserver, calibration=False)
+calibration_8bit_weight_16bit_act_qconfig_setter = DefaultSetter(qint16, qint8, MSEObserver, calibration=True)
+qat_8bit_weight_16bit_act_qconfig_setter = DefaultSetter(
+    qint16, qint8, MovingAverageMinMaxObserver, calibration=False
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleNameQconfigSetter:
+    """QConfigs by module path; a container's name holds for everything in it, the longest name wins."""
+
+    names: Mapping[str, QConfig | None]
+
+    def __call__(self, place: Place) -> Answer:
+        found = [name for name in self.names if _inside(place.path, name)]
+        return self.names[max(found, key=len)] if found else PASS
+
+
+def _inside(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}.") or not name
+
+
+# --- sensitivity ------------------------------------------------------------------------------------------------
+
+
+def _most_sensitive(table: Any, topk: int | None, ratio: float | None) -> dict[str, set[str]]:
+    """Module path → {"activation", "weight"} of the first rows of a sensitivity table.
+
+    `table` is a sequence of rows (op_name, sensitive_type, …), the most sensitive first.
+    """
+    rows = list(table)
+    if ratio is not None:
+        topk = round(len(rows) * ratio)
+    found: dict[str, set[str]] = {}
+    for row in rows[:topk]:
+        found.setdefault(str(row[0]), set()).add(str(row[1]))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class SensitiveSetter:
+    """int16 for the most sensitive operators; it has no opinion on the others."""
+
+    sensitive: Mapping[str, set[str]]
+    base: DefaultSetter
+
+    def __call__(self, place: Place) -> Answer:
+        kinds = self.sensitive.get(place.path)
+        if kinds is None:
+            return PASS
+        chosen = self.base(place)
+        if "weight" in kinds and place.kind == "weighted":
+            # Input and weight cannot both be int16: the input goes back to int8.
+            return replace(
+                chosen, weight=weight_fake_quant(qint16), input=fake_quant(self.base.observer, qint8)
+            )
+        return chosen
+
+
+def sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter(
+    table: Sequence[Sequence[Any]], topk: int | None = None, ratio: float | None = None
+) -> SensitiveSetter:
+    """int16 for the `topk` (or the share `ratio`) most sensitive rows of a sensitivity table."""
+    return SensitiveSetter(
+        _most_sensitive(table, topk, ratio), calibration_8bit_weight_16bit_act_qconfig_setter
+    )
+
+
+def sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter(
+    table: Sequence[Sequence[Any]], topk: int | None = None, ratio: float | None = None
+) -> SensitiveSetter:
+    """As the calibration setter of that name, with the observers of QAT."""
+    return SensitiveSetter(_most_sensitive(table, topk, ratio), qat_8bit_weight_16bit_act_qconfig_setter)
+
+
+# --- templates --------------------------------------------------------------------------------------------------
+
+Dtypes = dict[str, Any]
+"""What a template wants: "input", "weight", "output" → dtype (None: high precision)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleNameTemplate:
+    """Dtypes by module path: a dtype for the output, or {"input", "weight", "output"} → dtype."""
+
+    names: Mapping[str, Any]
+
+    def __call__(self, place: Place, wanted: Dtypes) -> None:
+        found = [name for name in self.names if _inside(place.path, name)]
+        if found:
+            value = self.names[max(found, key=len)]
+            wanted.update(value if isinstance(value, Mapping) else {"output": value})
+
+
+@dataclass(frozen=True, slots=True)
+class ConvDtypeTemplate:
+    """Dtypes of convolutions and linear layers."""
+
+    input_dtype: QDType | None = None
+    weight_dtype: QDType = qint8
+
+    def __call__(self, place: Place, wanted: Dtypes) -> None:
+        if place.kind == "weighted":
+            wanted["weight"] = self.weight_dtype
+            if self.input_dtype is not None:
+                wanted["input"] = self.input_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class MatmulDtypeTemplate:
+    """Dtype of the results of matrix products of two activations."""
+
+    output_dtype: QDType = qint8
+
+    def __call__(self, place: Place, wanted: Dtypes) -> None:
+        if place.kind in {"matmul", "bmm"}:
+            wanted["output"] = self.output_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityTemplate:
+    """int16 for the most sensitive rows of a table: `topk_or_ratio` rows, or that share when below 1."""
+
+    table: Sequence[Sequence[Any]]
+    topk_or_ratio: float
+
+    def __call__(self, place: Place, wanted: Dtypes) -> None:
+        share = self.topk_or_ratio
+        topk, ratio = (None, share) if share < 1 else (int(share), None)
+        kinds = _most_sensitive(self.table, topk, ratio).get(place.path, set())
+        if "activation" in kinds:
+            wanted["output"] = qint16
+        if "weight" in kinds:
+            wanted.update(weight=qint16, input=qint8)
+
+
+class QconfigSetter:
+    """A reference QConfig (observers) and templates that change dtypes, later ones over earlier ones."""
+
+    def __init__(
+        self,
+        reference_qconfig: QConfig,
+        templates: Sequence[Callable[[Place, Dtypes], None]] = (),
+        enable_high_precision_output: bool = True,
+    ) -> None:
+        self.reference, self.templates = reference_qconfig, tuple(templates)
+        self.high_precision = enable_high_precision_output
+
+    def __call__(self, place: Place) -> QConfig:
+        wanted: Dtypes = {}
+        if self.high_precision and place.is_output and place.kind == "weighted":
+            wanted["output"] = None
+        for template in self.templates:
+            template(place, wanted)
+        chosen = self.reference
+        if "output" in wanted:
+            chosen = replace(chosen, activation=_with_dtype(chosen.activation, wanted["output"]))
+        if wanted.get("weight") is not None:
+            chosen = replace(chosen, weight=weight_fake_quant(wanted["weight"]))
+        if wanted.get("input") is not None:
+            chosen = replace(chosen, input=_with_dtype(self.reference.activation, wanted["input"]))
+        return chosen
+
+
+def _with_dtype(factory: Any, dtype: QDType | None) -> Any:
+    """The same factory for another dtype; None stays high precision."""
+    if dtype is None:
+        return None
+    if factory is None:
+        return fake_quant(MSEObserver, dtype)
+    return partial(factory.func, *factory.args, **{**factory.keywords, "dtype": dtype})
+
+
+def first_answer(setters: Sequence[Setter], place: Place) -> QConfig | None:
+    """The first answer that is not PASS; the calibration default when all pass."""
+    for setter in setters:
+        answer = setter(place)
+        if answer is not PASS:
+            return answer  # type: ignore[return-value]
+    return default_calibration_qconfig_setter(place)
