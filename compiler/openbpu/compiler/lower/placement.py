@@ -102,7 +102,8 @@ def _default(model: _Model, node: Node) -> Refusal:
 
 def _dtypes(model: _Model, node: Node, *, on_bpu: bool) -> str:
     names = (next((n for n in node.inputs if n), ""), next((n for n in node.outputs if n), ""))
-    return "/".join(_dtype(model, n, on_bpu=on_bpu) for n in names)
+    as_codes = on_bpu and node.op not in _QDQ  # a Quantize or Dequantize has floats on one side
+    return "/".join(_dtype(model, n, on_bpu=as_codes) for n in names)
 
 
 def _dtype(model: _Model, name: str, *, on_bpu: bool) -> str:
