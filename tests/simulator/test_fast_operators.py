@@ -55,6 +55,12 @@ def test_two_threads_give_the_same_bits(kind: str, seed: int) -> None:
     check(*program_of(kind, seed), threads=2)
 
 
+def test_every_operator_is_lowered_and_has_kernels() -> None:
+    from openbpu.simulator.fast.lower.table import FAMILIES, LOWER
+
+    assert set(LOWER) == set(FAMILIES) == set(OPERATORS)
+
+
 def test_every_operator_is_tested() -> None:
     kinds = {type(segment_of(program_of(kind, 0)[0]).operators[0]) for kind in CASES}
     assert kinds == set(OPERATORS) == set(RUN)

@@ -31,11 +31,18 @@ def kernel_cache_dir() -> Path:
     return where()
 
 
-def kernels_are_cached() -> bool:
-    """Whether any program runs without compiling kernels first; costs milliseconds."""
-    from openbpu.simulator.fast.jit.library import all_families, library  # noqa: PLC0415
+def kernels_are_cached(program: Program | None = None) -> bool:
+    """Whether `program` (None: whatever program) runs without compiling kernels first; costs milliseconds."""
+    from openbpu.arch.program import BpuSegment  # noqa: PLC0415
+    from openbpu.simulator.fast.jit.cpu import kernel_mode  # noqa: PLC0415
+    from openbpu.simulator.fast.jit.library import library  # noqa: PLC0415
+    from openbpu.simulator.fast.lower import FAMILIES, families_of  # noqa: PLC0415
 
-    return all(library().is_cached(family) for family in all_families())
+    kinds = set(FAMILIES)
+    if program is not None:
+        segments = [s for s in program.segments if isinstance(s, BpuSegment)]
+        kinds = {type(op) for s in segments for op in s.operators}
+    return all(library().is_cached(family) for family in families_of(kinds, kernel_mode()))
 
 
 def warm_up(program: Program) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from openbpu.arch.errors import SimulationError, must
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.simulator.fast.jit.library import library
-from openbpu.simulator.fast.lower import Lowering, lower_segment
+from openbpu.simulator.fast.lower import Lowering, families_of, lower_segment
 from openbpu.simulator.fast.lower.steps import Argument, Array, Late, Place, Saturations, Symbol
 from openbpu.simulator.fast.plan import plan_buffers
 from openbpu.simulator.fast.threads import helpers
@@ -71,6 +71,7 @@ class _Plan:
         self.images = [
             (o, b.image) for o, b in zip(self.offsets, low.buffers, strict=True) if b.image is not None
         ]
+        library().require(families_of(map(type, segment.operators), low.mode))
         self.symbols = _symbols(low)
         self.constants: list[Array] = []
         self.rows = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from openbpu.simulator.fast.jit import cache
-from openbpu.simulator.fast.jit.cpu import host, kernel_mode, permutes_bytes
+from openbpu.simulator.fast.jit.cpu import host, permutes_bytes
 
 _HERE = Path(__file__).parents[1]
 
@@ -56,14 +56,20 @@ class KernelLibrary:
         """Whether a family needs no compilation."""
         return family in self._loaded or cache.load(cache.object_file(family, _sources(family))) is not None
 
-    def address(self, symbol: str, mode: str) -> int:
-        """Return where a kernel starts, loading or compiling its family first."""
-        family = family_of(symbol, mode)
+    def require(self, families: tuple[str, ...]) -> None:
+        """Load families, compiling what is not in the cache."""
         with self._lock:
-            if family not in self._loaded:
-                self._load(family)
+            for family in families:
+                if family not in self._loaded:
+                    self._load(family)
+
+    def address(self, symbol: str, mode: str) -> int:
+        """Return where a kernel starts."""
+        family = family_of(symbol, mode)
+        self.require((family,))
         name = f"{family}.{symbol}"
-        found = int(self._engine.get_function_address(name))
+        with self._lock:
+            found = int(self._engine.get_function_address(name))
         if not found:
             raise LookupError(f"no kernel {name}")
         return found
@@ -113,8 +119,3 @@ _library = KernelLibrary()
 def library() -> KernelLibrary:
     """Return the kernels of this process."""
     return _library
-
-
-def all_families() -> tuple[str, ...]:
-    """Return every family that the current kernel mode can need."""
-    return (*KERNELS, f"vector_{kernel_mode()}")

@@ -120,7 +120,7 @@ def call_kernel(_typing: Any, _function: Any, args: Any, _lo: Any, _hi: Any, scr
     def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         pointer, word = ir.PointerType(), ir.IntType(64)
         kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, pointer, word, word, pointer])
-        slot = builder.alloca(pointer)
+        slot = builder.alloca(word)
         builder.call(_function_at(builder, values[0], kind), [slot, slot, *values[1:]])
         return context.get_dummy_value()
 

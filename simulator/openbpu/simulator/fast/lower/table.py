@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from openbpu.arch import program as p
@@ -30,6 +30,37 @@ LOWER: dict[type[p.Operator], Callable[[Any, Lowering], None]] = {
     p.Quantize: elementwise.lower_quantize,
     p.Dequantize: elementwise.lower_dequantize,
 }
+
+
+_BYTES = ("elementwise", "vector")
+_SUMS = ("conv", "vector")
+
+FAMILIES: dict[type[p.Operator], tuple[str, ...]] = {
+    p.Conv: (*_SUMS, "depthwise", "moves"),
+    p.MatMul: (*_SUMS, "rare"),
+    p.Binary: _BYTES,
+    p.Lut: _BYTES,
+    p.SegmentLut: _BYTES,
+    p.Rescale: _BYTES,
+    p.Pool: ("pool",),
+    p.Reduce: ("pool",),
+    p.Softmax: ("rows",),
+    p.LayerNorm: ("rows",),
+    p.Move: ("moves", "vector"),
+    p.Concat: ("moves", *_BYTES),
+    p.Pad: ("moves",),
+    p.Gather: ("moves",),
+    p.Resize: ("pool",),
+    p.Quantize: _BYTES,
+    p.Dequantize: _BYTES,
+}
+"""The families of kernels that may run an operator; "vector" is the one of the kernel mode."""
+
+
+def families_of(kinds: Iterable[type[p.Operator]], mode: str) -> tuple[str, ...]:
+    """Return the families of kernels that a segment with operators of these kinds loads."""
+    wanted = {"drive", *(family for kind in kinds for family in FAMILIES[kind])}
+    return tuple(sorted(f"vector_{mode}" if family == "vector" else family for family in wanted))
 
 
 def lower_segment(low: Lowering) -> None:
