@@ -14,7 +14,7 @@ from openbpu.arch.program import Placement, Program
 from openbpu.compiler import passes
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
-from openbpu.compiler.passes.borders import place_borders
+from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.integerise import Refusal, integerise
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model
@@ -111,7 +111,7 @@ def _place(
     progress("layout", 0.0)
     graph = bare_ends(place_borders(integer, march), removed)
     graph = passes.run(passes.SETTLE, graph)
-    return _Placed(source, graph, partition(graph), refusals)
+    return _Placed(source, graph, partition(graph), {**cpu_borders(integer, march), **refusals})
 
 
 def _target(march: str | March) -> March:

@@ -86,10 +86,7 @@ def _row(model: _Model, node: Node, origin: Origin, found: tuple[int, bool] | No
 def _default(model: _Model, node: Node) -> Refusal:
     known = node.domain == "" and (node.op in OPS or node.op in POINTWISE)
     if node.op in _QDQ:
-        return Refusal(
-            "it stands between CPU operators, or this march quantizes on the CPU",
-            "--remove-io takes it off the ends of the model",
-        )
+        return Refusal("it stands between CPU operators", "put the operators beside it on the BPU")
     if not known:
         return _NO_UNIT
     if not model.is_quantized:

@@ -7,6 +7,7 @@ import numpy as np
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
+from openbpu.compiler.passes.integerise import Refusal
 from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
 
 
@@ -24,6 +25,17 @@ def place_borders(graph: Graph, march: March) -> Graph:
         else:
             rw.nodes.append(node)
     return rw.finish()
+
+
+def cpu_borders(graph: Graph, march: March) -> dict[str, Refusal]:
+    """Return why Q and DQ nodes stay on the CPU, by original node name, on a march that quantizes there."""
+    if march.quantize_on_bpu:
+        return {}
+    why = Refusal(
+        f"{march.name} has no unit for floats: it quantizes and dequantizes on the CPU",
+        "--remove-io quantize,dequantize takes it off the ends of the model",
+    )
+    return {o.name: why for n in graph.nodes if is_quantize(n) or is_dequantize(n) for o in n.origins}
 
 
 def _quantize(rw: Rewriter, node: Node) -> None:
