@@ -48,7 +48,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Traffic:
+class Traffic:
     """One operand for all candidates: bytes of its tile, engine and memory cycles to move it once."""
 
     nbytes: Int64
@@ -64,7 +64,7 @@ class Costs:
         extent = np.array(job.extent)[:, None]
         self.trips = -(-extent // tiles)
         self.total: Int64 = self.trips.prod(axis=0)
-        self.traffic = [_traffic(o, tiles, rules.march) for o in job.operands]
+        self.traffic = [traffic_of(o, tiles, rules.march) for o in job.operands]
         self.compute = job.cycles(rules.march, tiles)
         self.legal: npt.NDArray[np.bool_] = job.legal(tiles)
 
@@ -137,7 +137,8 @@ class Costs:
         return np.asarray(busiest + exposed + first + tail + everything // 2)
 
 
-def _traffic(operand: Operand, tiles: Tiles, march: March) -> _Traffic:
+def traffic_of(operand: Operand, tiles: Tiles, march: March) -> Traffic:
+    """What one operand's tile costs to move, per candidate tile shape."""
     shape = operand.tile_shape(tiles)
     rows = run = np.ones(tiles.shape[1], dtype=np.int64)
     contiguous = np.ones(tiles.shape[1], dtype=np.bool_)
@@ -152,4 +153,4 @@ def _traffic(operand: Operand, tiles: Tiles, march: March) -> _Traffic:
         contiguous = contiguous & (n == full)
         reach = stride * full
     memory = memory_cycles(march, rows=rows, run=run * operand.element)
-    return _Traffic(rows * run * operand.element, memory + march.ddr.issue_cycles, memory)
+    return Traffic(rows * run * operand.element, memory + march.ddr.issue_cycles, memory)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.errors import CompileError
 from openbpu.arch.isa import Code
 from openbpu.arch.march import March
 from openbpu.arch.program import Operator, Space, Tensor
 from openbpu.compiler.schedule.cost import Rules
-from openbpu.compiler.schedule.emit import Emitter
+from openbpu.compiler.schedule.emit import Emitter, Placed
+from openbpu.compiler.schedule.emit_group import PlacedGroup, emit_group
+from openbpu.compiler.schedule.fusing import fused
+from openbpu.compiler.schedule.group_plan import GroupPlan
+from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.homes import Home, Use, uses_of
 from openbpu.compiler.schedule.inside import places_of
 from openbpu.compiler.schedule.job import Job
 from openbpu.compiler.schedule.jobs import Context, MisfitError, jobs_of
-from openbpu.compiler.schedule.memory import Life, aligned, pack
+from openbpu.compiler.schedule.memory import Life, aligned, gaps_between, pack
 from openbpu.compiler.schedule.places import Place
-from openbpu.compiler.schedule.planning import place_jobs
+from openbpu.compiler.schedule.planning import Placement, live_at, place_units
+from openbpu.compiler.schedule.tiling import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +73,57 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     given, kept = ({owners[t] for t in ids} for ids in (inputs, outputs))
     context = Context(tensors, owners, {}, constants)
     places, jobs = _jobs(operators, context, frozenset(given | kept), march, inside=opt > 1)
-    uses = uses_of(jobs, tensors, given, kept)
     rules = Rules(march, double=opt > 0, reuse=opt > 0)
-    homes, placed = place_jobs(jobs, uses if opt > 1 else {}, rules)
+    placement = _place(jobs, tensors, given, kept, rules, resident=opt > 1)
+    uses = uses_of(placement.units, tensors, given, kept)
+    homes = {h.root: h for h in placement.homes}
     ddr, ddr_bytes = _place_ddr(uses, homes, tensors, march.alignment, ddr_start, reuse=opt > 0)
     used = {operand.root for job in jobs for operand in job.operands}
     flat = {root: _flat(tensors[root], ddr.get(root, tensors[root].address), ddr_base) for root in used}
     emitter = Emitter(flat, ddr_base, rules)
-    for job in placed:
-        emitter.job(job)
-    final = _final(tensors, ddr, homes, places)
+    emit(emitter, placement)
+    inside = {*places, *(used - {*uses, *homes})}
+    final = _final(tensors, ddr, homes, inside)
     return Scheduled(tuple(operators), final, (emitter.code(),), emitter.chip_bytes, ddr_bytes)
+
+
+def _place(
+    jobs: Sequence[Job],
+    tensors: Sequence[Tensor],
+    given: set[int],
+    kept: set[int],
+    rules: Rules,
+    *,
+    resident: bool,
+) -> Placement:
+    """Plans of the jobs; with `resident`, beside tensors that live on chip, and in groups where that is
+    cheaper.
+    """
+    if not resident:
+        return place_units(jobs, {}, rules)[1]
+    uses = uses_of(jobs, tensors, given, kept)
+    planner, plain = place_units(jobs, uses, rules)
+    units = fused(jobs, uses, planner, plain)
+    if len(units) == len(jobs):
+        return plain
+    try:
+        grouped = place_units(units, uses_of(units, tensors, given, kept), rules)[1]
+    except CompileError:
+        return plain
+    return grouped if grouped.cost < plain.cost else plain
+
+
+def emit(emitter: Emitter, placement: Placement) -> None:
+    """Emit all units in order."""
+    for moment, (unit, plan) in enumerate(zip(placement.units, placement.plans, strict=True)):
+        live = live_at(placement.homes, moment)
+        by_root = {h.root: h for h in live}
+        if isinstance(unit, Group) and isinstance(plan, GroupPlan):
+            emit_group(emitter, PlacedGroup(unit, plan, by_root))
+        elif isinstance(unit, Job) and isinstance(plan, Plan):
+            homes = tuple([by_root.get(o.root) for o in unit.operands])
+            gaps = gaps_between([h.interval for h in live], emitter.rules.march.chip_bytes)
+            emitter.job(Placed(unit, plan, homes, gaps))
 
 
 def _jobs(
@@ -138,12 +184,17 @@ def _place_ddr(
 
 
 def _final(
-    tensors: Sequence[Tensor], ddr: Mapping[int, int], homes: Mapping[int, Home], places: Mapping[int, Place]
+    tensors: Sequence[Tensor], ddr: Mapping[int, int], homes: Mapping[int, Home], inside: Iterable[int]
 ) -> tuple[Tensor, ...]:
-    """The tensor table with the addresses chosen here; a tensor inside another has none of its own (−1)."""
+    """The tensor table with the addresses chosen here; what lies inside another tensor has none of its own
+    (−1).
+
+    Neither have tensors that only a window of a group ever holds.
+    """
     out = list(tensors)
-    for owner in places:
-        out[owner] = replace(out[owner], space=Space.CHIP, address=-1)
+    for owner in inside:
+        if out[owner].space is Space.DDR and out[owner].address < 0:
+            out[owner] = replace(out[owner], space=Space.CHIP)
     for root, address in ddr.items():
         out[root] = replace(out[root], space=Space.DDR, address=address)
     for root, home in homes.items():

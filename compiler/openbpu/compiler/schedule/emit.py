@@ -21,6 +21,8 @@ from openbpu.compiler.schedule.transfer import loads, stores
 
 _CROWDED = 8
 """The ring serves a job unless more than one tile in so many gets the buffer of the tile before it."""
+Homes = tuple[Home | None, ...]
+"""Where each operand lives on chip, if it does."""
 Step = tuple[View | None, ...]
 """The tile buffers of one tile: a view per operand, None for those that live on chip."""
 
@@ -31,7 +33,7 @@ class Placed:
 
     job: Job
     plan: Plan
-    homes: tuple[Home | None, ...]
+    homes: Homes
     gaps: tuple[Gap, ...]
 
 
@@ -65,9 +67,9 @@ class Emitter:
         loaded: list[View | None] = [None] * len(job.operands)
         for box, step in zip(tiles, steps, strict=True):
             if job.copy:
-                self._copy(placed, box, step[0])
+                self.copy_tile(job, placed.homes, box, step[0])
             else:
-                self._tile(placed, box, step, loaded)
+                self.tile(job, placed.homes, box, step, loaded)
 
     def code(self) -> Code:
         """The encoded program."""
@@ -76,29 +78,29 @@ class Emitter:
             code.view(HEADER_DTYPE)[:, 0]["wait"] = np.array(self.waits, dtype=np.uint32)
         return code
 
-    def _tile(self, placed: Placed, box: Box, step: Step, loaded: list[View | None]) -> None:
-        job = placed.job
+    def tile(self, job: Job, homes: Homes, box: Box, step: Step, loaded: list[View | None]) -> None:
+        """One tile: loads of the buffers that are not `loaded` yet, compute, store."""
         views: list[View] = []
         for k in sorted(range(len(step)), key=lambda k: not job.operands[k].constant):
             view = step[k]
             if view and view is not loaded[k] and not job.operands[k].output:
                 self._load(job, job.operands[k], view)
         loaded[:] = step
-        for operand, home, view in zip(job.operands, placed.homes, step, strict=True):
+        for operand, home, view in zip(job.operands, homes, step, strict=True):
             region = operand.region(box)
             if view is None and not operand.output:
                 self._cover(job, operand, home, region)
             views.append(view or _inside(home, operand, region))
         spans = [v.extent(o.element) for v, o in zip(views, job.operands, strict=True)]
         for instr in job.emit(box, tuple(views)):
-            self._add(instr, reads=spans[:-1], writes=spans[-1:])
-        target = placed.homes[-1]
+            self.add(instr, reads=spans[:-1], writes=spans[-1:])
+        target = homes[-1]
         if target is None or target.stored:
             self._store(job, job.operands[-1], views[-1])
 
-    def _copy(self, placed: Placed, box: Box, buffer: View | None) -> None:
+    def copy_tile(self, job: Job, homes: Homes, box: Box, buffer: View | None) -> None:
         """A tile that LOAD and STORE move; the layout engine only where both sides are on chip."""
-        job, (x, y), (source, target) = placed.job, placed.job.operands, placed.homes
+        (x, y), (source, target) = job.operands, homes
         here, there = x.region(box), y.region(box)
         if buffer:
             self._load(job, x, buffer)
@@ -110,7 +112,7 @@ class Emitter:
             views = (_inside(source, x, here), _inside(target, y, there))
             spans = views[0].extent(x.element), views[1].extent(y.element)
             for instr in job.emit(box, views):
-                self._add(instr, reads=spans[:1], writes=spans[1:])
+                self.add(instr, reads=spans[:1], writes=spans[1:])
         elif target:
             self._load(job, x, _seen_as(_inside(target, y, there), here))
         if source and not target:
@@ -157,14 +159,14 @@ class Emitter:
 
     def _add_load(self, instr: Load) -> None:
         far, near = _spans(instr)
-        self._add(instr, ddr_reads=() if far[0] < self.ddr_base else (far,), writes=(near,))
+        self.add(instr, ddr_reads=() if far[0] < self.ddr_base else (far,), writes=(near,))
 
     def _store(self, job: Job, operand: Operand, view: View) -> None:
         for instr in stores(job.index, operand, self.ddr[operand.root], view):
             far, near = _spans(instr)
-            self._add(instr, reads=(near,), ddr_writes=(far,))
+            self.add(instr, reads=(near,), ddr_writes=(far,))
 
-    def _add(
+    def add(
         self,
         instr: Instr,
         *,
@@ -173,6 +175,7 @@ class Emitter:
         ddr_reads: Sequence[Interval] = (),
         ddr_writes: Sequence[Interval] = (),
     ) -> None:
+        """Append an instruction that touches these bytes, with its tokens."""
         wait = self.tokens.issue(
             instr.ENGINE, reads=reads, writes=writes, ddr_reads=ddr_reads, ddr_writes=ddr_writes
         )
@@ -189,7 +192,7 @@ def _inside(home: Home | None, operand: Operand, region: Box) -> View:
     return View(home.address + operand.start(region), operand.strides, region)
 
 
-def _buffer(at: int, operand: Operand, region: Box) -> View:
+def tile_buffer(at: int, operand: Operand, region: Box) -> View:
     """A dense view of a region at an address."""
     return View(at, dense_strides(lengths(region), operand.element), region)
 
@@ -221,7 +224,7 @@ def _fixed(placed: Placed, tiles: Sequence[Box], reuse: bool) -> list[Step]:
             view = now[k]
             if view is None or view.region != region or not (reuse or job.operands[k].output):
                 addresses = placed.plan.addresses[k]
-                now[k] = _buffer(addresses[turns[k] % len(addresses)], job.operands[k], region)
+                now[k] = tile_buffer(addresses[turns[k] % len(addresses)], job.operands[k], region)
                 turns[k] += 1
         steps.append(tuple(now))
     return steps
@@ -254,7 +257,7 @@ def _in_turn(placed: Placed, tiles: Sequence[Box], ring: Ring, reuse: bool) -> l
                 ring.at = before
                 return None
             held[k] = (at, at + nbytes)
-            now[k] = _buffer(at, job.operands[k], region)
+            now[k] = tile_buffer(at, job.operands[k], region)
         steps.append(tuple(now))
     return steps
 

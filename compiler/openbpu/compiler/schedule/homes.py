@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.job import Operand
 from openbpu.compiler.schedule.memory import Life, pack
 
 
@@ -65,8 +66,16 @@ class Home:
         return self.saved / (self.nbytes * (self.last - self.first + 1))
 
 
+class Operated(Protocol):
+    """A job, or a group of jobs."""
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """Everything it reads and writes outside itself."""
+
+
 def uses_of(
-    jobs: Sequence[Job], tensors: Sequence[Tensor], given: Iterable[int], kept: Iterable[int]
+    jobs: Sequence[Operated], tensors: Sequence[Tensor], given: Iterable[int], kept: Iterable[int]
 ) -> dict[int, Use]:
     """The uses of every dynamic memory by root, in order of first use."""
     given, kept = set(given), set(kept)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from openbpu.arch.errors import CompileError, must
 from openbpu.compiler.schedule.cost import Rules, Setting
-from openbpu.compiler.schedule.emit import Placed
+from openbpu.compiler.schedule.group_plan import GroupPlan, search_group
+from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.homes import Home, Use, choose_homes
 from openbpu.compiler.schedule.job import Job
 from openbpu.compiler.schedule.memory import Gap, gaps_between
 from openbpu.compiler.schedule.tiling import Plan, search, smallest_bytes
 
+Unit = Job | Group
 _RESERVE = 4
 """Homes leave every job a quarter of the memory for its tiles, unless it needs less or cannot do with it."""
 _STRAINED = 1.1
@@ -19,118 +22,134 @@ _STRAINED = 1.1
 _NO_PLAN = 1 << 60
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Units in order, each with its plan, and the homes beside them."""
+
+    units: tuple[Unit, ...]
+    plans: tuple[Plan | GroupPlan, ...]
+    homes: tuple[Home, ...]
+
+    @property
+    def cost(self) -> int:
+        """Estimated cycles of all units."""
+        return sum(plan.cost for plan in self.plans)
+
+
 class Planner:
-    """Plans of jobs beside homes, each worked out once."""
+    """Plans of units beside homes, each worked out once."""
 
-    def __init__(self, jobs: Sequence[Job], rules: Rules) -> None:
-        self.jobs, self.rules = jobs, rules
+    def __init__(self, units: Sequence[Unit], rules: Rules) -> None:
+        self.units, self.rules = units, rules
         self.memory = rules.march.chip_bytes
-        self._plans: dict[tuple[int, Setting, tuple[Gap, ...]], Plan | None] = {}
+        self._plans: dict[tuple[int, Setting, tuple[Gap, ...]], Plan | GroupPlan | None] = {}
 
-    def plan(self, moment: int, setting: Setting, gaps: tuple[Gap, ...]) -> Plan | None:
-        """The cheapest plan of a job within the gaps."""
+    def plan(self, moment: int, setting: Setting, gaps: tuple[Gap, ...]) -> Plan | GroupPlan | None:
+        """The cheapest plan of a unit within the gaps."""
         key = (moment, setting, gaps)
         if key not in self._plans:
-            self._plans[key] = search(self.jobs[moment], setting, self.rules, gaps)
+            unit = self.units[moment]
+            if isinstance(unit, Group):
+                resident = frozenset(unit.operands[k].root for k in setting.resident)
+                self._plans[key] = search_group(unit, resident, self.rules, gaps)
+            else:
+                self._plans[key] = search(unit, setting, self.rules, gaps)
         return self._plans[key]
 
     def handoff(self, moment: int) -> bool:
-        """Whether the next job runs on another engine and reads what this one writes."""
-        if moment + 1 >= len(self.jobs):
+        """Whether the next unit runs on another engine and reads what this one writes."""
+        if moment + 1 >= len(self.units):
             return False
-        job, following = self.jobs[moment], self.jobs[moment + 1]
-        output = job.operands[-1].root
-        return following.engine is not job.engine and any(o.root == output for o in following.operands)
+        unit, following = self.units[moment], self.units[moment + 1]
+        output = unit.operands[-1].root
+        return following.engine is not unit.engine and any(o.root == output for o in following.operands)
 
-    def beside(
-        self, moment: int, live: Sequence[Home]
-    ) -> tuple[Plan | None, tuple[Home | None, ...], tuple[Gap, ...]]:
-        """The plan of a job beside the homes that live with it, the homes of its operands, and the free
-        memory.
-        """
+    def setting(self, moment: int, live: Sequence[Home]) -> Setting:
+        """What the homes that live beside a unit mean for it."""
         by_root = {h.root: h for h in live}
-        mine = tuple([by_root.get(o.root) for o in self.jobs[moment].operands])
-        gaps = gaps_between([h.interval for h in live], self.memory)
-        return self.plan(moment, self._setting(moment, mine), gaps), mine, gaps
-
-    def _setting(self, moment: int, homes: tuple[Home | None, ...]) -> Setting:
-        resident = frozenset(k for k, home in enumerate(homes) if home)
-        target = homes[-1]
+        operands = self.units[moment].operands
+        resident = frozenset(k for k, o in enumerate(operands) if o.root in by_root)
+        target = by_root.get(operands[-1].root)
         return Setting(resident, bool(target and target.stored), self.handoff(moment))
 
+    def gaps(self, live: Sequence[Home]) -> tuple[Gap, ...]:
+        """The memory beside homes."""
+        return gaps_between([h.interval for h in live], self.memory)
+
+    def beside(self, moment: int, live: Sequence[Home]) -> Plan | GroupPlan | None:
+        """The plan of a unit beside these homes."""
+        return self.plan(moment, self.setting(moment, live), self.gaps(live))
+
     def strain(self, moment: int, live: Sequence[Home]) -> float:
-        """What a job costs beside these homes over what it would cost with the same ones but all the
+        """What a unit costs beside these homes over what it would cost with the same ones but all the
         memory.
         """
-        plan, mine, _ = self.beside(moment, live)
-        free = self.plan(moment, self._setting(moment, mine), ((0, self.memory),))
-        if plan is None or free is None:
-            return float(_NO_PLAN)
-        return plan.cost / max(free.cost, 1)
+        setting = self.setting(moment, live)
+        plan = self.plan(moment, setting, self.gaps(live))
+        free = self.plan(moment, setting, ((0, self.memory),))
+        return plan.cost / max(free.cost, 1) if plan and free else float(_NO_PLAN)
 
     def cost(self, moment: int, live: Sequence[Home]) -> int:
-        """Estimated cycles of a job beside these homes."""
-        plan = self.beside(moment, live)[0]
+        """Estimated cycles of a unit beside these homes."""
+        plan = self.beside(moment, live)
         return plan.cost if plan else _NO_PLAN
 
 
-def place_jobs(
-    jobs: Sequence[Job], uses: Mapping[int, Use], rules: Rules
-) -> tuple[dict[int, Home], list[Placed]]:
-    """Decide which of the `uses` get homes, and plan every job in the memory that is left.
+def place_units(units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules) -> tuple[Planner, Placement]:
+    """Decide which of the `uses` get homes, and plan every unit in the memory that is left.
 
     Raises CompileError when a job does not fit even without homes.
     """
-    planner = Planner(jobs, rules)
+    planner = Planner(units, rules)
     homes: list[Home] = []
     if uses:
         homes = choose_homes(uses, _reserves(planner, uses), planner.memory, rules.march.alignment)
         homes = _relieved(planner, homes)
-    placed = []
-    for moment, job in enumerate(jobs):
-        plan, mine, gaps = planner.beside(moment, _live(homes, moment))
+    plans = []
+    for moment, unit in enumerate(units):
+        plan = planner.beside(moment, live_at(homes, moment))
         if plan is None:
-            raise _too_large(job, rules)
-        placed.append(Placed(job, plan, mine, gaps))
-    return {h.root: h for h in homes}, placed
+            raise _too_large(unit, rules)
+        plans.append(plan)
+    return planner, Placement(tuple(units), tuple(plans), tuple(homes))
 
 
-def _live(homes: Sequence[Home], moment: int) -> list[Home]:
+def live_at(homes: Sequence[Home], moment: int) -> list[Home]:
+    """The homes that live while a unit runs."""
     return [h for h in homes if h.first <= moment <= h.last]
 
 
 def _relieved(planner: Planner, homes: list[Home]) -> list[Home]:
-    """Without the homes that crowd tiles more than they save: those beside strained jobs are tried one by
+    """Without the homes that crowd tiles more than they save: those beside strained units are tried one by
     one.
     """
-    for moment in range(len(planner.jobs)):
-        for home in sorted(_live(homes, moment), key=lambda h: (h.density, h.root)):
-            live = _live(homes, moment)
+    for moment in range(len(planner.units)):
+        for home in sorted(live_at(homes, moment), key=lambda h: (h.density, h.root)):
+            live = live_at(homes, moment)
             if planner.strain(moment, live) <= _STRAINED:
                 break
             fewer = [h for h in homes if h is not home]
             span = range(home.first, home.last + 1)
-            change = sum(planner.cost(m, _live(fewer, m)) - planner.cost(m, _live(homes, m)) for m in span)
-            if change < 0 or (planner.cost(moment, live) == _NO_PLAN):
+            with_it, without = (sum(planner.cost(m, live_at(hs, m)) for m in span) for hs in (homes, fewer))
+            if without < with_it or planner.cost(moment, live) == _NO_PLAN:
                 homes = fewer
     return homes
 
 
 def _reserves(planner: Planner, uses: Mapping[int, Use]) -> list[int]:
-    """Bytes of tile buffers every job wants beside its tensors, if all of these live on chip."""
+    """Bytes of tile buffers every unit wants beside its tensors, if all of these live on chip."""
     out = []
-    for moment, job in enumerate(planner.jobs):
-        resident = frozenset(k for k, o in enumerate(job.operands) if o.root in uses)
+    for moment, unit in enumerate(planner.units):
+        resident = frozenset(k for k, o in enumerate(unit.operands) if o.root in uses)
         setting = Setting(resident, stored=False, handoff=planner.handoff(moment))
-        plan = planner.plan(moment, setting, ((0, planner.memory // _RESERVE),)) or planner.plan(
-            moment, setting, ((0, planner.memory),)
-        )
-        used = [s * len(a) for s, a in zip(plan.sizes, plan.addresses, strict=True)] if plan else []
-        out.append(sum(used) if plan else planner.memory)
+        part, whole = ((0, planner.memory // _RESERVE),), ((0, planner.memory),)
+        plan = planner.plan(moment, setting, part) or planner.plan(moment, setting, whole)
+        out.append(plan.nbytes if plan else planner.memory)
     return out
 
 
-def _too_large(job: Job, rules: Rules) -> CompileError:
+def _too_large(unit: Unit, rules: Rules) -> CompileError:
+    job = unit.jobs[0] if isinstance(unit, Group) else unit
     where, what = f"operator {job.index} ({job.name})", "the on-chip memory in bytes"
     needed = smallest_bytes(job, Setting(), rules)
     fix = "run the operator on the CPU or choose a march with more on-chip memory"

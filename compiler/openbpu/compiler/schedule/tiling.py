@@ -35,6 +35,11 @@ class Plan:
     addresses: tuple[Ints, ...]
     cost: int
 
+    @property
+    def nbytes(self) -> int:
+        """On-chip bytes of all buffers."""
+        return sum(size * len(a) for size, a in zip(self.sizes, self.addresses, strict=True))
+
 
 def boxes(extent: Ints, tile: Ints, order: Ints) -> Iterator[Box]:
     """The tiles of an iteration box, in loop order."""
