@@ -18,7 +18,7 @@ VECTORISED = ("conv", "matmul", "binary", "move")
 """Operators whose kernels differ from family to family; the others have one kernel for all."""
 
 SEEDS = st.integers(0, 2**32 - 1)
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check(program: Program, inputs: dict[int, Array], threads: int = 1) -> None:

@@ -16,6 +16,7 @@ from openbpu.arch.program import Binary, Conv, Move, Pool, Program, Space
 from openbpu.simulator.fast import FastSegment, kernel_cache_dir, kernels_are_cached, warm_up
 from openbpu.simulator.fast.jit import cache
 from openbpu.simulator.fast.lower.steps import Buffer
+from openbpu.simulator.fast.pace import Pace
 from openbpu.simulator.fast.plan import plan_buffers
 from simulator.build import Build, random_tensor, segment_of
 from simulator.oracle import Array, Oracle
@@ -86,6 +87,16 @@ def test_concurrent_runs_do_not_disturb_each_other(threads: int) -> None:
         for _ in range(10):
             for got, value in zip(pool.map(lambda v: fast.run({image: v}), images), wanted, strict=True):
                 assert all((got[t] == value[t]).all() for t in value)
+
+
+@pytest.mark.parametrize(("alone", "shared"), [(1.0, 3.0), (3.0, 1.0)])
+def test_the_faster_way_is_taken_and_the_other_tried_now_and_then(alone: float, shared: float) -> None:
+    pace, ways = Pace(), []
+    for _ in range(100):
+        ways.append(pace.shared_now())
+        pace.record(shared=ways[-1], seconds=shared if ways[-1] else alone)
+    rarely = ways[10:].count(alone < shared)
+    assert 1 <= rarely <= 6
 
 
 def test_run_all_returns_every_tensor() -> None:

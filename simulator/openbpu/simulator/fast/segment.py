@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from openbpu.arch.program import BpuSegment, Program
 from openbpu.simulator.fast.jit.library import library
 from openbpu.simulator.fast.lower import Lowering, families_of, lower_segment
 from openbpu.simulator.fast.lower.steps import Argument, Array, Late, Place, Saturations, Symbol
+from openbpu.simulator.fast.pace import Pace
 from openbpu.simulator.fast.plan import plan_buffers
 from openbpu.simulator.fast.threads import helpers
 from openbpu.simulator.fast.workspace import Row, SharedRun, Workspace, aligned_copy
@@ -83,6 +85,7 @@ class _Plan:
         ]  # fmt: skip
         self._free: list[Workspace] = []
         self._lock = threading.Lock()
+        self._pace = Pace()
         if threads > 1:
             helpers().ensure(threads - 1)
 
@@ -113,15 +116,18 @@ class _Plan:
             workspace = self._free.pop() if self._free else None
         if workspace is None:
             workspace = Workspace(self.size, self.images, self.rows, self.threads, self.symbols)
-        shared = SharedRun(workspace, self.threads - 1, self._release)
+        shared = self.threads > 1 and self._pace.shared_now()
+        run = SharedRun(workspace, self.threads - 1 if shared else 0, self._release)
         try:
             for tensor_id in self.segment.inputs:
                 view = self._view(workspace, tensor_id)
                 np.copyto(view, tensors[tensor_id].reshape(view.shape))
-            shared.execute()
+            start = time.perf_counter()
+            run.execute()
+            self._pace.record(shared=shared, seconds=time.perf_counter() - start)
             return {t: self._view(workspace, t).copy() for t in wanted}, workspace.saturations()
         finally:
-            shared.close()
+            run.close()
 
     def _view(self, workspace: Workspace, tensor_id: int) -> Array:
         """The bytes of a tensor as an array."""
