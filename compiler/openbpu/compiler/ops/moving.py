@@ -20,13 +20,30 @@ def source_codes(site: Site) -> str:
     name = site.node.inputs[0]
     value = site.rw.values[name]
     if value.dtype not in CODES:
-        raise Refused(
-            f"its input '{name}' is not quantized (passive quantization)",
-            "put a Quantize/Dequantize pair in front of it",
-        )
+        raise _no_codes(site, name)
     if value.quant is not None:
         site.rw.set_quant(site.target, value.quant)
     return name
+
+
+def _no_codes(site: Site, name: str) -> Refused:
+    """Why the node still reads floats: they are no codes, or the Dequantize in front could not pass it."""
+    computed = [n for n in site.node.inputs[1:] if n and site.graph.const(n) is None]
+    if computed:
+        return Refused(f"its input '{computed[0]}' is computed", "make it a constant")
+    leaf = site.leaf_or_none(name)
+    if leaf is None:
+        return Refused(
+            f"its input '{name}' is not quantized (passive quantization)",
+            "put a Quantize/Dequantize pair in front of it",
+        )
+    if not leaf.scaling.per_tensor:
+        return Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")
+    site.out_shape()
+    return Refused(
+        f"its pad value is no code of its input '{name}' (scale {leaf.s:g})",
+        "pad with a multiple of the scale",
+    )
 
 
 def intermediate(site: Site, stem: str, shape: Sequence[int]) -> str:

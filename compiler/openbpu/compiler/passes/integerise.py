@@ -17,6 +17,7 @@ from openbpu.arch.march import March
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.elementwise import batch_norm
+from openbpu.compiler.ops.pointwise import POINTWISE
 from openbpu.compiler.ops.site import Float64, Leaf
 from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
@@ -196,12 +197,19 @@ class _Pass:
 
     def quantized(self, quantize: Node) -> bool:
         """Lower the float operators in front of a Quantize; False leaves the Quantize as it is."""
-        out = scaling(self.graph, quantize)
-        if out is None or not out.per_tensor or out.dtype not in CODES:
-            return False
         end, target = quantize.inputs[0], quantize.outputs[0]
         root = self.producers.get(end)
-        if root is None or self.graph.values[end].shape is None:
+        if root is None or not (is_dequantize(root) or has_unit(root)):
+            return False
+        out = scaling(self.graph, quantize)
+        if out is None or not out.per_tensor or out.dtype not in CODES:
+            self.refuse(root, _strange(quantize, out))
+            return False
+        if self.graph.values[end].shape is None:
+            self.refuse(
+                root,
+                Refused(f"the shape of '{end}' is not static", "give every input a fixed shape with --shape"),
+            )
             return False
         ways = [self.chain, self.fused]
         if self.is_wide_binary(root, out, end, target):
@@ -329,6 +337,27 @@ class _Pass:
         if node is None or rule is None or not rule.fuses:
             return None
         return _Form(node, affine=affine, extra=extra)
+
+
+def _strange(quantize: Node, out: Scaling | None) -> Refused:
+    """Why the operator in front of a Quantize has no result that the BPU can hold."""
+    name = quantize.inputs[0]
+    if out is None:
+        return Refused(
+            f"the scale of its output '{name}' is computed or given in blocks",
+            "quantize with one constant scale",
+        )
+    if not out.per_tensor:
+        return Refused(f"its output '{name}' is quantized per channel", "quantize activations per tensor")
+    return Refused(
+        f"its output '{name}' is quantized to {out.dtype} (allowed {', '.join(CODES)})",
+        "quantize that tensor to int8 or int16",
+    )
+
+
+def has_unit(node: Node) -> bool:
+    """Whether the operator table, or the tables of element-wise functions, know a node."""
+    return node.domain == "" and (node.op in OPS or node.op in POINTWISE)
 
 
 def _compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
