@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Attrs = Mapping[str, Any]
 Function = Callable[..., Float64]
@@ -124,4 +126,36 @@ BINARY: dict[str, Function] = {
 }
 """Operators that tables hold when all operands but one are scalars, or all come from the same tensor."""
 
-POINTWISE: dict[str, Function] = {**UNARY, **BINARY}
+
+
+def _compared(compare: Callable[[Float32, Float32], npt.NDArray[np.bool_]]) -> Function:
+    # The graph compares float32, so a code times its scale is rounded to it first.
+    return lambda _, a, b: compare(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+
+
+def _cast(a: Attrs, x: Float64) -> Float64:
+    return CASTS[int(a["to"])](x)
+
+
+CASTS: dict[int, Callable[[Float64], Float64]] = {
+    TensorProto.FLOAT: lambda x: x,
+    TensorProto.DOUBLE: lambda x: x,
+    TensorProto.BOOL: lambda x: (x != 0).astype(np.float64),
+}
+"""Casts that tables hold, by their target: bools are 0.0 and 1.0."""
+
+PREDICATES: dict[str, Function] = {
+    "Equal": _compared(np.equal),
+    "Less": _compared(np.less),
+    "LessOrEqual": _compared(np.less_equal),
+    "Greater": _compared(np.greater),
+    "GreaterOrEqual": _compared(np.greater_equal),
+    "And": lambda _, a, b: a * b,
+    "Or": lambda _, a, b: np.maximum(a, b),
+    "Xor": lambda _, a, b: np.abs(a - b),
+    "Not": lambda _, x: 1 - x,
+    "Cast": _cast,
+}
+"""Operators that tables hold only between a tensor and a Quantize: x → Equal → Not → Cast → Quantize."""
+
+POINTWISE: dict[str, Function] = {**UNARY, **BINARY, **PREDICATES}

@@ -124,6 +124,13 @@ class Site:
         leaf = self.leaf_or_none(name)
         if leaf is None:
             producer = self.producers.get(name)
+            if producer is not None and producer.op == "Cast" and self._dtype(producer.inputs[0]) == "bool":
+                raise Refused(
+                    f"its input '{name}' is a bool that '{producer.name}' casts to float32: an operand that is "
+                    "not quantized",
+                    "quantize the mask: .to(torch.float) and a QuantStub of its own in torch, a "
+                    "Quantize/Dequantize pair behind the Cast in ONNX",
+                )
             maker = f" of {producer.op} '{producer.name}'" if producer is not None else ""
             raise Refused(
                 f"its input '{name}'{maker} is not quantized (passive quantization)",
@@ -137,6 +144,10 @@ class Site:
                 "quantize that tensor to int8 or int16",
             )
         return leaf
+
+    def _dtype(self, name: str) -> str:
+        value = self.graph.values.get(name)
+        return "" if value is None else value.dtype
 
     def constant(self, index: int) -> Array | None:
         """Float value of a constant input, dequantized when it is quantized; None when it is computed."""

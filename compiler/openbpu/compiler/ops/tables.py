@@ -10,7 +10,7 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Node, Origin
-from openbpu.compiler.ops.pointwise import POINTWISE, UNARY
+from openbpu.compiler.ops.pointwise import CASTS, POINTWISE, UNARY
 from openbpu.compiler.ops.rule import RANK, OpRule
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
@@ -43,6 +43,8 @@ class _Chain:
             return True
         node = self.site.producers.get(name)
         if node is None or node.op not in POINTWISE or node.domain != "" or len(self.nodes) >= _MAX_CHAIN:
+            return False
+        if node.op == "Cast" and node.attrs.get("to") not in CASTS:
             return False
         if any(node is n for n in self.nodes):
             return True

@@ -53,11 +53,16 @@ def _enter(module: nn.Module, args: Any) -> None:
     scope.frames.append(Frame(module, module.bpu_path))
 
 
-def _leave(module: nn.Module, args: Any, output: Any) -> None:
-    del args, output
+def _leave(module: nn.Module, args: Any, output: Any) -> Any:
+    del args
     while scope.frames:
         if scope.frames.pop().module is module:
-            return
+            break
+    if scope.frames or not scope.exporting:
+        return None
+    from openbpu.quantization.torch.qtensor.tensor import unwrap  # noqa: PLC0415 - it needs this module
+
+    return unwrap(output)
 
 
 def here() -> str:

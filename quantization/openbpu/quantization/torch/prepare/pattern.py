@@ -54,7 +54,7 @@ class Patterns:
     def taken(self, step: Step) -> nn.Module:
         """Take the float module of a step out of the model; an Identity stays."""
         module: nn.Module = step.module
-        module.__class__ = type(module).__mro__[2]
+        module.__class__ = type(module).__bases__[1]
         replace_module(self.model, step.path, nn.Identity())
         return module
 

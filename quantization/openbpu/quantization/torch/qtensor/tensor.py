@@ -142,6 +142,8 @@ class QTensor(torch.Tensor):
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         del tensor_contents
+        if self._scale is None:
+            return repr(self.plain)
         fields = {
             "data": self.plain.detach(),
             "scale": self._scale,

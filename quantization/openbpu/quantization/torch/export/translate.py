@@ -1,0 +1,34 @@
+"""How the fake quantization of an exported graph becomes QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+_CODES = {-128: np.dtype(np.int8), -32768: np.dtype(np.int16)}
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """The custom translation table for torch.onnx.export."""
+    from onnxscript import opset21 as op  # noqa: PLC0415 - only for exporting
+
+    def fake_quantize(  # noqa: PLR0913, PLR0917 - the operator's signature
+        x: Any, scale: Any, zero_point: Any, qmin: int, qmax: int, axis: int
+    ) -> Any:
+        del qmax
+        zeros = op.Cast(zero_point, to=_onnx_type(_CODES[qmin]))
+        if axis < 0:
+            return op.DequantizeLinear(op.QuantizeLinear(x, scale, zeros), scale, zeros)
+        codes = op.QuantizeLinear(x, scale, zeros, axis=axis)
+        return op.DequantizeLinear(codes, scale, zeros, axis=axis)
+
+    return {torch.ops.openbpu.fake_quantize.default: fake_quantize}
+
+
+def _onnx_type(dtype: np.dtype[Any]) -> int:
+    from onnx import helper  # noqa: PLC0415 - only for exporting
+
+    return int(helper.np_dtype_to_tensor_dtype(dtype))
