@@ -54,12 +54,12 @@ def note(text: str) -> None:
 
 
 def say_if_kernels_compile(program: Program) -> None:
-    """Tell a person who waits that the fast simulator compiles its kernels: once per machine."""
+    """Tell a person who waits that the fast simulator compiles the kernels of this program: once per machine."""
     from openbpu.arch.program import BpuSegment
     from openbpu.simulator.fast import kernel_cache_dir, kernels_are_cached
 
     on_bpu = any(isinstance(s, BpuSegment) for s in program.segments)
-    if on_bpu and not kernels_are_cached():
+    if on_bpu and not kernels_are_cached(program):
         note(
             f"compiling the simulator's kernels for this machine, once; they are kept in {kernel_cache_dir()}"
         )
