@@ -267,9 +267,12 @@ class _Pass:
             self.refuse(other, Refused(reason, why.fix or "put a Quantize/Dequantize pair in front of it"))
 
     def peel(self, site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
-        """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left."""
+        """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left.
+
+        Others that read a float on the way, and outputs of the model, compute it again.
+        """
         bounds, nodes, name = (-np.inf, np.inf), [], end
-        while (node := self.producers.get(name)) is not None and self.may_cross(name):
+        while (node := self.producers.get(name)) is not None:
             found = clamp_of(site, node)
             if found is None:
                 break
@@ -278,10 +281,6 @@ class _Pass:
             nodes.append(node)
             name = node.inputs[0]
         return bounds, nodes, name
-
-    def may_cross(self, name: str) -> bool:
-        """Whether the float value may disappear into a fused operator (others would compute it again)."""
-        return name not in self.graph.outputs
 
     def forms(self, site: Site, core: Node) -> list[_Form]:
         """Candidates, the most fused first."""
