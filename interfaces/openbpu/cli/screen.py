@@ -54,7 +54,7 @@ def note(text: str) -> None:
 
 
 def say_if_kernels_compile(program: Program) -> None:
-    """Tell a person who waits that the fast simulator compiles the kernels of this program: once per machine."""
+    """Tell a person who waits that the simulator compiles the kernels of this program, once per machine."""
     from openbpu.arch.program import BpuSegment
     from openbpu.simulator.fast import kernel_cache_dir, kernels_are_cached
 
