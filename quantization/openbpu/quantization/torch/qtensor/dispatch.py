@@ -17,6 +17,7 @@ from openbpu.quantization.torch.qtensor.names import (
     name_of,
 )
 from openbpu.quantization.torch.qtensor.tensor import QTensor, qtensors, unwrap
+from openbpu.quantization.torch.rounding import fake_quantize
 from openbpu.quantization.torch.scope import here, scope
 
 Args = tuple[Any, ...]
@@ -91,12 +92,20 @@ def _wrapped(name: str, args: Args, kwargs: Kwargs, y: Any) -> Any:
 
     def wrap(value: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.is_floating_point():
-            result = source.like(value)
+            result = source.like(_rounded_again(source, value) if scope.exporting else value)
             result.step = step
             return result
         return type(value)(wrap(v) for v in value) if isinstance(value, (tuple, list)) else value
 
     return wrap(y)
+
+
+def _rounded_again(source: QTensor, value: torch.Tensor) -> torch.Tensor:
+    """Put Q and DQ behind a move too: it changes no value, and ONNX Runtime wants int8 moves between pairs."""
+    scale, zero_point, dtype = source.q_scale(), source.q_zero_point(), source.dtype
+    if scale is None or zero_point is None or source.q_per_channel_axis() >= 0:
+        return value
+    return fake_quantize(value, scale, zero_point, dtype.min, dtype.max)
 
 
 def _computed(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
