@@ -179,6 +179,7 @@ def test_settling_a_graph_changes_no_value(graph: Graph, seed: int) -> None:
 # --- permutations -----------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.permutations(range(5)))
 def test_the_inverse_undoes_a_permutation(perm: list[int]) -> None:
     shape = (2, 3, 4, 5, 6)
@@ -188,6 +189,7 @@ def test_the_inverse_undoes_a_permutation(perm: list[int]) -> None:
 SMALL = st.lists(st.integers(1, 3), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_transpose_is_free_exactly_when_the_bytes_stay(data: st.DataObject) -> None:
     shape = data.draw(SMALL)
@@ -249,6 +251,7 @@ def test_plans_of_known_cases(
     assert regroup(shape, perm, target) == plan
 
 
+@settings(deadline=None)
 @given(SMALL, SMALL)
 def test_groups_of_axes_have_equal_products_and_cover_everything(
     source: list[int], target: list[int]

@@ -1,0 +1,183 @@
+"""Segments: every node once, BPU and CPU apart, no path that leaves a segment and comes back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openbpu.compiler.ir import Graph, Node, Value
+from openbpu.compiler.lower.partition import Part, partition
+
+SHAPE = (2, 3)
+CASES = settings(max_examples=80, deadline=None)
+
+
+def node(
+    name: str, reads: tuple[str, ...], *, on_bpu: bool, captures: tuple[str, ...] = (), outputs: int = 1
+) -> Node:
+    """A node whose outputs are its name, or its name and a number."""
+    outs = (name,) if outputs == 1 else tuple(f"{name}.{i}" for i in range(outputs))
+    return Node("Op", reads, outs, name=name, domain="bpu" if on_bpu else "", captures=captures)
+
+
+def graph(
+    *nodes: Node, inputs: tuple[str, ...] = ("x",), outputs: tuple[str, ...], constants: tuple[str, ...] = ()
+) -> Graph:
+    names = (*inputs, *(o for n in nodes for o in n.outputs if o))
+    values = {n: Value(n, SHAPE, "int8") for n in names}
+    values.update((c, Value(c, SHAPE, "int8", np.zeros(SHAPE, np.int8))) for c in constants)
+    return Graph(nodes, values, inputs, outputs)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Random graphs: every node reads up to three values before it and runs on either side."""
+    nodes: list[Node] = []
+    names = ["x", "c"]
+    for i in range(draw(st.integers(1, 14))):
+        reads = tuple(draw(st.lists(st.sampled_from(names), min_size=1, max_size=3)))
+        captures = (draw(st.sampled_from(names)),) if draw(st.integers(0, 9)) == 0 else ()
+        count = draw(st.sampled_from([1, 1, 1, 2]))
+        made = node(
+            f"n{i}", reads, on_bpu=draw(st.booleans()) and not captures, captures=captures, outputs=count
+        )
+        nodes.append(made)
+        names.extend(made.outputs)
+    read = {n for made in nodes for n in made.reads}
+    ends = tuple(n for n in names[2:] if n not in read or draw(st.integers(0, 4)) == 0)
+    return graph(*nodes, outputs=ends, constants=("c",))
+
+
+def parts_of(parts: tuple[Part, ...]) -> dict[str, int]:
+    """Value → index of the part that makes it."""
+    return {o: i for i, part in enumerate(parts) for n in part.nodes for o in n.outputs}
+
+
+@CASES
+@given(graphs())
+def test_every_node_is_in_one_segment(g: Graph) -> None:
+    found = [n.name for part in partition(g) for n in part.nodes]
+    assert sorted(found) == sorted(n.name for n in g.nodes)
+
+
+@CASES
+@given(graphs())
+def test_bpu_and_cpu_never_share_a_segment(g: Graph) -> None:
+    for part in partition(g):
+        assert {n.is_bpu for n in part.nodes} == {part.on_bpu}
+
+
+@CASES
+@given(graphs())
+def test_segments_run_one_after_another(g: Graph) -> None:
+    """No node reads a later segment: this is convexity, as segments are numbered in the order they run."""
+    parts = partition(g)
+    where = parts_of(parts)
+    for i, part in enumerate(parts):
+        for n in part.nodes:
+            assert all(where.get(name, -1) <= i for name in n.reads)
+
+
+@CASES
+@given(graphs())
+def test_nodes_keep_their_order_inside_a_segment(g: Graph) -> None:
+    order = {n.name: i for i, n in enumerate(g.nodes)}
+    for part in partition(g):
+        places = [order[n.name] for n in part.nodes]
+        assert places == sorted(places)
+
+
+@CASES
+@given(graphs())
+def test_a_segment_reads_what_it_does_not_make_and_hands_on_what_others_need(g: Graph) -> None:
+    parts = partition(g)
+    for part in parts:
+        made = {o for n in part.nodes for o in n.outputs}
+        read = {name for n in part.nodes for name in n.reads if g.values[name].const is None}
+        others = {name for other in parts if other is not part for n in other.nodes for name in n.reads}
+        assert set(part.inputs) == read - made
+        assert set(part.outputs) == made & (others | set(g.outputs))
+
+
+def changes(g: Graph, part: Part) -> int:
+    """The largest number of changes of side on any path to the nodes of a part; a path starts on the BPU."""
+    makers = g.producers()
+    known: dict[str, int] = {}
+
+    def stage(n: Node) -> int:
+        if n.name not in known:
+            before = [stage(makers[r]) + (makers[r].is_bpu != n.is_bpu) for r in n.reads if r in makers]
+            known[n.name] = max([0 if n.is_bpu else 1, *before])
+        return known[n.name]
+
+    return max(stage(n) for n in part.nodes)
+
+
+@CASES
+@given(graphs())
+def test_a_segment_holds_the_nodes_behind_equally_many_changes_of_side(g: Graph) -> None:
+    parts = partition(g)
+    assert [changes(g, part) for part in parts] == sorted({changes(g, part) for part in parts})
+
+
+# --- known shapes -----------------------------------------------------------------------------------------
+
+
+def sides(g: Graph) -> list[tuple[bool, list[str]]]:
+    return [(p.on_bpu, [n.name for n in p.nodes]) for p in partition(g)]
+
+
+def test_a_chain_on_the_bpu_is_one_segment() -> None:
+    g = graph(node("a", ("x",), on_bpu=True), node("b", ("a",), on_bpu=True), outputs=("b",))
+    assert sides(g) == [(True, ["a", "b"])]
+
+
+def test_a_detour_over_the_cpu_splits_the_bpu_but_not_what_runs_beside_it() -> None:
+    """a → cpu → c and a → b → c: b needs no CPU and runs with a."""
+    g = graph(
+        node("a", ("x",), on_bpu=True),
+        node("cpu", ("a",), on_bpu=False),
+        node("b", ("a",), on_bpu=True),
+        node("c", ("b", "cpu"), on_bpu=True),
+        outputs=("c",),
+    )
+    assert sides(g) == [(True, ["a", "b"]), (False, ["cpu"]), (True, ["c"])]
+
+
+def test_independent_cpu_nodes_between_the_same_segments_run_together() -> None:
+    g = graph(
+        node("a", ("x",), on_bpu=True),
+        node("p", ("a",), on_bpu=False),
+        node("q", ("a",), on_bpu=False),
+        node("b", ("p", "q"), on_bpu=True),
+        outputs=("b",),
+    )
+    assert sides(g) == [(True, ["a"]), (False, ["p", "q"]), (True, ["b"])]
+
+
+def test_what_a_subgraph_captures_is_read() -> None:
+    g = graph(
+        node("a", ("x",), on_bpu=True),
+        node("branch", ("x",), on_bpu=False, captures=("a",)),
+        outputs=("branch",),
+    )
+    assert [p.inputs for p in partition(g)] == [("x",), ("x", "a")]
+
+
+def test_constants_are_no_inputs() -> None:
+    g = graph(node("a", ("x", "w"), on_bpu=True), outputs=("a",), constants=("w",))
+    assert partition(g)[0].inputs == ("x",)
+
+
+@pytest.mark.parametrize("on_bpu", [True, False])
+def test_a_value_that_is_an_output_and_is_read_again_is_handed_on_once(on_bpu: bool) -> None:
+    g = graph(node("a", ("x",), on_bpu=on_bpu), node("b", ("a",), on_bpu=not on_bpu), outputs=("a", "b"))
+    first, second = partition(g)
+    assert {first.outputs, second.outputs} == {("a",), ("b",)}
+    assert "a" in second.inputs
+
+
+def test_a_model_without_nodes_has_no_segment() -> None:
+    assert partition(graph(outputs=("x",))) == ()
