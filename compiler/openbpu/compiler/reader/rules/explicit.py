@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.reader.rules.checked import check_convolution
 from openbpu.compiler.reader.rules.table import form, input_at, with_inputs, without
 from openbpu.compiler.reader.scope import Scope
 
@@ -102,6 +103,8 @@ def split(node: Node, scope: Scope) -> Sequence[Node]:
 @form("Conv", "MaxPool", "AveragePool")
 def padding(node: Node, scope: Scope) -> Sequence[Node]:
     """auto_pad becomes pads, and VALID no pads at all."""
+    if node.op == "Conv":
+        check_convolution(node, scope)
     mode = node.attrs.get("auto_pad", "NOTSET")
     shape = scope.shape(node.inputs[0])
     window = _window(node, scope)
