@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.chains import random_net
 from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
+from openbpu.compiler.schedule import fusing, planning
+from openbpu.compiler.schedule.group_plan import search_group
+from openbpu.compiler.schedule.groups import Group
+from openbpu.compiler.schedule.planning import Placement, Planner
 from simulator.build import segment_of
 from simulator.oracle import Oracle
 from simulator.random_operators import CASES, program_of
@@ -45,7 +49,7 @@ def test_an_operator_computes_the_same_however_it_is_cut(
     check(program_of(kind, seed)[0], chip_bytes, opt, seed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]))
 def test_a_network_computes_the_same_wherever_its_tensors_live(seed: int, chip_bytes: int, opt: int) -> None:
     check(random_net(seed), chip_bytes, opt, seed)
@@ -68,3 +72,30 @@ def test_a_network_computes_the_same_wherever_its_tensors_live_at_length(
     seed: int, chip_bytes: int, opt: int
 ) -> None:
     check(random_net(seed), chip_bytes, opt, seed)
+
+
+@pytest.fixture
+def always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every group that fits is made, the longest first, whether or not it pays."""
+
+    def gain(planner: Planner, placement: Placement, group: Group, first: int, last: int) -> int:
+        live = [
+            h for h in placement.homes if h.first <= last and first <= h.last and h.root not in group.links
+        ]
+        roots = frozenset(h.root for h in live)
+        fits = search_group(group, roots, planner.rules, planner.gaps(live))
+        return 1 + last - first if fits else 0
+
+    monkeypatch.setattr(fusing, "_gain", gain)
+    monkeypatch.setattr(Placement, "cost", property(lambda self: len(self.units)))
+
+
+@pytest.mark.usefixtures("always_fused")
+@pytest.mark.parametrize("homeless", [False, True])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=SEEDS, chip_bytes=st.sampled_from([16384, 8192, 4096]))
+def test_jobs_that_run_depth_first_compute_the_same(seed: int, chip_bytes: int, homeless: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if homeless:
+            patch.setattr(planning, "choose_homes", lambda *_: [])
+        check(random_net(seed), chip_bytes, 2, seed)

@@ -10,9 +10,10 @@ import pytest
 
 from compiler.chains import Net
 from compiler.scheduling import chip_of, executed, inputs_of, instrs_of, same, scheduled
-from openbpu.arch.isa import Engine, Load, Store
+from openbpu.arch.isa import ConvTile, Engine, Load, Store
 from openbpu.arch.march import March
 from openbpu.arch.program import Program, Space
+from openbpu.compiler.schedule import driver
 from openbpu.simulator.timing.simulate import simulate
 from simulator.build import segment_of
 
@@ -98,6 +99,34 @@ def test_concats_and_slices_of_a_split_network_copy_nothing() -> None:
     ]
     assert copied[0] > 0
     assert copied[1] == 0
+
+
+def wide() -> Program:
+    """conv → 400 kB → conv → 800 kB → pool: what lies between does not fit a quarter of a mebibyte."""
+    net = Net()
+    x = net.b.input((1, 112, 112, 16))
+    return net.program([net.pool(net.conv(net.conv(x, 32), 64), 3, 2)])
+
+
+def test_a_tensor_too_large_for_the_chip_stays_on_it_stripe_by_stripe() -> None:
+    program = wide()
+    coded = scheduled(program, chip_of(MIB // 4), 2)
+    operators = segment_of(coded).operators
+    assert moved(coded, Store) == least(program)[1]
+    assert [coded.tensors[op.outputs[0]].space for op in operators[:2]] == [Space.CHIP] * 2
+    convs = [i for i in instrs_of(coded) if isinstance(i, ConvTile)]
+    assert [sum(i.out_h for i in convs if i.operator == k) for k in (0, 1)] == [112, 112]  # no row twice
+    inputs = inputs_of(program, 2)
+    assert same(executed(coded, inputs, 5), executed(scheduled(program, chip_of(MIB), 0), inputs))
+
+
+def test_running_depth_first_saves_time_and_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    march = chip_of(MIB // 4)
+    grouped = scheduled(wide(), march, 2)
+    monkeypatch.setattr(driver, "fused", lambda jobs, *_: list(jobs))
+    layered = scheduled(wide(), march, 2)
+    assert cycles(grouped, march) < cycles(layered, march) * 0.8
+    assert moved(grouped, Load) + moved(grouped, Store) < (moved(layered, Load) + moved(layered, Store)) / 3
 
 
 def test_the_weights_of_the_next_layer_load_while_this_one_computes() -> None:
