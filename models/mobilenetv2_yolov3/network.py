@@ -92,9 +92,12 @@ class InvertedResidual(nn.Module):  # type: ignore[misc]
 
 
 class MobileNetV2(nn.Module):  # type: ignore[misc]
-    """The backbone: images in −1..1, as the camera's pyramid gives them, to features of strides 8, 16, 32."""
+    """The backbone: images in −1..1, as the camera's pyramid gives them, to features of strides 8, 16, 32.
 
-    def __init__(self, width: float = 1.0) -> None:
+    width scales the channels; depth cuts the blocks of a stage, 4 being all of them.
+    """
+
+    def __init__(self, width: float = 1.0, depth: int = 4) -> None:
         super().__init__()
         self.quant = QuantStub(scale=1 / 128)
         channels = divisible(32 * width)
@@ -104,7 +107,7 @@ class MobileNetV2(nn.Module):  # type: ignore[misc]
         for i, (expand, wanted, blocks, stride) in enumerate(STAGES):
             outputs = divisible(wanted * width)
             made = []
-            for block in range(blocks):
+            for block in range(min(blocks, depth)):
                 made.append(InvertedResidual(channels, outputs, stride if block == 0 else 1, expand))
                 channels = outputs
             self.layers.append(nn.Sequential(*made))
@@ -189,9 +192,9 @@ class YOLOV3Head(nn.Module):  # type: ignore[misc]
 class Detector(nn.Module):  # type: ignore[misc]
     """Backbone, neck and head."""
 
-    def __init__(self, classes: int, width: float = 0.25, channels: int = 32) -> None:
+    def __init__(self, classes: int, width: float = 0.25, depth: int = 4, channels: int = 32) -> None:
         super().__init__()
-        self.backbone = MobileNetV2(width)
+        self.backbone = MobileNetV2(width, depth)
         self.neck = Neck(self.backbone.out_channels, channels)
         self.bbox_head = YOLOV3Head(channels, (channels,) * 3, classes)
 

@@ -1,4 +1,4 @@
-"""A detection set made on the spot: coloured squares, discs and triangles on noise."""
+"""A detection set made on the spot: reddish squares, greenish discs and bluish triangles on noise."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _scene(random: np.random.Generator, size: int) -> tuple[NDArray[np.float64],
         if any(iou(np.array([box]), np.array([b[:4]]))[0, 0] > 0.05 for b in found):
             continue
         kind = int(random.integers(len(CLASSES)))
-        colour = random.uniform(0, 255, 3)
-        colour[random.integers(3)] = random.choice([0.0, 255.0])
+        colour = random.uniform(0, 110, 3)
+        colour[kind] = random.uniform(190, 255)  # each class leans to a colour, so that minutes are enough
         inside = _inside(kind, box, size)
         pixels[:, inside] = colour[:, None] + random.normal(0, 12, (3, int(inside.sum())))
         found.append([*box, kind])

@@ -1,0 +1,199 @@
+"""Document 0: a bool mask times a quantized tensor; every number is one that the document prints."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from openbpu.quantization.torch import QTensor, qint16  # noqa: E402
+from quantization.torch.recipes import recipe  # noqa: E402
+
+MASK = [[[True, False, True, False], [False, False, True, True]]]
+QUANTIZED_INPUT = [
+    [[0.2474, -0.4708, 60.4991, 1.0007], [-0.2123, 0.5668, -1.6636, 0.0000]],
+    [[0.3342, 1.6045, -1.5085, 1.0007], [-0.9213, -0.5908, 1.4863, 0.0000]],
+    [[0.1643, -0.3785, 1.6709, 0.0000], [-0.3748, 0.2345, 0.4191, 0.0000]],
+    [[-0.2216, -0.1754, -0.6056, 1.0007], [0.9176, -0.6314, 0.6130, 1.0007]],
+]
+FLOAT_OUTPUT = [
+    [[0.2465, -0.4717, 60.5, 1.0], [0.0, 0.0, 0.0, 0.0]],
+    [[0.3338, 1.6051, -1.5088, 1.0], [0.0, 0.0, 0.0, 0.0]],
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
+    [[-0.2221, -0.1745, -0.6064, 1.0], [0.9174, -0.6317, 0.6133, 1.0]],
+]
+OUTPUT = [
+    [[0.2474, -0.4708, 60.4991, 1.0007], [0.0, 0.0, 0.0, 0.0]],
+    [[0.3342, 1.6045, -1.5085, 1.0007], [0.0, 0.0, 0.0, 0.0]],
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
+    [[-0.2216, -0.1754, -0.6056, 1.0007], [0.9176, -0.6314, 0.6130, 1.0007]],
+]
+HUGE_INPUT = [
+    [[0.0, 0.0, 69999.0, 0.0], [0.0, 0.0, -2.1363, 0.0]],
+    [[0.0, 2.1363, -2.1363, 0.0], [0.0, 0.0, 2.1363, 0.0]],
+    [[0.0, 0.0, 2.1363, 0.0], [0.0, 0.0, 0.0, 0.0]],
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
+]
+
+
+@functools.cache
+def calibrated(variant: str) -> Any:
+    """The variant's model in VALIDATION, its input, and its output there."""
+    script = recipe("small_model/small_model.py")
+    found = script.VARIANTS[variant]
+    data = found.example()
+    model = script.calibrate(found.model(), data)
+    return model, data, model(data)
+
+
+@functools.cache
+def compiled(variant: str) -> Any:
+    """The variant's program and what the simulator computes with it."""
+    script = recipe("small_model/small_model.py")
+    model, data, _ = calibrated(variant)
+    program = script.compiled(model, data)
+    return program, script.simulate(program, data)
+
+
+def printed(value: Any, expected: Any, digits: int = 4) -> bool:
+    """Whether a tensor of the document's shape reads as printed, to `digits` decimals; −0 reads as 0."""
+    plain = value.dequantize() if isinstance(value, QTensor) else value
+    wanted = torch.tensor(expected).reshape(plain.shape)
+    return torch.allclose(plain.detach().float(), wanted, rtol=0, atol=0.5001 * 10**-digits)
+
+
+def rows_of(program: Any, op: str) -> list[Any]:
+    return [row for row in program.placement if row.op == op]
+
+
+def test_bool_is_promoted_as_torch_promotes_it() -> None:
+    result = torch.tensor([1.0, 2.0, 3.0]) * torch.tensor([True, False, True])
+    assert result.tolist() == [1.0, 0.0, 3.0]
+    assert result.dtype == torch.float32
+
+
+@pytest.mark.parametrize("variant", ["equals_one", "logical_not", "int16_mask", "quantized_mask"])
+def test_every_way_of_masking_is_right_in_float(variant: str) -> None:
+    found = recipe("small_model/small_model.py").VARIANTS[variant]
+    model, data = found.model(), found.example()
+    assert printed(model(data), FLOAT_OUTPUT)
+    assert model.seen["actors_mask"].bool().tolist() == MASK
+    assert tuple(model.seen["actors_mask"][:, :, :, None].shape) == (1, 2, 4, 1)
+
+
+@pytest.mark.parametrize("variant", ["equals_one", "logical_not", "quantized_mask"])
+def test_the_quantized_input_reads_as_printed(variant: str) -> None:
+    model, _, _ = calibrated(variant)
+    seen = model.seen["actors_input"]
+    assert printed(seen, QUANTIZED_INPUT)
+    assert f"{seen.q_scale().item():.4f}" == "0.0018"
+    assert (seen.dtype, seen.q_zero_point().tolist(), seen.q_per_channel_axis()) == (qint16, [0], -1)
+    text = " ".join(str(seen).split())
+    assert text.startswith("QTensor( data = tensor([[[[ 0.2474, -0.4708, 60.4991, 1.0007],")
+    assert text.endswith(
+        "scale = tensor([0.0018]), zero_point = tensor([0]), dtype = qint16, per_channel_axis = -1, "
+        "is_quantized = False )"
+    )
+
+
+def test_a_quantized_one_is_not_one_so_the_mask_and_the_output_are_all_false() -> None:
+    model, _, output = calibrated("equals_one")
+    assert not model.seen["actors_mask"].any()
+    assert printed(output, [[[[0.0] * 4] * 4] * 2])
+
+
+def test_logical_not_of_equals_zero_gives_the_printed_output() -> None:
+    model, _, output = calibrated("logical_not")
+    assert model.seen["actors_mask"].tolist() == MASK
+    assert printed(output, OUTPUT)
+
+
+def test_an_int16_mask_is_explained() -> None:
+    from openbpu.arch.errors import OpenbpuError
+
+    with pytest.raises(OpenbpuError, match=r"int16 tensor.*QuantStub"):
+        calibrated("int16_mask")
+
+
+def test_the_quantized_mask_gives_the_printed_output() -> None:
+    model, _, output = calibrated("quantized_mask")
+    seen = model.seen["actors_mask"]
+    assert printed(seen, [[[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]]])
+    assert f"{seen.q_scale().item():.4e}" == "3.0518e-05"
+    assert tuple(seen.shape) == (1, 2, 4)
+    assert tuple(seen[:, :, :, None].shape) == (1, 2, 4, 1)
+    expected = torch.tensor(OUTPUT)
+    expected[0, 0, 2] = 60.4972
+    assert printed(output, expected.tolist())
+
+
+def test_seventy_thousand_makes_the_mask_vanish() -> None:
+    model, _, output = calibrated("huge")
+    seen = model.seen["actors_input"]
+    assert printed(seen, HUGE_INPUT, digits=0)
+    assert printed(seen.dequantize()[0, 0, 1:], torch.tensor(HUGE_INPUT).reshape(2, 4, 4)[0, 1:].tolist())
+    assert "6.9999e+04" in str(seen)
+    assert f"{seen.q_scale().item():.4f}" == "2.1363"
+    assert not model.seen["actors_mask"].dequantize().any()
+    assert f"{model.seen['actors_mask'].q_scale().item():.4e}" == "3.0518e-05"
+    assert printed(output, [[[[0.0] * 4] * 4] * 2])
+
+
+def test_split_features_and_flags_keep_a_step_each() -> None:
+    model, _, output = calibrated("split_input")
+    data, mask = model.seen["actors_data"], model.seen["actors_mask"]
+    assert f"{data.q_scale().item():.4f} {mask.q_scale().item():.4e}" == "2.1363 3.0518e-05"
+    assert printed(mask, [[[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]]])
+    assert output[0, 0, 0, 2] == pytest.approx(69999, abs=3)
+
+
+def test_a_bool_input_of_its_own_keeps_the_features_fine() -> None:
+    model, data, output = calibrated("split_bool")
+    assert torch.equal(model.seen["actors_mask"], data["actors_mask"])
+    expected = data["actors_data"] * data["actors_mask"]
+    assert torch.allclose(output, expected, atol=1.1e-4)  # two steps of int16
+
+
+def test_a_bool_mask_puts_mul_on_the_cpu_and_says_why() -> None:
+    program, simulated = compiled("logical_not")
+    (mul,) = rows_of(program, "Mul")
+    assert mul.on == "CPU"
+    assert "bool" in mul.reason
+    assert "float32" in mul.reason
+    assert "not quantized" in mul.reason
+    assert np.array_equal(simulated, calibrated("logical_not")[2].numpy())
+
+
+def test_a_quantized_mask_is_one_bpu_segment() -> None:
+    program, simulated = compiled("quantized_mask")
+    assert {row.on for row in program.placement} == {"BPU"}
+    assert len(program.segments) == 1
+    output = calibrated("quantized_mask")[2].numpy()
+    # 60.4991 · 1.0000 is 8e-6 of a step from a tie, which float32 calls a tie and integers do not.
+    exact = np.ones(output.shape, bool)
+    exact[0, 0, 0, 2] = False
+    assert np.array_equal(simulated[exact], output[exact])
+    assert abs(simulated - output).max() < 0.0019
+
+
+def test_two_quantize_nodes_of_different_scales_stay_at_the_input() -> None:
+    program, simulated = compiled("split_input")
+    assert len(rows_of(program, "QuantizeLinear")) == 2
+    assert {row.on for row in program.placement} == {"BPU"}
+    assert np.array_equal(simulated, calibrated("split_input")[2].numpy())
+
+
+@pytest.mark.parametrize("variant", ["equals_one", "huge"])
+def test_the_simulator_shows_the_documents_zeros(variant: str) -> None:
+    assert not compiled(variant)[1].any()
+
+
+def test_the_bool_input_variant_compiles_and_runs() -> None:
+    _, simulated = compiled("split_bool")
+    output = calibrated("split_bool")[2].numpy()
+    assert abs(simulated - output).max() < 5.2e-5  # a step at a tie, if any
+    assert (simulated == output).mean() > 0.9
