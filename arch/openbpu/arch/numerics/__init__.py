@@ -12,6 +12,8 @@ from openbpu.arch.numerics.fixed import (
     requantize,
     round_shift,
 )
+from openbpu.arch.numerics.lines import code_bounds, line
+from openbpu.arch.numerics.products import product_factors
 from openbpu.arch.numerics.quantize import dequantize, observed_scale, quantize
 from openbpu.arch.numerics.rows import (
     EXP_ENTRIES,
@@ -29,14 +31,17 @@ __all__ = [
     "MAX_SHIFT",
     "FixedPoint",
     "centre_bits",
+    "code_bounds",
     "codes",
     "dequantize",
     "exp_table",
     "fixed_point",
     "fixed_point_sum",
     "layernorm_rows",
+    "line",
     "norm_unit",
     "observed_scale",
+    "product_factors",
     "quantize",
     "requantize",
     "round_shift",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.arch.program import Placement
 from openbpu.compiler.ir import Graph, Node, Origin
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.ops import OPS
-from openbpu.compiler.ops.pointwise import POINTWISE
 from openbpu.compiler.passes.integerise import Refusal
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.passes.qdq import BPU_CODES, Scaling, is_dequantize, scaling
@@ -19,7 +21,7 @@ Float64 = npt.NDArray[np.float64]
 class Refused(Exception):  # noqa: N818 - no error: an operator that stays on the CPU
     """An operator cannot run on the BPU: `reason` says why, with the actual value, and `fix` what to do."""
 
-    def __init__(self, reason: str, fix: str = "") -> None:
+    def __init__(self, reason: str, fix: str) -> None:
         super().__init__(reason)
         self.reason, self.fix = reason, fix
 
@@ -126,8 +128,8 @@ class Site:
             producer = self.producers.get(name)
             if producer is not None and producer.op == "Cast" and self._dtype(producer.inputs[0]) == "bool":
                 raise Refused(
-                    f"its input '{name}' is a bool that '{producer.name}' casts to float32: an operand that is "
-                    "not quantized",
+                    f"its input '{name}' is a bool that '{producer.name}' casts to float32, an operand that "
+                    "is not quantized",
                     "quantize the mask: .to(torch.float) and a QuantStub of its own in torch, a "
                     "Quantize/Dequantize pair behind the Cast in ONNX",
                 )
@@ -179,9 +181,7 @@ class Site:
     def bounds(self) -> tuple[int, int]:
         """Codes lo..hi that the result is clamped to: the type's range and the fused Relu or Clip."""
         out = self.out_quant()
-        info = np.iinfo(out.dtype)
-        low, high = (np.rint(np.array(self.clamp) / out.s) + out.z).tolist()
-        return int(max(info.min, min(low, info.max))), int(min(info.max, max(high, info.min)))
+        return numerics.code_bounds(self.clamp, out.s, out.z, DType(out.dtype))
 
     def quant(self) -> Quant:
         """What the codes of the result mean."""

@@ -9,13 +9,12 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.numerics.functions import CASTS, POINTWISE, UNARY
 from openbpu.compiler.ir import Node, Origin
-from openbpu.compiler.ops.pointwise import CASTS, POINTWISE, UNARY
 from openbpu.compiler.ops.rule import RANK, OpRule
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
-_LINE_TOLERANCE = 1e-12
 Int64 = npt.NDArray[np.int64]
 
 
@@ -98,7 +97,7 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     site.origins = _origins(site, nodes)
     x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s
     target = _target(site, leaf, nodes, x)
-    line = _line(x, target) if leaf.dtype == "int16" or out.dtype == "int32" else None
+    line = numerics.line(x, target) if leaf.dtype == "int16" or out.dtype == "int32" else None
     if line is not None:
         site.clamp = (float(target.min()), float(target.max()))
         _rescale(site, leaf, *line)
@@ -123,18 +122,6 @@ def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...], x: Float64) -> Floa
     limit = float(np.finfo(np.float32).max)
     real: Float64 = np.clip(np.nan_to_num(y, nan=0.0), -limit, limit)
     return real
-
-
-def _line(x: Float64, y: Float64) -> tuple[float, float] | None:
-    """Slope and offset of y = clamp(slope·x + offset, min y, max y), or None when y is no such function."""
-    inside = np.flatnonzero((y > y.min()) & (y < y.max()))
-    if inside.size < 2:
-        return None
-    first, last = inside[0], inside[-1]
-    slope = float((y[last] - y[first]) / (x[last] - x[first]))
-    offset = float(y[first] - slope * x[first])
-    off = np.abs(np.clip(slope * x + offset, y.min(), y.max()) - y).max()
-    return (slope, offset) if off <= _LINE_TOLERANCE * np.abs(y).max() else None
 
 
 def _rescale(site: Site, leaf: Leaf, slope: float, offset: float) -> None:

@@ -143,34 +143,17 @@ def requantization(site: Site, conv: Convolution) -> Requantization:
     """
     out, channels, residual = site.out_quant(), conv.channels, site.residual
     gain, beta = site.affine if site.affine is not None else (np.ones(channels), np.zeros(channels))
-    unit = gain * conv.unit
     real = gain * (np.zeros(channels) if conv.bias is None else np.reshape(conv.bias, -1)) + beta
     weight_sum, reach = conv.sums()
-    whole, rest = _split_bias(real, unit, reach)
-    total = whole - conv.x.z * weight_sum
-    factors: tuple[npt.ArrayLike, ...] = (unit / out.s,)
-    bounds: tuple[npt.ArrayLike, ...] = (reach + np.abs(total),)
-    if residual is not None:
-        factors, bounds = (*factors, residual.s / out.s), (*bounds, float(residual.reach))
-    fixed = numerics.fixed_point_sum(factors, bounds, rest / out.s, offset_bits=32)
+    added = None if residual is None else (residual.s, float(residual.reach))
+    total, fixed = numerics.product_factors(
+        gain * conv.unit, real, reach, weight_sum * conv.x.z, out.s, added
+    )
     if np.abs(total).max(initial=0) > INT32_MAX:
         raise Refused("its bias and zero point do not fit the int32 accumulator", "quantize symmetrically")
     params = np.stack([total, fixed.multipliers[0], fixed.offset, fixed.shift], axis=1).astype(np.int32)
     wide = bool((reach + np.abs(total) > INT32_MAX).any())
     return Requantization(params, None if residual is None else fixed.multipliers[1], wide)
-
-
-def _split_bias(real: Float64, unit: Float64, reach: Int64) -> tuple[Int64, Float64]:
-    """Split real biases into whole accumulator steps of `unit` and a remainder in reals.
-
-    Channels whose unit is too small for the bias to fit int32 (a BatchNorm gain near 0) keep all of it as
-    remainder.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.where(unit == 0, np.inf, real / unit)
-    fits = np.abs(steps) + reach < INT32_MAX
-    whole = np.where(fits, np.rint(np.where(fits, steps, 0)), 0).astype(np.int64)
-    return whole, np.where(fits, real - whole * unit, real)
 
 
 def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:

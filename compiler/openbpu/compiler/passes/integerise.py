@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from openbpu.arch.march import March
+from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.elementwise import batch_norm
-from openbpu.compiler.ops.pointwise import POINTWISE
 from openbpu.compiler.ops.site import Float64, Leaf
 from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
