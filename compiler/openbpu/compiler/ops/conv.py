@@ -208,7 +208,11 @@ def _int16_depthwise(site: Site) -> Violation:
 
 
 CONV_LIMITS = (
-    Limit("batch must be 1..{batch_max}", lambda s: in_range(s.shape()[0], 1, s.limit("batch_max"))),
+    Limit(
+        "batch must be 1..{batch_max}",
+        lambda s: in_range(s.shape()[0], 1, s.limit("batch_max")),
+        "run smaller batches",
+    ),
     Limit(
         "C, H and W of the input must be 1..{conv_size_max}", _sizes, "split the input into smaller pieces"
     ),
@@ -224,15 +228,29 @@ CONV_LIMITS = (
         "split the output channels over two layers and concatenate",
     ),
     Limit("KH·KW·C must be 1..{conv_taps_max}", _taps, "use a smaller kernel or fewer channels"),
-    Limit("strides must be 1..{conv_stride_max}", _strides),
-    Limit("with dilation above 1, strides must be 1..{conv_stride_dilated_max}", _dilated_stride),
-    Limit("with a fused Add, strides must be 1..{conv_stride_add_max}", _added_stride),
-    Limit("dilations must be 1..{conv_dilation_max}", _dilations),
-    Limit("dilations must be powers of two", _powers_of_two("dilations"), when="conv_dilation_power_of_two"),
+    Limit("strides must be 1..{conv_stride_max}", _strides, "stride less here and again in the next layer"),
+    Limit(
+        "with dilation above 1, strides must be 1..{conv_stride_dilated_max}",
+        _dilated_stride,
+        "give stride and dilation to two layers",
+    ),
+    Limit(
+        "with a fused Add, strides must be 1..{conv_stride_add_max}",
+        _added_stride,
+        "put a Quantize/Dequantize pair between the two",
+    ),
+    Limit("dilations must be 1..{conv_dilation_max}", _dilations, "dilate less in several layers"),
+    Limit(
+        "dilations must be powers of two",
+        _powers_of_two("dilations"),
+        "use 1, 2, 4, …",
+        when="conv_dilation_power_of_two",
+    ),
     Limit(
         "even strides of an int16 depthwise convolution must be at most "
         "{conv_int16_depthwise_even_stride_max}",
         _int16_depthwise,
+        "quantize its input to int8",
     ),
 )
 
@@ -240,10 +258,12 @@ DECONV_LIMITS = (
     Limit(
         "input and output channels must be 1..{deconv_channels_max}",
         lambda s: all_in_range((s.shape()[1], s.out_shape()[1]), 1, s.limit("deconv_channels_max")),
+        "split the channels into groups",
     ),
     Limit(
         "kernel sides must be {deconv_kernel_min}..{deconv_kernel_max}",
         lambda s: all_in_range(kernel_of(s), s.limit("deconv_kernel_min"), s.limit("deconv_kernel_max")),
+        "use a Resize and a Conv",
     ),
     Limit(
         "KH·KW must be at least {deconv_taps_min}",
@@ -255,11 +275,18 @@ DECONV_LIMITS = (
         lambda s: all_in_range(
             s.node.attrs.get("strides") or (1,), s.limit("deconv_stride_min"), s.limit("deconv_stride_max")
         ),
+        "use a Resize and a Conv",
     ),
-    Limit("strides must be powers of two", _powers_of_two("strides"), when="deconv_stride_power_of_two"),
+    Limit(
+        "strides must be powers of two",
+        _powers_of_two("strides"),
+        "use 1, 2, 4, …",
+        when="deconv_stride_power_of_two",
+    ),
     Limit(
         "dilations must be 1..{deconv_dilation_max}",
         lambda s: all_in_range(s.node.attrs.get("dilations") or (1,), 1, s.limit("deconv_dilation_max")),
+        "use a Resize and a dilated Conv",
     ),
 )
 

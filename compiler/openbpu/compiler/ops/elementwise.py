@@ -108,7 +108,7 @@ def _affine(site: Site, sign: float) -> None:
     """Lower x · g or x ± c per channel to a 1×1 depthwise convolution of ones: exact, one factor each."""
     found = _per_channel(site)
     if found is None:
-        raise Refused("its constant is not one value per channel")
+        raise Refused("its constant is not one value per channel", "quantize the constant")
     index, value = found
     channels = value.size
     ones, zeros = np.ones(channels), np.zeros(channels)
@@ -152,7 +152,7 @@ def batch_norm(site: Site) -> tuple[Array, Array] | None:
 def _lower_batch_norm(site: Site) -> None:
     folded = batch_norm(site)
     if folded is None:
-        raise Refused("its parameters are not constants")
+        raise Refused("its parameters are not constants", "export the model in inference mode")
     site.affine = folded
     x = site.leaf(0)
     if len(x.shape) not in (3, 4):

@@ -17,7 +17,10 @@ def to_nhwc(site: Site, codes: str) -> str:
         site.rw.add("Reshape", (moved,), (out,), site.origins)
         return out
     if len(shape) != 4:
-        raise Refused(f"its input has {len(shape)} axes, only [N, C, L] and [N, C, H, W] run on the BPU")
+        raise Refused(
+            f"its input has {len(shape)} axes, only [N, C, L] and [N, C, H, W] run on the BPU",
+            "reshape to one of the two",
+        )
     n, c, h, w = shape
     out = site.rw.value(f"{codes}/nhwc", (n, h, w, c), value.dtype, value.quant)
     site.rw.add("Transpose", (codes,), (out,), site.origins, perm=(0, 2, 3, 1))

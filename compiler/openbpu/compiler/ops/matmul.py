@@ -37,7 +37,7 @@ def _product(site: Site, x: Leaf, right: Array, scale: Float64, bias: Array | No
     residual = ""
     if site.residual is not None:
         if site.residual.shape != site.out_shape():
-            raise Refused("a fused Add must have the shape of the product")
+            raise Refused("a fused Add must have the shape of the product", "quantize the product")
         residual = _reshaped(site, site.residual.codes, (1, 1, rows, n))
     weight = np.ascontiguousarray(right).reshape(n, 1, 1, k)
     source = _reshaped(site, x.codes, (1, 1, rows, k))

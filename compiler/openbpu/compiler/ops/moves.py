@@ -119,7 +119,7 @@ def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int],
     if mode == "constant":
         raise Refused("negative pads", "use Slice to crop")
     if mode not in _PAD_MODES:
-        raise Refused(f"mode {mode} is unknown")
+        raise Refused(f"mode {mode} is unknown", "use constant, edge, reflect or wrap")
     for axis in todo:
         widths = (max(before[axis], 0), max(after[axis], 0))
         pattern = np.pad(np.arange(shape[axis]), widths, mode=_PAD_MODES[mode])

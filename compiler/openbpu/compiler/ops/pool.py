@@ -52,7 +52,7 @@ def _lower_max(site: Site) -> None:
     if len([o for o in site.node.outputs if o]) != 1:
         raise Refused("it also returns indices", "use the values only")
     if site.node.attrs.get("storage_order", 0):
-        raise Refused("storage_order = 1 is not supported")
+        raise Refused("storage_order = 1 is not supported", "use storage_order = 0")
     win = window(site, _kernel(site))
     name = site.node.inputs[0]
     dtype = site.rw.values[name].dtype
@@ -113,16 +113,22 @@ def _average_window(site: Site) -> Violation:
 
 
 _COMMON = (
-    Limit("batch must be 1..{batch_max}", lambda s: in_range(s.shape()[0], 1, s.limit("batch_max"))),
+    Limit(
+        "batch must be 1..{batch_max}",
+        lambda s: in_range(s.shape()[0], 1, s.limit("batch_max")),
+        "run smaller batches",
+    ),
     Limit(
         "strides must be 1..{pool_stride_max}",
         lambda s: all_in_range(s.node.attrs.get("strides") or (1,), 1, s.limit("pool_stride_max")),
+        "pool in two steps",
     ),
     Limit(
         "pads must be {pool_pad_min}..{pool_pad_max}",
         lambda s: all_in_range(
             s.node.attrs.get("pads") or (0,), s.limit("pool_pad_min"), s.limit("pool_pad_max")
         ),
+        "pad in a Pad of its own",
     ),
 )
 
@@ -134,8 +140,12 @@ RULES = (
         _lower_max,
         (
             *_COMMON,
-            Limit("kernel sides must be 1..{maxpool_kernel_max}", _side("maxpool_kernel_max")),
-            Limit("KH·KW must be at most {maxpool_window_max}", _max_window),
+            Limit(
+                "kernel sides must be 1..{maxpool_kernel_max}",
+                _side("maxpool_kernel_max"),
+                "pool in two steps",
+            ),
+            Limit("KH·KW must be at most {maxpool_window_max}", _max_window, "pool in two steps"),
         ),
     ),
     OpRule(
@@ -145,8 +155,14 @@ RULES = (
         _lower_average,
         (
             *_COMMON,
-            Limit("kernel sides must be 1..{avgpool_kernel_max}", _side("avgpool_kernel_max")),
-            Limit("KH·KW·bytes must be at most {avgpool_window_bytes_max}", _average_window),
+            Limit(
+                "kernel sides must be 1..{avgpool_kernel_max}",
+                _side("avgpool_kernel_max"),
+                "pool in two steps",
+            ),
+            Limit(
+                "KH·KW·bytes must be at most {avgpool_window_bytes_max}", _average_window, "pool in two steps"
+            ),
         ),
     ),
 )

@@ -100,7 +100,7 @@ def _nearest_index(site: Site, size: int, out: int, scale: float) -> npt.NDArray
         "ceil": np.ceil(x),
     }.get(mode)
     if pick is None:
-        raise Refused(f"nearest_mode {mode} is unknown")
+        raise Refused(f"nearest_mode {mode} is unknown", "use round_prefer_floor or floor")
     index: npt.NDArray[np.int32] = np.clip(pick, 0, size - 1).astype(np.int32)
     return index
 

@@ -69,7 +69,7 @@ def _lower_layernorm(site: Site) -> None:
     length = int(np.prod(site.shape()[axis:]))
     gain, bias = site.constant(1), site.constant(2)
     if gain is None or (bias is None and site.has(2)):
-        raise Refused("its scale and bias must be constants")
+        raise Refused("its scale and bias must be constants", "make them initializers")
     centred = site.node.op != "RMSNormalization"
     gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
     biases = _bias(bias, gains, site.shape()[axis:])
@@ -126,11 +126,16 @@ RULES = (
         _DTYPES,
         _lower_softmax,
         (
-            Limit("the axis must be 1..{reduce_axis_max} long", _length),
+            Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),
             Limit(
                 "the rank must be {softmax_rank}", _softmax_rank, "reshape to four axes", when="softmax_rank"
             ),
-            Limit("the axis must be at least {softmax_axis_min}", _softmax_axis, when="softmax_axis_min"),
+            Limit(
+                "the axis must be at least {softmax_axis_min}",
+                _softmax_axis,
+                "transpose the axis back",
+                when="softmax_axis_min",
+            ),
         ),
         note="integer exponentials, one reciprocal per row; ±1 step",
     ),
@@ -139,7 +144,7 @@ RULES = (
         "VAE",
         _DTYPES,
         _lower_layernorm,
-        (Limit("the axis must be 1..{reduce_axis_max} long", _length),),
+        (Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),),
         note="integer variance and root per row; ±1 step",
     ),
     OpRule(
@@ -147,7 +152,7 @@ RULES = (
         "VAE",
         _DTYPES,
         _lower_layernorm,
-        (Limit("the axis must be 1..{reduce_axis_max} long", _length),),
+        (Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),),
         note="as LayerNormalization, not centred; ±1 step",
     ),
 )

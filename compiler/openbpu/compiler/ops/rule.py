@@ -21,7 +21,7 @@ class Limit:
 
     text: str
     violation: Callable[[Site], Violation]
-    fix: str = ""
+    fix: str
     when: str = ""
 
     def check(self, site: Site) -> None:

@@ -1,0 +1,179 @@
+"""The placement table: every node of the user's model, where it runs, and why."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compiler.networks import Network
+from compiler.reading import model
+from openbpu.arch.program import BpuSegment, CpuSegment, Placement
+from openbpu.compiler import check
+from openbpu.compiler import compile as compile_model
+from witness.builder import Style
+from witness.kernel import Array
+from witness.random_graphs import qdq_models
+
+IMAGE = (1, 4, 6, 6)
+MARCHES = ("nash-e", "bayes-e")
+
+
+def mixed_network(style: str = "int8") -> Network:
+    """BPU, CPU, BPU."""
+    b = Network(IMAGE, 21, Style(style))
+    x = b.layer(b.x, 4)
+    x = b.qdq(b.node("CumSum", x, b.constant(3)))
+    b.finished(b.layer(x, 4))
+    return b
+
+
+def of(rows: tuple[Placement, ...], op: str) -> list[Placement]:
+    return [r for r in rows if r.op == op]
+
+
+# --- what holds for every model ---------------------------------------------------------------------------
+
+
+CASES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@CASES
+@given(qdq_models(), st.sampled_from(MARCHES))
+def test_every_row_points_at_what_runs_the_node(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str
+) -> None:
+    program = compile_model(case[0], march=march, opt=0)
+    for row in program.placement:
+        if row.segment >= 0:
+            kind = BpuSegment if row.on == "BPU" else CpuSegment
+            assert isinstance(program.segments[row.segment], kind), row
+        if row.layer >= 0:
+            assert row.node in program.debug[row.layer].origins
+
+
+@CASES
+@given(qdq_models(), st.sampled_from(MARCHES))
+def test_every_node_is_in_the_table_once_and_on_the_cpu_with_a_reason(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str
+) -> None:
+    rows = check(case[0], march=march)
+    names = [n.name for n in case[0].graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    found = [r.node for r in rows if r.op not in ("QuantizeLinear", "DequantizeLinear")]
+    assert sorted(found) == sorted(set(found))
+    assert set(found) <= set(names)
+    assert all(r.reason and r.fix for r in rows if r.on == "CPU")
+
+
+@CASES
+@given(qdq_models(), st.sampled_from(MARCHES))
+def test_checking_says_what_compiling_does(
+    case: tuple[onnx.ModelProto, dict[str, Array]], march: str
+) -> None:
+    assert check(case[0], march=march) == compile_model(case[0], march=march, opt=0).placement
+
+
+# --- segments ---------------------------------------------------------------------------------------------
+
+
+def test_rows_come_in_the_order_of_the_model() -> None:
+    proto = mixed_network().model()
+    rows = [r.node for r in check(proto, march="nash-e")]
+    assert rows == [n.name for n in proto.graph.node if n.name in rows]
+
+
+def test_segments_are_numbered_as_they_run() -> None:
+    rows = check(mixed_network().model(), march="nash-e")
+    assert [(r.op, r.on, r.segment) for r in rows if r.op in ("Conv", "CumSum")] == [
+        ("Conv", "BPU", 0),
+        ("CumSum", "CPU", 1),
+        ("Conv", "BPU", 2),
+    ]
+
+
+def test_fused_operators_share_a_layer() -> None:
+    program = compile_model(mixed_network().model(), march="nash-e")
+    conv, relu = (of(program.placement, op)[0] for op in ("Conv", "Relu"))
+    assert conv.layer == relu.layer
+    assert program.debug[conv.layer].origins == (conv.node, relu.node)
+
+
+def test_quantizers_inside_an_integer_segment_have_no_row() -> None:
+    b = Network(IMAGE)
+    b.finished(b.residual(b.layer(b.x, 4)))
+    rows = check(b.model(), march="nash-e")
+    assert [len(of(rows, op)) for op in ("QuantizeLinear", "DequantizeLinear")] == [1, 1]
+
+
+@pytest.mark.parametrize(("march", "side"), [("nash-e", "BPU"), ("bayes-e", "CPU")])
+def test_quantizers_at_the_ends_run_where_the_march_quantizes(march: str, side: str) -> None:
+    b = Network(IMAGE)
+    b.finished(b.layer(b.x, 4))
+    rows = check(b.model(), march=march)
+    assert {r.on for r in (*of(rows, "QuantizeLinear"), *of(rows, "DequantizeLinear"))} == {side}
+
+
+def test_nodes_that_vanish_say_so() -> None:
+    proto = model(
+        "g (float[1,4] x) => (float y) <float s = {0.5}, int8 z = {0}> {"
+        " q = QuantizeLinear(x, s, z) f = DequantizeLinear(q, s, z) a = Transpose<perm = [0, 1]>(f)"
+        " b = Transpose<perm = [1, 0]>(a) c = Transpose<perm = [1, 0]>(b) d = Sigmoid(c)"
+        " r = QuantizeLinear(d, s, z) y = DequantizeLinear(r, s, z) }"
+    )
+    rows = check(proto, march="nash-e")
+    assert all(r.on == "BPU" for r in rows)
+    assert {r.reason for r in of(rows, "Transpose")} <= {"", "folded: nothing is left to run"}
+
+
+# --- dtypes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("style", "dtypes"),
+    [("int8", "int8/int8"), ("uint8", "int8/int8"), ("int16", "int16/int16"), ("uint16", "int16/int16")],
+)
+def test_a_node_on_the_bpu_shows_the_types_of_its_codes(style: str, dtypes: str) -> None:
+    rows = check(mixed_network(style).model(), march="nash-e")
+    assert {r.dtypes for r in rows if r.op in ("Conv", "Relu")} == {dtypes}
+
+
+def test_a_node_on_the_cpu_shows_its_floats() -> None:
+    assert of(check(mixed_network().model(), march="nash-e"), "CumSum")[0].dtypes == "float/float"
+
+
+def test_a_last_layer_that_is_not_quantized_shows_its_accumulator() -> None:
+    b = Network(IMAGE)
+    b.finished(b.conv(b.x, 4))
+    assert of(check(b.model(), march="nash-e"), "Conv")[0].dtypes == "int8/int32"
+
+
+def test_a_mix_of_types_shows_both() -> None:
+    b = Network(IMAGE, 21)
+    b.finished(b.qdq(b.conv(b.x, 4), Style("int16")))
+    assert of(check(b.model(), march="nash-e"), "Conv")[0].dtypes == "int8/int16"
+
+
+# --- where the user wrote it ------------------------------------------------------------------------------
+
+
+def test_what_the_exporter_says_about_a_node_reaches_the_table_and_the_debug_map() -> None:
+    proto = mixed_network().model()
+    conv = next(n for n in proto.graph.node if n.op_type == "Conv")
+    for key, value in {
+        "pkg.torch.onnx.name_scopes": "['', 'backbone', 'backbone.stem', 'conv2d']",
+        "pkg.torch.onnx.stack_trace": 'File "/home/me/net.py", line 12, in forward\\n    x = self.stem(x)',
+    }.items():
+        conv.metadata_props.add(key=key, value=value)
+    program = compile_model(proto, march="nash-e")
+    row = of(program.placement, "Conv")[0]
+    assert row.scope == program.debug[row.layer].scope == "backbone.stem"
+    assert row.source == program.debug[row.layer].source
+    assert "net.py" in row.source
+
+
+def test_a_node_on_the_cpu_says_where_it_was_written_too() -> None:
+    proto = mixed_network().model()
+    node = next(n for n in proto.graph.node if n.op_type == "CumSum")
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'head', 'cumsum']")
+    assert of(check(proto, march="nash-e"), "CumSum")[0].scope == "head"
