@@ -97,7 +97,7 @@ def evaluate(predict: Predict, data: Shapes, batch: int = 32) -> float:
 
 
 def train_detector(
-    model: Any, data: Shapes, epochs: int, rate: float, batch: int = 32, seed: int = 0
+    model: Any, data: Shapes, epochs: int, rate: float, batch: int = 16, seed: int = 0
 ) -> None:
     """Train in place: the same loop for the float model and for the QAT model."""
     size = data.images.shape[-1]
