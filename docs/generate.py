@@ -13,7 +13,10 @@ from openbpu.arch import isa
 from openbpu.arch.isa import HEADER_DTYPE, RECORD_BYTES, RECORDS, Engine, Instr
 from openbpu.arch.isa.base import operands
 from openbpu.arch.march import LIMITS, March, Number, get_march, march_names
+from openbpu.arch.numerics.functions import BINARY, POINTWISE, PREDICATES, UNARY
 from openbpu.arch.program import OPERATORS
+from openbpu.compiler.ops import OPS, Limit, OpRule, tables
+from openbpu.compiler.ops.rule import RANK
 
 HERE = Path(__file__).parent
 NOTICE = "<!-- Written by docs/generate.py (`make docs`); do not edit. -->\n\n"
@@ -174,7 +177,124 @@ def _sources(march: March) -> str:
     return "".join(lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"isa.md": isa_page, "marches.md": marches_page}
+# --- supported_ops.md ---
+
+OPS_INTRO = """# Supported operators
+
+What runs on the BPU, by ONNX operator: the rows of the operator table (`openbpu.compiler.ops`), which also
+give the reasons in `openbpu check`. An operator runs there when its inputs are dequantized and its result is
+quantized, its types and limits hold, and the march has a unit for it; everything else, and every operator
+that this page does not name, runs on the CPU. QOperator models (`QLinearConv`, …), unsigned and asymmetric
+quantization are brought to this form first. Which pairs of types a march multiplies is in
+[marches.md](marches.md).
+
+"""
+
+TABLES_INTRO = """
+## Tables
+
+Functions of one tensor are look-ups: 256 entries for int8, exact; at most 64 lines for int16. A chain of them
+without a rounding in between, as in `x → Add 3 → Clip → Mul x → Quantize`, is one look-up; over int8, so is a
+chain with roundings, and each of them is kept. A look-up behind a convolution, a product or an element-wise
+operator of two tensors costs nothing of its own. Straight lines over int16 are exact rescales.
+
+"""
+
+LEFT_INTRO = """
+## Left to the CPU
+
+What a march has no unit for, or runs better on the CPU. A function without a unit may still be part of a
+longer table.
+
+"""
+
+ENGINES = {
+    "TAE": "convolutions and products",
+    "AAE": "pools and resizing",
+    "VAE": "element-wise, tables, reductions, rows",
+    "TRANS": "moves",
+}
+FREE = "-"
+
+
+def supported_ops_page() -> str:
+    """Return docs/supported_ops.md."""
+    marches = [m for m in map(get_march, march_names()) if m.target]
+    looked_up = {rule.op for rule in tables.RULES}
+    rules = [rule for rule in OPS.values() if rule.op not in looked_up]
+    rank = "; ".join(_limit_lines(RANK, marches))
+    parts = [NOTICE, OPS_INTRO, f"Of every tensor, {rank}.\n"]
+    for engine, title in {**ENGINES, FREE: "no data moves"}.items():
+        mine = [rule for rule in rules if rule.engine == engine]
+        heading = f"{engine}: {title}" if engine in ENGINES else f"Free: {title}"
+        parts += [f"\n## {heading}\n\n", _rules(mine, marches), _limits(mine, marches)]
+    parts += [TABLES_INTRO, table(("kind", "operators"), _table_rows()), LEFT_INTRO]
+    parts += [table(("operator", "always", "unless asked with `--bpu`"), _left_rows(marches))]
+    return "".join(parts)
+
+
+def _rules(rules: Sequence[OpRule], marches: Sequence[March]) -> str:
+    rows = [[f"`{r.op}`", r.dtypes, _behind(r), ", ".join(_without(r.op, marches)), r.note] for r in rules]
+    return table(("operator", "types", "fused behind it", "on the CPU of", "note"), rows)
+
+
+def _behind(rule: OpRule) -> str:
+    fused = ["BatchNormalization"] if rule.fuses and rule.op.startswith("Conv") else []
+    fused += ["Add"] if rule.fuses else []
+    fused += ["Relu", "Clip"] if rule.clamps else []
+    return ", ".join(fused) + ("; or int32 as it is" if rule.raw else "")
+
+
+def _without(op: str, marches: Sequence[March]) -> list[str]:
+    """Return the marches that leave an operator to the CPU; * where it can be asked for."""
+    left = [(m.name, m.cpu_ops[op].when) for m in marches if op in m.cpu_ops]
+    return [name if when == "always" else f"{name}*" for name, when in left]
+
+
+def _limits(rules: Sequence[OpRule], marches: Sequence[March]) -> str:
+    """Return the limits of some operators, those that share them under one heading."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for rule in rules:
+        lines = tuple(line for limit in rule.limits for line in _limit_lines(limit, marches))
+        groups.setdefault(lines, []).append(rule.op)
+    return "".join(
+        f"\n### {', '.join(ops)}\n\n" + "".join(f"- {line}\n" for line in lines)
+        for lines, ops in groups.items()
+        if lines
+    )
+
+
+def _limit_lines(limit: Limit, marches: Sequence[March]) -> list[str]:
+    """Return a limit with its numbers, once per group of marches that share them."""
+    groups: dict[str, list[str]] = {}
+    for march in marches:
+        if not limit.when or march.limits[limit.when]:
+            groups.setdefault(limit.text.format_map(march.limits), []).append(march.name)
+    everywhere = len(groups) == 1 and len(next(iter(groups.values()))) == len(marches)
+    return [text if everywhere else f"{text} ({', '.join(names)})" for text, names in groups.items()]
+
+
+def _table_rows() -> Iterable[tuple[str, str]]:
+    for kind, functions in {
+        "of one tensor": UNARY,
+        "of two, the other a scalar or the same tensor": BINARY,
+        "between a tensor and a Quantize": PREDICATES,
+    }.items():
+        yield kind, ", ".join(f"`{op}`" for op in sorted(functions))
+
+
+def _left_rows(marches: Sequence[March]) -> Iterable[tuple[str, str, str]]:
+    for op in sorted({op for march in marches for op in march.cpu_ops if op in OPS or op in POINTWISE}):
+        names = _without(op, marches)
+        always = [n for n in names if not n.endswith("*")]
+        yield f"`{op}`", ", ".join(always), ", ".join(n.rstrip("*") for n in names if n not in always)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "isa.md": isa_page,
+    "marches.md": marches_page,
+    "supported_ops.md": supported_ops_page,
+}
 
 
 def main() -> None:
