@@ -77,7 +77,10 @@ class Operated(Protocol):
 def uses_of(
     jobs: Sequence[Operated], tensors: Sequence[Tensor], given: Iterable[int], kept: Iterable[int]
 ) -> dict[int, Use]:
-    """The uses of every dynamic memory by root, in order of first use."""
+    """The uses of every dynamic memory by root, in order of first use.
+
+    What nobody here writes is given; what the caller placed and somebody writes is kept.
+    """
     given, kept = set(given), set(kept)
     out: dict[int, Use] = {}
     for moment, job in enumerate(jobs):
@@ -87,10 +90,13 @@ def uses_of(
                 continue
             use = out.get(root)
             if use is None:
-                use = out[root] = Use(root, tensors[root].nbytes, root in given, root in kept)
+                placed = root in kept or tensors[root].address >= 0
+                use = out[root] = Use(root, tensors[root].nbytes, root in given, placed)
             moments = use.writes if operand.output else use.reads
             if not moments or moments[-1] != moment:
                 moments.append(moment)
+    for use in out.values():
+        use.given = use.given or not use.writes
     return out
 
 

@@ -104,7 +104,7 @@ def place_units(units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules) ->
     homes: list[Home] = []
     if uses:
         homes = choose_homes(uses, _reserves(planner, uses), planner.memory, rules.march.alignment)
-        homes = _relieved(planner, homes)
+        homes = _feasible(planner, _relieved(planner, homes))
     plans = []
     for moment, unit in enumerate(units):
         plan = planner.beside(moment, live_at(homes, moment))
@@ -112,6 +112,17 @@ def place_units(units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules) ->
             raise _too_large(unit, rules)
         plans.append(plan)
     return planner, Placement(tuple(units), tuple(plans), tuple(homes))
+
+
+def _feasible(planner: Planner, homes: list[Home]) -> list[Home]:
+    """The homes, if every unit has a plan beside them (giving one up may leave another unit without); else
+    none.
+    """
+    for _ in range(3):
+        if all(planner.cost(m, live_at(homes, m)) < _NO_PLAN for m in range(len(planner.units))):
+            return homes
+        homes = _relieved(planner, homes)
+    return []
 
 
 def live_at(homes: Sequence[Home], moment: int) -> list[Home]:
