@@ -24,8 +24,8 @@ def product_factors(
     """Return the accumulator's bias and the fixed point of acc·unit (+ residual), in steps of `out_scale`.
 
     Per output channel: `unit` is what one accumulator step stands for, `bias` the real bias, `reach` the
-    bound Σ|w|·max|code| of the accumulator, `zero_sum` Σw·x_zero. residual: (scale, largest |code|) of what is
-    added. The bias is exact: its whole accumulator steps go to the accumulator, the rest to the
+    bound Σ|w|·max|code| of the accumulator, `zero_sum` Σw·x_zero. residual: (scale, largest |code|) of what
+    is added. The bias is exact: its whole accumulator steps go to the accumulator, the rest to the
     offset. Raises OverflowError when the factors fit no fixed point.
     """
     whole, rest = _split_bias(bias, unit, reach)

@@ -38,6 +38,7 @@ Needs the extra `openbpu[torch]`. Imports torch, numpy, `openbpu.arch`, and onnx
 hbm=..., march=None, opt=2)`, which need the compiler, are in `openbpu.compat.deploy`.
 """
 
+from openbpu.quantization.torch.convert import convert, convert_fx
 from openbpu.quantization.torch.dtype import QDType, qinfo, qint8, qint16, qint32
 from openbpu.quantization.torch.errors import (
     CalibrationInTrainModeWarning,
@@ -51,6 +52,7 @@ from openbpu.quantization.torch.errors import (
     SharedModuleWarning,
     StateNotSetWarning,
 )
+from openbpu.quantization.torch.export import export
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState, set_fake_quantize
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.march import March, get_march, set_march
@@ -159,6 +161,8 @@ __all__ = [
     "SharedModuleWarning",
     "StateNotSetWarning",
     "calibration_8bit_weight_16bit_act_qconfig_setter",
+    "convert",
+    "convert_fx",
     "default_calib_8bit_fake_quant_qconfig",
     "default_calib_8bit_weight_16bit_act_fake_quant_qconfig",
     "default_calib_8bit_weight_32bit_out_fake_quant_qconfig",
@@ -173,6 +177,7 @@ __all__ = [
     "default_qat_out_8bit_fake_quant_qconfig",
     "default_qat_out_16bit_fake_quant_qconfig",
     "default_qat_qconfig_setter",
+    "export",
     "fuse_fx",
     "fuse_known_modules",
     "fuse_modules",

@@ -28,7 +28,7 @@ class FloatFunctional(Quantized):
         if self.integer:
             from openbpu.quantization.torch.integer import functional  # noqa: PLC0415 - converted models only
 
-            result = functional(self, name, args, kwargs)
+            result = functional(self, name, func, args, kwargs)
             if result is not None:
                 return result
         y = func(*unwrap(args), **unwrap(kwargs))

@@ -104,4 +104,6 @@ def _verify(proto: Any) -> None:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"export: the exporter made a model that ONNX's checker refuses: {error}") from error
+        raise ExportError(
+            f"export: the exporter made a model that ONNX's checker refuses: {error}"
+        ) from error

@@ -15,9 +15,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """The custom translation table for torch.onnx.export."""
     from onnxscript import opset21 as op  # noqa: PLC0415 - only for exporting
 
-    def fake_quantize(  # noqa: PLR0913, PLR0917 - the operator's signature
-        x: Any, scale: Any, zero_point: Any, qmin: int, qmax: int, axis: int
-    ) -> Any:
+    def fake_quantize(x: Any, scale: Any, zero_point: Any, qmin: int, qmax: int, axis: int) -> Any:
         del qmax
         zeros = op.Cast(zero_point, to=_onnx_type(_CODES[qmin]))
         if axis < 0:

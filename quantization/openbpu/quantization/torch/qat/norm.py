@@ -67,4 +67,8 @@ class LayerNorm(Quantized, nn.LayerNorm):
         """Weight or bias, on the grid of its quantizer."""
         value = getattr(self, name)
         quantizer = self._modules.get(f"{name}_fake_quant")
+        if self.integer and quantizer is not None:
+            from openbpu.quantization.torch.integer import constant  # noqa: PLC0415 - converted models only
+
+            return constant(quantizer, value)
         return value if quantizer is None else quantizer(value)

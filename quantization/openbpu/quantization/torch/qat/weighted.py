@@ -153,6 +153,10 @@ class Linear(Weighted, nn.Linear):
 
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """X · Wᵀ + b."""
+        if scope.exporting and x.ndim != 2:
+            # A Gemm keeps the bias inside, which a MatMul and an Add would not where nothing is rounded behind.
+            rows = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
+            return rows.reshape(*x.shape[:-1], weight.shape[0])
         return F.linear(x, weight, bias)
 
 

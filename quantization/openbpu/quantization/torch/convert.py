@@ -1,0 +1,44 @@
+"""convert: a prepared model computes in integers, as the BPU does."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from torch import nn
+
+from openbpu.quantization.torch.errors import ExportError
+from openbpu.quantization.torch.fake_quantize import FakeQuantState, fake_quantizers
+from openbpu.quantization.torch.quantized import Quantized
+
+
+def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
+    """Return the model with every operator in the integer arithmetic of `openbpu.arch.numerics`.
+
+    Its outputs equal, bit for bit, those of the simulator for the exported model on the march that is set.
+    Operators that the BPU does not have are computed in float32. It cannot be trained; `export` takes it like
+    the prepared model. Raises ExportError for a model whose scales were never observed.
+    """
+    found = fake_quantizers(model)
+    if not found:
+        raise ExportError("convert: the model has no fake quantizers; call prepare and calibrate first")
+    initial = [name for name, quantizer in found if quantizer.initial]
+    if initial:
+        raise ExportError(
+            f"convert: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run calibration "
+            "data through the model in FakeQuantState.CALIBRATION"
+        )
+    converted = model if inplace else deepcopy(model)
+    converted.eval()
+    for module in converted.modules():
+        if isinstance(module, Quantized):
+            module.integer = True
+    for _, quantizer in fake_quantizers(converted):
+        quantizer.shared.state = FakeQuantState.VALIDATION
+        quantizer.own = None
+    return converted
+
+
+def convert_fx(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
+    """The vendor's other name of `convert`."""
+    return convert(model, inplace)

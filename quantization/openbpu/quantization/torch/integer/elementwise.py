@@ -1,0 +1,115 @@
+"""Operators of several operands, reductions, pools, softmax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from openbpu.arch import numerics
+from openbpu.quantization.torch.integer.values import OPEN, Clamp, Codes, Grid, Int64
+
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A result given as a function of the grid it is rounded to, and in float."""
+
+    code: Callable[[Grid, Clamp], Int64]
+    value: Callable[[], npt.NDArray[np.float32]]
+
+    def rounded(self, out: Grid, clamp: Clamp) -> Int64:
+        """The codes."""
+        return self.code(out, clamp)
+
+    def real(self) -> npt.NDArray[np.float32]:
+        """The float value."""
+        return self.value()
+
+
+def added(a: Codes, b: Codes, out: Grid, clamp: Clamp, sign: float = 1.0) -> Int64:
+    """rhe((a·mult_a + b·mult_b) / 2^shift)."""
+    fixed = numerics.fixed_point_sum(
+        (a.grid.s / out.s, sign * b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach))
+    )
+    total = a.codes * fixed.multipliers[0] + b.codes * fixed.multipliers[1]
+    return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
+
+
+def picked(a: Codes, b: Codes, out: Grid, clamp: Clamp, pick: Any) -> Int64:
+    """rhe(max|min(a·mult_a, b·mult_b) / 2^shift)."""
+    fixed = numerics.fixed_point_sum(
+        (a.grid.s / out.s, b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach))
+    )
+    total = pick(a.codes * fixed.multipliers[0], b.codes * fixed.multipliers[1])
+    return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
+
+
+def multiplied(a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
+    """rhe(a·b·mult / 2^shift)."""
+    factor = a.grid.s * b.grid.s / out.s
+    fixed = numerics.fixed_point_sum((factor,), (float(a.grid.reach * b.grid.reach),))
+    return numerics.requantize(a.codes * b.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+
+
+def reduced(x: Codes, axes: Sequence[int], keepdims: bool, fn: str, out: Grid, clamp: Clamp) -> Int64 | None:
+    """Sum, mean, max or min over axes; None where a sum may leave int32."""
+    count = int(np.prod([x.codes.shape[a] for a in axes]))
+    summed = fn in {"sum", "mean"}
+    reach = x.grid.reach * (count if fn == "sum" or fn == "mean" else 1)
+    if reach > _INT32_MAX:
+        return None
+    fixed = numerics.fixed_point_sum((x.grid.s / out.s / (count if fn == "mean" else 1),), (float(reach),))
+    pick = np.sum if summed else (np.max if fn == "max" else np.min)
+    total = pick(x.codes, axis=tuple(axes), keepdims=keepdims)
+    return numerics.requantize(total * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+
+
+def joined(parts: Sequence[Codes], axis: int, out: Grid, clamp: Clamp) -> Int64:
+    """Concatenated, every part rescaled to the grid `out`, or copied where it has that grid already."""
+    return np.concatenate([_part(part, out, clamp) for part in parts], axis=axis)
+
+
+def _part(part: Codes, out: Grid, clamp: Clamp) -> Int64:
+    if part.grid == out and clamp == OPEN:
+        return part.codes
+    fixed = numerics.fixed_point_sum((part.grid.s / out.s,), (float(part.grid.reach),))
+    return numerics.requantize(part.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+
+
+def softmaxed(x: Codes, axis: int, out: Grid, clamp: Clamp) -> Int64:
+    """`numerics.softmax_rows` along an axis."""
+    mult, shift = numerics.fixed_point(min(x.grid.s * math.log2(math.e) * 65536.0, 2.0**30))
+    out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
+    rows = np.moveaxis(x.codes, axis, -1)
+    y = numerics.softmax_rows(
+        rows.reshape(-1, rows.shape[-1]),
+        numerics.exp_table(),
+        int(mult[0]),
+        int(shift[0]),
+        int(out_mult[0]),
+        int(out_shift[0]),
+        0,
+        *out.bounds(clamp),
+    )
+    return np.moveaxis(y.reshape(rows.shape), -1, axis)
+
+
+def averaged(
+    x: Codes, pool: Callable[[torch.Tensor], torch.Tensor], taps: int, out: Grid, clamp: Clamp
+) -> Int64:
+    """An average pool: rhe(Σ·mult[count] / 2^shift[count]); `pool` sums a window of float64 values."""
+    fixed = numerics.fixed_point_sum(
+        (x.grid.s / out.s / np.maximum(np.arange(taps + 1), 1),), (float(x.grid.reach * taps),)
+    )
+    sums = np.rint(pool(torch.from_numpy(x.codes).double()).numpy()).astype(np.int64)
+    ones = torch.ones(x.codes.shape, dtype=torch.float64)
+    counts = np.rint(pool(ones).numpy()).astype(np.int64)
+    total = sums * fixed.multipliers[0][counts]
+    return numerics.requantize(total, fixed.shift[counts], 0, *out.bounds(clamp))

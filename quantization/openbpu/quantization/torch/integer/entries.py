@@ -1,0 +1,155 @@
+"""What the modules of a converted model call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from openbpu.arch import numerics
+from openbpu.quantization.torch.integer.elementwise import Computed
+from openbpu.quantization.torch.integer.operators import Clamped, deferred
+from openbpu.quantization.torch.integer.products import batch_norm_product, weighted_product
+from openbpu.quantization.torch.integer.tables import NoTable, looked_up
+from openbpu.quantization.torch.integer.values import (
+    OPEN,
+    Clamp,
+    Deferred,
+    codes_of,
+    grid_of,
+    raw_tensor,
+    tensor_of,
+)
+from openbpu.quantization.torch.qtensor.tensor import QTensor, unwrap
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def quantize(stub: Any, x: Any) -> QTensor:
+    """A QuantStub: the BPU divides float32 by the scale in float64."""
+    quantizer = stub.output_quantizer
+    if quantizer is None:
+        return QTensor(unwrap(x), None)
+    if codes_of(x) is not None:
+        return rescaled(quantizer, x)
+    return constant(quantizer, unwrap(x))
+
+
+def constant(quantizer: Any, values: torch.Tensor) -> QTensor:
+    """Float values on a quantizer's grid."""
+    grid = grid_of(quantizer)
+    data = values.detach().cpu().numpy()
+    return tensor_of(numerics.quantize(data, np.float64(grid.s), 0, grid.dtype).astype(np.int64), quantizer)
+
+
+def dequantize(x: QTensor) -> torch.Tensor:
+    """A DeQuantStub: code · scale in float32."""
+    plain: torch.Tensor = x.plain
+    return plain
+
+
+def rescaled(quantizer: Any, x: QTensor) -> QTensor:
+    """Codes on another grid."""
+    operand, out = codes_of(x), grid_of(quantizer)
+    if operand is None:
+        return constant(quantizer, x.plain)
+    if operand.grid == out:
+        return x
+    return tensor_of(looked_up(operand, lambda column: column, out, "identity"), quantizer)
+
+
+def weighted(module: Any, x: QTensor) -> QTensor | None:
+    """A convolution or linear layer with what is fused into it; None where it runs on the CPU."""
+    product = weighted_product(module, x)
+    if product is None:
+        return _on_cpu(module, lambda: module._float_result(x.plain))
+    return _settled(module, product, _relu_bounds(module._modules.get("relu")))
+
+
+def functional(module: Any, name: str, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """A FloatFunctional's operator; None where its result is no single float tensor."""
+
+    def real() -> Any:
+        return func(*unwrap(args), **unwrap(kwargs)).detach().numpy()
+
+    operands = (*args, func) if name == "lut" else args
+    with torch.no_grad():
+        result = deferred(name, operands, kwargs, real)
+        return _settled(module, result, _relu_bounds(module.fused_relu))
+
+
+def module(layer: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
+    """An activation, pool or norm module."""
+    del kwargs
+    x = args[0]
+
+    def real() -> Any:
+        return type(layer).__bases__[1].forward(layer, *unwrap(args)).detach().numpy()
+
+    with torch.no_grad():
+        operand = codes_of(x)
+        if name == "batch_norm":
+            if operand is None:
+                return _settled(layer, Computed(_never, real), OPEN)
+            return _settled(layer, batch_norm_product(layer, operand), OPEN)
+        known = _ARGUMENTS.get(name)
+        return _settled(layer, deferred(name, (x, *(known(layer) if known else ())), {}, real), OPEN)
+
+
+_ARGUMENTS: dict[str, Callable[[Any], Args]] = {
+    "leaky_relu": lambda m: (m.negative_slope,),
+    "elu": lambda m: (m.alpha,),
+    "celu": lambda m: (m.alpha,),
+    "gelu": lambda m: (m.approximate,),
+    "hardtanh": lambda m: (m.min_val, m.max_val),
+    "softplus": lambda m: (m.beta, m.threshold),
+    "softmax": lambda m: (getattr(m, "dim", 1),),
+    "avg_pool2d": lambda m: (
+        m.kernel_size,
+        m.stride,
+        m.padding,
+        m.ceil_mode,
+        m.count_include_pad,
+        m.divisor_override,
+    ),
+    "adaptive_avg_pool2d": lambda m: (m.output_size,),
+}
+
+
+def _never(*_: Any) -> Any:
+    return None
+
+
+def _relu_bounds(relu: Any) -> Clamp:
+    if relu is None:
+        return OPEN
+    return (0.0, 6.0) if type(relu).__name__ == "ReLU6" else (0.0, np.inf)
+
+
+def _settled(layer: Any, result: Deferred, clamp: Clamp) -> QTensor:
+    """Round a result where the module has a quantizer; else hand it on unrounded."""
+    quantizer = layer.output_quantizer
+    if quantizer is None:
+        return raw_tensor(result if clamp == OPEN else Clamped(result, clamp))
+    try:
+        codes = result.rounded(grid_of(quantizer), clamp)
+    except (NoTable, OverflowError):
+        codes = None  # type: ignore[assignment]
+    if codes is not None:
+        return tensor_of(codes, quantizer)
+    return _on_cpu(layer, lambda: torch.from_numpy(np.clip(result.real(), *np.float32(clamp))))
+
+
+def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor]) -> QTensor:
+    """An operator that has no BPU form: float32, then quantized as ONNX's QuantizeLinear does it."""
+    with torch.no_grad():
+        y = compute().detach().cpu()
+    quantizer = layer.output_quantizer
+    if quantizer is None:
+        return QTensor(y, None)
+    grid = grid_of(quantizer)
+    codes = numerics.quantize(y.numpy().astype(np.float32), np.float32(grid.s), 0, grid.dtype)
+    return tensor_of(codes.astype(np.int64), quantizer)

@@ -1,0 +1,248 @@
+"""From a torch function's name and arguments to its integer arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F  # noqa: N812 - torch's own custom
+
+from openbpu.quantization.torch.integer.elementwise import (
+    Computed,
+    added,
+    averaged,
+    joined,
+    multiplied,
+    picked,
+    reduced,
+    softmaxed,
+)
+from openbpu.quantization.torch.integer.products import Product, WithResidual, matrix_product
+from openbpu.quantization.torch.integer.tables import evaluate, looked_up
+from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, Int64, codes_of
+from openbpu.quantization.torch.qtensor import QTensor
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Real = Callable[[], npt.NDArray[np.float32]]
+Code = Callable[[Grid, Clamp], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Clamped:
+    """A result whose ReLU acts in front of the rounding still to come."""
+
+    inner: Deferred
+    clamp: Clamp
+
+    def rounded(self, out: Grid, clamp: Clamp) -> Int64:
+        """The inner clamp acts first; the outer one is applied to its bounds."""
+        low, high = (min(max(bound, clamp[0]), clamp[1]) for bound in self.clamp)
+        return self.inner.rounded(out, (low, high))
+
+    def real(self) -> npt.NDArray[np.float32]:
+        """Clamped in float."""
+        return np.clip(self.inner.real(), *np.float32(self.clamp))
+
+
+def deferred(name: str, args: Args, kwargs: Kwargs, real: Real) -> Deferred:
+    """The result of an operator; one that has no integer form is computed by `real` on the CPU."""
+    pending = [a.pending for a in args[:2] if isinstance(a, QTensor) and a.pending is not None]
+    if pending:
+        return _behind(name, pending[0], args, real)
+    return Computed(_code(name, args, kwargs), real)
+
+
+def _behind(name: str, pending: Deferred, args: Args, real: Real) -> Deferred:
+    """An operator behind a result that is not rounded yet: a ReLU or the addition of a quantized operand."""
+    if name == "relu":
+        return Clamped(pending, (0.0, np.inf))
+    if name == "relu6":
+        return Clamped(pending, (0.0, 6.0))
+    others = [codes for a in args[:2] if (codes := codes_of(a)) is not None]
+    if name in {"add", "add_relu"} and len(others) == 1 and isinstance(pending, Product):
+        if others[0].codes.shape == pending.sums.shape:
+            result = WithResidual(pending, others[0])
+            return Clamped(result, (0.0, np.inf)) if name == "add_relu" else result
+    return Computed(_none, real)
+
+
+def _none(out: Grid, clamp: Clamp) -> Any:
+    del out, clamp
+
+
+def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
+    special = _SPECIAL.get(name)
+    if special is not None:
+        found = special(args, kwargs)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    pair = _PAIRS.get(name)
+    if pair is not None and len(args) > 1 and args[0] is not args[1] and not set(kwargs) - {"alpha"}:
+        a, b = codes_of(args[0]), codes_of(args[1])
+        if a is not None and b is not None:
+            return _none if kwargs.get("alpha", 1) != 1 else partial(_run_pair, pair, a, b)
+    return partial(_unary, name, args, kwargs)
+
+
+def _run_pair(pair: Any, a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
+    return pair(a, b, out, clamp)  # type: ignore[no-any-return]
+
+
+def _unary(name: str, args: Args, kwargs: Kwargs, out: Grid, clamp: Clamp) -> Any:
+    """A function of one quantized tensor and constants; the tensor may stand in several places."""
+    tensors = [a for a in args if isinstance(a, QTensor)]
+    if not tensors or any(t is not tensors[0] for t in tensors):
+        return None
+    x = codes_of(tensors[0])
+    if x is None:
+        return None
+    holes = tuple(isinstance(a, QTensor) for a in args)
+    if name == "lut":
+        function: Any = args[1]
+        key: Any = None
+    else:
+        key = _key(name, args, kwargs, clamp)
+
+        def function(column: Any) -> Any:
+            return evaluate(name, tuple(column if h else a for h, a in zip(holes, args, strict=True)), kwargs)
+
+    y = looked_up(x, function, out, key)
+    low, high = out.bounds(clamp)
+    return np.clip(y, low, high)
+
+
+def _key(name: str, args: Args, kwargs: Kwargs, clamp: Clamp) -> Any:
+    plain = ["x" if isinstance(a, QTensor) else a for a in args]
+    if any(isinstance(a, torch.Tensor) for a in (*plain, *kwargs.values())):
+        return None
+    return (name, repr(plain), repr(sorted(kwargs.items())), clamp)
+
+
+# --- operators with arguments of their own ---------------------------------------------------------------------
+
+
+def _argument(args: Args, kwargs: Kwargs, index: int, *names: str, default: Any = None) -> Any:
+    if len(args) > index:
+        return args[index]
+    return next((kwargs[n] for n in names if n in kwargs), default)
+
+
+def _axes(x: Codes, dims: Any) -> tuple[int, ...]:
+    rank = x.codes.ndim
+    listed = range(rank) if dims is None or dims == () else (dims if isinstance(dims, Sequence) else (dims,))
+    return tuple(sorted({int(d) % rank for d in listed}))
+
+
+def _reduction(fn: str) -> Callable[[Args, Kwargs], Code | None]:
+    def build(args: Args, kwargs: Kwargs) -> Code | None:
+        x = codes_of(args[0])
+        if x is None or (fn in {"max", "min"} and len(args) > 1 and isinstance(args[1], torch.Tensor)):
+            return None
+        axes = _axes(x, _argument(args, kwargs, 1, "dim", "axis"))
+        keep = bool(_argument(args, kwargs, 2, "keepdim", default=False))
+        return lambda out, clamp: reduced(x, axes, keep, fn, out, clamp)
+
+    return build
+
+
+def _cat(args: Args, kwargs: Kwargs) -> Code | None:
+    parts = [codes_of(t) for t in args[0]]
+    known = [p for p in parts if p is not None]
+    if len(known) != len(parts):
+        return None
+    axis = int(_argument(args, kwargs, 1, "dim", "axis", default=0))
+    return lambda out, clamp: joined(known, axis, out, clamp)
+
+
+def _stack(args: Args, kwargs: Kwargs) -> Code | None:
+    axis = int(_argument(args, kwargs, 1, "dim", default=0))
+    parts = [codes_of(t) for t in args[0]]
+    known = [Codes(np.expand_dims(p.codes, axis), p.grid) for p in parts if p is not None]
+    if len(known) != len(parts):
+        return None
+    return lambda out, clamp: joined(known, axis, out, clamp)
+
+
+def _softmax(args: Args, kwargs: Kwargs) -> Code | None:
+    x = codes_of(args[0])
+    axis = _argument(args, kwargs, 1, "dim")
+    if x is None or axis is None:
+        return None
+    return lambda out, clamp: softmaxed(x, int(axis), out, clamp)
+
+
+def _matmul(args: Args, kwargs: Kwargs) -> Code | None:
+    del kwargs
+    a, b = codes_of(args[0]), codes_of(args[1])
+    product = None if a is None or b is None else matrix_product(a, b)
+    return _none if product is None else product.rounded
+
+
+def _avg_pool(args: Args, kwargs: Kwargs) -> Code | None:
+    x = codes_of(args[0])
+    if x is None or x.codes.ndim != 4:
+        return _none
+    size = _pair(_argument(args, kwargs, 1, "kernel_size"))
+    stride = _pair(_argument(args, kwargs, 2, "stride") or size)
+    pad = _pair(_argument(args, kwargs, 3, "padding", default=0))
+    ceil = bool(_argument(args, kwargs, 4, "ceil_mode", default=False))
+    counts_pad = bool(_argument(args, kwargs, 5, "count_include_pad", default=True))
+    if _argument(args, kwargs, 6, "divisor_override") is not None or (ceil and counts_pad and any(pad)):
+        return _none
+
+    def sums(t: torch.Tensor) -> torch.Tensor:
+        fill = 1.0 if counts_pad and bool((t == 1).all()) else 0.0
+        if counts_pad:
+            t = F.pad(t, (pad[1], pad[1], pad[0], pad[0]), value=fill)
+        return F.avg_pool2d(t, size, stride, (0, 0) if counts_pad else pad, ceil, True, 1)
+
+    return lambda out, clamp: averaged(x, sums, size[0] * size[1], out, clamp)
+
+
+def _adaptive(args: Args, kwargs: Kwargs) -> Code | None:
+    x = codes_of(args[0])
+    if x is None or x.codes.ndim != 4 or _pair(_argument(args, kwargs, 1, "output_size")) != (1, 1):
+        return _none
+    return lambda out, clamp: reduced(x, (2, 3), True, "mean", out, clamp)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value[0]), int(value[1])) if isinstance(value, Sequence) else (int(value), int(value))
+
+
+def _lut(args: Args, kwargs: Kwargs) -> Code | None:
+    del kwargs
+    return partial(_unary, "lut", args, {})
+
+
+_SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
+    "sum": _reduction("sum"),
+    "mean": _reduction("mean"),
+    "amax": _reduction("max"),
+    "amin": _reduction("min"),
+    "max": _reduction("max"),
+    "min": _reduction("min"),
+    "cat": _cat,
+    "stack": _stack,
+    "softmax": _softmax,
+    "matmul": _matmul,
+    "bmm": _matmul,
+    "avg_pool2d": _avg_pool,
+    "adaptive_avg_pool2d": _adaptive,
+    "lut": _lut,
+}
+
+_PAIRS: dict[str, Callable[[Codes, Codes, Grid, Clamp], Int64]] = {
+    "add": added,
+    "sub": partial(added, sign=-1.0),
+    "mul": multiplied,
+    "maximum": partial(picked, pick=np.maximum),
+    "minimum": partial(picked, pick=np.minimum),
+    "add_relu": lambda a, b, out, clamp: added(a, b, out, (max(clamp[0], 0.0), clamp[1])),
+}

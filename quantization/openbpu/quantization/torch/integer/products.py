@@ -1,0 +1,158 @@
+"""Convolutions, linear layers and matrix products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from openbpu.arch import numerics
+from openbpu.arch.march import get_march as load_march
+from openbpu.quantization.torch.integer.values import Clamp, Codes, Float64, Grid, Int64, codes_of
+from openbpu.quantization.torch.march import get_march
+from openbpu.quantization.torch.qtensor import QTensor
+
+_INT32 = (-(2**31), 2**31 - 1)
+_FLOAT32_EXACT = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Exact sums of products; per channel of `axis`: unit, real bias, bound of the sums."""
+
+    sums: Int64
+    unit: Float64
+    bias: Float64
+    reach: Int64
+    axis: int
+
+    def along(self, values: Any) -> Any:
+        """Values per channel in a shape that broadcasts against the sums."""
+        shape = [1] * self.sums.ndim
+        shape[self.axis] = -1
+        return np.reshape(values, shape)
+
+    def rounded(self, out: Grid, clamp: Clamp, residual: Codes | None = None) -> Int64:
+        """Acc = sat32(sums + bias); y = rhe((acc·mult + r·rmult + offset) / 2^shift), as program.Conv says."""
+        added = None if residual is None else (residual.grid.s, float(residual.grid.reach))
+        zero = np.zeros_like(self.reach)
+        total, fixed = numerics.product_factors(self.unit, self.bias, self.reach, zero, out.s, added)
+        acc = np.clip(self.sums + self.along(total), *_INT32)
+        value = acc * self.along(fixed.multipliers[0]) + self.along(fixed.offset)
+        if residual is not None:
+            value = value + residual.codes * self.along(
+                np.broadcast_to(fixed.multipliers[1], self.reach.shape)
+            )
+        return numerics.requantize(value, self.along(fixed.shift), 0, *out.bounds(clamp))
+
+    def real(self) -> npt.NDArray[np.float32]:
+        """The int32 accumulator times its unit: the high-precision output."""
+        whole = np.rint(self.bias / self.unit).astype(np.int64)
+        acc = np.clip(self.sums + self.along(whole), *_INT32)
+        return acc.astype(np.float32) * self.along(self.unit.astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class WithResidual:
+    """A product and an operand that is added before the rounding."""
+
+    product: Product
+    residual: Codes
+
+    def rounded(self, out: Grid, clamp: Clamp) -> Int64:
+        """One rounding for both."""
+        return self.product.rounded(out, clamp, self.residual)
+
+    def real(self) -> npt.NDArray[np.float32]:
+        """In float, as the CPU adds."""
+        scale = np.float32(self.residual.grid.s)
+        return self.product.real() + numerics.dequantize(self.residual.codes, scale)
+
+
+def weighted_product(module: Any, x: QTensor) -> Product | None:
+    """The sums of a module with quantized weights; None where the march has no such product."""
+    operand, quantizer = codes_of(x), module._modules.get("weight_fake_quant")
+    if operand is None or quantizer is None:
+        return None
+    storage = quantizer.dtype.storage
+    if (operand.grid.dtype, storage) not in load_march(str(get_march())).conv_pairs:
+        return None
+    weight, bias = module.folded()
+    scale = quantizer.scale.detach().cpu().numpy()
+    shape = [1] * weight.ndim
+    shape[module.channel_axis] = -1
+    codes = numerics.quantize(weight.detach().cpu().numpy(), scale.reshape(shape), 0, storage).astype(
+        np.int64
+    )
+    reach = _reach(module, codes) * operand.grid.reach
+    channels = reach.size
+    real = np.zeros(channels) if bias is None else bias.detach().cpu().numpy().astype(np.float64)
+    scales = np.tile(scale.astype(np.float64), channels // scale.size)
+    sums = _sums(module, operand.codes, codes, int(reach.max(initial=0)))
+    axis = sums.ndim - 1 if isinstance(module, nn.Linear) else 1
+    return Product(sums, operand.grid.s * scales, real, reach, axis)
+
+
+def _reach(module: Any, codes: Int64) -> Int64:
+    """Σ|w| per output channel."""
+    size = np.abs(codes)
+    if module.channel_axis == 0:
+        return size.reshape(size.shape[0], -1).sum(axis=1)
+    groups = module.groups
+    rows = size.reshape(groups, size.shape[0] // groups, size.shape[1], -1)
+    return np.asarray(rows.sum(axis=(1, 3)).reshape(-1))
+
+
+def _sums(module: Any, x: Int64, weight: Int64, reach: int) -> Int64:
+    """Exact Σ x·w: float32 holds every partial sum below 2**24, float64 those below 2**53."""
+    kind = torch.float32 if reach < _FLOAT32_EXACT else torch.float64
+    with torch.no_grad():
+        y = module.apply_weight(torch.from_numpy(x).to(kind), torch.from_numpy(weight).to(kind), None)
+    return np.rint(y.numpy().astype(np.float64)).astype(np.int64)
+
+
+def matrix_product(a: Codes, b: Codes) -> MatrixProduct | None:
+    """A · B of two computed operands; None where the march has no such product or a vector takes part."""
+    if (a.grid.dtype, b.grid.dtype) not in load_march(str(get_march())).matmul_pairs:
+        return None
+    if a.codes.ndim < 2 or b.codes.ndim < 2:
+        return None
+    reach = a.codes.shape[-1] * a.grid.reach * b.grid.reach
+    sums = np.matmul(a.codes.astype(np.float64), b.codes.astype(np.float64))
+    return MatrixProduct(np.clip(np.rint(sums).astype(np.int64), *_INT32), a.grid, b.grid, reach)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixProduct:
+    """Saturated sums of a product of two computed operands."""
+
+    acc: Int64
+    a: Grid
+    b: Grid
+    reach: int
+
+    def rounded(self, out: Grid, clamp: Clamp) -> Int64:
+        """Y = rhe(acc·mult / 2^shift)."""
+        bound = float(min(self.reach, 2**31))
+        fixed = numerics.fixed_point_sum((self.a.s * self.b.s / out.s,), (bound,))
+        return numerics.requantize(self.acc * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+
+    def real(self) -> npt.NDArray[np.float32]:
+        """The int32 accumulator times its unit."""
+        return self.acc.astype(np.float32) * np.float32(self.a.s * self.b.s)
+
+
+def batch_norm_product(module: Any, x: Codes) -> Product:
+    """A BatchNorm that stands alone: a depthwise 1×1 convolution with weights 1 and a gain per channel."""
+    scale, beta, mean, var = (
+        t.detach().cpu().numpy().astype(np.float64)
+        for t in (module.weight, module.bias, module.running_mean, module.running_var)
+    )
+    gain = scale / np.sqrt(var + float(np.float32(module.eps)))
+    bias = beta - mean * gain
+    reach = np.full(gain.size, x.grid.reach, np.int64)
+    return Product(x.codes, gain * (x.grid.s * np.ones(gain.size)), bias, reach, 1)
