@@ -1,5 +1,6 @@
 """What the command prints, where, and with which exit code."""
 
+import os
 import signal
 import subprocess
 import sys
