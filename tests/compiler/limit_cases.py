@@ -258,7 +258,7 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
         **{op: {"reduce_axis_max": (_reduced(op), {})} for op in reduced},
         **{
             op: {"binary_channels_max": (_channels(op), {})}
-            for op in ("Add", "Sub", "Mul", "Max", "Min", "PRelu", "Div")
+            for op in ("Add", "Sub", "Sum", "Mean", "Mul", "Max", "Min", "PRelu", "Div")
         },
         "Softmax": {
             "reduce_axis_max": (

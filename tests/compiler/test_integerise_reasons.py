@@ -65,6 +65,13 @@ def test_moves_of_floats_say_so() -> None:
     assert PASSIVE in reason(b, "Transpose")
 
 
+def test_a_function_of_one_tensor_is_refused_for_two() -> None:
+    b = Network((1, 4))
+    base = b.quantized_input((1, 4), low=0.5)
+    ended(b, b.node("Pow", base, b.x))
+    assert reason(b, "Pow") == "no BPU unit for Pow of several tensors"
+
+
 def test_a_float_model_is_told_to_be_quantized() -> None:
     proto = model("g (float[1,4] x) => (float y) { a = Relu(x) y = Softmax(a) }")
     for row in rows(proto).values():

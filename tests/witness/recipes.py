@@ -70,7 +70,7 @@ def _tame(_: Shape, magnitude: float) -> bool:
     return magnitude <= TAME
 
 
-# --- Convolution and matrix products -----------------------------------------------------------
+# --- Convolution and matrix products ----------------------------------------------------------------------
 
 
 def _window(s: Site, pads_below_kernel: bool) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _matmul(s: Site) -> dict[str, Any]:
     return {**_weights(s), "features": s.integer(1, 9), "bias": s.one_of(False, True)}
 
 
-# --- Element-wise ------------------------------------------------------------------------------
+# --- Element-wise -----------------------------------------------------------------------------------------
 
 
 def _broadcast_shape(s: Site) -> Shape:
@@ -179,7 +179,7 @@ def _clip(s: Site) -> dict[str, Any]:
     return {"low": low, "high": s.one_of(top / 2, top / 5, None)}
 
 
-# --- Pooling, reduction, resizing --------------------------------------------------------------
+# --- Pooling, reduction, resizing -------------------------------------------------------------------------
 
 
 def _pool(s: Site) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _resize(s: Site) -> dict[str, Any]:
     return {"scales": scales, "mode": mode, "coordinates": coordinates, "nearest_mode": nearest}
 
 
-# --- Movement ----------------------------------------------------------------------------------
+# --- Movement ---------------------------------------------------------------------------------------------
 
 
 def _concat(s: Site) -> dict[str, Any]:
@@ -293,7 +293,7 @@ RECIPES: dict[str, Recipe] = {
     "ConvTranspose": Recipe(_conv_transpose, lambda shape, m: _spatial(shape, m) and max(shape) <= 12),
     "Gemm": Recipe(_gemm, _matrix),
     "MatMul": Recipe(_matmul, lambda shape, m: len(shape) >= 2 and _tame(shape, m)),
-    **{op: Recipe(_other) for op in ("Add", "Max", "Min")},
+    **{op: Recipe(_other) for op in ("Add", "Max", "Min", "Sum", "Mean")},
     "Sub": Recipe(_ordered),
     "Mul": Recipe(_other, _tame),
     "Div": Recipe(_divisor, _tame),

@@ -198,6 +198,8 @@ VARIATIONS: dict[str, Variations] = {
         "int16-weights": {"weights": "int16", "opset": 21},
     },
     "Add": _BINARY,
+    "Sum": _BINARY,
+    "Mean": {k: v for k, v in _BINARY.items() if k != "broadcast-both"},  # beyond onnx.reference
     "Sub": _ORDERED,
     "Mul": _BINARY,
     "Max": _BINARY,

@@ -37,7 +37,7 @@ def operand(
     return other
 
 
-@emitter("Add", "Sub", "Mul", "Max", "Min")
+@emitter("Add", "Sub", "Mul", "Max", "Min", "Sum", "Mean")
 def binary(
     b: GraphBuilder,
     x: str,

@@ -121,6 +121,7 @@ BINARY: dict[str, Function] = {
     "Max": lambda _, *xs: np.maximum.reduce(np.broadcast_arrays(*xs)),
     "Min": lambda _, *xs: np.minimum.reduce(np.broadcast_arrays(*xs)),
     "Sum": lambda _, *xs: sum(xs[1:], start=xs[0]),
+    "Mean": lambda _, *xs: sum(xs[1:], start=xs[0]) / len(xs),
     "PRelu": lambda _, x, slope: np.where(x >= 0, x, slope * x),
 }
 """Operators that tables hold when all operands but one are scalars, or all come from the same tensor."""

@@ -35,18 +35,20 @@ def _emit(site: Site, fn: str, a: str, b: str, fixed: numerics.FixedPoint, **att
     )
 
 
-def _linear(sign: float, fn: str) -> Callable[[Site], None]:
+def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
+    """Gain · (a ± b), or the larger or smaller of two tensors."""
+
     def lower(site: Site) -> None:
         if len(site.node.inputs) != 2:
             raise Refused(
                 f"{site.node.op} of {len(site.node.inputs)} tensors", "chain operators of two inputs"
             )
-        if fn == "add" and _per_channel(site) is not None:
+        if fn == "add" and gain == 1.0 and _per_channel(site) is not None:
             _affine(site, sign)
             return
         a, b = site.leaf(0), site.leaf(1)
-        out = site.out_quant()
-        fixed = numerics.fixed_point_sum((a.s / out.s, sign * b.s / out.s), (float(a.reach), float(b.reach)))
+        unit = site.out_quant().s / gain
+        fixed = numerics.fixed_point_sum((a.s / unit, sign * b.s / unit), (float(a.reach), float(b.reach)))
         _emit(site, fn, a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
 
     return lower
@@ -179,6 +181,8 @@ RULES = (
         note="broadcasts; fused behind a convolution where it can",
     ),
     OpRule("Sub", "VAE", _DTYPES, _linear(-1.0, "add"), _LIMITS, note="broadcasts"),
+    OpRule("Sum", "VAE", _DTYPES, _linear(1.0, "add"), _LIMITS, note="two inputs; broadcasts"),
+    OpRule("Mean", "VAE", _DTYPES, _linear(1.0, "add", 0.5), _LIMITS, note="two inputs; broadcasts"),
     OpRule("Mul", "VAE", _DTYPES, _lower_mul, _LIMITS, note="broadcasts"),
     OpRule("Max", "VAE", _DTYPES, _linear(1.0, "max"), _LIMITS, note="two inputs; broadcasts"),
     OpRule("Min", "VAE", _DTYPES, _linear(1.0, "min"), _LIMITS, note="two inputs; broadcasts"),

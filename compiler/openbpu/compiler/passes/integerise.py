@@ -255,6 +255,10 @@ class _Pass:
             if self.apply(form.node, trial):
                 return True
             self.refuse_behind(form.node, (*form.extra, *clamps))
+        if core.op in POINTWISE and core.op not in OPS:
+            self.refuse(
+                core, Refused(f"no BPU unit for {core.op} of several tensors", "use one tensor and constants")
+            )
         return False
 
     def refuse_behind(self, node: Node, others: Sequence[Node]) -> None:
