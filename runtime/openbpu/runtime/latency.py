@@ -1,17 +1,24 @@
-"""How long a program takes: BPU segments simulated in cycles, CPU segments estimated, never added up."""
+"""How long a program takes: BPU segments simulated in cycles, CPU segments estimated.
+
+Two figures for a whole run are estimates on top: per frame when several threads keep the BPU busy, and from
+call to return in one thread.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.march import Cpu, March
-from openbpu.arch.program import BpuSegment, CpuSegment, Program
+from openbpu.arch.program import BpuSegment, CpuSegment, Program, Tensor
 
 if TYPE_CHECKING:
     from openbpu.simulator.timing import Timing as Timing  # noqa: PLC0414 - re-exported to the reports
 
 _US = 1e6
+_PS_PER_US = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,24 @@ class Latency:
 
     segments: tuple[SegmentLatency, ...]
     submit_us: float
+    dequantize_us: float = 0.0
+
+    @property
+    def frame_us(self) -> float:
+        """Estimated time per frame when threads keep the BPU busy, in µs.
+
+        A CPU segment between BPU segments holds its frame's place on the BPU (published figures of networks
+        with CPU operators in the middle show no overlap); CPU segments at the ends overlap with other frames.
+        """
+        on_bpu = [i for i, s in enumerate(self.segments) if s.on == "BPU"]
+        if not on_bpu:
+            return self.cpu_us
+        return sum(s.microseconds for s in self.segments[on_bpu[0] : on_bpu[-1] + 1])
+
+    @property
+    def one_thread_us(self) -> float:
+        """Estimated time from call to return in one thread, in µs: every segment, submission, dequantizing."""
+        return self.bpu_us + self.cpu_us + self.submit_us + self.dequantize_us
 
     @property
     def bpu_us(self) -> float:
@@ -52,9 +77,16 @@ class Latency:
 
 def latency_of(program: Program, march: March) -> Latency:
     """Simulate the BPU segments of `program` and estimate its CPU segments."""
+    bare = sum(prod(t.shape) for t in (program.tensors[i] for i in program.outputs) if _is_integer(t))
     return Latency(
-        tuple(_segment(program, s, march) for s in program.segments), submit_us=float(march.cpu.submit_us)
+        tuple(_segment(program, s, march) for s in program.segments),
+        submit_us=float(march.cpu.submit_us),
+        dequantize_us=bare * march.cpu.dequantize_ps / _PS_PER_US,
     )
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    return tensor.dtype not in {DType.FLOAT32, DType.FLOAT16}
 
 
 def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -> SegmentLatency:
@@ -63,7 +95,8 @@ def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -
     from openbpu.simulator.timing import simulate  # noqa: PLC0415  # only when latency is asked for
 
     timing = simulate(program, segment, march)
-    return SegmentLatency(segment.name, "BPU", timing.microseconds, "simulated", timing.cycles, timing)
+    us = timing.microseconds + march.chip.start_us
+    return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing)
 
 
 def cpu_estimate(segment: CpuSegment, cpu: Cpu) -> float:

@@ -39,7 +39,8 @@ class Chip:
     clock_hz: cycles per second of the BPU · cores: BPU cores · tops: advertised "equivalent" int8 TOPS of all
     cores · chip_bytes: on-chip memory of one core that programs can address · shared_bytes: second-level
     memory of all cores (0: none; no program uses it yet) · alignment: smallest tensor allocation in bytes ·
-    nv12_stride: alignment of the row stride of NV12 images in bytes.
+    nv12_stride: alignment of the row stride of NV12 images in bytes · start_us: time of a core per BPU
+    segment before its first and after its last instruction (fetching the program, starting, reporting).
     """
 
     clock_hz: int
@@ -49,6 +50,7 @@ class Chip:
     shared_bytes: int = at_least(0)
     alignment: int
     nv12_stride: int
+    start_us: int = at_least(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,8 @@ class Cpu:
     """The CPU beside the BPU: what fallback operators cost.
 
     flops_per_cycle: sustained float32 operations per core · bytes_per_second: sustained memory traffic ·
-    dispatch_us: per operator · submit_us: per run of a model, from the call to the first cycle and back.
+    dispatch_us: per operator · submit_us: per run of a model, from the call to the first cycle and back ·
+    dequantize_ps: per element of an output that leaves the BPU as integers, when one thread dequantizes it.
     """
 
     name: str
@@ -169,6 +172,7 @@ class Cpu:
     bytes_per_second: int
     dispatch_us: int = at_least(0)
     submit_us: int = at_least(0)
+    dequantize_ps: int = at_least(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ def _steps(tae: Tae, out_c: Ints, group: Sizes, taps: Sizes) -> Ints:
     (in_group, out_group), (taps_h, taps_w) = group, taps
     together = largest(1, smallest(tae.input_lanes // in_group, tae.output_lanes // out_group))
     groups = ceil_div(out_c, out_group)
+    together = smallest(together, groups)
     blocks = ceil_div(groups, together) * ceil_div(smallest(out_c, out_group), tae.output_lanes)
     by_channel = taps_h * taps_w * ceil_div(in_group, tae.input_lanes)
     by_row = taps_h * ceil_div(taps_w * in_group, tae.input_lanes)

@@ -13,6 +13,7 @@ from openbpu.compiler.passes.moves import (
     hoist_quantize,
     sink_dequantize,
 )
+from openbpu.compiler.passes.pads import fold_pads
 from openbpu.compiler.passes.qoperator import unfold_qoperators
 from openbpu.compiler.passes.signed import sign_codes
 
@@ -32,6 +33,7 @@ NORMALISE: tuple[tuple[Pass, str], ...] = (
 SETTLE: tuple[tuple[Pass, str], ...] = (
     (compose_tables, "chains of look-ups first, while every link is still a node"),
     (settle_layout, "transposes meet and cancel only when all operators are integer"),
+    (fold_pads, "a border stands in front of its convolution only when no transpose is between them"),
     (fuse_tables, "last: a table behind a convolution must not hide it from the transposes"),
 )
 """BPU → BPU: what lowering expects."""

@@ -1,0 +1,164 @@
+"""Published latencies and compiled networks for `fidelity.py`: rows, families, and programs cached in build/.
+
+Quantizing and compiling depend on the sources and the march file alone, so both are cached under a digest of
+them: a second run only times.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import lzma
+import multiprocessing
+import pickle
+import re
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from openbpu.arch.march import get_march
+from openbpu.arch.program import Program
+from openbpu.compiler import compile as compile_model
+from openbpu.quantization.onnx import quantize_random
+
+ROOT = Path(__file__).resolve().parents[1]
+LATENCY = ROOT.parent / "shared" / "latency"
+GRAPHS = LATENCY / "graphs"
+CACHE = ROOT / "build" / "fidelity"
+MARCHES = ("nash-e", "nash-m", "nash-p", "bayes-e")
+ENDS = ("quantize", "dequantize")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One published measurement in ms (None: not published)."""
+
+    model: str
+    march: str
+    one_thread: float | None
+    frame: float | None
+    threads: int
+    cores: int
+
+    @property
+    def family(self) -> str:
+        """The networks that are left out together: those of one paper (and its sizes)."""
+        return family_of(self.model)
+
+
+def family_of(model: str) -> str:
+    """Return the family of a network: YOLOv8n and YOLOv8l-CLS → YOLOv8, RepVGG_A0 → RepVGG."""
+    if found := re.match(r"YOLO(v?)(\d+)", model):
+        return found.group(0)
+    return re.split(r"[_\-]|(?<=ResNet)(?=\d)|v\d", model, maxsplit=1)[0].lower()
+
+
+def rows(march: str) -> list[Row]:
+    """Return the published rows of a march whose graph is at hand, one per network."""
+    found: dict[str, Row] = {}
+    with (LATENCY / "published.csv").open(newline="") as file:
+        for line in csv.DictReader(file):
+            if line["march"] == march and (GRAPHS / f"{line['model']}.onnx.xz").exists():
+                found.setdefault(line["model"], _row(line))
+    return [found[name] for name in sorted(found)]
+
+
+def _row(line: dict[str, str]) -> Row:
+    return Row(
+        line["model"],
+        line["march"],
+        float(line["one_thread_ms"]) if line["one_thread_ms"] else None,
+        float(line["bpu_ms_per_frame"]) if line["bpu_ms_per_frame"] else None,
+        int(line["threads"] or 1),
+        int(line["cores"] or 1),
+    )
+
+
+def estimates() -> dict[str, tuple[float, int]]:
+    """Return what the vendor's compiler estimated for X5: (µs, DDR bytes) by graph name, where there is one."""
+    graphs = {p.name.removesuffix(".onnx.xz").lower().replace("-", "_"): p for p in GRAPHS.glob("*.xz")}
+    found = {}
+    with (LATENCY / "vendor_static_estimates.csv").open(newline="") as file:
+        for line in csv.DictReader(file):
+            if path := graphs.get(line["model"]):
+                name = path.name.removesuffix(".onnx.xz")
+                found[name] = (float(line["static_latency_us"]), int(line["ddr_bytes_per_frame"]))
+    return found
+
+
+@cache
+def _digest(*folders: str) -> str:
+    state = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            state.update(path.read_bytes())
+    return state.hexdigest()[:12]
+
+
+def quantized(model: str) -> onnx.ModelProto:
+    """Return the network as --fast-perf quantizes it."""
+    packed = (GRAPHS / f"{model}.onnx.xz").read_bytes()
+    key = hashlib.sha256(packed).hexdigest()[:12] + _digest("quantization/openbpu/quantization/onnx")
+    path = CACHE / f"{model}-{key}.onnx.z"
+    if not path.exists():
+        made = quantize_random(onnx.load_from_string(lzma.decompress(packed)))
+        _write(path, zlib.compress(made.SerializeToString(), 1))
+    return onnx.load_from_string(zlib.decompress(path.read_bytes()))
+
+
+def _path(model: str, march: str, tag: str) -> Path:
+    numbers = hashlib.sha256(repr(sorted(get_march(march).numbers.items())).encode()).hexdigest()[:12]
+    key = tag or _digest("compiler", "arch", "quantization/openbpu/quantization/onnx") + numbers
+    return CACHE / f"{model}-{march}-{key}.pickle"
+
+
+def compiled(model: str, march: str, tag: str = "") -> Program:
+    """Return the network compiled for a march by name, without the values of its constants.
+
+    tag: names a state of the compiler instead of its digest, so that programs outlive edits.
+    """
+    path = _path(model, march, tag)
+    if not path.exists():
+        program = compile_model(quantized(model), march=march, remove_io=ENDS)
+        _write(path, pickle.dumps(replace(program, constants=np.zeros(0, np.uint8))))
+    return pickle.loads(path.read_bytes())  # type: ignore[no-any-return]  # noqa: S301 - our own cache
+
+
+def compiled_size(model: str, march: str, tag: str = "") -> int:
+    """Return the bytes of a compiled network in the cache: as good as its instructions."""
+    return _path(model, march, tag).stat().st_size
+
+
+def _write(path: Path, data: bytes) -> None:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{id(path)}.tmp")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def _prepare(march: str, tag: str, model: str) -> tuple[str, float, str]:
+    start = time.perf_counter()
+    try:
+        compiled(model, march, tag)
+    except Exception as error:  # noqa: BLE001 - one network must not end the run; it is reported
+        return model, time.perf_counter() - start, f"{type(error).__name__}: {error}"
+    return model, time.perf_counter() - start, ""
+
+
+def prepare(
+    march: str, models: Iterable[str], jobs: int = 2, tag: str = ""
+) -> Iterator[tuple[str, float, str]]:
+    """Compile networks in parallel; yields (network, seconds, error) as they are done, largest first."""
+    order: Sequence[str] = sorted(models, key=lambda m: -_size(m))
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=8) as pool:
+        yield from pool.imap_unordered(partial(_prepare, march, tag), order)
+
+
+def _size(model: str) -> int:
+    return (GRAPHS / f"{model}.onnx.xz").stat().st_size

@@ -1,0 +1,92 @@
+"""Predictions for many networks at once: programs stay in worker processes, a march's numbers come and go."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import fidelity_data as data
+
+from openbpu.arch.march import get_march, with_values
+from openbpu.arch.program import Program
+from openbpu.runtime.latency import Latency, latency_of
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one network would take, in µs: BPU alone, CPU alone, per frame when saturated, in one thread."""
+
+    bpu: float
+    cpu: float
+    frame: float
+    one_thread: float
+    loaded: int
+    stored: int
+    busy: tuple[float, ...]
+
+
+_PROGRAMS: dict[tuple[str, str], Program] = {}
+
+
+def _load(task: tuple[str, str, str]) -> None:
+    march, model, tag = task
+    if (march, model) not in _PROGRAMS:
+        _PROGRAMS[march, model] = data.compiled(model, march, tag)
+
+
+def predict(program: Program, march: str, values: Mapping[str, int]) -> Prediction:
+    """Time one program with some numbers of the march changed."""
+    latency = latency_of(program, with_values(get_march(march), dict(values)))
+    return _prediction(latency)
+
+
+def _prediction(latency: Latency) -> Prediction:
+    timings = [s.timing for s in latency.segments if s.timing]
+    total = sum(t.cycles for t in timings) or 1
+    return Prediction(
+        latency.bpu_us,
+        latency.cpu_us,
+        latency.frame_us,
+        latency.one_thread_us,
+        sum(t.loaded for t in timings),
+        sum(t.stored for t in timings),
+        tuple((sum(t.busy.sum(axis=0) for t in timings) / total).tolist()) if timings else (),
+    )
+
+
+def _work(pipe: multiprocessing.connection.Connection, tasks: Sequence[tuple[str, str, str]]) -> None:
+    for task in tasks:
+        _load(task)
+    while True:
+        march, values, models = pipe.recv()
+        pipe.send({m: predict(_PROGRAMS[march, m], march, values) for m in models if (march, m) in _PROGRAMS})
+
+
+class Bench:
+    """Programs of one or more marches, spread over processes that live as long as this object."""
+
+    def __init__(self, networks: Sequence[tuple[str, str]], jobs: int = 2, tag: str = "") -> None:
+        context = multiprocessing.get_context("spawn")
+        sizes = {n: data.compiled_size(n[1], n[0], tag) for n in networks}
+        shares: list[list[tuple[str, str, str]]] = [[] for _ in range(jobs)]
+        for march in sorted({m for m, _ in networks}):
+            weights = [0] * jobs
+            for n in sorted((n for n in networks if n[0] == march), key=lambda n: -sizes[n]):
+                worker = weights.index(min(weights))
+                weights[worker] += sizes[n]
+                shares[worker].append((*n, tag))
+        self._pipes = []
+        for share in shares:
+            mine, theirs = context.Pipe()
+            context.Process(target=_work, args=(theirs, share), daemon=True).start()
+            self._pipes.append(mine)
+
+    def predict(self, march: str, values: Mapping[str, int], models: Sequence[str]) -> dict[str, Prediction]:
+        """Time networks of a march with some of its numbers changed."""
+        for pipe in self._pipes:
+            pipe.send((march, dict(values), list(models)))
+        found: dict[str, Prediction] = {}
+        for pipe in self._pipes:
+            found |= pipe.recv()
+        return found
