@@ -63,7 +63,7 @@ def printed(value: Any, expected: Any, digits: int = 4) -> bool:
     """Whether a tensor of the document's shape reads as printed, to `digits` decimals; −0 reads as 0."""
     plain = value.dequantize() if isinstance(value, QTensor) else value
     wanted = torch.tensor(expected).reshape(plain.shape)
-    return torch.allclose(plain.detach().float(), wanted, rtol=0, atol=0.5001 * 10**-digits)
+    return bool(torch.allclose(plain.detach().float(), wanted, rtol=0, atol=0.5001 * 10**-digits))
 
 
 def rows_of(program: Any, op: str) -> list[Any]:

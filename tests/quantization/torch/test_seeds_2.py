@@ -1,0 +1,185 @@
+"""Document 2: the QAT workflow on MobileNetV2 with a YOLOv3 head, and the states it warns about."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from openbpu.quantization import torch as bpu  # noqa: E402
+from quantization.torch.recipes import recipe  # noqa: E402
+
+SMALL = {"size": 32, "images": 48, "test_images": 4, "epochs": 1, "qat_epochs": 1, "width": 0.1}
+
+
+def script() -> Any:
+    return recipe("mobilenetv2_yolov3/mobilenetv2_yolov3.py")
+
+
+@functools.cache
+def small() -> Any:
+    """The whole workflow, too short to learn anything."""
+    return script().workflow(script().Settings(**SMALL))
+
+
+@functools.cache
+def calibrated() -> Any:
+    settings = script().Settings(**SMALL)
+    train, _ = script().data_of(settings)
+    torch.manual_seed(0)
+    return script().calibrated(script().train_float(settings, train), train)
+
+
+def test_the_workflow_runs_from_float_to_the_simulator() -> None:
+    assert list(small().scores) == ["float", "calibrated", "qat", "converted", "simulated"]
+
+
+def test_every_node_is_on_the_bpu_in_one_segment() -> None:
+    assert {row.on for row in small().program.placement} == {"BPU"}
+    assert len(small().program.segments) == 1
+
+
+def test_converted_and_simulated_outputs_are_the_same_bits() -> None:
+    _, test = script().data_of(script().Settings(**SMALL))
+    images = torch.from_numpy(test.images)
+    with torch.no_grad():
+        converted = [small().quantized(image[None]) for image in images]
+    simulated = script().simulated(small().program)(images)
+    for level, maps in enumerate(simulated):
+        assert torch.equal(torch.cat([c[level] for c in converted]), maps)
+
+
+def test_the_image_enters_with_the_fixed_scale() -> None:
+    model = calibrated()
+    assert model.backbone.quant.activation_post_process.scale.item() == 1 / 128
+
+
+def test_every_level_has_a_dequant_stub_and_high_precision_output() -> None:
+    head = calibrated().bbox_head
+    assert len(head.dequant) == len(head.convs_pred) == 3
+    for conv in head.convs_pred:
+        text = repr(conv)
+        assert "(weight_fake_quant): FakeQuantize(" in text
+        assert "\n  (activation_post_process): FakeQuantize(" not in text
+    inner = repr(head.convs_bridge[0].conv)
+    assert "ConvBNReLU2d(" in inner or "ConvReLU2d(" in inner
+    assert "\n  (activation_post_process): FakeQuantize(" in inner
+    assert "quant_min=-128, quant_max=127, dtype=qint8" in inner
+
+
+def test_no_scale_is_left_at_one_after_calibration() -> None:
+    with torch.no_grad():
+        calibrated()(torch.zeros(1, 3, 32, 32))  # InitialScaleWarning would be an error here
+    quantizers = [m for m in calibrated().modules() if isinstance(m, bpu.FakeQuantize)]
+    assert len(quantizers) > 50
+    assert not [q for q in quantizers if torch.all(q.scale == 1)]
+
+
+@pytest.mark.parametrize(
+    "parts", ["conv bn", "conv relu", "conv add", "conv bn relu", "conv bn add", "conv bn add relu"]
+)
+def test_all_six_forms_of_fusion_keep_the_float_result_and_round_once(parts: str) -> None:
+    names = parts.split()
+
+    class Net(nn.Module):  # type: ignore[misc]  # torch is Any to the type check
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant = bpu.QuantStub(), bpu.DeQuantStub()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+            if "bn" in names:
+                self.bn = nn.BatchNorm2d(4)
+                self.bn.running_mean.uniform_(-1, 1)
+                self.bn.running_var.uniform_(0.5, 2)
+            if "relu" in names:
+                self.relu = nn.ReLU()
+            if "add" in names:
+                self.add = bpu.FloatFunctional()
+
+        def forward(self, x: Any) -> Any:
+            x = self.quant(x)
+            y = self.conv(x)
+            y = self.bn(y) if "bn" in names else y
+            y = self.add.add(y, x) if "add" in names else y
+            return self.dequant(self.relu(y) if "relu" in names else y)
+
+    torch.manual_seed(0)
+    bpu.set_march(bpu.March.BAYES)
+    model, data = Net().eval(), torch.randn(2, 4, 8, 8)
+    expected = model(data)
+    bpu.fuse_modules(model, names, inplace=True, fuser_func=bpu.fuse_known_modules)
+    assert torch.allclose(model(data), expected, atol=1e-5)
+    model.qconfig = bpu.get_default_qat_qconfig()
+    qat = bpu.prepare_qat(model).eval()
+    bpu.set_fake_quantize(qat, bpu.FakeQuantState.CALIBRATION)
+    qat(data)
+    qat.eval()
+    bpu.set_fake_quantize(qat, bpu.FakeQuantState.VALIDATION)
+    assert (qat(data) - expected).abs().max() < expected.abs().max() * 0.03
+    last = qat.add if "add" in names else qat.conv
+    assert qat(data).unique().numel() <= 256
+    assert hasattr(last, "activation_post_process")
+    assert "add" not in names or not hasattr(qat.conv, "activation_post_process")
+
+
+def test_prepare_qat_fx_takes_the_documents_dictionary() -> None:
+    settings = script().Settings(**SMALL)
+    torch.manual_seed(0)
+    model = recipe("mobilenetv2_yolov3/network.py").Detector(3, settings.width, settings.depth)
+    bpu.set_march(bpu.March.BAYES)
+    out = bpu.default_calib_out_8bit_fake_quant_qconfig
+    names = [(f"bbox_head.convs_pred.{i}", out) for i in range(3)]
+    calib_model = bpu.prepare_qat_fx(
+        model, {"": bpu.default_calib_8bit_fake_quant_qconfig, "module_name": names}
+    )
+    calib_model.eval()
+    bpu.set_fake_quantize(calib_model, bpu.FakeQuantState.CALIBRATION)
+    with torch.no_grad():
+        calib_model(torch.rand(2, 3, 32, 32) * 2 - 1)
+        calib_model.eval()
+        bpu.set_fake_quantize(calib_model, bpu.FakeQuantState.VALIDATION)
+        maps = calib_model(torch.rand(1, 3, 32, 32) * 2 - 1)
+    assert [tuple(m.shape[2:]) for m in maps] == [(1, 1), (2, 2), (4, 4)]
+    pred = calib_model.get_submodule("bbox_head.convs_pred.0")
+    assert not hasattr(pred, "activation_post_process")
+
+
+@pytest.mark.slow
+def test_a_qat_step_costs_at_most_two_and_a_half_float_steps() -> None:
+    settings = script().Settings(**SMALL)
+    train, _ = script().data_of(settings)
+    learning = recipe("mobilenetv2_yolov3/learning.py")
+    torch.manual_seed(0)
+    network = recipe("mobilenetv2_yolov3/network.py")
+    float_model = network.Detector(3, 1.0, 4)
+    float_model.bbox_head.loss = learning.YoloLoss()
+    qat_model = script().prepared(float_model)
+    bpu.set_fake_quantize(qat_model, bpu.FakeQuantState.QAT)
+    images = torch.from_numpy(train.images[:8])
+    images = nn.functional.interpolate(images, size=(128, 128))
+
+    def seconds(model: Any) -> float:
+        model.train()
+        best = float("inf")
+        for _ in range(3):
+            started = time.process_time()
+            sum(m.square().mean() for m in model(images)).backward()
+            best = min(best, time.process_time() - started)
+        return best
+
+    assert seconds(qat_model) <= 2.5 * seconds(float_model)
+
+
+@pytest.mark.slow
+def test_qat_recovers_at_least_half_of_what_ptq_lost() -> None:
+    scores = script().workflow(script().Settings()).scores
+    assert scores["float"] > 0.3
+    lost = scores["float"] - scores["calibrated"]
+    assert scores["qat"] >= scores["calibrated"] + lost / 2
+    assert scores["simulated"] == pytest.approx(scores["qat"], abs=0.02)
+    assert scores["converted"] == scores["simulated"]
