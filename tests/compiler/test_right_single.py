@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compiler.observe import quantized_tensors, run_everything
+from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.program import CpuSegment
 from openbpu.compiler import compile as compile_model
 from witness.compare import compare_layerwise
@@ -39,7 +40,7 @@ def bound(case: Case) -> float:
 @pytest.mark.parametrize("case", SINGLE_OP_CASES, ids=lambda c: c.id)
 def test_operator_means_what_its_graph_means(case: Case, march: str) -> None:
     model, inputs = case.build()
-    program = compile_model(model, march=march, opt=0)
+    program = read_hbm(to_bytes(compile_model(model, march=march, opt=0)))
     tensors = run_everything(program, inputs)
     observed = quantized_tensors(model, inputs, tensors)
     if not observed:  # everything is on the CPU: ONNX Runtime's own results, untouched

@@ -118,10 +118,14 @@ def _lower_conv_transpose(site: Site) -> None:
 def window_transposed(site: Site) -> Window:
     """Geometry of a ConvTranspose as a convolution over the upsampled input, pads dilation·(k − 1) − pad."""
     win = window_plain(site, kernel_of(site))
-    (kh, kw), (dh, dw) = win.kernel, win.dilations
-    top, left = (kh - 1) * dh - win.pads[0], (kw - 1) * dw - win.pads[1]
-    # The bottom and right borders follow from the output shape; positions behind the input read padding.
-    return Window(win.kernel, win.strides, win.dilations, (top, left, 0, 0))
+    insides, outsides = ((1, *shape[2:])[-2:] for shape in (site.shape(), site.out_shape()))
+    before, after = [], []
+    for k, u, d, pad, inside, outside in zip(
+        win.kernel, win.strides, win.dilations, win.pads[:2], insides, outsides, strict=True
+    ):
+        before.append((k - 1) * d - pad)
+        after.append(outside + (k - 1) * d - before[-1] - ((inside - 1) * u + 1))
+    return Window(win.kernel, win.strides, win.dilations, (before[0], before[1], after[0], after[1]))
 
 
 def window_plain(site: Site, kernel: tuple[int, ...]) -> Window:
