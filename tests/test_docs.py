@@ -1,6 +1,7 @@
-"""Facts about the generated pages: they are what the sources say."""
+"""Facts about the pages of docs/: generated ones are what the sources say, files they name exist."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -22,3 +23,32 @@ def generator() -> ModuleType:
 def test_generated_page_is_up_to_date(name: str) -> None:
     written = (DOCS / name).read_text(encoding="utf-8")
     assert written == generator().PAGES[name](), "stale: run `make docs`"
+
+
+ROOT = DOCS.parent
+FOLDERS = (
+    "arch",
+    "compiler",
+    "simulator",
+    "quantization",
+    "runtime",
+    "interfaces",
+    "tests",
+    "benchmarks",
+    "docs",
+)
+NAMED_FILE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.(?:py|json|md|toml))`")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """A page may shorten a path from the left: `ops/layout.py`."""
+    named = NAMED_FILE.findall(page.read_text(encoding="utf-8"))
+    files = {f"/{f.relative_to(ROOT).as_posix()}" for folder in FOLDERS for f in (ROOT / folder).rglob("*.*")}
+    assert [n for n in named if not any(f.endswith(f"/{n}") for f in files)] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+\.md)", page.read_text(encoding="utf-8"))
+    assert [t for t in targets if not t.startswith("http") and not (DOCS / t).is_file()] == []
