@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from openbpu.compat.names import MODULES, TORCH, answer, target_of
+from openbpu.compat.names import MODULES, answer, target_of
+from openbpu.compat.torch_names import complete
 
 
 class VendorModule(ModuleType):
@@ -76,17 +76,4 @@ def install() -> None:
     """Make the vendor's names importable in this process, unless the originals are; may be called again."""
     if not any(isinstance(found, VendorFinder) for found in sys.meta_path):
         sys.meta_path.append(VendorFinder())
-    _complete_torch()
-
-
-def _complete_torch() -> None:
-    """Give torch's quantization modules the stubs that scripts import from there, where it dropped them."""
-    if importlib.util.find_spec("torch") is None:
-        return
-    for name in TORCH:
-        module = importlib.import_module(name)
-        if isinstance(module, VendorModule):
-            continue
-        for stub in ("QuantStub", "DeQuantStub"):
-            if not hasattr(module, stub):
-                setattr(module, stub, getattr(importlib.import_module("openbpu.quantization.torch"), stub))
+    complete()
