@@ -23,7 +23,14 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         codes = op.QuantizeLinear(x, scale, zeros, axis=axis)
         return op.DequantizeLinear(codes, scale, zeros, axis=axis)
 
-    return {torch.ops.openbpu.fake_quantize.default: fake_quantize}
+    def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+        del threshold  # beyond it torch returns x, which Softplus equals there in float32
+        if beta == 1.0:
+            return op.Softplus(x)
+        scale = op.Constant(value_float=beta)
+        return op.Div(op.Softplus(op.Mul(x, scale)), scale)
+
+    return {torch.ops.openbpu.fake_quantize.default: fake_quantize, torch.ops.aten.softplus.default: softplus}
 
 
 def _onnx_type(dtype: np.dtype[Any]) -> int:

@@ -62,7 +62,7 @@ def reduced(x: Codes, axes: Sequence[int], keepdims: bool, fn: str, out: Grid, c
     """Sum, mean, max or min over axes; None where a sum may leave int32."""
     count = int(np.prod([x.codes.shape[a] for a in axes]))
     summed = fn in {"sum", "mean"}
-    reach = x.grid.reach * (count if fn == "sum" or fn == "mean" else 1)
+    reach = x.grid.reach * (count if summed else 1)
     if reach > _INT32_MAX:
         return None
     fixed = numerics.fixed_point_sum((x.grid.s / out.s / (count if fn == "mean" else 1),), (float(reach),))
@@ -113,3 +113,31 @@ def averaged(
     counts = np.rint(pool(ones).numpy()).astype(np.int64)
     total = sums * fixed.multipliers[0][counts]
     return numerics.requantize(total, fixed.shift[counts], 0, *out.bounds(clamp))
+
+
+_Q15 = 1 << 15
+
+
+def linear_table(size: int, out: int, scale: float, corners: bool) -> Int64:
+    """Rows (low, high, fraction in Q15) of a linear resize along one axis, positions in float32."""
+    i = np.arange(out, dtype=np.float32)
+    step, half = np.float32(scale), np.float32(0.5)
+    if corners:
+        x = np.zeros(1, np.float32) if out == 1 else (i * (size - 1) / (out - 1)).astype(np.float32)
+    else:
+        x = np.zeros(1, np.float32) if out == 1 else (i + half) / step - half
+    x = np.clip(x, 0, size - 1)
+    low = np.floor(x)
+    return np.stack([low, np.minimum(low + 1, size - 1), np.rint((x - low) * _Q15)], axis=1).astype(np.int64)
+
+
+def resized(x: Codes, rows: Int64, cols: Int64, out: Grid, clamp: Clamp) -> Int64:
+    """Bilinear over the last two axes: program.Resize."""
+    fixed = numerics.fixed_point_sum((x.grid.s / out.s / 2.0**16,), (float(x.grid.reach) * 2.0**16,))
+    y0, y1, f = rows[:, 0], rows[:, 1], rows[:, 2][:, None]
+    x0, x1, g = cols[:, 0], cols[:, 1], cols[:, 2]
+    top, bottom = x.codes[..., y0, :], x.codes[..., y1, :]
+    v = (_Q15 - f) * ((_Q15 - g) * top[..., x0] + g * top[..., x1])
+    v = v + f * ((_Q15 - g) * bottom[..., x0] + g * bottom[..., x1])
+    total = numerics.round_shift(v, 14) * fixed.multipliers[0]
+    return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))

@@ -12,17 +12,20 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
+from openbpu.arch.dtypes import DType
 from openbpu.quantization.torch.integer.elementwise import (
     Computed,
     added,
     averaged,
     joined,
+    linear_table,
     multiplied,
     picked,
     reduced,
+    resized,
     softmaxed,
 )
-from openbpu.quantization.torch.integer.products import Product, WithResidual, matrix_product
+from openbpu.quantization.torch.integer.products import Product, WithResidual, affine_product, matrix_product
 from openbpu.quantization.torch.integer.tables import evaluate, looked_up
 from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, Int64, codes_of
 from openbpu.quantization.torch.qtensor import QTensor
@@ -83,11 +86,36 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
         if found is not None:
             return found  # type: ignore[no-any-return]
     pair = _PAIRS.get(name)
-    if pair is not None and len(args) > 1 and args[0] is not args[1] and not set(kwargs) - {"alpha"}:
+    if pair is not None and len(args) > 1 and not set(kwargs) - {"alpha"}:
         a, b = codes_of(args[0]), codes_of(args[1])
-        if a is not None and b is not None:
+        # int8 x·x is one table; int16 x·x is exact as a product of two.
+        if a is not None and b is not None and (args[0] is not args[1] or a.grid.dtype is DType.INT16):
             return _none if kwargs.get("alpha", 1) != 1 else partial(_run_pair, pair, a, b)
+        if name in _AFFINE and kwargs.get("alpha", 1) == 1:
+            found = _per_channel(name, args)
+            if found is not None:
+                return found
     return partial(_unary, name, args, kwargs)
+
+
+def _per_channel(name: str, args: Args) -> Code | None:
+    """A QTensor of three or four axes and one constant per channel: a depthwise convolution with weights 1."""
+    for index in (0, 1):
+        x, other = codes_of(args[index]), args[1 - index]
+        if x is None or isinstance(other, QTensor) or not isinstance(other, torch.Tensor):
+            continue
+        shape = (1,) * (x.codes.ndim - other.ndim) + tuple(other.shape)
+        if x.codes.ndim not in {3, 4} or len(shape) != x.codes.ndim or other.numel() < 2:
+            return None
+        if not shape[1] == other.numel() == x.codes.shape[1] or not other.is_floating_point():
+            return None
+        value = other.detach().numpy().reshape(-1).astype(np.float64)
+        ones, zeros = np.ones(value.size), np.zeros(value.size)
+        gain, bias = (value, zeros) if name == "mul" else (ones, value)
+        if name == "sub":
+            gain, bias = (ones, -value) if index == 0 else (-ones, value)
+        return affine_product(x, gain, bias).rounded
+    return None
 
 
 def _run_pair(pair: Any, a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
@@ -216,6 +244,25 @@ def _pair(value: Any) -> tuple[int, int]:
     return (int(value[0]), int(value[1])) if isinstance(value, Sequence) else (int(value), int(value))
 
 
+def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
+    x = codes_of(args[0])
+    if x is None or x.codes.ndim != 4 or _argument(args, kwargs, 3, "mode") != "bilinear":
+        return _none
+    if _argument(args, kwargs, 6, "antialias", default=False):
+        return _none
+    corners = bool(_argument(args, kwargs, 4, "align_corners", default=False))
+    size = _argument(args, kwargs, 1, "size")
+    factor = _argument(args, kwargs, 2, "scale_factor")
+    given = (None, None) if factor is None else (factor if isinstance(factor, Sequence) else (factor, factor))
+    shape = x.codes.shape[2:]
+    if size is None:
+        size = tuple(int(n * float(f)) for n, f in zip(shape, given, strict=True))
+    wanted = _pair(size)
+    steps = [o / n if f is None else float(f) for n, o, f in zip(shape, wanted, given, strict=True)]
+    tables = [linear_table(n, o, f, corners) for n, o, f in zip(shape, wanted, steps, strict=True)]
+    return lambda out, clamp: resized(x, tables[0], tables[1], out, clamp)
+
+
 def _lut(args: Args, kwargs: Kwargs) -> Code | None:
     del kwargs
     return partial(_unary, "lut", args, {})
@@ -235,9 +282,11 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "bmm": _matmul,
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": _adaptive,
+    "interpolate": _interpolate,
     "lut": _lut,
 }
 
+_AFFINE = frozenset({"add", "sub", "mul"})
 _PAIRS: dict[str, Callable[[Codes, Codes, Grid, Clamp], Int64]] = {
     "add": added,
     "sub": partial(added, sign=-1.0),

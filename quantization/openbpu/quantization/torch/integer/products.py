@@ -154,5 +154,10 @@ def batch_norm_product(module: Any, x: Codes) -> Product:
     )
     gain = scale / np.sqrt(var + float(np.float32(module.eps)))
     bias = beta - mean * gain
+    return affine_product(x, gain, bias)
+
+
+def affine_product(x: Codes, gain: Float64, bias: Float64) -> Product:
+    """x·gain + bias per channel (axis 1), as a depthwise 1×1 convolution with weights 1."""
     reach = np.full(gain.size, x.grid.reach, np.int64)
     return Product(x.codes, gain * (x.grid.s * np.ones(gain.size)), bias, reach, 1)

@@ -152,6 +152,7 @@ _BY_NAME: dict[str, Callable[..., Float64]] = {
     "gelu": _gelu,
     "hardsigmoid": _hard_sigmoid,
     "rsqrt": _rsqrt,
+    "logsigmoid": lambda x: POINTWISE["Log"]({}, POINTWISE["Sigmoid"]({}, _real(x))),
     "softplus": _softplus,
     **{
         name: _one(op)
