@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,14 @@ def test_a_name_that_is_missing_names_our_equivalent_or_says_there_is_none() -> 
 def test_install_twice_installs_once() -> None:
     install()
     assert sum(isinstance(f, VendorFinder) for f in sys.meta_path) == 1
+
+
+@pytest.mark.usefixtures("vendor")
+def test_a_vendor_module_lists_what_it_has_and_its_version() -> None:
+    import hbdk4.compiler
+
+    assert {"convert", "compile", "Hbm", "onnx", "march"} <= set(dir(hbdk4.compiler))
+    assert hbdk4.__version__ == version("openbpu")
 
 
 @pytest.mark.usefixtures("vendor")

@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -68,8 +69,9 @@ class VendorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return VendorModule(spec.name, f"openbpu under the name of {spec.name}.")
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing runs: names are resolved when they are used."""
+        """Nothing runs: names are resolved when they are used. The version is openbpu's."""
         module.__path__ = []
+        module.__dict__["__version__"] = version("openbpu")
 
 
 def install() -> None:

@@ -48,8 +48,9 @@ def test_every_node_is_on_the_bpu_in_one_segment() -> None:
 def test_converted_and_simulated_outputs_are_the_same_bits() -> None:
     _, test = script().data_of(script().Settings(**SMALL))
     images = torch.from_numpy(test.images)
+    quantized = small().quantized
     with torch.no_grad():
-        converted = [small().quantized(image[None]) for image in images]
+        converted = [quantized(image[None]) for image in images]
     simulated = script().simulated(small().program)(images)
     for level, maps in enumerate(simulated):
         assert torch.equal(torch.cat([c[level] for c in converted]), maps)
