@@ -9,7 +9,7 @@ ONNX.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +17,10 @@ from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ops import OPS, Refused, Site
-from openbpu.compiler.ops.elementwise import batch_norm
-from openbpu.compiler.ops.site import Float64, Leaf
 from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
+from openbpu.compiler.passes.forms import CODES, forms
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
 
-CODES = ("int8", "int16")
-Affine = tuple[Float64, Float64]
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
 
 
@@ -33,16 +30,6 @@ class Refusal:
 
     reason: str
     fix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """A way to lower a float result: the operator, what is fused into it, the nodes that vanish with it."""
-
-    node: Node
-    residual: Leaf | None = None
-    affine: Affine | None = None
-    extra: tuple[Node, ...] = ()
 
 
 @dataclass(slots=True)
@@ -244,7 +231,7 @@ class _Pass:
         core = self.producers.get(core_name)
         if core is None or core.domain != "":
             return False
-        for form in self.forms(site, core):
+        for form in forms(site, core):
             rule = OPS.get(form.node.op)
             if rule is None or (clamps and not rule.clamps):
                 continue
@@ -285,61 +272,6 @@ class _Pass:
             nodes.append(node)
             name = node.inputs[0]
         return bounds, nodes, name
-
-    def forms(self, site: Site, core: Node) -> list[_Form]:
-        """Candidates, the most fused first."""
-        found: list[_Form | None] = []
-        if core.op == "Add" and len(core.inputs) == 2:
-            found.extend(self.with_residual(site, core, side) for side in (0, 1))
-        behind = self.tensor_op(core.outputs[0])
-        if behind is not None and behind.node is not core:
-            found.append(behind)
-        if core.op == "Add" and len(core.inputs) == 2:
-            found.extend(self.biased_matmul(core, side) for side in (0, 1))
-        return [*(f for f in found if f is not None), _Form(core)]
-
-    def with_residual(self, site: Site, add: Node, side: int) -> _Form | None:
-        """The tensor operator at input `side` of an Add, with the tensor at the other input added."""
-        residual = site.leaf_or_none(add.inputs[1 - side])
-        behind = self.tensor_op(add.inputs[side])
-        if residual is None or residual.const is not None or behind is None:
-            return None
-        if not residual.scaling.per_tensor or residual.dtype not in CODES:
-            return None
-        results = (add.outputs[0], behind.node.outputs[0])
-        if any(self.graph.values[name].shape != residual.shape for name in results):
-            return None
-        return replace(behind, residual=residual, extra=(*behind.extra, add))
-
-    def biased_matmul(self, add: Node, side: int) -> _Form | None:
-        """MatMul → Add(constant per column): the constant becomes the bias."""
-        node = self.producers.get(add.inputs[side])
-        if node is None or node.op != "MatMul" or node.domain != "":
-            return None
-        bias = self.plain_site(add).constant(1 - side)
-        shape = self.graph.values[node.outputs[0]].shape
-        if bias is None or not shape or bias.size not in (1, shape[-1]):
-            return None
-        if bias.ndim and bias.shape[-1] != bias.size:
-            return None
-        values = np.broadcast_to(bias.reshape(-1), (shape[-1],)).astype(np.float64)
-        return _Form(node, affine=(np.ones(shape[-1]), values), extra=(add,))
-
-    def tensor_op(self, name: str) -> _Form | None:
-        """The convolution or product that makes the float `name`, seen through a BatchNormalization."""
-        node = self.producers.get(name)
-        affine: Affine | None = None
-        extra: tuple[Node, ...] = ()
-        if node is not None and node.op == "BatchNormalization" and node.domain == "":
-            affine = batch_norm(self.plain_site(node))
-            before = self.producers.get(node.inputs[0])
-            if affine is None or before is None or before.op not in ("Conv", "ConvTranspose"):
-                return None
-            extra, node = (node,), before
-        rule = OPS.get(node.op) if node is not None and node.domain == "" else None
-        if node is None or rule is None or not rule.fuses:
-            return None
-        return _Form(node, affine=affine, extra=extra)
 
 
 def _strange(quantize: Node, out: Scaling | None) -> Refused:

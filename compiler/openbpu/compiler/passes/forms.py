@@ -1,0 +1,87 @@
+"""Which operators one integer operator can hold: a convolution or product and what stands right behind it.
+
+Conv → BatchNormalization → Add(DQ)      is      Conv with an affine and a residual, or Conv alone, …
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from openbpu.compiler.ir import Node
+from openbpu.compiler.ops import OPS, Site
+from openbpu.compiler.ops.elementwise import batch_norm
+from openbpu.compiler.ops.site import Float64, Leaf
+
+CODES = ("int8", "int16")
+Affine = tuple[Float64, Float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A way to lower a float result: the operator, what is fused into it, the nodes that vanish with it."""
+
+    node: Node
+    residual: Leaf | None = None
+    affine: Affine | None = None
+    extra: tuple[Node, ...] = ()
+
+
+def forms(site: Site, core: Node) -> list[Form]:
+    """Return the ways to lower what `core` makes, the most fused first; the last is `core` alone."""
+    found: list[Form | None] = []
+    if core.op == "Add" and len(core.inputs) == 2:
+        found.extend(_with_residual(site, core, side) for side in (0, 1))
+    behind = _tensor_op(site, core.outputs[0])
+    if behind is not None and behind.node is not core:
+        found.append(behind)
+    if core.op == "Add" and len(core.inputs) == 2:
+        found.extend(_biased_matmul(site, core, side) for side in (0, 1))
+    return [*(f for f in found if f is not None), Form(core)]
+
+
+def _with_residual(site: Site, add: Node, side: int) -> Form | None:
+    """The tensor operator at input `side` of an Add, with the tensor at the other input added."""
+    residual = site.leaf_or_none(add.inputs[1 - side])
+    behind = _tensor_op(site, add.inputs[side])
+    if residual is None or residual.const is not None or behind is None:
+        return None
+    if not residual.scaling.per_tensor or residual.dtype not in CODES:
+        return None
+    results = (add.outputs[0], behind.node.outputs[0])
+    if any(site.graph.values[name].shape != residual.shape for name in results):
+        return None
+    return replace(behind, residual=residual, extra=(*behind.extra, add))
+
+
+def _biased_matmul(site: Site, add: Node, side: int) -> Form | None:
+    """MatMul → Add(constant per column): the constant becomes the bias."""
+    node = site.producers.get(add.inputs[side])
+    if node is None or node.op != "MatMul" or node.domain != "":
+        return None
+    bias = replace(site, node=add).constant(1 - side)
+    shape = site.graph.values[node.outputs[0]].shape
+    if bias is None or not shape or bias.size not in (1, shape[-1]):
+        return None
+    if bias.ndim and bias.shape[-1] != bias.size:
+        return None
+    values = np.broadcast_to(bias.reshape(-1), (shape[-1],)).astype(np.float64)
+    return Form(node, affine=(np.ones(shape[-1]), values), extra=(add,))
+
+
+def _tensor_op(site: Site, name: str) -> Form | None:
+    """The convolution or product that makes the float `name`, seen through a BatchNormalization."""
+    node = site.producers.get(name)
+    affine: Affine | None = None
+    extra: tuple[Node, ...] = ()
+    if node is not None and node.op == "BatchNormalization" and node.domain == "":
+        affine = batch_norm(replace(site, node=node))
+        before = site.producers.get(node.inputs[0])
+        if affine is None or before is None or before.op not in ("Conv", "ConvTranspose"):
+            return None
+        extra, node = (node,), before
+    rule = OPS.get(node.op) if node is not None and node.domain == "" else None
+    if node is None or rule is None or not rule.fuses:
+        return None
+    return Form(node, affine=affine, extra=extra)
