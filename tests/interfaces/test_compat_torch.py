@@ -65,7 +65,7 @@ import torch
 import torch.nn as nn
 from horizon_plugin_pytorch.march import March, set_march
 from horizon_plugin_pytorch.quantization import (
-    QuantStub, prepare_qat, convert, check_model, compile_model, get_default_qat_qconfig,
+    QuantStub, prepare_qat, convert, check_model, compile_model, perf_model, get_default_qat_qconfig,
     get_default_qat_out_qconfig, set_fake_quantize, FakeQuantState, fuse_known_modules)
 from torch.quantization import DeQuantStub
 
@@ -107,6 +107,7 @@ except Exception as error:
 print("TRACED", type(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2))).__name__)
 print("FLAG", check_model(traced_model, example_input, advice=1))
 compile_model(traced_model, [example_input], opt=0, hbm="model.hbm")
+perf_model(traced_model, [example_input], out_dir="perf", opt="O1")
 """
 
 LOW_LEVEL = """\
@@ -153,6 +154,7 @@ def test_a_traced_model_is_checked_and_compiled(tmp_path: Path) -> None:
     assert "torch.jit.save: a model of openbpu has no TorchScript" in ran.stdout
     assert "int8/int32" in ran.stdout
     assert (tmp_path / "model.hbm").is_file()
+    assert (tmp_path / "perf" / "model.json").is_file()
 
 
 def test_pytorch_quantization_prints_what_its_document_prints(tmp_path: Path) -> None:

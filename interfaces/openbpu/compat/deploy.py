@@ -1,4 +1,4 @@
-"""From a prepared PyTorch model to placement and `.hbm` in one call: `check_model`, `compile_model`."""
+"""From a prepared PyTorch model to placement and `.hbm` in one call: `check_model`, `compile_model`, `perf_model`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openbpu.compat.screen import say
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check_model", "compile_model"]
+__all__ = ["check_model", "compile_model", "perf_model"]
 
 
 def check_model(
@@ -54,6 +54,28 @@ def compile_model(
     write_hbm(program, hbm)
     say(f"{hbm}: {program.march}, {placement_summary(program.placement)}")
     return 0
+
+
+def perf_model(
+    model: Any,
+    example_inputs: Any,
+    march: Any = None,
+    out_dir: str = ".",
+    name: str = "model",
+    hbm: str | None = None,
+    opt: int | str = 2,
+    **ignored: Any,
+) -> dict[str, Any]:
+    """Compile a model and simulate its latency: writes `out_dir`/NAME.hbm (or `hbm`) and the report's JSON.
+
+    Prints the figures and returns the report; arguments and errors as in `compile_model`.
+    """
+    del ignored
+    from openbpu.compat.hbdk.build import hbm_perf  # noqa: PLC0415  # which imports this module
+
+    path = hbm if hbm is not None else str(Path(out_dir) / f"{name}.hbm")
+    compile_model(model, example_inputs, hbm=path, march=march, opt=opt)
+    return hbm_perf(path, out_dir)
 
 
 def level(opt: int | str) -> int:

@@ -57,6 +57,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "hbdk4.compiler.onnx": (f"{_HBDK}.onnx",),
     "hbdk4.compiler.march": ("openbpu.compat.march",),
     "hbdk4.compiler.overlay": (_HBDK,),
+    "hbdk4.compiler.hbm": (f"{_HBDK}.hbm",),
     "pytorch_quantization": (_LOW,),
     "pytorch_quantization.tensor_quant": (_LOW,),
     "pytorch_quantization.calib": (_LOW,),
@@ -67,9 +68,10 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Vendor module → the openbpu modules in which its names are looked up, in this order."""
 
+_LAYERS = "openbpu.quantization.torch.prepare, which gives a float model's layers their quantizers"
 _INSTEAD = {
-    "quant_nn": "openbpu.quantization.torch.prepare, which quantizes a model's layers",
-    "quant_modules": "openbpu.quantization.torch.prepare, which replaces a model's layers",
+    **dict.fromkeys((f"Quant{kind}" for kind in ("Conv1d", "Conv2d", "Conv3d", "Linear")), _LAYERS),
+    "quant_modules": _LAYERS,
     "plot_hist": "openbpu.quantization.torch.statistics_table",
     "get_raw_features": "openbpu.quantization.torch.statistics_table",
     "profile_featuremap": "openbpu.quantization.torch.statistics_table",
@@ -77,7 +79,6 @@ _INSTEAD = {
     "model_profiler": "openbpu.quantization.torch.sensitivity_table and statistics_table",
     "featuremap_similarity": "openbpu.quantization.torch.sensitivity_table",
     "compare_weights": "openbpu.quantization.torch.statistics_table",
-    "perf_model": "hbdk4.compiler.hbm_perf, or `openbpu perf model.hbm`",
     "visualize_model": "hbdk4.compiler.visualize",
     "hbm_extract_desc": "`openbpu info model.hbm`",
     "disas": "`openbpu disasm model.hbm`",
