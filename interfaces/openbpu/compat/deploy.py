@@ -1,4 +1,4 @@
-"""From a prepared PyTorch model to placement and `.hbm` in one call: `check_model`, `compile_model`, `perf_model`."""
+"""From a prepared PyTorch model to placement, `.hbm` and latency in one call each."""
 
 from __future__ import annotations
 
