@@ -9,7 +9,7 @@ class PrepareError(QuantizationError):
     """A model cannot be prepared, or its forward does what a quantized one cannot."""
 
 
-class QTensorError(QuantizationError, TypeError):
+class QTensorError(QuantizationError):
     """An operator met a QTensor that it has no rule for."""
 
 

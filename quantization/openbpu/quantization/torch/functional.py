@@ -18,13 +18,16 @@ class FloatFunctional(Quantized):
     In a float model it only computes. Use one instance per place: two uses share one scale.
     """
 
-    fused_relu: Any = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused_relu: Any = None
 
     def call(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute `func` on plain data and quantize the result; plain operands give a plain result."""
         found = qtensors((args, kwargs))
         if not found:
-            return func(*args, **kwargs)
+            plain = func(*args, **kwargs)
+            return plain if self.fused_relu is None else self.fused_relu(plain)
         if self.integer:
             from openbpu.quantization.torch.integer import functional  # noqa: PLC0415 - converted models only
 

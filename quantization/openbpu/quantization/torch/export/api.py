@@ -88,6 +88,7 @@ def _traced(
         program = torch.onnx.export(
             model,
             args,
+            kwargs={},  # a dict that comes last in args is an argument like any other
             dynamo=True,
             opset_version=OPSET,
             custom_translation_table=translations(),

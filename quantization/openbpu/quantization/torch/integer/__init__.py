@@ -10,7 +10,8 @@ from openbpu.quantization.torch.integer.entries import (
     module,
     quantize,
     rescaled,
+    sloped,
     weighted,
 )
 
-__all__ = ["constant", "dequantize", "functional", "module", "quantize", "rescaled", "weighted"]
+__all__ = ["constant", "dequantize", "functional", "module", "quantize", "rescaled", "sloped", "weighted"]

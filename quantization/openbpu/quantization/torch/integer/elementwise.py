@@ -58,6 +58,17 @@ def multiplied(a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
     return numerics.requantize(a.codes * b.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
 
 
+def preluded(x: Codes, slope: Codes, out: Grid, clamp: Clamp) -> Int64:
+    """x·mult_a where x >= 0, x·slope·mult_b elsewhere."""
+    fixed = numerics.fixed_point_sum(
+        (x.grid.s / out.s, x.grid.s * slope.grid.s / out.s),
+        (float(x.grid.reach), float(x.grid.reach * slope.grid.reach)),
+    )
+    above, below = fixed.multipliers
+    total = np.where(x.codes >= 0, x.codes * above, x.codes * slope.codes * below)
+    return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
+
+
 def reduced(x: Codes, axes: Sequence[int], keepdims: bool, fn: str, out: Grid, clamp: Clamp) -> Int64 | None:
     """Sum, mean, max or min over axes; None where a sum may leave int32."""
     count = int(np.prod([x.codes.shape[a] for a in axes]))

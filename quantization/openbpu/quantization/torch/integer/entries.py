@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from openbpu.arch import numerics
-from openbpu.quantization.torch.integer.elementwise import Computed
+from openbpu.quantization.torch.integer.elementwise import Computed, preluded
 from openbpu.quantization.torch.integer.operators import Clamped, deferred
 from openbpu.quantization.torch.integer.products import batch_norm_product, weighted_product
 from openbpu.quantization.torch.integer.tables import NoTable, looked_up
 from openbpu.quantization.torch.integer.values import (
     OPEN,
     Clamp,
+    Codes,
     Deferred,
     codes_of,
     grid_of,
@@ -97,6 +99,21 @@ def module(layer: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
             return _settled(layer, batch_norm_product(layer, operand), OPEN)
         known = _ARGUMENTS.get(name)
         return _settled(layer, deferred(name, (x, *(known(layer) if known else ())), {}, real), OPEN)
+
+
+def sloped(layer: Any, x: QTensor, slope: QTensor) -> QTensor:
+    """A PReLU with quantized slopes per channel (axis 1)."""
+
+    def real() -> Any:
+        return torch.nn.functional.prelu(x.plain, slope.plain).detach().numpy()
+
+    operand, factor = codes_of(x), codes_of(slope)
+    if operand is None or factor is None:
+        return _settled(layer, Computed(_never, real), OPEN)
+    if factor.codes.size > 1:
+        shape = (1, -1, *([1] * (operand.codes.ndim - 2)))
+        factor = Codes(factor.codes.reshape(shape), factor.grid)
+    return _settled(layer, Computed(partial(preluded, operand, factor), real), OPEN)
 
 
 _ARGUMENTS: dict[str, Callable[[Any], Args]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from enum import Enum
@@ -11,17 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
+from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.prepare.assign import assign
-from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
-from openbpu.quantization.torch.prepare.pattern import Patterns
+from openbpu.quantization.torch.prepare.finish import finish, swap_all
 from openbpu.quantization.torch.prepare.watch import watch
-from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
 from openbpu.quantization.torch.qconfig import QConfig
 from openbpu.quantization.torch.qtensor.tensor import qtensors
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import attach, recording
+from openbpu.quantization.torch.scope import recording
 from openbpu.quantization.torch.setters import (
     PASS,
     Answer,
@@ -67,12 +64,8 @@ def prepare(
         return _eager(prepared, setters)
     if example_inputs is None:
         raise PrepareError("prepare: example_inputs must be given (only PrepareMethod.EAGER works without)")
-    _swap_all(prepared)
-    recorder = _record(prepared, example_inputs)
-    Patterns(prepared, recorder).fuse()
-    assign(prepared, setters, _outputs(recorder), _kinds(recorder))
-    _warn_shared(recorder)
-    watch(prepared)
+    swap_all(prepared)
+    finish(prepared, _record(prepared, example_inputs), setters)
     return prepared
 
 
@@ -157,30 +150,13 @@ def _setters(given: Setter | Sequence[Setter] | None) -> tuple[Setter, ...]:
 
 
 def _eager(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
-    _swap_all(model)
+    swap_all(model)
     for module in model.modules():
         if "qconfig" in module.__dict__ and not isinstance(module, Quantized):
             module.qconfig = module.__dict__["qconfig"]
     assign(model, setters)
     watch(model)
     return model
-
-
-def _swap_all(model: nn.Module) -> None:
-    """Give every module its prepared class and hook the containers."""
-    for path, module in list(model.named_modules()):
-        if isinstance(module, Fused):
-            if not path:
-                raise PrepareError("prepare: a model of one fused convolution must stand in a Sequential")
-            replace_module(model, path, module.unfolded())
-    for path, module in list(model.named_modules()):
-        swap(module)
-        if isinstance(module, Quantized):
-            module.bpu_path = path
-    inner = {id(m) for leaf in model.modules() if is_leaf(leaf) for m in leaf.modules()}
-    attach([(path, m) for path, m in model.named_modules() if id(m) not in inner])
-    if is_leaf(model):
-        raise PrepareError("prepare: the model must hold its layers as submodules; wrap it in a Sequential")
 
 
 def _record(model: nn.Module, example_inputs: Any) -> Recorder:
@@ -199,32 +175,3 @@ def run(model: nn.Module, example_inputs: Any) -> Any:
     if isinstance(example_inputs, (tuple, list)):
         return model(*example_inputs)
     return model(example_inputs)
-
-
-def _outputs(recorder: Recorder) -> list[int]:
-    """Ids of modules whose results only DeQuantStubs (and the caller) read."""
-    found = []
-    for step in recorder.steps:
-        users = [recorder.steps[i].name for i in step.users]
-        if isinstance(step.module, Weighted) and users and all(n in {"dequant", "output"} for n in users):
-            found.append(id(step.module))
-    return found
-
-
-def _kinds(recorder: Recorder) -> dict[int, str]:
-    return {id(s.module): s.name for s in recorder.steps if s.module is not None}
-
-
-def _warn_shared(recorder: Recorder) -> None:
-    shared = {
-        s.path: recorder.called[id(s.module)]
-        for s in recorder.steps
-        if isinstance(s.module, Quantized) and s.name != "dequant" and recorder.called[id(s.module)] > 1
-    }
-    if shared:
-        listed = ", ".join(f"{path}({count})" for path, count in shared.items())
-        warnings.warn(
-            f"modules called several times share one scale: {listed}; use one instance per call",
-            SharedModuleWarning,
-            stacklevel=3,
-        )

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from openbpu.quantization.torch.dtype import qint16
+from openbpu.quantization.torch.dtype import qint8, qint16
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import ModelState, fake_quantizers
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.observers import MinMaxObserver
 from openbpu.quantization.torch.qat import Weighted
 from openbpu.quantization.torch.qat.norm import LayerNorm
+from openbpu.quantization.torch.qat.simple import PReLU
 from openbpu.quantization.torch.qconfig import QConfig, fake_quant
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.setters import Place, Setter, first_answer
@@ -89,8 +90,10 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
     if isinstance(module, LayerNorm):
         for name, user in _AFFINE.items():
             if hasattr(module, user):
-                module._modules[f"{name}_fake_quant"] = fake_quant(MinMaxObserver, qint16)()
+                module.add_module(f"{name}_fake_quant", fake_quant(MinMaxObserver, qint16)())
         return
+    if isinstance(module, PReLU):
+        module.add_module("weight_fake_quant", fake_quant(MinMaxObserver, qint8)())
     if isinstance(module, Weighted):
         module.attach_weight(None if config.weight is None else config.weight())
         module.attach_input(None if config.input is None else config.input())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
-from openbpu.quantization.torch.qtensor.tensor import qtensors, unwrap
+from openbpu.quantization.torch.qtensor.tensor import QTensor, qtensors, unwrap
 from openbpu.quantization.torch.quantized import Quantized
 
 
@@ -36,7 +37,6 @@ _FUNCTIONS = {
     "ReLU": "relu",
     "ReLU6": "relu6",
     "LeakyReLU": "leaky_relu",
-    "PReLU": "prelu",
     "ELU": "elu",
     "SELU": "selu",
     "CELU": "celu",
@@ -74,7 +74,29 @@ def _mixed(name: str, function: str) -> type[Simple]:
     return made
 
 
+class PReLU(Simple, nn.PReLU):
+    """nn.PReLU with a quantized result, its slopes int8 (`weight_fake_quant`, one scale)."""
+
+    function = "prelu"
+
+    def forward(self, x: Any) -> Any:
+        """Compute max(x, 0) + slope · min(x, 0)."""
+        quantizer = self._modules.get("weight_fake_quant")
+        if quantizer is None or not isinstance(x, QTensor):
+            return super().forward(x)
+        if self.integer:
+            from openbpu.quantization.torch.integer import constant, sloped  # noqa: PLC0415 - converted models
+
+            return sloped(self, x, constant(quantizer, self.weight))
+        return self.finish(self.function, F.prelu(x.plain, quantizer.rounded(self.weight)), [x])
+
+
 SIMPLE: dict[type, type[Simple]] = {
-    getattr(nn, name): _mixed(name, function) for name, function in _FUNCTIONS.items() if hasattr(nn, name)
+    **{
+        getattr(nn, name): _mixed(name, function)
+        for name, function in _FUNCTIONS.items()
+        if hasattr(nn, name)
+    },
+    nn.PReLU: PReLU,
 }
 globals().update({cls.__name__: cls for cls in SIMPLE.values()})  # so that pickle finds them

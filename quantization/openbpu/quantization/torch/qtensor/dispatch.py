@@ -117,7 +117,7 @@ def _computed(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -
     found = qtensors((args, kwargs))
     if all(t.q_scale() is None for t in found) and scope.recorder is None and not _known(name):
         return func(*unwrap(args), **unwrap(kwargs))
-    return _functional(name).call(name, func, args, kwargs)
+    return functional_here(name).call(name, func, args, kwargs)
 
 
 def _check_operands(name: str, args: Args) -> None:
@@ -141,7 +141,7 @@ def _known(name: str) -> bool:
     return frame is not None and hasattr(frame.module, f"_generated_{name}_{frame.counts.get(name, 0)}")
 
 
-def _functional(name: str) -> Any:
+def functional_here(name: str) -> Any:
     """The quantizer of this operator: found by owner, name and order, or made while recording."""
     if not scope.frames:
         raise PrepareError(

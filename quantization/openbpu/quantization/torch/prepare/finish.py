@@ -1,0 +1,76 @@
+"""What every way of preparing has in common: prepared classes first, quantizers last."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from torch import nn
+
+from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
+from openbpu.quantization.torch.prepare.assign import assign
+from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
+from openbpu.quantization.torch.prepare.pattern import Patterns
+from openbpu.quantization.torch.prepare.watch import watch
+from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
+from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.scope import attach
+from openbpu.quantization.torch.setters import Setter
+from openbpu.quantization.torch.trace import Recorder
+
+
+def finish(model: nn.Module, recorder: Recorder, setters: Sequence[Setter]) -> None:
+    """Fuse what the record of a forward pass allows, attach quantizers, watch the states."""
+    Patterns(model, recorder).fuse()
+    assign(model, setters, _outputs(recorder), _kinds(recorder))
+    _warn_shared(recorder)
+    watch(model)
+
+
+def swap_all(model: nn.Module) -> None:
+    """Give every module its prepared class and hook the containers."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Fused):
+            if not path:
+                raise PrepareError("prepare: a model of one fused convolution must stand in a Sequential")
+            replace_module(model, path, module.unfolded())
+    inside = {id(m) for q in model.modules() if is_leaf(q) for m in q.modules() if m is not q}
+    for path, module in list(model.named_modules()):
+        if id(module) in inside:
+            continue
+        swap(module)
+        if isinstance(module, Quantized):
+            module.bpu_path = path
+    inner = {id(m) for leaf in model.modules() if is_leaf(leaf) for m in leaf.modules()}
+    attach([(path, m) for path, m in model.named_modules() if id(m) not in inner])
+    if is_leaf(model):
+        raise PrepareError("prepare: the model must hold its layers as submodules; wrap it in a Sequential")
+
+
+def _outputs(recorder: Recorder) -> list[int]:
+    """Ids of modules whose results only DeQuantStubs (and the caller) read."""
+    found = []
+    for step in recorder.steps:
+        users = [recorder.steps[i].name for i in step.users]
+        if isinstance(step.module, Weighted) and users and all(n in {"dequant", "output"} for n in users):
+            found.append(id(step.module))
+    return found
+
+
+def _kinds(recorder: Recorder) -> dict[int, str]:
+    return {id(s.module): s.name for s in recorder.steps if s.module is not None}
+
+
+def _warn_shared(recorder: Recorder) -> None:
+    shared = {
+        s.path: recorder.called[id(s.module)]
+        for s in recorder.steps
+        if isinstance(s.module, Quantized) and s.name != "dequant" and recorder.called[id(s.module)] > 1
+    }
+    if shared:
+        listed = ", ".join(f"{path}({count})" for path, count in shared.items())
+        warnings.warn(
+            f"modules called several times share one scale: {listed}; use one instance per call",
+            SharedModuleWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,92 @@
+"""prepare without example inputs: torch.fx finds the operators, symbolic values stand for QTensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.prepare.finish import finish, swap_all
+from openbpu.quantization.torch.qat import is_leaf
+from openbpu.quantization.torch.qtensor.dispatch import functional_here
+from openbpu.quantization.torch.qtensor.names import COMPUTES, MOVES, REFLECTED, name_of
+from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.scope import here, recording
+from openbpu.quantization.torch.setters import Setter
+from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
+from openbpu.quantization.torch.trace import Recorder
+
+
+def prepare_symbolic(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
+    """Prepare `model` in place, its operators found by torch.fx; raises PrepareError where that cannot look."""
+    swap_all(model)
+    with recording(Recorder()) as recorder:
+        tracer = _Tracer(recorder)
+        try:
+            graph = tracer.trace(model)
+        except (fx.proxy.TraceError, TypeError, AttributeError) as error:
+            raise PrepareError(
+                f"{here()}: torch.fx cannot trace this model ({error}); its forward depends on values or on "
+                "types; give prepare_qat_fx example_inputs, so that the model is run instead"
+            ) from error
+        for node in graph.nodes:
+            if node.op == "output":
+                recorder.note("output", "", None, [_Value(n) for n in node.all_input_nodes], ())
+    finish(model, recorder, setters)
+    return model
+
+
+class _Value:
+    """A traced node as the recorder sees a QTensor."""
+
+    def __init__(self, node: fx.Node) -> None:
+        self.step = int(node.meta.get("step", -1))
+
+
+class _Tracer(fx.Tracer):  # type: ignore[misc]  # Any where torch is not installed
+    """Traces with prepared modules as leaves and makes a FloatFunctional for every operator in between."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Prepared modules and torch's own are leaves; containers are traced through."""
+        return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        """Note the operator, as its quantizer will see it."""
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        node = proxy.node
+        reads = [_Value(n) for n in node.all_input_nodes if n.meta.get("quantized")]
+        if kind == "call_module":
+            self._module(node, self.root.get_submodule(target), reads)
+        elif kind in {"call_function", "call_method"} and reads:
+            name = str(target).strip("_") if kind == "call_method" else _function_name(target)
+            self._operator(node, name, reads)
+        return proxy
+
+    def _module(self, node: fx.Node, module: nn.Module, reads: list[_Value]) -> None:
+        leaves = isinstance(module, QATDeQuantStub)
+        if not isinstance(module, Quantized) or not (reads or isinstance(module, QATQuantStub)):
+            node.meta["quantized"] = bool(reads)
+            return
+        name = "dequant" if leaves else str(getattr(module, "function", "")) or "conv"
+        node.meta["step"] = self.recorder.note(name, module.bpu_path, module, reads, ())
+        node.meta["quantized"] = not leaves
+
+    def _operator(self, node: fx.Node, name: str, reads: list[_Value]) -> None:
+        found: FloatFunctional | None = None
+        if name in COMPUTES or name in REFLECTED:
+            found = functional_here(name.removeprefix("r") if name in REFLECTED else name)
+        path = "" if found is None else found.bpu_path
+        node.meta["quantized"] = found is not None or name in MOVES
+        node.meta["step"] = self.recorder.note(name, path, found, reads, ())
+
+
+def _function_name(target: Any) -> str:
+    """`operator.add` and `torch.add` are both "add"."""
+    return name_of(target)
