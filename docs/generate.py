@@ -16,7 +16,7 @@ from openbpu.arch.march import LIMITS, March, Number, get_march, march_names
 from openbpu.arch.numerics.functions import BINARY, POINTWISE, PREDICATES, UNARY
 from openbpu.arch.program import OPERATORS
 from openbpu.compiler.ops import OPS, Limit, OpRule, tables
-from openbpu.compiler.ops.rule import RANK
+from openbpu.compiler.ops.rule import EVERY
 
 HERE = Path(__file__).parent
 NOTICE = "<!-- Written by docs/generate.py (`make docs`); do not edit. -->\n\n"
@@ -222,8 +222,8 @@ def supported_ops_page() -> str:
     marches = [m for m in map(get_march, march_names()) if m.target]
     looked_up = {rule.op for rule in tables.RULES}
     rules = [rule for rule in OPS.values() if rule.op not in looked_up]
-    rank = "; ".join(_limit_lines(RANK, marches))
-    parts = [NOTICE, OPS_INTRO, f"Of every tensor, {rank}.\n"]
+    every = "; ".join(line for limit in EVERY for line in _limit_lines(limit, marches))
+    parts = [NOTICE, OPS_INTRO, f"Of every operator: {every}.\n"]
     for engine, title in {**ENGINES, FREE: "no data moves"}.items():
         mine = [rule for rule in rules if rule.engine == engine]
         heading = f"{engine}: {title}" if engine in ENGINES else f"Free: {title}"

@@ -71,6 +71,8 @@ def _lower_layernorm(site: Site) -> None:
     if gain is None or (bias is None and site.has(2)):
         raise Refused("its scale and bias must be constants", "make them initializers")
     centred = site.node.op != "RMSNormalization"
+    if max(gain.ndim, bias.ndim if bias is not None else 0) > len(site.shape()) - axis:
+        raise Refused("its scale and bias must be one per normalized element", "multiply and add behind it")
     gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
     biases = _bias(bias, gains, site.shape()[axis:])
     peak = math.sqrt(length) * 2.0**20 * 1.01

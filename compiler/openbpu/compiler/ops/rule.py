@@ -39,8 +39,17 @@ def _rank(site: Site) -> Violation:
     return in_range(max(ranks), 0, site.limit("rank_max"))
 
 
+def _empty(site: Site) -> Violation:
+    shapes = [v.shape for n in site.node.inputs if n and (v := site.rw.values[n]).const is None]
+    made = [site.shape_of(name) for name in site.node.outputs if name]
+    empty = [s for s in (*shapes, *made) if s is not None and 0 in s]
+    return "×".join(map(str, empty[0])) if empty else None
+
+
 RANK = Limit("the rank must be at most {rank_max}", _rank, "merge axes that stay together")
-"""The limit of every operator, in front of those of its row."""
+FILLED = Limit("every tensor must have an element", _empty, "take the empty tensor out of the model")
+EVERY = (RANK, FILLED)
+"""The limits of every operator, in front of those of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class OpRule:
 
     def apply(self, site: Site) -> None:
         """Check the limits and lower the node; raises Refused with the first broken rule."""
-        for limit in (RANK, *self.limits):
+        for limit in (*EVERY, *self.limits):
             limit.check(site)
         self.lower(site)
 

@@ -11,7 +11,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import CASTS, POINTWISE, UNARY
 from openbpu.compiler.ir import Node, Origin
-from openbpu.compiler.ops.rule import RANK, OpRule
+from openbpu.compiler.ops.rule import EVERY, OpRule
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
@@ -74,7 +74,7 @@ def _scalar(site: Site, name: str) -> Float64 | None:
         if leaf is None or leaf.const is None or leaf.const.size != 1:
             return None
         return np.asarray((float(leaf.const.reshape(())) - leaf.z) * leaf.s)
-    if data.size != 1 or data.dtype.kind not in "fiu":
+    if data.size != 1 or data.dtype.kind not in "fiu" or np.isnan(data).any():
         return None
     return data.astype(np.float64).reshape(())
 
@@ -92,7 +92,8 @@ def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
 
 def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
-    RANK.check(site)
+    for limit in EVERY:
+        limit.check(site)
     out = site.out_quant()
     site.origins = _origins(site, nodes)
     x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s
@@ -165,8 +166,11 @@ def _origins(site: Site, nodes: tuple[Node, ...]) -> tuple[Origin, ...]:
 
 def _not_a_chain(site: Site) -> None:
     for index in range(len(site.node.inputs)):
-        if site.has(index) and site.constant(index) is None:
+        data = site.constant(index) if site.has(index) else np.zeros(0)
+        if data is None:
             site.leaf(index)
+        elif np.isnan(data).any():
+            raise Refused(f"its constant '{site.node.inputs[index]}' is NaN", "check the export of the model")
     site.out_quant()
     raise Refused(
         "it is one of several operators between two roundings that no single table holds",

@@ -72,6 +72,10 @@ def _check_arity(node: NodeProto, schema: Schema) -> None:
     ):
         if not low <= count <= high:
             raise problem(where(node), what, _range(low, high), count, "export the model again")
+    listed = list(node.input)[schema.variadic_from :]
+    if not all(listed):
+        found = f"input {schema.variadic_from + listed.index('')} left out"
+        raise problem(where(node), "every input", "given", found, "export the model again")
 
 
 def _range(low: int, high: int) -> str:

@@ -28,6 +28,11 @@ _NO_DATA = frozenset(
 )
 
 
+_POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+_POOL_OPSET = 22
+"""Older schemas count a window of ceil_mode that starts in the padding; ONNX Runtime and newer ones drop it."""
+
+
 class Inference:
     """Infers the output types of nodes at fixed opsets.
 
@@ -60,7 +65,10 @@ class Inference:
         return inferred
 
     def _of_node(self, node: Node, scope: Scope) -> Mapping[str, TypeProto]:
-        schema = schema_of(node.op, self._opsets.get(node.domain, 0), node.domain)
+        version = self._opsets.get(node.domain, 0)
+        if node.op in _POOLS and node.domain == "":
+            version = max(version, _POOL_OPSET)
+        schema = schema_of(node.op, version, node.domain)
         if schema is None:
             return {}
         types = {name: scope.type_of(name) for name in node.reads}

@@ -14,13 +14,17 @@ KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The checkable part of an operator schema; `onnx` is the original, needed for shape inference."""
+    """The checkable part of an operator schema; `onnx` is the original, needed for shape inference.
+
+    From input `variadic_from` on, the inputs are a list without gaps.
+    """
 
     onnx: defs.OpSchema
     inputs: tuple[int, int]
     outputs: tuple[int, int]
     attributes: dict[str, int]
     required: tuple[str, ...]
+    variadic_from: int
     variadic_output: bool
     since: int
 
@@ -37,6 +41,8 @@ def schema_of(op: str, version: int, domain: str) -> Schema | None:
     except defs.SchemaError:
         return None
     attributes = schema.attributes
+    variadic = defs.OpSchema.FormalParameterOption.Variadic
+    lists = [i for i, formal in enumerate(schema.inputs) if formal.option == variadic]
     last = schema.outputs[-1] if schema.outputs else None
     return Schema(
         schema,
@@ -44,6 +50,7 @@ def schema_of(op: str, version: int, domain: str) -> Schema | None:
         (schema.min_output, schema.max_output),
         {name: _number_of(a.type) for name, a in attributes.items()},
         tuple(name for name, a in attributes.items() if a.required),
-        last is not None and last.option == defs.OpSchema.FormalParameterOption.Variadic,
+        lists[0] if lists else schema.max_input,
+        last is not None and last.option == variadic,
         schema.since_version,
     )

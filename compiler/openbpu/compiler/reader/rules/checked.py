@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -14,14 +15,16 @@ _EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 _FIX = "export the model again"
 
 
+def _where(node: Node) -> str:
+    return f"node '{node.name}' ({node.op})"
+
+
 @form("Einsum")
 def einsum(node: Node, _: Scope) -> Sequence[Node]:
     """Shape inference never returns from an equation with other characters."""
     equation = str(node.attrs["equation"])
     if not _EQUATION.fullmatch(equation):
-        raise problem(
-            f"node '{node.name}' (Einsum)", "equation", "letters like 'ij,jk->ik'", repr(equation), _FIX
-        )
+        raise problem(_where(node), "equation", "letters like 'ij,jk->ik'", repr(equation), _FIX)
     return [node]
 
 
@@ -30,7 +33,70 @@ def layer_normalization(node: Node, scope: Scope) -> Sequence[Node]:
     """Shape inference reads memory that is not its own at an axis the input does not have."""
     rank, axis = scope.rank(node.inputs[0]), node.attrs.get("axis", -1)
     if rank is not None and not -rank <= axis < max(rank, 1):
-        raise problem(f"node '{node.name}' ({node.op})", "axis", f"{-rank}..{rank - 1}", axis, _FIX)
+        raise problem(_where(node), "axis", f"{-rank}..{rank - 1}", axis, _FIX)
+    x = scope.shape(node.inputs[0])
+    for what, position in (("scale", 1), ("bias", 2)):
+        shape = scope.shape(input_at(node, position))
+        if x is not None and shape is not None and not _spreads(shape, x):
+            raise problem(_where(node), f"shape of its {what}", f"one that spreads to {x}", shape, _FIX)
+    return [node]
+
+
+def _spreads(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether `shape` broadcasts to `to` without widening it."""
+    return len(shape) <= len(to) and all(
+        a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False)
+    )
+
+
+@form("Gather", "GatherElements", "ScatterElements")
+def indexed(node: Node, scope: Scope) -> Sequence[Node]:
+    """Shape inference takes the axis modulo 2³²."""
+    rank, axis = scope.rank(node.inputs[0]), node.attrs.get("axis", 0)
+    if rank is not None and not -rank <= axis < rank:
+        raise problem(_where(node), "axis", f"{-rank}..{rank - 1}", axis, _FIX)
+    return [node]
+
+
+@form("Transpose")
+def transpose(node: Node, scope: Scope) -> Sequence[Node]:
+    """Shape inference takes a permutation that leaves axes out."""
+    rank, perm = scope.rank(node.inputs[0]), node.attrs.get("perm")
+    if rank is not None and perm is not None and sorted(perm) != list(range(rank)):
+        raise problem(_where(node), "perm", f"the axes 0..{rank - 1}, each once", tuple(perm), _FIX)
+    return [node]
+
+
+@form("Reshape")
+def reshape(node: Node, scope: Scope) -> Sequence[Node]:
+    """Shape inference does not count elements."""
+    x, wanted = scope.shape(node.inputs[0]), scope.ints(node.inputs[1])
+    if x is None or wanted is None:
+        return [node]
+    keeps = not node.attrs.get("allowzero", 0)
+    if any(d == 0 and keeps and axis >= len(x) for axis, d in enumerate(wanted)):
+        raise problem(_where(node), "the new shape", f"without a 0 behind axis {len(x) - 1}", wanted, _FIX)
+    sizes = [x[axis] if d == 0 and keeps else d for axis, d in enumerate(wanted)]
+    known, total = math.prod(d for d in sizes if d != -1), math.prod(x)
+    if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
+        raise problem(_where(node), "the new shape", "sizes and at most one -1", wanted, _FIX)
+    if known != total if -1 not in sizes else bool(total % known if known else total):
+        raise problem(_where(node), "the new shape", f"one of {total} elements, as {x}", wanted, _FIX)
+    return [node]
+
+
+@form("SpaceToDepth", "DepthToSpace")
+def blocks(node: Node, scope: Scope) -> Sequence[Node]:
+    """Shape inference rounds what does not divide."""
+    x, size = scope.shape(node.inputs[0]), int(node.attrs["blocksize"])
+    if size < 1:
+        raise problem(_where(node), "blocksize", "1 or more", size, _FIX)
+    if x is None or len(x) != 4:
+        return [node]
+    unit, parts = (size * size, x[1:2]) if node.op == "DepthToSpace" else (size, x[2:])
+    if any(part % unit for part in parts):
+        what = "channels" if node.op == "DepthToSpace" else "height and width"
+        raise problem(_where(node), what, f"multiples of {unit} (blocksize {size})", parts, _FIX)
     return [node]
 
 
@@ -39,7 +105,7 @@ def gather_nd(node: Node, _: Scope) -> Sequence[Node]:
     """Shape inference reads memory that is not its own with a negative number of batch axes."""
     count = node.attrs.get("batch_dims", 0)
     if count < 0:
-        raise problem(f"node '{node.name}' (GatherND)", "batch_dims", "0 or more", count, _FIX)
+        raise problem(_where(node), "batch_dims", "0 or more", count, _FIX)
     return [node]
 
 
@@ -64,7 +130,7 @@ def check_convolution(node: Node, scope: Scope) -> None:
     x, w, b = (scope.shape(input_at(node, i)) for i in _OPERANDS[node.op])
     if x is None or w is None or len(x) < 2 or len(w) != len(x):
         return
-    place, group = f"node '{node.name}' ({node.op})", int(node.attrs.get("group", 1))
+    place, group = _where(node), int(node.attrs.get("group", 1))
     if group < 1 or w[0] % group:
         raise problem(place, "group", f"a divisor of {w[0]} (axis 0 of its weight)", group, _FIX)
     transposed = node.op == "ConvTranspose"

@@ -1,0 +1,53 @@
+"""Nodes whose parts contradict each other in ways that onnx's shape inference does not see."""
+
+from __future__ import annotations
+
+import pytest
+
+from compiler.reading import model
+from openbpu.arch.errors import ModelError
+from openbpu.compiler.reader import read_model
+
+HEAD = """g (float[1,4,6,8] x, int64[2] i, float[1,1,8] row, float[3] three)
+    => (float[N,M,H,W] y) <int64[2] flat = {4, 48}, int64[2] odd = {4, 47}, int64[2] rest = {-1, 5},
+       int64[2] two = {-1, -1}, int64[5] late = {1, 4, 6, 8, 0}>"""
+
+BAD = {
+    "y = Transpose <perm = [0, 1, 1, 3]> (x)": r"perm must be the axes 0..3, each once, not \(0, 1, 1, 3\)",
+    "y = Transpose <perm = [0, 1, 2]> (x)": r"perm must be the axes 0..3, each once, not \(0, 1, 2\)",
+    "y = Reshape (x, odd)": r"new shape must be one of 192 elements, as \(1, 4, 6, 8\), not \(4, 47\)",
+    "y = Reshape (x, rest)": r"new shape must be one of 192 elements, .*, not \(-1, 5\)",
+    "y = Reshape (x, two)": "new shape must be sizes and at most one -1",
+    "y = Reshape (x, late)": "new shape must be without a 0 behind axis 3",
+    "y = SpaceToDepth <blocksize = 4> (x)": r"height and width must be multiples of 4 .*, not \(6, 8\)",
+    "y = SpaceToDepth <blocksize = 0> (x)": "blocksize must be 1 or more, not 0",
+    "y = DepthToSpace <blocksize = 4> (x)": r"channels must be multiples of 16 \(blocksize 4\), not \(4,\)",
+    "y = Gather <axis = -1099511627776> (x, i)": r"axis must be -4\.\.3, not -1099511627776",
+    "y = LayerNormalization (x, three)": r"shape of its scale must be one that spreads to .*, not \(3,\)",
+    "y = RMSNormalization (x, three)": r"shape of its scale must be one that spreads to .*, not \(3,\)",
+    'y = Concat <axis = 1> (x, "")': "every input must be given, not input 1 left out",
+    'y = Min (x, "", x)': "every input must be given, not input 1 left out",
+}
+GOOD = (
+    "y = Reshape (x, flat)",
+    "y = SpaceToDepth <blocksize = 2> (x)",
+    "y = DepthToSpace <blocksize = 2> (x)",
+    "y = LayerNormalization (x, row)",
+    "y = Gather <axis = -1> (x, i)",
+    "y = Transpose (x)",
+)
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_contradiction_is_said(text: str) -> None:
+    op = text.split()[2]
+    with pytest.raises(ModelError, match=rf"\({op}\): (the )?{BAD[text]}.*; export the model again"):
+        read_model(model(f"{HEAD} {{ {text} }}", opset=23))
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_consistent_node_is_read(text: str) -> None:
+    body = f"{HEAD} {{ {text} }}".replace("float[N,M,H,W] y", "float y")
+    proto = model(body, opset=23)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    assert read_model(proto).values["y"].shape is not None
