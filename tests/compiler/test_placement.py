@@ -126,6 +126,20 @@ def test_nodes_that_vanish_say_so() -> None:
     assert {r.reason for r in of(rows, "Transpose")} <= {"", "folded: nothing is left to run"}
 
 
+def test_in_a_float_model_every_reason_is_that_it_is_not_quantized() -> None:
+    proto = model(
+        "g (float[1,2,4,4] x) => (float y) <float[2,2,1,1] w = {1,0,0,1}> { c = Conv(x, w) r = Relu(c)"
+        " f = Flatten(r) n = NonZero(f) y = Cast<to = 1>(n) }"
+    )
+    rows = check(proto, march="nash-e")
+    assert all(r.on == "CPU" for r in rows)
+    for op in ("Conv", "Relu", "Flatten"):
+        (row,) = of(rows, op)
+        assert row.reason == "the model is not quantized"
+        assert "openbpu quantize" in row.fix
+    assert of(rows, "NonZero")[0].reason == "no BPU unit for this operator"
+
+
 # --- dtypes -----------------------------------------------------------------------------------------------
 
 

@@ -14,12 +14,13 @@ from openbpu.compiler.passes.integerise import Refusal
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
 
 _QDQ = (QUANTIZE, DEQUANTIZE, "Quantize", "Dequantize")
+_INTEGER = ("QLinear", "QGemm", "DynamicQuantize", "ConvInteger", "MatMulInteger")
 _SHORT = {"float32": "float", "float64": "double"}
 _NO_UNIT = Refusal(
     "no BPU unit for this operator", "replace it by supported operators, or leave it to the CPU"
 )
 _FLOAT = Refusal(
-    "the model is not quantized around this node (passive quantization)",
+    "the model is not quantized",
     "quantize the model: openbpu quantize, or train it with openbpu.quantization.torch",
 )
 
@@ -31,7 +32,11 @@ class _Model:
         self.values = graph.values
         self.makers, self.readers = graph.producers(), graph.consumers()
         self.entries, self.refusals = entries, refusals
-        self.is_quantized = any(n.op in _QDQ for n in graph.nodes)
+        self.is_quantized = any(n.op in _QDQ or n.op.startswith(_INTEGER) for n in graph.nodes)
+
+    def is_float(self, node: Node) -> bool:
+        """Whether `node` would have a unit if anything in the model were quantized."""
+        return not self.is_quantized and _is_known(node)
 
 
 def placements(
@@ -79,18 +84,20 @@ def _row(model: _Model, node: Node, origin: Origin, found: tuple[int, bool] | No
     )
     if on_bpu:
         return row if found is not None else replace(row, reason="folded: nothing is left to run")
-    why = refused or _default(model, node)
+    # What a single operator misses (its weight, its input) is no help while the model has no scale at all.
+    why = _FLOAT if model.is_float(node) else refused or _default(node)
     return replace(row, reason=why.reason, fix=why.fix)
 
 
-def _default(model: _Model, node: Node) -> Refusal:
-    known = node.domain == "" and (node.op in OPS or node.op in POINTWISE)
+def _is_known(node: Node) -> bool:
+    return node.domain == "" and (node.op in OPS or node.op in POINTWISE)
+
+
+def _default(node: Node) -> Refusal:
     if node.op in _QDQ:
         return Refusal("it stands between CPU operators", "put the operators beside it on the BPU")
-    if not known:
+    if not _is_known(node):
         return _NO_UNIT
-    if not model.is_quantized:
-        return _FLOAT
     return Refusal(
         f"its output '{node.outputs[0]}' is not quantized (passive quantization)",
         "put a Quantize/Dequantize pair behind it, and in front of its inputs",
