@@ -13,6 +13,7 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import QuantizationError, must
 from openbpu.compiler.ir import Array, Graph, Node, Rewriter
 from openbpu.compiler.passes.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
 
@@ -61,6 +62,10 @@ def fold_constant_quantize(graph: Graph) -> Graph:
         if data is None or scale is None or scale.dtype not in ("int8", "int16", "int32"):
             rw.nodes.append(node)
             continue
+        if np.isnan(data).any():
+            where = f"node '{node.name}' ({node.op})"
+            fix = "check the training, or the export of that weight"
+            raise QuantizationError(must(where, f"constant '{node.inputs[0]}'", "made of numbers", "NaN", fix))
         shape = [1] * np.ndim(data)
         if not scale.per_tensor:
             shape[scale.axis] = -1
@@ -143,6 +148,8 @@ def _code_inputs(rw: Rewriter, node: Node, dqs: list[Node], scale: Scaling) -> t
 def _pad_code(rw: Rewriter, node: Node, scale: Scaling) -> str | None:
     given = node.inputs[2] if len(node.inputs) > 2 else ""
     real = float(np.asarray(rw.graph.const(given)).reshape(())) if given else 0.0
+    if not np.isfinite(real):
+        return None
     code = np.rint(real / scale.s) + scale.z
     info = np.iinfo(scale.dtype)
     if abs((code - scale.z) * scale.s - real) > 1e-6 * scale.s or not info.min <= code <= info.max:

@@ -1,0 +1,76 @@
+"""Graphs that are legal but odd: what testers found, each pinned down."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from openbpu.arch.errors import QuantizationError
+from openbpu.compiler import check
+from openbpu.compiler import compile as compile_model
+from openbpu.runtime import Session
+
+
+def qdq_model(
+    op: str,
+    shape: list[int],
+    out: list[int] | None,
+    opset: int,
+    extra: dict[str, np.ndarray],
+    **attrs: object,
+) -> onnx.ModelProto:
+    """Q → DQ → op(x, *extra) → Q → DQ with scale 1/16."""
+    scale = {"s": np.array(1 / 16, np.float32), "z": np.array(0, np.int8)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xf"]),
+        helper.make_node(op, ["xf", *extra], ["yf"], name="the_op", **attrs),
+        helper.make_node("QuantizeLinear", ["yf", "s", "z"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "s", "z"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "odd",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
+        [numpy_helper.from_array(v, k) for k, v in {**scale, **extra}.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.mark.parametrize("opset", [13, 17, 19])
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pool_window_that_starts_in_the_padding_is_dropped(op: str, opset: int) -> None:
+    attrs = {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1], "ceil_mode": 1}
+    model = qdq_model(op, [1, 2, 9, 8], None, opset, {}, **attrs)
+    program = compile_model(model, march="nash-e")
+    assert program.tensors[program.outputs[0]].shape == (1, 2, 5, 4)
+    x = np.random.default_rng(0).normal(size=(1, 2, 9, 8)).astype(np.float32)
+    assert Session(program).run({"x": x}).outputs["y"].shape == (1, 2, 5, 4)
+
+
+def test_nan_in_a_quantized_constant_is_refused_by_name() -> None:
+    weight = np.full((4, 2, 1, 1), np.nan, np.float32)
+    model = qdq_model("Conv", [1, 2, 4, 4], [1, 4, 4, 4], 13, {"w": weight})
+    model.graph.node.insert(2, helper.make_node("QuantizeLinear", ["w", "s", "z"], ["wq"], name="quantize_w"))
+    model.graph.node.insert(3, helper.make_node("DequantizeLinear", ["wq", "s", "z"], ["wf"]))
+    model.graph.node[4].input[1] = "wf"
+    with pytest.raises(QuantizationError, match=r"quantize_w.*constant 'w' must be made of numbers, not NaN"):
+        compile_model(model, march="nash-e")
+
+
+def test_clip_at_nan_stays_on_the_cpu_with_that_reason() -> None:
+    model = qdq_model("Clip", [1, 4], [1, 4], 13, {"low": np.array(np.nan, np.float32)})
+    (row,) = [r for r in check(model, march="nash-e") if r.op == "Clip"]
+    assert (row.on, row.reason) == ("CPU", "its constant 'low' is NaN")
+
+
+def test_split_with_an_empty_part_stays_on_the_cpu() -> None:
+    model = qdq_model("Split", [1, 7], [1, 7], 13, {"sizes": np.array([7, 0], np.int64)}, axis=1)
+    model.graph.node[2].output.append("empty")
+    model.graph.output.append(helper.make_tensor_value_info("empty", TensorProto.FLOAT, [1, 0]))
+    program = compile_model(model, march="nash-e", opt=0)
+    x = np.zeros((1, 7), np.float32)
+    assert Session(program).run({"x": x}).outputs["empty"].shape == (1, 0)
