@@ -293,6 +293,29 @@ def test_a_reader_that_leaves_early_is_no_error(files: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+@pytest.mark.parametrize("arguments", ["march", "march nash-e --json", "--help", "--version", "info cpu.hbm"])
+def test_a_closed_stdout_is_said(files: Path, arguments: str) -> None:
+    env = os.environ | {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    line = f"{sys.executable} -m openbpu.cli {arguments}"
+    for closed, said in (
+        (">&-", "openbpu: stdout is closed; send it to a file, or to /dev/null\n"),
+        (">&- 2>&-", ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{line} {closed}"], env=env, cwd=files, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_closed_stderr_costs_nothing(files: Path) -> None:
+    env = os.environ | {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    line = f"{sys.executable} -m openbpu.cli info cpu.hbm 2>&-"
+    done = subprocess.run(["sh", "-c", line], env=env, cwd=files, capture_output=True, text=True, check=True)
+    assert "nash-e" in done.stdout
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_leave_nothing_behind(tmp_path: Path, number: int, code: int) -> None:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -22,7 +23,15 @@ _TRACEBACKS = "OPENBPU_DEBUG"
 
 
 def prepare_process() -> None:
-    """Make SIGTERM unwind the stack, so that half-written files go; make printing survive any encoding."""
+    """Make SIGTERM unwind the stack, so that half-written files go; make printing survive any encoding.
+
+    A process without stdout ends here: a file opened later would take its number, and be printed into.
+    """
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for the whole process
+    if sys.stdout is None:
+        sys.stderr.write("openbpu: stdout is closed; send it to a file, or to /dev/null\n")
+        sys.exit(ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
