@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openbpu.arch.errors import QuantizationError
+from openbpu.arch.march import get_march, with_values
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
@@ -74,3 +75,18 @@ def test_split_with_an_empty_part_stays_on_the_cpu() -> None:
     program = compile_model(model, march="nash-e", opt=0)
     x = np.zeros((1, 7), np.float32)
     assert Session(program).run({"x": x}).outputs["empty"].shape == (1, 0)
+
+
+def test_dilated_window_larger_than_the_chip_stays_on_the_cpu() -> None:
+    weight = numpy_helper.from_array(np.ones((8, 64, 15, 15), np.int8), "wq")
+    model = qdq_model("Conv", [1, 64, 256, 256], [1, 8, 4, 4], 13, {}, dilations=[18, 18])
+    model.graph.initializer.append(weight)
+    model.graph.node.insert(2, helper.make_node("DequantizeLinear", ["wq", "s", "z"], ["wf"]))
+    model.graph.node[3].input.append("wf")
+    (row,) = [
+        r
+        for r in check(model, march=with_values(get_march("nash-e"), {"chip.chip_bytes": 1 << 20}))
+        if r.op == "Conv"
+    ]
+    assert row.on == "CPU"
+    assert "must fit 786432 bytes on chip, not 4096576" in row.reason

@@ -73,9 +73,23 @@ def _weight_ohwi(w: Array) -> Array:
 
 def _lower_conv(site: Site) -> None:
     win = window(site, kernel_of(site))
+    _check_window(site, win)
     weights = read_weights(site, 1, channel_axis=0)
     geometry = Geometry(win.kernel, win.strides, win.pads, win.dilations, groups=_groups(site))
     _emit(site, _weight_ohwi(weights.codes), weights.scale, geometry)
+
+
+def _check_window(site: Site, win: Window) -> None:
+    """Refuse a dilated kernel whose window does not fit on chip: one output needs all of it at once."""
+    image = (1, *site.shape()[2:])[-2:]
+    sides = [min((k - 1) * d + 1, i) for k, d, i in zip(win.kernel, win.dilations, image, strict=True)]
+    size = sides[0] * sides[1] * site.shape(1)[1] * np.dtype(site.leaf(0).dtype).itemsize
+    room = site.march.chip_bytes * 3 // 4  # the rest is for weights and results
+    if size > room:
+        raise Refused(
+            f"the input under one output must fit {room} bytes on chip, not {size}",
+            "use a smaller dilation, a smaller kernel or fewer channels",
+        )
 
 
 def _groups(site: Site) -> int:
