@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from openbpu.arch.errors import QuantizationError
+from openbpu.arch.errors import CompileError, QuantizationError
 from openbpu.arch.march import get_march, with_values
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
@@ -90,3 +90,13 @@ def test_dilated_window_larger_than_the_chip_stays_on_the_cpu() -> None:
     ]
     assert row.on == "CPU"
     assert "must fit 786432 bytes on chip, not 4096576" in row.reason
+
+
+def test_options_may_come_as_one_mapping() -> None:
+    model = qdq_model("Relu", [1, 4], [1, 4], 13, {})
+    together = compile_model(model, march="nash-e", options={"opt": 1, "remove_io": ["quantize"]})
+    assert together == compile_model(model, march="nash-e", opt=1, remove_io=["quantize"])
+    with pytest.raises(
+        CompileError, match="an option must be opt, shapes, remove_io, bpu_ops, not 'optimise'"
+    ):
+        compile_model(model, march="nash-e", options={"optimise": 1})

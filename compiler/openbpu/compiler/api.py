@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from onnx import ModelProto
 
@@ -21,6 +22,7 @@ from openbpu.compiler.reader import read_model
 
 Model = str | os.PathLike[str] | ModelProto
 Progress = Callable[[str, float], None]
+OPTIONS = ("opt", "shapes", "remove_io", "bpu_ops")
 REMOVABLE = ("quantize", "dequantize")
 
 
@@ -38,6 +40,7 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
     model: Model,
     *,
     march: str | March,
+    options: Mapping[str, Any] | None = None,
     opt: int = 2,
     shapes: Mapping[str, Sequence[int]] | None = None,
     remove_io: Collection[str] = (),
@@ -49,10 +52,13 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
     opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also
     tensors that stay on chip. shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
     "dequantize" nodes to take off the ends. bpu_ops: operators or nodes to put on the BPU although the march
-    prefers the CPU. progress is called with the stage and the share done.
+    prefers the CPU. progress is called with the stage and the share done. options: the same (opt, shapes,
+    remove_io, bpu_ops) as one mapping, for those who keep them in a file.
 
     Raises ModelError, QuantizationError, MarchError or CompileError; the message says what to do.
     """
+    if options is not None:
+        return compile(model, march=march, progress=progress, **_checked(options))
     told = progress or _silent
     if opt not in (0, 1, 2):
         raise CompileError(must("compile", "opt", "0, 1 or 2", opt))
@@ -60,7 +66,7 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
     placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), told)
     debug = debug_map(placed.parts)
     rows = placements(placed.source, placed.parts, debug.of_origin, placed.refusals)
-    options = {
+    used = {
         "opt": str(opt),
         "remove_io": ",".join(sorted(remove_io)),
         "bpu_ops": ",".join(sorted(bpu_ops)),
@@ -72,7 +78,7 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
         opt=opt,
         debug=debug,
         placement=rows,
-        options={k: v for k, v in options.items() if v},
+        options={k: v for k, v in used.items() if v},
         progress=told,
     )
 
@@ -119,6 +125,14 @@ def _target(march: str | March) -> March:
     if not found.target:
         raise MarchError(f"march '{found.name}' cannot be compiled for yet: {found.reason}")
     return found
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as keyword arguments of `compile`; raises CompileError for one that does not exist."""
+    for name in options:
+        if name not in OPTIONS:
+            raise CompileError(must("compile", "an option", ", ".join(OPTIONS), repr(name)))
+    return dict(options)
 
 
 def _kinds(remove_io: Collection[str]) -> frozenset[str]:
