@@ -128,7 +128,7 @@ def _target(march: str | March) -> March:
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as keyword arguments of `compile`; raises CompileError for one that does not exist."""
+    """Return the options as keyword arguments of `compile`; raises CompileError for an unknown one."""
     for name in options:
         if name not in OPTIONS:
             raise CompileError(must("compile", "an option", ", ".join(OPTIONS), repr(name)))
