@@ -19,7 +19,7 @@ THIRD_PARTIES = {
     "simulator": {"numpy", "llvmlite", "numba"},
     "quantization": {"numpy", "onnx"},
     "quantization/onnx": {"google", "numpy", "onnx", "onnxruntime", "PIL"},
-    "quantization/torch": {"numpy", "onnx", "torch"},
+    "quantization/torch": {"numpy", "onnx", "onnxscript", "torch"},
     "runtime": {"google", "numpy", "onnx", "onnxruntime"},
     "report": {"numpy", "rich"},
     "cli": {"numpy", "onnx", "rich", "typer"},
