@@ -10,10 +10,13 @@ import pytest
 from rich.console import Console, RenderableType
 
 from arch.samples import full
+from openbpu.arch.march import get_march
 from openbpu.arch.program import Placement
 from openbpu.report import text
 from openbpu.report.disasm import disassemble
+from openbpu.report.fit import fitted
 from openbpu.report.intervals import spread
+from openbpu.report.march import march_tables, marches_table
 from openbpu.report.placement import placement_json, placement_summary, placement_table
 
 PLACED = (
@@ -24,8 +27,8 @@ PLACED = (
 )
 
 
-def rendered(*parts: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=300)
+def rendered(*parts: RenderableType, width: int = 300) -> str:
+    console = Console(file=io.StringIO(), width=width)
     for part in parts:
         console.print(part)
     file = console.file
@@ -102,3 +105,26 @@ def test_spread_keeps_the_sum_and_the_place() -> None:
     amount: Sequence[float] = [10, 4, 8, 7]
     found = spread(edges, start, end, np.array(amount, dtype=np.float64))
     np.testing.assert_allclose(found, [5 + 4, 5 + 7, 3, 5])
+
+
+TABLES = (*march_tables(get_march("nash-e")), marches_table([get_march("nash-e")]), placement_table(PLACED))
+
+
+@pytest.mark.parametrize("width", [60, 80, 90, 100, 120, 200])
+def test_a_narrow_terminal_loses_nothing_and_breaks_no_word(width: int) -> None:
+    for number, made in enumerate(TABLES):
+        words = {w for c in made.columns for cell in c.cells for w in str(cell).split()}
+        shown = rendered(fitted(made, width), width=width)
+        assert max(map(len, shown.splitlines())) <= width
+        assert words <= {*shown.split(), *re.sub(r"[:·]", " ", shown).split()}, number
+
+
+def test_a_wide_terminal_gets_the_table_as_it_is() -> None:
+    made = placement_table(PLACED)
+    assert fitted(made, 300) is made
+
+
+def test_a_table_that_fits_no_more_stacks_its_rows() -> None:
+    shown = rendered(fitted(march_tables(get_march("nash-e"))[0], 80), width=80).splitlines()
+    at = shown.index("tae.fill_cycles")
+    assert shown[at + 1].startswith("  Value: 40 · Unit: cycles · Confidence: assumed")

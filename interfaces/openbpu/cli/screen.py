@@ -24,11 +24,14 @@ _PIPE_WIDTH = 100_000
 def show(*parts: RenderableType) -> None:
     """Print tables and sentences to stdout; a pipe gets every row on one line, without colours."""
     from rich.console import Console
+    from rich.table import Table
+
+    from openbpu.report.fit import fitted
 
     wide = None if sys.stdout.isatty() else _PIPE_WIDTH
     console = Console(width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
     for part in parts:
-        console.print(part)
+        console.print(fitted(part, console.width) if isinstance(part, Table) else part)
 
 
 def show_json(document: Any, *, compact: bool = False) -> None:
