@@ -25,15 +25,15 @@ def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
     initial = [name for name, quantizer in found if quantizer.initial]
     if initial:
         raise ExportError(
-            f"convert: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run calibration "
-            "data through the model in FakeQuantState.CALIBRATION"
+            f"convert: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run "
+            "calibration data through the model in FakeQuantState.CALIBRATION"
         )
     converted = model if inplace else deepcopy(model)
     converted.eval()
     for module in converted.modules():
         if isinstance(module, Quantized):
             module.integer = True
-    for _, quantizer in fake_quantizers(converted):
+    for _path, quantizer in fake_quantizers(converted):
         quantizer.shared.state = FakeQuantState.VALIDATION
         quantizer.own = None
     return converted

@@ -113,7 +113,7 @@ class FakeQuantize(nn.Module):
         """Give this quantizer a state of its own; None follows the model's."""
         self.own = state
 
-    # --- values -----------------------------------------------------------------------------------------------
+    # --- values -------------------------------------------------------------------------------------------
 
     def rounded(self, x: torch.Tensor) -> torch.Tensor:
         """Observe and round `x` (plain) as the state says; returns a plain tensor."""
@@ -148,7 +148,7 @@ class FakeQuantize(nn.Module):
         """Return (scale, zero_point) in force."""
         return self.scale, self.zero_point
 
-    # --- housekeeping -------------------------------------------------------------------------------------------
+    # --- housekeeping -------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> FakeQuantize:
         """Set the training flag; tells the model's state that the mode was changed."""

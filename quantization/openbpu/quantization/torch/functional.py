@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
 from openbpu.quantization.torch.qtensor.tensor import qtensors, unwrap
 from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.scope import owned_by
 
 
 class FloatFunctional(Quantized):
@@ -26,7 +27,8 @@ class FloatFunctional(Quantized):
         """Compute `func` on plain data and quantize the result; plain operands give a plain result."""
         found = qtensors((args, kwargs))
         if not found:
-            plain = func(*args, **kwargs)
+            with owned_by(self):
+                plain = func(*args, **kwargs)
             return plain if self.fused_relu is None else self.fused_relu(plain)
         if self.integer:
             from openbpu.quantization.torch.integer import functional  # noqa: PLC0415 - converted models only

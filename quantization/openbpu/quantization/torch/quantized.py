@@ -17,9 +17,9 @@ from openbpu.quantization.torch.scope import here, scope
 class Quantized(nn.Module):
     """`activation_post_process` rounds the result; without one the result is a high-precision QTensor.
 
-    `raw`: the operator behind it rounds, so that nothing is rounded here; `takes_raw`: it reads such a result.
-    `unquantized_at`: where, in prepare, a plain tensor came in. `integer` switches to the integer arithmetic of
-    a converted model. `bpu_path` is the module's path in the prepared model.
+    `raw`: the operator behind it rounds, so nothing is rounded here; `takes_raw`: it reads such a result.
+    `unquantized_at`: where, in prepare, a plain tensor came in. `integer` switches to the integer arithmetic
+    of a converted model. `bpu_path` is the module's path in the prepared model.
     """
 
     qconfig: Any = None
@@ -55,10 +55,10 @@ class Quantized(nn.Module):
         return result
 
     def plain_input(self) -> None:
-        """Note where a tensor came in that no QuantStub had quantized; outside of prepare this is an error."""
+        """Note where a tensor came in that no QuantStub had quantized; behind prepare that is an error."""
         if scope.recorder is None:
             raise PrepareError(
-                f"{here()}: the input of {self.bpu_path or type(self).__name__} must be quantized, not a plain "
-                "tensor; put a QuantStub in front of it, or set its qconfig to None"
+                f"{here()}: the input of {self.bpu_path or type(self).__name__} must be quantized, not a "
+                "plain tensor; put a QuantStub in front of it, or set its qconfig to None"
             )
         self.unquantized_at = here()

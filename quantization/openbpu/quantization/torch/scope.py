@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from torch import nn
@@ -35,6 +36,7 @@ class _Scope(threading.local):
         self.frames: list[Frame] = []
         self.recorder: Recorder | None = None
         self.exporting = False
+        self.owner: nn.Module | None = None
 
 
 scope = _Scope()
@@ -75,12 +77,12 @@ def here() -> str:
 
 def user_line() -> str:
     """Return `file:line` of the innermost frame that is the user's, not torch's or openbpu's; or ""."""
-    frame = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads every source file
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads every source file
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if not (name + ".").startswith(_OWN):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""
 
 
@@ -93,6 +95,16 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
         yield recorder
     finally:
         scope.recorder, scope.frames = before, frames
+
+
+@contextmanager
+def owned_by(module: nn.Module) -> Iterator[None]:
+    """Let an operator that is traced symbolically belong to `module`."""
+    before, scope.owner = scope.owner, module
+    try:
+        yield
+    finally:
+        scope.owner = before
 
 
 @contextmanager

@@ -31,7 +31,8 @@ Answer = QConfig | None | Pass
 class Place:
     """A module that wants a QConfig: its path, itself, what it computes, and whether its result leaves.
 
-    `is_output`: only DeQuantStubs read the result, so a convolution or linear layer may stay in high precision.
+    `is_output`: only DeQuantStubs read the result, so a convolution or linear layer may keep
+    high precision.
     """
 
     path: str
@@ -53,6 +54,7 @@ class DefaultSetter:
     calibration: bool
 
     def __call__(self, place: Place) -> QConfig:
+        """The answer for one module."""
         raw = place.is_output and place.kind == "weighted"
         return QConfig(
             activation=None if raw else fake_quant(self.observer, self.activation),
@@ -76,6 +78,7 @@ class ModuleNameQconfigSetter:
     names: Mapping[str, QConfig | None]
 
     def __call__(self, place: Place) -> Answer:
+        """The QConfig of the longest name that holds for the module."""
         found = [name for name in self.names if _inside(place.path, name)]
         return self.names[max(found, key=len)] if found else PASS
 
@@ -84,7 +87,7 @@ def _inside(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}.") or not name
 
 
-# --- sensitivity ------------------------------------------------------------------------------------------------
+# --- sensitivity ------------------------------------------------------------------------------------------
 
 
 def _most_sensitive(table: Any, topk: int | None, ratio: float | None) -> dict[str, set[str]]:
@@ -109,6 +112,7 @@ class SensitiveSetter:
     base: DefaultSetter
 
     def __call__(self, place: Place) -> Answer:
+        """int16 for a sensitive module."""
         kinds = self.sensitive.get(place.path)
         if kinds is None:
             return PASS
@@ -137,7 +141,7 @@ def sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter(
     return SensitiveSetter(_most_sensitive(table, topk, ratio), qat_8bit_weight_16bit_act_qconfig_setter)
 
 
-# --- templates --------------------------------------------------------------------------------------------------
+# --- templates --------------------------------------------------------------------------------------------
 
 Dtypes = dict[str, Any]
 """What a template wants: "input", "weight", "output" → dtype (None: high precision)."""
@@ -150,6 +154,7 @@ class ModuleNameTemplate:
     names: Mapping[str, Any]
 
     def __call__(self, place: Place, wanted: Dtypes) -> None:
+        """Add to `wanted`."""
         found = [name for name in self.names if _inside(place.path, name)]
         if found:
             value = self.names[max(found, key=len)]
@@ -164,6 +169,7 @@ class ConvDtypeTemplate:
     weight_dtype: QDType = qint8
 
     def __call__(self, place: Place, wanted: Dtypes) -> None:
+        """Add to `wanted`."""
         if place.kind == "weighted":
             wanted["weight"] = self.weight_dtype
             if self.input_dtype is not None:
@@ -177,6 +183,7 @@ class MatmulDtypeTemplate:
     output_dtype: QDType = qint8
 
     def __call__(self, place: Place, wanted: Dtypes) -> None:
+        """Add to `wanted`."""
         if place.kind in {"matmul", "bmm"}:
             wanted["output"] = self.output_dtype
 
@@ -189,6 +196,7 @@ class SensitivityTemplate:
     topk_or_ratio: float
 
     def __call__(self, place: Place, wanted: Dtypes) -> None:
+        """Add to `wanted`."""
         share = self.topk_or_ratio
         topk, ratio = (None, share) if share < 1 else (int(share), None)
         kinds = _most_sensitive(self.table, topk, ratio).get(place.path, set())
@@ -211,6 +219,7 @@ class QconfigSetter:
         self.high_precision = enable_high_precision_output
 
     def __call__(self, place: Place) -> QConfig:
+        """The reference QConfig with the dtypes that the templates want."""
         wanted: Dtypes = {}
         if self.high_precision and place.is_output and place.kind == "weighted":
             wanted["output"] = None
@@ -240,5 +249,5 @@ def first_answer(setters: Sequence[Setter], place: Place) -> QConfig | None:
     for setter in setters:
         answer = setter(place)
         if answer is not PASS:
-            return answer  # type: ignore[return-value]
+            return answer
     return default_calibration_qconfig_setter(place)

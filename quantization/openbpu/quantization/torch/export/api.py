@@ -70,8 +70,8 @@ def _check(model: nn.Module) -> None:
     initial = [name for name, quantizer in found if quantizer.initial]
     if initial:
         raise ExportError(
-            f"export: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run calibration "
-            "data through the model in FakeQuantState.CALIBRATION"
+            f"export: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run "
+            "calibration data through the model in FakeQuantState.CALIBRATION"
         )
 
 
@@ -87,8 +87,7 @@ def _traced(
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model,
-            args,
-            kwargs={},  # a dict that comes last in args is an argument like any other
+            (*args, {}),  # the last dict is taken for keyword arguments
             dynamo=True,
             opset_version=OPSET,
             custom_translation_table=translations(),

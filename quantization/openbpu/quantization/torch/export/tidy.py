@@ -17,7 +17,7 @@ _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 def tidy(proto: Any) -> None:
-    """Fold Quantize of constants into int8 and int16 initializers and keep the user's part of stack traces."""
+    """Fold Quantize of constants into initializers and keep the user's part of stack traces."""
     _fold_quantized(proto.graph)
     _scalar_scales(proto.graph)
     _drop_unused(proto.graph)

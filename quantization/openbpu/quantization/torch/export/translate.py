@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-_CODES = {-128: np.dtype(np.int8), -32768: np.dtype(np.int16)}
+_CODES: dict[int, np.dtype[Any]] = {-128: np.dtype(np.int8), -32768: np.dtype(np.int16)}
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """The custom translation table for torch.onnx.export."""
-    from onnxscript import opset21 as op  # noqa: PLC0415 - only for exporting
+    op = importlib.import_module("onnxscript").opset21
 
     def fake_quantize(x: Any, scale: Any, zero_point: Any, qmin: int, qmax: int, axis: int) -> Any:
         del qmax

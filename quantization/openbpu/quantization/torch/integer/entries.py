@@ -67,8 +67,8 @@ def weighted(module: Any, x: QTensor) -> QTensor | None:
     """A convolution or linear layer with what is fused into it; None where it runs on the CPU."""
     product = weighted_product(module, x)
     if product is None:
-        return _on_cpu(module, lambda: module._float_result(x.plain))
-    return _settled(module, product, _relu_bounds(module._modules.get("relu")))
+        return _on_cpu(module, lambda: module.float_result(x.plain))
+    return _settled(module, product, _relu_bounds(getattr(module, "relu", None)))
 
 
 def functional(module: Any, name: str, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
@@ -87,9 +87,10 @@ def module(layer: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
     """An activation, pool or norm module."""
     del kwargs
     x = args[0]
+    float_class: Any = type(layer).__bases__[1]
 
     def real() -> Any:
-        return type(layer).__bases__[1].forward(layer, *unwrap(args)).detach().numpy()
+        return float_class.forward(layer, *unwrap(args)).detach().numpy()
 
     with torch.no_grad():
         operand = codes_of(x)
@@ -154,10 +155,10 @@ def _settled(layer: Any, result: Deferred, clamp: Clamp) -> QTensor:
     try:
         codes = result.rounded(grid_of(quantizer), clamp)
     except (NoTable, OverflowError):
-        codes = None  # type: ignore[assignment]
+        codes = None
     if codes is not None:
         return tensor_of(codes, quantizer)
-    return _on_cpu(layer, lambda: torch.from_numpy(np.clip(result.real(), *np.float32(clamp))))
+    return _on_cpu(layer, lambda: torch.from_numpy(Clamped(result, clamp).real()))
 
 
 def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor]) -> QTensor:

@@ -50,7 +50,7 @@ class Clamped:
 
     def real(self) -> npt.NDArray[np.float32]:
         """Clamped in float."""
-        return np.clip(self.inner.real(), *np.float32(self.clamp))
+        return np.clip(self.inner.real(), np.float32(self.clamp[0]), np.float32(self.clamp[1]))
 
 
 def deferred(name: str, args: Args, kwargs: Kwargs, real: Real) -> Deferred:
@@ -68,10 +68,11 @@ def _behind(name: str, pending: Deferred, args: Args, real: Real) -> Deferred:
     if name == "relu6":
         return Clamped(pending, (0.0, 6.0))
     others = [codes for a in args[:2] if (codes := codes_of(a)) is not None]
-    if name in {"add", "add_relu"} and len(others) == 1 and isinstance(pending, Product):
-        if others[0].codes.shape == pending.sums.shape:
-            result = WithResidual(pending, others[0])
-            return Clamped(result, (0.0, np.inf)) if name == "add_relu" else result
+    if name not in {"add", "add_relu"} or len(others) != 1 or not isinstance(pending, Product):
+        return Computed(_none, real)
+    if others[0].codes.shape == pending.sums.shape:
+        result = WithResidual(pending, others[0])
+        return Clamped(result, (0.0, np.inf)) if name == "add_relu" else result
     return Computed(_none, real)
 
 
@@ -84,7 +85,7 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
     if special is not None:
         found = special(args, kwargs)
         if found is not None:
-            return found  # type: ignore[no-any-return]
+            return found
     pair = _PAIRS.get(name)
     if pair is not None and len(args) > 1 and not set(kwargs) - {"alpha"}:
         a, b = codes_of(args[0]), codes_of(args[1])
@@ -99,7 +100,7 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
 
 
 def _per_channel(name: str, args: Args) -> Code | None:
-    """A QTensor of three or four axes and one constant per channel: a depthwise convolution with weights 1."""
+    """A QTensor of three or four axes and a constant per channel: a depthwise convolution of ones."""
     for index in (0, 1):
         x, other = codes_of(args[index]), args[1 - index]
         if x is None or isinstance(other, QTensor) or not isinstance(other, torch.Tensor):
@@ -152,7 +153,7 @@ def _key(name: str, args: Args, kwargs: Kwargs, clamp: Clamp) -> Any:
     return (name, repr(plain), repr(sorted(kwargs.items())), clamp)
 
 
-# --- operators with arguments of their own ---------------------------------------------------------------------
+# --- operators with arguments of their own ----------------------------------------------------------------
 
 
 def _argument(args: Args, kwargs: Kwargs, index: int, *names: str, default: Any = None) -> Any:

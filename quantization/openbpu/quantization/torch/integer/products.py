@@ -30,14 +30,14 @@ class Product:
     reach: Int64
     axis: int
 
-    def along(self, values: Any) -> Any:
+    def along(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values per channel in a shape that broadcasts against the sums."""
         shape = [1] * self.sums.ndim
         shape[self.axis] = -1
         return np.reshape(values, shape)
 
     def rounded(self, out: Grid, clamp: Clamp, residual: Codes | None = None) -> Int64:
-        """Acc = sat32(sums + bias); y = rhe((acc·mult + r·rmult + offset) / 2^shift), as program.Conv says."""
+        """The formula of program.Conv: saturated sums and bias, one rounding of all."""
         added = None if residual is None else (residual.grid.s, float(residual.grid.reach))
         zero = np.zeros_like(self.reach)
         total, fixed = numerics.product_factors(self.unit, self.bias, self.reach, zero, out.s, added)
@@ -53,7 +53,8 @@ class Product:
         """The int32 accumulator times its unit: the high-precision output."""
         whole = np.rint(self.bias / self.unit).astype(np.int64)
         acc = np.clip(self.sums + self.along(whole), *_INT32)
-        return acc.astype(np.float32) * self.along(self.unit.astype(np.float32))
+        real: npt.NDArray[np.float32] = acc.astype(np.float32) * self.along(self.unit.astype(np.float32))
+        return real
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class WithResidual:
 
 def weighted_product(module: Any, x: QTensor) -> Product | None:
     """The sums of a module with quantized weights; None where the march has no such product."""
-    operand, quantizer = codes_of(x), module._modules.get("weight_fake_quant")
+    operand, quantizer = codes_of(x), getattr(module, "weight_fake_quant", None)
     if operand is None or quantizer is None:
         return None
     storage = quantizer.dtype.storage
@@ -101,10 +102,10 @@ def _reach(module: Any, codes: Int64) -> Int64:
     """Σ|w| per output channel."""
     size = np.abs(codes)
     if module.channel_axis == 0:
-        return size.reshape(size.shape[0], -1).sum(axis=1)
+        return np.asarray(size.reshape(size.shape[0], -1).sum(axis=1), dtype=np.int64)
     groups = module.groups
     rows = size.reshape(groups, size.shape[0] // groups, size.shape[1], -1)
-    return np.asarray(rows.sum(axis=(1, 3)).reshape(-1))
+    return np.asarray(rows.sum(axis=(1, 3)).reshape(-1), dtype=np.int64)
 
 
 def _sums(module: Any, x: Int64, weight: Int64, reach: int) -> Int64:
@@ -112,7 +113,7 @@ def _sums(module: Any, x: Int64, weight: Int64, reach: int) -> Int64:
     kind = torch.float32 if reach < _FLOAT32_EXACT else torch.float64
     with torch.no_grad():
         y = module.apply_weight(torch.from_numpy(x).to(kind), torch.from_numpy(weight).to(kind), None)
-    return np.rint(y.numpy().astype(np.float64)).astype(np.int64)
+    return np.asarray(np.rint(y.numpy().astype(np.float64)), dtype=np.int64)
 
 
 def matrix_product(a: Codes, b: Codes) -> MatrixProduct | None:

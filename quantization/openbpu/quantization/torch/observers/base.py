@@ -44,7 +44,7 @@ class Observer(nn.Module):
     @property
     def observed(self) -> bool:
         """Whether any batch was seen."""
-        return self.min_val.numel() > 0
+        return bool(self.min_val.numel())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Look at `x` and return it as it is."""

@@ -146,7 +146,7 @@ def _setters(given: Setter | Sequence[Setter] | None) -> tuple[Setter, ...]:
     return tuple(given) if isinstance(given, Sequence) else (given,)
 
 
-# --- the two ways ---------------------------------------------------------------------------------------------
+# --- the two ways -----------------------------------------------------------------------------------------
 
 
 def _eager(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:

@@ -44,10 +44,8 @@ def assign(
             continue
         kind = "weighted" if isinstance(module, Weighted) else names.get(id(module), _kind(module))
         place = Place(path, module, kind, id(module) in leaving)
-        if "qconfig" in module.__dict__:
-            config = module.qconfig
-        else:
-            config = first_answer(chosen, place)
+        own = "qconfig" in module.__dict__
+        config = module.qconfig if own else first_answer(chosen, place)
         if id(module) in inside:
             config = _norm_part(inside[id(module)], module, config)
         module.bpu_path = module.bpu_path or path
@@ -84,8 +82,8 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
         return
     if module.unquantized_at:
         raise PrepareError(
-            f"{module.unquantized_at}: the input of '{module.bpu_path}' must be quantized, not a plain tensor; "
-            "put a QuantStub in front of it, or set its qconfig to None"
+            f"{module.unquantized_at}: the input of '{module.bpu_path}' must be quantized, not a plain "
+            "tensor; put a QuantStub in front of it, or set its qconfig to None"
         )
     if isinstance(module, LayerNorm):
         for name, user in _AFFINE.items():

@@ -12,7 +12,6 @@ from openbpu.quantization.torch.qat import Simple, Weighted
 from openbpu.quantization.torch.trace import Recorder, Step
 
 _RELU = ("relu", "relu6")
-_FLOAT = {"batch_norm": {"BatchNorm1d": nn.BatchNorm1d, "BatchNorm2d": nn.BatchNorm2d}}
 
 
 @dataclass(slots=True)
@@ -29,6 +28,7 @@ class Patterns:
                 self.fuse_from(step)
 
     def fuse_from(self, step: Step) -> None:
+        """Fuse what follows one convolution."""
         conv = step.module
         follower = self.follower(step)
         if follower is not None and follower.name == "batch_norm" and not isinstance(conv, nn.Linear):
@@ -46,6 +46,7 @@ class Patterns:
                 follower.module.raw = True
 
     def into_relu(self, conv: Weighted, follower: Step) -> None:
+        """Take a ReLU module into the convolution; a functional one rounds for it."""
         if isinstance(follower.module, Simple):
             conv.fuse(relu=self.taken(follower))
         else:
@@ -66,6 +67,7 @@ class Patterns:
         return len(step.reads) == 2 and shapes == {step.shape}
 
     def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of the result of a step."""
         return self.recorder.steps[index].shape if index >= 0 else ()
 
     def follower(self, step: Step) -> Step | None:
@@ -76,4 +78,5 @@ class Patterns:
         return found if found.module is not None and self.once(found) else None
 
     def once(self, step: Step) -> bool:
+        """Whether the module of a step is called once in a forward."""
         return self.recorder.called.get(id(step.module), 0) == 1

@@ -14,14 +14,14 @@ from openbpu.quantization.torch.qat import is_leaf
 from openbpu.quantization.torch.qtensor.dispatch import functional_here
 from openbpu.quantization.torch.qtensor.names import COMPUTES, MOVES, REFLECTED, name_of
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import here, recording
+from openbpu.quantization.torch.scope import here, recording, scope
 from openbpu.quantization.torch.setters import Setter
 from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
 from openbpu.quantization.torch.trace import Recorder
 
 
 def prepare_symbolic(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
-    """Prepare `model` in place, its operators found by torch.fx; raises PrepareError where that cannot look."""
+    """Prepare `model` in place, its operators found by torch.fx; raises PrepareError."""
     swap_all(model)
     with recording(Recorder()) as recorder:
         tracer = _Tracer(recorder)
@@ -46,7 +46,7 @@ class _Value:
         self.step = int(node.meta.get("step", -1))
 
 
-class _Tracer(fx.Tracer):  # type: ignore[misc]  # Any where torch is not installed
+class _Tracer(fx.Tracer):  # Any where torch is not installed
     """Traces with prepared modules as leaves and makes a FloatFunctional for every operator in between."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -81,7 +81,9 @@ class _Tracer(fx.Tracer):  # type: ignore[misc]  # Any where torch is not instal
     def _operator(self, node: fx.Node, name: str, reads: list[_Value]) -> None:
         found: FloatFunctional | None = None
         if name in COMPUTES or name in REFLECTED:
-            found = functional_here(name.removeprefix("r") if name in REFLECTED else name)
+            owner = scope.owner
+            name = name.removeprefix("r") if name in REFLECTED else name
+            found = owner if isinstance(owner, FloatFunctional) else functional_here(name)
         path = "" if found is None else found.bpu_path
         node.meta["quantized"] = found is not None or name in MOVES
         node.meta["step"] = self.recorder.note(name, path, found, reads, ())

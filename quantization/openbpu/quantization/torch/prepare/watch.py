@@ -18,6 +18,26 @@ from openbpu.quantization.torch.errors import (
 from openbpu.quantization.torch.fake_quantize import FakeQuantState, ModelState, fake_quantizers
 from openbpu.quantization.torch.scope import scope
 
+_TEXTS: dict[type[QuantizationWarning], str] = {
+    CalibrationInTrainModeWarning: (
+        "the calibration model is in train(): BatchNorm and Dropout change what is observed, and without "
+        "set_fake_quantize this is QAT, not calibration; call model.eval() and then "
+        "set_fake_quantize(model, FakeQuantState.CALIBRATION)"
+    ),
+    StateNotSetWarning: (
+        "set_fake_quantize was never called: in eval() nothing is observed and the scales stay as they are; "
+        "call set_fake_quantize(model, FakeQuantState.CALIBRATION or VALIDATION)"
+    ),
+    EvalAfterStateWarning: (
+        "eval() or train() was called after set_fake_quantize(CALIBRATION): in the vendor's plugin this "
+        "switches the observers off and the scales stay 1 (openbpu keeps observing); call eval() first"
+    ),
+    FloatValidationWarning: (
+        "the model is evaluated in CALIBRATION, which does not quantize: these are the float "
+        "model's results; call set_fake_quantize(model, FakeQuantState.VALIDATION)"
+    ),
+}
+
 
 def watch(model: nn.Module) -> None:
     """Check the states of `model` at every forward of it."""
@@ -30,51 +50,24 @@ def _check(model: nn.Module, args: Any) -> None:
     if not found or scope.recorder is not None:
         return
     shared = found[0][1].shared
-    for kind, text in _misuses(model, shared):
-        _warn(shared, kind, text)
+    for kind in _misuses(model, shared):
+        _warn(shared, kind, _TEXTS[kind])
     if shared.state in {None, FakeQuantState.VALIDATION} and not model.training:
         _check_scales(model, shared)
     shared.batches += 1
     shared.modes.clear()
 
 
-def _misuses(model: nn.Module, shared: ModelState) -> list[tuple[type[QuantizationWarning], str]]:
+def _misuses(model: nn.Module, shared: ModelState) -> list[type[QuantizationWarning]]:
     calibrating = shared.state is FakeQuantState.CALIBRATION
-    found: list[tuple[type[QuantizationWarning], str]] = []
-    if model.training and (calibrating or (shared.state is None and shared.calibrating)):
-        found.append(
-            (
-                CalibrationInTrainModeWarning,
-                "the calibration model is in train(): BatchNorm and Dropout change what is observed"
-                + ("" if calibrating else ", and without set_fake_quantize this is QAT, not calibration")
-                + "; call model.eval() and then set_fake_quantize(model, FakeQuantState.CALIBRATION)",
-            )
-        )
-    if shared.state is None and not model.training:
-        found.append(
-            (
-                StateNotSetWarning,
-                "set_fake_quantize was never called: in eval() nothing is observed and the scales stay as they "
-                "are; call set_fake_quantize(model, FakeQuantState.CALIBRATION or VALIDATION)",
-            )
-        )
-    if calibrating and shared.modes and shared.batches == 0:
-        found.append(
-            (
-                EvalAfterStateWarning,
-                "eval() or train() was called after set_fake_quantize(CALIBRATION): in the vendor's plugin this "
-                "switches the observers off and the scales stay 1 (openbpu keeps observing); call eval() first",
-            )
-        )
-    if calibrating and shared.batches > 0 and False in shared.modes:
-        found.append(
-            (
-                FloatValidationWarning,
-                "the model is evaluated in CALIBRATION, which does not quantize: these are the float model's "
-                "results; call set_fake_quantize(model, FakeQuantState.VALIDATION)",
-            )
-        )
-    return found
+    unset = shared.state is None
+    found = {
+        CalibrationInTrainModeWarning: model.training and (calibrating or (unset and shared.calibrating)),
+        StateNotSetWarning: unset and not model.training,
+        EvalAfterStateWarning: calibrating and bool(shared.modes) and shared.batches == 0,
+        FloatValidationWarning: calibrating and shared.batches > 0 and False in shared.modes,
+    }
+    return [kind for kind, happened in found.items() if happened]
 
 
 def _check_scales(model: nn.Module, shared: ModelState) -> None:
@@ -86,8 +79,8 @@ def _check_scales(model: nn.Module, shared: ModelState) -> None:
         _warn(
             shared,
             InitialScaleWarning,
-            f"{len(initial)} quantizers still have their initial scale 1 ({listed}): nothing was observed there; "
-            "calibrate first, or load a calibrated checkpoint",
+            f"{len(initial)} quantizers still have their initial scale 1 ({listed}): nothing was observed "
+            "there; calibrate first, or load a calibrated checkpoint",
         )
 
 

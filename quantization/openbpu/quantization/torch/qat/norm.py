@@ -21,6 +21,7 @@ class InverseRoot:
         self.__name__ = "rsqrt"
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The function on tensors."""
         return torch.reciprocal(torch.sqrt(torch.relu(x) + self.eps))
 
 
@@ -45,8 +46,7 @@ class LayerNorm(Quantized, nn.LayerNorm):
 
     def last(self) -> nn.Module:
         """The operator that makes the result."""
-        found = getattr(self, "bias_add", None) or getattr(self, "weight_mul", None) or self.mul
-        return found  # type: ignore[no-any-return]
+        return getattr(self, "bias_add", None) or getattr(self, "weight_mul", None) or self.mul
 
     def forward(self, x: Any) -> Any:
         """Normalize over the last axes."""

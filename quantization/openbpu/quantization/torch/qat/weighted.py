@@ -50,15 +50,15 @@ class Weighted(Quantized):
         """Output channels that have a weight scale of their own."""
         return int(self.weight.shape[self.channel_axis])
 
-    # --- computing --------------------------------------------------------------------------------------------
+    # --- computing ----------------------------------------------------------------------------------------
 
     def forward(self, x: Any) -> Any:
         """Convolve (or multiply) quantized values by quantized weights."""
         if not isinstance(x, QTensor):
             if self.qconfig is None and scope.recorder is None:
-                return self._float_result(x)
+                return self.float_result(x)
             self.plain_input()
-            return self._float_result(x)
+            return self.float_result(x)
         before = self._modules.get("activation_pre_process")
         if before is not None:
             x = self._requantized(before, x)
@@ -68,7 +68,7 @@ class Weighted(Quantized):
             result = weighted(self, x)
             if result is not None:
                 return result
-        return self.finish("conv", self._float_result(x.plain), [x])
+        return self.finish("conv", self.float_result(x.plain), [x])
 
     def _requantized(self, before: Any, x: QTensor) -> QTensor:
         if self.integer:
@@ -77,14 +77,15 @@ class Weighted(Quantized):
             return rescaled(before, x)
         return before(x)  # type: ignore[no-any-return]
 
-    def _float_result(self, x: torch.Tensor) -> torch.Tensor:
+    def float_result(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module computes from plain values, with weights rounded as the state says."""
         bn, relu = self._modules.get("bn"), self._modules.get("relu")
         if bn is not None and bn.training:
             y = self._trained(x, bn)
         else:
             weight, bias = self.folded()
             y = self.apply_weight(x, self.rounded_weight(weight), bias)
-        return y if relu is None else relu(y)  # type: ignore[no-any-return]
+        return y if relu is None else relu(y)
 
     def _trained(self, x: torch.Tensor, bn: Any) -> torch.Tensor:
         """BatchNorm with batch statistics behind a convolution whose weight is rounded as when folded."""
@@ -92,14 +93,14 @@ class Weighted(Quantized):
         if quantizer is None or quantizer.state is FakeQuantState.CALIBRATION:
             if quantizer is not None:
                 quantizer.observe(self.folded()[0])
-            return bn(self.apply_weight(x, self.weight, self.bias))  # type: ignore[no-any-return]
+            return bn(self.apply_weight(x, self.weight, self.bias))
         gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)
         weight = self.rounded_weight(self.weight * self._along(gain))
         safe = torch.where(gain.abs() < 1e-12, torch.full_like(gain, 1e-12), gain)
         y = self.apply_weight(x, weight, None) / safe.reshape(1, -1, *([1] * (self.weight.ndim - 2)))
         if self.bias is not None:
             y = y + self.bias.reshape(1, -1, *([1] * (self.weight.ndim - 2)))
-        return bn(y)  # type: ignore[no-any-return]
+        return bn(y)
 
     def rounded_weight(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight on its grid."""
@@ -131,7 +132,7 @@ class Weighted(Quantized):
 
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The linear operator itself."""
-        return self._conv_forward(x, weight, bias)  # type: ignore[no-any-return]
+        return self._conv_forward(x, weight, bias)
 
     def _get_name(self) -> str:
         parts = [name for key, name in (("bn", "BN"), ("relu", "ReLU")) if key in self._modules]
@@ -154,7 +155,7 @@ class Linear(Weighted, nn.Linear):
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """X · Wᵀ + b."""
         if scope.exporting and x.ndim != 2:
-            # A Gemm keeps the bias inside, which a MatMul and an Add would not where nothing is rounded behind.
+            # A Gemm keeps the bias inside; behind a MatMul in high precision an Add would run on the CPU.
             rows = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
             return rows.reshape(*x.shape[:-1], weight.shape[0])
         return F.linear(x, weight, bias)

@@ -101,7 +101,7 @@ def _wrapped(name: str, args: Args, kwargs: Kwargs, y: Any) -> Any:
 
 
 def _rounded_again(source: QTensor, value: torch.Tensor) -> torch.Tensor:
-    """Put Q and DQ behind a move too: it changes no value, and ONNX Runtime wants int8 moves between pairs."""
+    """Put Q and DQ behind a move too: no value changes, and ONNX Runtime wants int8 moves in pairs."""
     scale, zero_point, dtype = source.q_scale(), source.q_zero_point(), source.dtype
     if scale is None or zero_point is None or source.q_per_channel_axis() >= 0:
         return value
@@ -145,7 +145,8 @@ def functional_here(name: str) -> Any:
     """The quantizer of this operator: found by owner, name and order, or made while recording."""
     if not scope.frames:
         raise PrepareError(
-            f"{here()}: '{name}' on a QTensor outside of the forward of a prepared model; dequantize() it first"
+            f"{here()}: '{name}' on a QTensor outside of the forward of a prepared model; dequantize() it "
+            "first"
         )
     frame = scope.frames[-1]
     index = frame.counts.get(name, 0)
@@ -154,8 +155,8 @@ def functional_here(name: str) -> Any:
     if not hasattr(frame.module, attribute):
         if scope.recorder is None:
             raise PrepareError(
-                f"{here()}: '{name}' on QTensors was not met when the model was prepared; use FloatFunctional "
-                "(eager mode), or call prepare with example inputs that take the same path"
+                f"{here()}: '{name}' on QTensors was not met when the model was prepared; use "
+                "FloatFunctional (eager mode), or call prepare with example inputs that take the same path"
             )
         from openbpu.quantization.torch.functional import FloatFunctional  # noqa: PLC0415 - it needs QTensor
 

@@ -90,7 +90,7 @@ def name_of(func: Callable[..., Any]) -> str:
     """Return the canonical name of a torch function: `torch.Tensor.__iadd__` and `torch.add` are "add"."""
     raw = getattr(func, "__name__", "")
     if raw == "__get__":
-        return str(getattr(func.__self__, "__name__", raw))
+        return str(getattr(getattr(func, "__self__", None), "__name__", raw))
     dunder = raw.startswith("__") and raw.endswith("__")
     name = str(raw.strip("_"))
     if dunder and name in {"iadd", "isub", "imul", "idiv", "itruediv", "ipow", "imatmul"}:

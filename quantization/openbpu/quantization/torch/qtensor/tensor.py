@@ -45,9 +45,11 @@ class QTensor(torch.Tensor):
     pending: Any
 
     @staticmethod
-    def __new__(cls, *_: Any, **__: Any) -> QTensor:
+    def __new__(cls, *_: Any, **__: Any) -> QTensor:  # noqa: PYI034 - typing.Self is new in Python 3.11
+        """An empty shell: the values live in `plain`."""
         with torch._C._DisableTorchDispatch():  # noqa: SLF001 - no public name
-            return torch.Tensor._make_subclass(cls, _SHELL)  # noqa: SLF001 - as above  # type: ignore[no-any-return]
+            shell: QTensor = torch.Tensor._make_subclass(cls, _SHELL)  # noqa: SLF001 - as above
+            return shell
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class QTensor(torch.Tensor):
         """False: the values are held as floats, as the vendor prints it for prepared models."""
         return False
 
-    # --- torch.Tensor's attributes, answered from the data ----------------------------------------------------
+    # --- torch.Tensor's attributes, answered from the data ------------------------------------------------
 
     @property
     def dtype(self) -> Any:
@@ -125,7 +127,7 @@ class QTensor(torch.Tensor):
             "which no compiled model can; use torch.where or a mask"
         )
 
-    __int__ = __float__ = __index__ = __bool__  # type: ignore[assignment]
+    __int__ = __float__ = __index__ = __bool__
 
     def item(self) -> Any:
         """Refused: a number taken out of the graph would be a constant of the example input."""
@@ -163,7 +165,7 @@ class QTensor(torch.Tensor):
         del protocol
         return QTensor, (self.plain.detach(), self._scale, self._zero_point, self._dtype, self._axis)
 
-    # --- for the rest of the package --------------------------------------------------------------------------
+    # --- for the rest of the package ----------------------------------------------------------------------
 
     def like(self, data: torch.Tensor) -> QTensor:
         """`data` with this tensor's scale."""
