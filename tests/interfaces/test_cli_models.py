@@ -277,6 +277,8 @@ def test_interrupt_during_compile_leaves_no_partial_file(tmp_path: Path, before:
         ("run", "{}/digits.hbm", "--input", "{}/x.npy"),
         ("perf", "{}/digits.hbm", "-o", "{}/p"),
         ("verify", QUANTIZED, "{}/digits.hbm"),
+        ("disasm", "{}/digits.hbm"),
+        ("quantize", DIGITS / "digits.onnx", "--calib", DIGITS / "calibration.npz", "-o", "{}/q.onnx"),
         ("march",),
         ("march", "nash-e"),
     ],
@@ -289,3 +291,34 @@ def test_json_is_one_document_and_nothing_else(
     ran = process(*(str(a).format(hbm.parent) for a in arguments), "--json")
     assert ran.code == 0, ran
     assert json.loads(ran.out)
+
+
+def test_disasm_json_has_every_instruction(openbpu: Command, hbm: Path) -> None:
+    lines = [line for line in openbpu("disasm", hbm).out.splitlines() if not line.startswith(";")]
+    (segment,) = openbpu("disasm", hbm, "--json").json()["segments"]
+    assert sum(map(len, segment["cores"])) == len(lines)
+    first = segment["cores"][0][0]
+    assert lines[0].split()[1:4] == [first["engine"], first["layer"], first["instruction"]]
+    assert all(f"{k}=" in lines[0] for k in first["operands"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "said"),
+    [
+        ("RGB", (20, 10), "calibration: resized 3 images to 8×8, converted 3 images to grey\n"),
+        ("L", (20, 10), "calibration: resized 3 images to 8×8\n"),
+        ("L", (8, 8), ""),
+    ],
+)
+def test_quantize_says_what_was_done_to_images(
+    openbpu: Command, tmp_path: Path, mode: str, size: tuple[int, int], said: str
+) -> None:
+    from PIL import Image
+
+    for n in range(3):
+        Image.new(mode, size, 50 * n if mode == "L" else (50 * n, 9, 9)).save(tmp_path / f"{n}.png")
+    out = tmp_path / "q.onnx"
+    ran = openbpu("quantize", DIGITS / "digits.onnx", "--calib", tmp_path, "-o", out, "--json")
+    assert ran.code == 0, ran
+    assert ran.err == f"{said}wrote {out}\n"
+    assert ran.json()["calibration"]["shapes"] == {"image": [3, 1, 1, 8, 8]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 from openbpu.arch.isa import Code, Engine, Instr, decode
 from openbpu.arch.program import BpuSegment, Program
@@ -30,6 +31,42 @@ def _lines(program: Program, segment: BpuSegment, code: Code) -> Iterator[str]:
         for offset, instr in enumerate(decode(code[start : start + _CHUNK])):
             name = layer_name(program, segment, instr.operator)
             yield f"{start + offset:>7}  {instr.ENGINE.name:<5}  {name:<{_LAYER_WIDTH}}  {_text(instr)}"
+
+
+def disasm_json(program: Program) -> dict[str, Any]:
+    """Return the same as one document: segments, their cores, and the instructions of each in code order."""
+    return {
+        "name": program.name,
+        "march": program.march,
+        "segments": [
+            {
+                "name": s.name,
+                "on": "BPU",
+                "chip_bytes": s.chip_bytes,
+                "cores": [
+                    [
+                        _instr_json(program, s, i)
+                        for n in range(0, len(c), _CHUNK)
+                        for i in decode(c[n : n + _CHUNK])
+                    ]
+                    for c in s.code
+                ],
+            }
+            if isinstance(s, BpuSegment)
+            else {"name": s.name, "on": "CPU", "nodes": s.nodes}
+            for s in program.segments
+        ],
+    }
+
+
+def _instr_json(program: Program, segment: BpuSegment, instr: Instr) -> dict[str, Any]:
+    return {
+        "engine": instr.ENGINE.name,
+        "layer": layer_name(program, segment, instr.operator),
+        "instruction": type(instr).__name__,
+        "operands": {f.name: getattr(instr, f.name) for f in fields(instr) if "kind" in f.metadata},
+        "wait": {Engine(e).name: n for e, n in enumerate(instr.wait) if n},
+    }
 
 
 def layer_name(program: Program, segment: BpuSegment, operator: int) -> str:

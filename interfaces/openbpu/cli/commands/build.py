@@ -73,6 +73,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     ] = "0",
     std: Annotated[str, typer.Option("--std", metavar="S,S,S", help="Images: then divided by.")] = "1",
     method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
+    json: arguments.Json = False,
 ) -> None:
     """Quantize a float model with calibration data.
 
@@ -88,8 +89,9 @@ def quantize(  # noqa: PLR0917  # an argument per option
     check_readable(model)
     activation = DType.INT16 if int16 else DType.INT8
     tail = DType.INT8 if int8_tail else DType.INT16
+    told: list[str] = []  # said after the bar is gone
     with progress() as report:
-        data = load_calibration(calib, model, scale=scale, mean=means, std=deviations)
+        data = load_calibration(calib, model, scale=scale, mean=means, std=deviations, told=told.append)
         calibrate(
             model,
             data,
@@ -99,7 +101,21 @@ def quantize(  # noqa: PLR0917  # an argument per option
             method=method.value,
             progress=_in_steps(report),
         )
-    note(f"wrote {output}")
+    for sentence in (*told, f"wrote {output}"):
+        note(sentence)
+    if json:
+        show_json(
+            {
+                "model": str(model),
+                "output": str(output),
+                "bytes": output.stat().st_size,
+                "calibration": {"path": str(calib), "shapes": {k: x.shape for k, x in data.items()}},
+                "activation": activation.value,
+                "tail": tail.value,
+                "method": method.value,
+                "notes": told,
+            }
+        )
 
 
 def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:

@@ -29,12 +29,16 @@ def info(model: arguments.HbmFile, march: arguments.OwnMarch = None, json: argum
 
 
 @command("disasm")
-def disasm(model: arguments.HbmFile) -> None:
+def disasm(model: arguments.HbmFile, json: arguments.Json = False) -> None:
     """Print the instructions of a .hbm file."""
     from openbpu.arch.hbm import read_hbm
-    from openbpu.report.disasm import disassemble
+    from openbpu.report.disasm import disasm_json, disassemble
 
-    for line in disassemble(read_hbm(model)):
+    program = read_hbm(model)
+    if json:
+        show_json(disasm_json(program), compact=True)
+        return
+    for line in disassemble(program):
         typer.echo(line)
 
 

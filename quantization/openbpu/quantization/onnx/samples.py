@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -126,6 +126,7 @@ def load_calibration(
     scale: float = 1 / 255,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
+    told: Callable[[str], None] | None = None,
 ) -> dict[str, Array]:
     """Return the calibration set at `path` as one array per input of `model`, samples on the first axis.
 
@@ -133,13 +134,21 @@ def load_calibration(
     `.npy` files (one sample each) or of images, in the order of their names. Images need a model with one
     input (1, C, H, W): they are converted to RGB (grey for C = 1), resized to H × W (bilinear) and become
     (pixel · scale − mean) / std; `mean` and `std` are a number or one per channel, in the scaled range.
+    `told` hears in one sentence how many images were resized or converted, if any.
     Raises InputError when there is nothing to read or it does not fit the model.
     """
     inputs = fed_inputs(read_model(model))
     where = Path(path)
-    arrays = _read_folder(where, inputs, scale, mean, std) if where.is_dir() else _read_npz(where, inputs)
+    hears = told or _silent
+    arrays = (
+        _read_folder(where, inputs, scale, mean, std, hears) if where.is_dir() else _read_npz(where, inputs)
+    )
     _check_names(arrays, inputs, str(where))
     return arrays
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 def fed_inputs(model: ModelProto) -> list[ValueInfoProto]:
@@ -171,6 +180,7 @@ def _read_folder(
     scale: float,
     mean: float | Sequence[float],
     std: float | Sequence[float],
+    told: Callable[[str], None],
 ) -> dict[str, Array]:
     files = sorted(folder.iterdir())
     tensors = [f for f in files if f.suffix.lower() == ".npy"]
@@ -185,7 +195,7 @@ def _read_folder(
             must(str(folder), "a folder of samples", "for a model with one input", len(inputs), fix)
         )
     value = inputs[0]
-    samples = [_read_npy(f, value) for f in tensors] or _read_images(images, value, scale, mean, std)
+    samples = [_read_npy(f, value) for f in tensors] or _read_images(images, value, scale, mean, std, told)
     try:
         return {value.name: np.stack(samples)}
     except ValueError as error:
@@ -214,6 +224,7 @@ def _read_images(
     scale: float,
     mean: float | Sequence[float],
     std: float | Sequence[float],
+    told: Callable[[str], None],
 ) -> list[Array]:
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  (only image folders need it)
 
@@ -223,17 +234,29 @@ def _read_images(
         allowed, actual = "(1, 1 or 3, H, W) for a folder of images", f"({', '.join(map(_show, shape))})"
         raise InputError(must("calibration", f"the shape of input '{value.name}'", allowed, actual, _HINT))
     height, width = int(str(size[0])), int(str(size[1]))
+    mode = "L" if shape[1] == 1 else "RGB"
     arrays: list[Array] = []
+    resized = converted = 0
     for path in files:
         try:
             with Image.open(path) as image:
-                fitted = image.convert("L" if shape[1] == 1 else "RGB").resize(
-                    (width, height), Image.Resampling.BILINEAR
-                )
+                resized += image.size != (width, height)
+                converted += image.mode != mode
+                fitted = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
         except (UnidentifiedImageError, OSError) as error:
             raise InputError(must(str(path), "the file", "an image", f"({error})")) from error
         arrays.append(_normalise(np.asarray(fitted, dtype=np.float32), scale, mean, std))
+    changes = (
+        (resized, f"resized {_images(resized)} to {height}×{width}"),
+        (converted, f"converted {_images(converted)} to {'grey' if mode == 'L' else 'RGB'}"),
+    )
+    if resized or converted:
+        told(f"calibration: {', '.join(text for count, text in changes if count)}")
     return arrays
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _normalise(
