@@ -10,18 +10,17 @@ import csv
 import hashlib
 import lzma
 import multiprocessing
-import pickle
 import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import onnx
 
+from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.march import get_march
 from openbpu.arch.program import Program
 from openbpu.compiler import compile as compile_model
@@ -81,7 +80,7 @@ def _row(line: dict[str, str]) -> Row:
 
 
 def estimates() -> dict[str, tuple[float, int]]:
-    """Return what the vendor's compiler estimated for X5: (µs, DDR bytes) by graph name, where there is one."""
+    """Return what the vendor's compiler estimated for X5: (µs, DDR bytes) by graph name."""
     graphs = {p.name.removesuffix(".onnx.xz").lower().replace("-", "_"): p for p in GRAPHS.glob("*.xz")}
     found = {}
     with (LATENCY / "vendor_static_estimates.csv").open(newline="") as file:
@@ -115,19 +114,19 @@ def quantized(model: str) -> onnx.ModelProto:
 def _path(model: str, march: str, tag: str) -> Path:
     numbers = hashlib.sha256(repr(sorted(get_march(march).numbers.items())).encode()).hexdigest()[:12]
     key = tag or _digest("compiler", "arch", "quantization/openbpu/quantization/onnx") + numbers
-    return CACHE / f"{model}-{march}-{key}.pickle"
+    return CACHE / f"{model}-{march}-{key}.hbm.z"
 
 
 def compiled(model: str, march: str, tag: str = "") -> Program:
-    """Return the network compiled for a march by name, without the values of its constants.
+    """Return the network compiled for a march by name.
 
     tag: names a state of the compiler instead of its digest, so that programs outlive edits.
     """
     path = _path(model, march, tag)
     if not path.exists():
         program = compile_model(quantized(model), march=march, remove_io=ENDS)
-        _write(path, pickle.dumps(replace(program, constants=np.zeros(0, np.uint8))))
-    return pickle.loads(path.read_bytes())  # type: ignore[no-any-return]  # noqa: S301 - our own cache
+        _write(path, zlib.compress(to_bytes(program), 1))
+    return read_hbm(zlib.decompress(path.read_bytes()))
 
 
 def compiled_size(model: str, march: str, tag: str = "") -> int:
@@ -146,7 +145,7 @@ def _prepare(march: str, tag: str, model: str) -> tuple[str, float, str]:
     start = time.perf_counter()
     try:
         compiled(model, march, tag)
-    except Exception as error:  # noqa: BLE001 - one network must not end the run; it is reported
+    except Exception as error:
         return model, time.perf_counter() - start, f"{type(error).__name__}: {error}"
     return model, time.perf_counter() - start, ""
 

@@ -271,7 +271,13 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
                 {"softmax_axis_min": 1},
             ),
         },
-        "LayerNormalization": {"reduce_axis_max": (_normalized("LayerNormalization"), {})},
+        "LayerNormalization": {
+            "layernorm_rank": (
+                lambda m: (normalization("LayerNormalization", 4), "2"),
+                {"layernorm_rank": 4},
+            ),
+            "reduce_axis_max": (_normalized("LayerNormalization"), {}),
+        },
         "RMSNormalization": {"reduce_axis_max": (_normalized("RMSNormalization"), {})},
         "Concat": {"binary_channels_max": (_channels("Concat"), {}), "concat_inputs_max": (_joined, {})},
         "Gather": {"gather_index_max": (_gathered, {})},
@@ -292,7 +298,7 @@ def _rank(op: str) -> Build:
 
     def build(m: Limits) -> Breaking:
         n = m["rank_max"] + 1
-        return move(op, n), f"{n + (op == 'Reshape')}"
+        return move(op, n), f"{n}"
 
     return build
 

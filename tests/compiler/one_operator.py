@@ -63,9 +63,9 @@ def normalization(op: str, length: int) -> Network:
 
 
 def move(op: str, rank: int) -> Network:
-    """A moving operator on a tensor of this rank (its result, where it makes the rank itself)."""
-    front = (1,) if op in ("Expand", "Squeeze") else (2,)
-    b = Network((*front, *(2,) * (rank - 1 - (op == "Unsqueeze"))), 21)
+    """A moving operator on a tensor of this rank, axes of one not counted (its result, where it makes it)."""
+    front = {"Expand": (1,), "Squeeze": (1, 2)}.get(op, (2,))
+    b = Network((*front, *(2,) * (rank - 1)), 21)
     ints = {
         "Reshape": [2] * (rank - 1) + [1, 2],
         "Squeeze": [0],

@@ -23,6 +23,7 @@ ISSUE, LATENCY, FILL = 10, 100, 20
 MARCH = with_values(
     get_march("nash-e"),
     {
+        "chip.layer_cycles": 0,
         "ddr.bytes_per_second": 1_000_000_000,
         "ddr.burst_bytes": 1,
         "ddr.row_cycles": 0,

@@ -61,7 +61,7 @@ class Latency:
 
     @property
     def one_thread_us(self) -> float:
-        """Estimated time from call to return in one thread, in µs: every segment, submission, dequantizing."""
+        """Estimated time from call to return in one thread, in µs: segments, submission, dequantizing."""
         return self.bpu_us + self.cpu_us + self.submit_us + self.dequantize_us
 
     @property
@@ -100,7 +100,10 @@ def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -
 
 
 def cpu_estimate(segment: CpuSegment, cpu: Cpu) -> float:
-    """Return µs of a CPU segment on one core: dispatch per node, plus the slower of arithmetic and memory."""
+    """Return µs of a CPU segment on one core.
+
+    Hand-over, dispatch per node, plus the slower of arithmetic and memory.
+    """
     arithmetic = segment.flops / (cpu.flops_per_cycle * cpu.clock_hz)
     memory = segment.bytes_moved / cpu.bytes_per_second
-    return segment.nodes * cpu.dispatch_us + max(arithmetic, memory) * _US
+    return cpu.handover_us + segment.nodes * cpu.dispatch_us + max(arithmetic, memory) * _US

@@ -40,7 +40,8 @@ class Chip:
     cores · chip_bytes: on-chip memory of one core that programs can address · shared_bytes: second-level
     memory of all cores (0: none; no program uses it yet) · alignment: smallest tensor allocation in bytes ·
     nv12_stride: alignment of the row stride of NV12 images in bytes · start_us: time of a core per BPU
-    segment before its first and after its last instruction (fetching the program, starting, reporting).
+    segment before its first and after its last instruction (fetching the program, starting, reporting) ·
+    layer_cycles: engine time of turning to another operator (all engines but LOAD and STORE).
     """
 
     clock_hz: int
@@ -51,6 +52,7 @@ class Chip:
     alignment: int
     nv12_stride: int
     start_us: int = at_least(0)
+    layer_cycles: int = at_least(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +163,9 @@ class Cpu:
     """The CPU beside the BPU: what fallback operators cost.
 
     flops_per_cycle: sustained float32 operations per core · bytes_per_second: sustained memory traffic ·
-    dispatch_us: per operator · submit_us: per run of a model, from the call to the first cycle and back ·
-    dequantize_ps: per element of an output that leaves the BPU as integers, when one thread dequantizes it.
+    dispatch_us: per operator · handover_us: per segment, from the BPU and back · submit_us: per run of a
+    model, from the call to the first cycle and back · dequantize_ps: per element of an output that leaves the
+    BPU as integers, when one thread dequantizes it.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Cpu:
     flops_per_cycle: int
     bytes_per_second: int
     dispatch_us: int = at_least(0)
+    handover_us: int = at_least(0)
     submit_us: int = at_least(0)
     dequantize_ps: int = at_least(0)
 

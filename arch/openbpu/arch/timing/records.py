@@ -59,7 +59,19 @@ def instruction_costs(
         costs.cycles[where] = _RULES[cls](rows, layers)
         if cls.ENGINE is Engine.TAE:
             costs.macs[where] = _macs(rows, layers, cls)
+    costs.cycles[_turns(heads)] += march.chip.layer_cycles
     return costs
+
+
+def _turns(heads: Records) -> Int64:
+    """Return the instructions with which a computing engine turns to another operator."""
+    engine, operator = heads["engine"], heads["operator"]
+    found = [np.zeros(0, dtype=np.int64)]
+    for e in np.unique(engine).tolist():
+        if e not in (Engine.LOAD, Engine.STORE):
+            mine = np.flatnonzero(engine == e)
+            found.append(mine[np.diff(operator[mine].astype(np.int64), prepend=-1) != 0])
+    return np.concatenate(found)
 
 
 def cycles(code: Code, operators: Sequence[Operator], tensors: Sequence[Tensor], march: March) -> Int64:

@@ -110,6 +110,11 @@ def _length(site: Site) -> Violation:
     return in_range(site.shape()[_axis(site)], 1, site.limit("reduce_axis_max"))
 
 
+def _layernorm_rank(site: Site) -> Violation:
+    rank = len(site.shape())
+    return None if rank == site.limit("layernorm_rank") else str(rank)
+
+
 def _softmax_rank(site: Site) -> Violation:
     rank = len(site.shape())
     return None if rank == site.limit("softmax_rank") else str(rank)
@@ -146,7 +151,15 @@ RULES = (
         "VAE",
         _DTYPES,
         _lower_layernorm,
-        (Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),),
+        (
+            Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),
+            Limit(
+                "the rank must be {layernorm_rank}",
+                _layernorm_rank,
+                "reshape to four axes",
+                when="layernorm_rank",
+            ),
+        ),
         note="integer variance and root per row; ±1 step",
     ),
     OpRule(

@@ -35,7 +35,8 @@ class Limit:
 
 def _rank(site: Site) -> Violation:
     names = [n for n in site.node.inputs if n and site.rw.values[n].shape is not None]
-    ranks = [len(site.shape_of(n)) for n in (*names, site.node.outputs[0])]
+    shapes = [site.shape_of(n) for n in (*names, site.node.outputs[0])]
+    ranks = [sum(n != 1 for n in shape) for shape in shapes]
     return in_range(max(ranks), 0, site.limit("rank_max"))
 
 
@@ -46,7 +47,9 @@ def _empty(site: Site) -> Violation:
     return "×".join(map(str, empty[0])) if empty else None
 
 
-RANK = Limit("the rank must be at most {rank_max}", _rank, "merge axes that stay together")
+RANK = Limit(
+    "the rank (without axes of one) must be at most {rank_max}", _rank, "merge axes that stay together"
+)
 FILLED = Limit("every tensor must have an element", _empty, "take the empty tensor out of the model")
 EVERY = (RANK, FILLED)
 """The limits of every operator, in front of those of its row."""

@@ -1,0 +1,106 @@
+"""Fitting a march's unpublished numbers: bounded least squares on log errors, and leaving families out.
+
+The optimiser is SciPy's. Numbers move on a logarithmic scale inside bounds that are physical; the errors are
+log(predicted / published), so twice too slow counts as much as twice too fast, and outliers weigh less
+(soft L1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from fidelity_data import Row
+from fidelity_timing import Bench
+from scipy.optimize import least_squares, lsq_linear
+
+Floats = npt.NDArray[np.float64]
+_STEP = 0.12
+_OUTLIER = 0.1
+_PRIOR = 0.03
+"""Pull towards the start, in log error per factor of e: what the data do not decide stays where it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One number to fit: its key in the march, and the bounds a chip of this kind can have."""
+
+    key: str
+    start: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Fitted numbers, the log errors of every network with them, and how these depend on the numbers."""
+
+    knobs: tuple[Knob, ...]
+    logs: Floats
+    errors: Floats
+    jacobian: Floats
+
+    @property
+    def values(self) -> dict[str, int]:
+        """The fitted numbers."""
+        return _values(self.knobs, self.logs)
+
+
+def _values(knobs: Sequence[Knob], logs: Floats) -> dict[str, int]:
+    return {k.key: min(max(round(float(np.exp(x))), k.low), k.high) for k, x in zip(knobs, logs, strict=True)}
+
+
+def log_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequence[Row]) -> Floats:
+    """Return log(predicted / published time per frame) of every row."""
+    found = bench.predict(march, values, [r.model for r in rows])
+    return np.array([np.log(found[r.model].frame / 1e3 / (r.frame or 1.0)) for r in rows])
+
+
+def fit(
+    bench: Bench,
+    march: str,
+    knobs: Sequence[Knob],
+    rows: Sequence[Row],
+    rounds: int,
+    fixed: Mapping[str, int] | None = None,
+) -> Fit:
+    """Fit the knobs to the rows; `fixed` numbers differ from the march file but do not move."""
+    start = np.log([k.start for k in knobs])
+    low, high = (np.log([max(getattr(k, side), 0.5) for k in knobs]) for side in ("low", "high"))
+
+    def residuals(x: Floats) -> Floats:
+        errors = log_errors(bench, march, {**(fixed or {}), **_values(knobs, x)}, rows)
+        return np.concatenate([errors, _PRIOR * (x - start)])
+
+    def slopes(x: Floats) -> Floats:
+        here = residuals(x)
+        columns = []
+        for i in range(len(x)):
+            step = _STEP if x[i] + _STEP <= high[i] else -_STEP
+            moved = x.copy()
+            moved[i] += step
+            columns.append((residuals(moved) - here) / step)
+        return np.stack(columns, axis=1)
+
+    inside = np.clip(start, low + 1e-6, high - 1e-6)
+    found = least_squares(
+        residuals, inside, slopes, (low, high), loss="soft_l1", f_scale=_OUTLIER, max_nfev=rounds, x_scale=1.0
+    )
+    return Fit(tuple(knobs), found.x, residuals(found.x)[: len(rows)], found.jac[: len(rows)])
+
+
+def without(done: Fit, keep: Sequence[bool]) -> dict[str, int]:
+    """Return the numbers of a fit to the kept rows alone: one weighted step from the fit to all of them."""
+    kept = np.array(keep)
+    weight = (1 + (done.errors[kept] / _OUTLIER) ** 2) ** -0.25
+    pull = _PRIOR * np.eye(len(done.knobs))
+    back = _PRIOR * (np.log([k.start for k in done.knobs]) - done.logs)
+    matrix = np.concatenate([done.jacobian[kept] * weight[:, None], pull])
+    target = np.concatenate([-done.errors[kept] * weight, back])
+    low = np.log([max(k.low, 0.5) for k in done.knobs]) - done.logs - 1e-9
+    high = np.log([k.high for k in done.knobs]) - done.logs + 1e-9
+    reach = 0.5
+    step = lsq_linear(matrix, target, (np.maximum(low, -reach), np.minimum(high, reach))).x
+    return _values(done.knobs, done.logs + step)
