@@ -79,6 +79,13 @@ def numbers(text: str, option: str) -> list[float]:
         ) from None
 
 
+def no_nan(value: float | None) -> float | None:
+    """Refuse a threshold that nothing is below or above; a callback of options."""
+    if value is not None and value != value:  # noqa: PLR0124  # only NaN differs from itself
+        raise typer.BadParameter("must be a number, not NaN")
+    return value
+
+
 def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array]:
     """Read the `--input` options of a model with these inputs; raises InputError naming file and reason."""
     arrays: dict[str, Array] = {}

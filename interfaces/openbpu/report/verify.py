@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from openbpu.report.text import DASH, add_row, table
+from openbpu.report.text import DASH, add_row, count, table
 from openbpu.runtime.verify import Comparison
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+LEGEND = (
+    "A step is the quantization step (scale) of the output: "
+    f"what its value changes by when its integer changes by 1. {DASH}: the output has no step."
+)
 _COLUMNS = ("Output", "Cosine", "Max difference", "In steps", "Elements that differ", "Elements")
 
 
@@ -31,3 +35,18 @@ def verify_json(found: Sequence[Comparison]) -> list[dict[str, Any]]:
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(c).items()}
         for c in found
     ]
+
+
+def float_remark(model: str) -> str:
+    """Return what to know when the reference is not quantized."""
+    return (
+        f"{model} is a float model: the differences include those of its quantization; "
+        "compare with the quantized model to see the binary's alone"
+    )
+
+
+def verdict(outputs: int, failed: int) -> str:
+    """Return the result in words."""
+    if failed:
+        return f"verify: failed, {failed} of {count(outputs, 'output')} differ too much"
+    return f"verify: passed, {count(outputs, 'output')} compared"

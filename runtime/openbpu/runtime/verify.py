@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from openbpu.runtime.tensors import TensorInfo
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
+
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantize", "QLinear", "QGemm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,28 @@ class Comparison:
     elements: int
 
 
+MIN_COSINE = 0.99
+"""An output below it, and beyond one step somewhere, is evidently not that of the same model."""
+
+
+def failure(c: Comparison, min_cosine: float | None = None, max_steps: float | None = None) -> str:
+    """Return in words why an output does not pass, "" when it does.
+
+    Without `min_cosine`, the bound is MIN_COSINE and an output within one step everywhere passes whatever its
+    cosine is: next to zeros a single step can turn it. An infinite difference never passes.
+    """
+    bound = MIN_COSINE if min_cosine is None else min_cosine
+    close = min_cosine is None and c.max_steps is not None and c.max_steps <= 1
+    where = f"output '{c.name}'"
+    if np.isinf(c.max_abs):
+        return f"{where}: one side is NaN or infinite where the other is not"
+    if c.cosine < bound and not close:
+        return f"{where}: cosine {c.cosine:.6f} is below {bound:g}"
+    if max_steps is not None and c.max_steps is not None and c.max_steps > max_steps:
+        return f"{where}: it differs by {c.max_steps:.2f} steps, more than {max_steps:g}"
+    return ""
+
+
 class Reference:
     """An ONNX model on ONNX Runtime, meaning what ONNX says: no fusion of QDQ into integer kernels.
 
@@ -53,6 +78,14 @@ class Reference:
         self._engine = make_engine(self._where, os.fspath(path), threads)
         self.input_names = [i.name for i in self._engine.get_inputs()]
         self.output_names = [o.name for o in self._engine.get_outputs()]
+
+    @cached_property
+    def is_float(self) -> bool:
+        """Whether nothing in the model is quantized: then it differs from any binary by the quantization."""
+        import onnx  # noqa: PLC0415  # 0.1 s that only a comparison pays
+
+        nodes = onnx.load(self._where, load_external_data=False).graph.node
+        return not any(n.op_type.startswith(_QUANTIZED) or n.op_type.endswith("Integer") for n in nodes)
 
     def run(self, feed: Feed) -> dict[str, Array]:
         """Return the outputs by name."""

@@ -8,7 +8,7 @@ import typer
 
 from openbpu.cli import arguments
 from openbpu.cli.app import command
-from openbpu.cli.screen import say_if_kernels_compile, show, show_json
+from openbpu.cli.screen import note, say_if_kernels_compile, show, show_json
 
 
 @command("verify")
@@ -19,10 +19,25 @@ def verify(  # noqa: PLR0917  # an argument per option
     samples: Annotated[int, typer.Option("--samples", min=1, help="Random inputs, when none are given.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")] = 0,
     min_cosine: Annotated[
-        float | None, typer.Option("--min-cosine", help="Exit with 1 when an output's cosine is below this.")
+        float | None,
+        typer.Option(
+            "--min-cosine",
+            min=-1,
+            max=1,
+            show_default=False,
+            callback=arguments.no_nan,
+            help="Exit with 1 when an output's cosine is below this. Without it: below 0.99, "
+            "unless the output is within one step everywhere.",
+        ),
     ] = None,
     max_steps: Annotated[
-        float | None, typer.Option("--max-steps", help="Exit with 1 when an output differs by more steps.")
+        float | None,
+        typer.Option(
+            "--max-steps",
+            min=0,
+            callback=arguments.no_nan,
+            help="Exit with 1 when an output differs by more steps. Without it there is no such limit.",
+        ),
     ] = None,
     mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
@@ -31,11 +46,12 @@ def verify(  # noqa: PLR0917  # an argument per option
 ) -> None:
     """Compare a .hbm file with its ONNX model.
 
-    Both run on the same inputs, the model on ONNX Runtime; each output is compared.
+    Both run on the same inputs, the model on ONNX Runtime; each output is compared. Exits with 1 when the
+    binary evidently does not belong to the model.
     """
-    from openbpu.report.verify import verify_json, verify_table
+    from openbpu.report.verify import LEGEND, float_remark, verdict, verify_json, verify_table
     from openbpu.runtime import Session
-    from openbpu.runtime.verify import Reference, compare, random_inputs
+    from openbpu.runtime.verify import Reference, compare, failure, random_inputs
 
     session, reference = (
         Session(model, mode=mode.value, threads=threads, march=march),
@@ -48,14 +64,27 @@ def verify(  # noqa: PLR0917  # an argument per option
     if session.mode == "fast":
         say_if_kernels_compile(session.program)
     found = compare(session, reference, feeds)
+    failures = [text for c in found if (text := failure(c, min_cosine, max_steps))]
+    remark = (
+        float_remark(str(onnx_model))
+        if reference.is_float and any(p.on == "BPU" for p in session.placement)
+        else ""
+    )
     if json:
         show_json(
-            {"onnx": str(onnx_model), "hbm": str(model), "samples": len(feeds), "outputs": verify_json(found)}
+            {
+                "onnx": str(onnx_model),
+                "hbm": str(model),
+                "samples": len(feeds),
+                "outputs": verify_json(found),
+                "passed": not failures,
+                "failures": failures,
+                "remark": remark,
+            }
         )
     else:
-        show(verify_table(found))
-    for line in found:
-        below = min_cosine is not None and line.cosine < min_cosine
-        beyond = max_steps is not None and (line.max_steps or 0) > max_steps
-        if below or beyond:
-            raise typer.Exit(1)
+        show(verify_table(found), LEGEND, *([remark] if remark else []), verdict(len(found), len(failures)))
+    for text in failures:
+        note(f"openbpu: {text}")
+    if failures:
+        raise typer.Exit(1)

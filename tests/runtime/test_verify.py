@@ -1,0 +1,31 @@
+"""What passes as the same output."""
+
+import math
+
+import pytest
+
+from openbpu.runtime.verify import Comparison, failure
+
+
+def compared(cosine: float, max_abs: float = 0.4, step: float | None = 0.1) -> Comparison:
+    steps = max_abs / step if step else None
+    return Comparison("y", cosine, max_abs, step, steps, 0.5, 10)
+
+
+def test_a_low_cosine_fails_unless_everything_is_within_a_step() -> None:
+    assert failure(compared(0.995)) == ""
+    assert failure(compared(0.9)) == "output 'y': cosine 0.900000 is below 0.99"
+    assert failure(compared(0.0, max_abs=0.1)) == ""
+    assert "below 0.99" in failure(compared(0.0, max_abs=0.1, step=None))
+    assert "below 0.5" in failure(compared(0.0, max_abs=0.1), min_cosine=0.5)
+
+
+def test_steps_fail_only_when_a_limit_is_given() -> None:
+    assert failure(compared(1.0)) == ""
+    assert failure(compared(1.0), max_steps=1) == "output 'y': it differs by 4.00 steps, more than 1"
+    assert failure(compared(1.0, step=None), max_steps=1) == ""
+
+
+@pytest.mark.parametrize("min_cosine", [None, -1.0])
+def test_a_nan_on_one_side_always_fails(min_cosine: float | None) -> None:
+    assert "NaN or infinite" in failure(compared(1.0, max_abs=math.inf), min_cosine)
