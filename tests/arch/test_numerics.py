@@ -142,13 +142,13 @@ def test_observed_scale_of_int8_divides_by_127_and_a_half() -> None:
     zero=st.integers(-10, 10),
     dtype=st.sampled_from([DType.INT8, DType.INT16, DType.INT32]),
 )
-def test_quantize_divides_in_float32_rounds_half_to_even_and_saturates(
+def test_quantize_rounds_the_true_quotient_half_to_even_and_saturates(
     x: list[float], scale: float, zero: int, dtype: DType
 ) -> None:
     values = np.array(x, dtype=np.float32)
     got = numerics.quantize(values, np.float32(scale), zero, dtype)
     for value, q in zip(values, got.tolist(), strict=True):
-        exact = Fraction(float(np.float32(value / np.float32(scale))))
+        exact = Fraction(float(value)) / Fraction(float(np.float32(scale)))
         assert q == min(max(round(exact) + zero, dtype.qmin), dtype.qmax)
     assert got.dtype == dtype.numpy
 

@@ -23,11 +23,19 @@ from openbpu.arch.numerics.rows import (
     norm_unit,
     softmax_rows,
 )
-from openbpu.arch.numerics.tables import MAX_SEGMENTS, codes, segment_lut, segment_table
+from openbpu.arch.numerics.tables import (
+    MAX_SEGMENT_ERROR,
+    MAX_SEGMENTS,
+    codes,
+    segment_error,
+    segment_lut,
+    segment_table,
+)
 
 __all__ = [
     "EXP_ENTRIES",
     "MAX_SEGMENTS",
+    "MAX_SEGMENT_ERROR",
     "MAX_SHIFT",
     "FixedPoint",
     "centre_bits",
@@ -45,6 +53,7 @@ __all__ = [
     "quantize",
     "requantize",
     "round_shift",
+    "segment_error",
     "segment_lut",
     "segment_table",
     "softmax_rows",

@@ -14,6 +14,9 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 MAX_SEGMENTS = 64
+MAX_SEGMENT_ERROR = 128.0
+"""In int16 steps. A table that misses its function by more is worse than one of int8, which is exact."""
+
 _SEGMENT_SHIFT = 24
 _CANDIDATES = 1024
 _BISECTIONS = 18
@@ -102,3 +105,9 @@ def segment_lut(x: npt.NDArray[np.integer], segments: Int64, lo: int, hi: int) -
     wide = x.astype(np.int64)
     row = segments[np.searchsorted(segments[:, 0], wide, side="right") - 1]
     return requantize(row[..., 1] + (wide - row[..., 0]) * row[..., 2], row[..., 3], 0, lo, hi)
+
+
+def segment_error(target: Float64, segments: Int64, lo: int, hi: int) -> float:
+    """Return by how many steps `segments` miss `target`, clipped to lo..hi, at the worst of all codes."""
+    got = segment_lut(codes(DType.INT16), segments, lo, hi)
+    return float(np.abs(got - np.clip(target, lo, hi)).max())

@@ -109,9 +109,21 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
         table = site.rw.constant(f"{site.target}/table", codes.astype(out.dtype))
         site.finish("Lut", (leaf.codes, table))
         return
-    segments = numerics.segment_table(target / out.s + out.z, int(info.min), int(info.max))
+    segments = _segments(target / out.s + out.z, nodes, int(info.min), int(info.max))
     table = site.rw.constant(f"{site.target}/segments", segments)
     site.finish("SegmentLut", (leaf.codes, table), lo=int(info.min), hi=int(info.max))
+
+
+def _segments(target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
+    """Return the line segments of a chain; raises Refused when they are too few for it."""
+    segments = numerics.segment_table(target, low, high)
+    error = numerics.segment_error(target, segments, low, high)
+    if error > numerics.MAX_SEGMENT_ERROR:
+        what = ", ".join(dict.fromkeys(node.op for node in reversed(nodes))) or "the function"
+        allowed = f"{numerics.MAX_SEGMENTS} line segments must keep to {numerics.MAX_SEGMENT_ERROR:.0f} steps"
+        reason = f"{allowed} of {what} over its whole input range, not {error:,.0f}"
+        raise Refused(reason, "use int8 there, whose tables are exact, or a narrower range of the input")
+    return segments
 
 
 def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...], x: Float64) -> Float64:
