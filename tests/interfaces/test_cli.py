@@ -87,7 +87,14 @@ def test_version(openbpu: Command) -> None:
         ["check", "a.onnx", "--march", "nash-e", "--shape", "x=1,,3"],
         ["run", "a.hbm", "--mode", "quick"],
         ["quantize", "a.onnx", "--calib", "images", "-o", "q.onnx", "--mean", "0.5;0.5"],
+        ["quantize", "a.onnx", "--calib", "images", "-o", "q.onnx", "--mean", "nan"],
         ["run", "a.hbm", "--threads", "0"],
+        ["run", "a.hbm", "--threads", "257"],
+        ["verify", "a.onnx", "a.hbm", "--threads", "100000"],
+        ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e", "--remove-io", "quantize,transpose"],
+        ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-x"],
+        ["info", "a.hbm", "--march", "x" * 5000],
+        ["march", "nash"],
     ],
 )
 def test_wrong_usage_exits_with_2(openbpu: Command, arguments: list[str]) -> None:
@@ -115,7 +122,30 @@ def test_march_shows_every_number_with_its_confidence(openbpu: Command, name: st
 
 
 def test_unknown_march_lists_the_known_ones(openbpu: Command) -> None:
-    fails(openbpu("march", "nash-x"), "nash-x", "nash-e", "bayes-e")
+    ran = openbpu("march", "nahs-e")
+    assert ran.code == 2
+    assert all(word in ran.err for word in ("'nahs-e'", "bernoulli2", "did you mean 'nash-e'?"))
+
+
+@pytest.mark.parametrize("arguments", [("march", "NASH-E"), ("info", "{}/cpu.hbm", "--march", "Nash-E")])
+def test_the_case_of_a_march_does_not_matter(
+    openbpu: Command, files: Path, arguments: tuple[str, ...]
+) -> None:
+    assert openbpu(*(a.format(files) for a in arguments)).code == 0
+
+
+def test_missing_march_file_is_an_error_and_no_usage_error(openbpu: Command) -> None:
+    fails(openbpu("march", "missing.json"), "missing.json")
+
+
+def test_threads_have_a_limit_that_is_said(openbpu: Command) -> None:
+    assert "256" in openbpu("run", "a.hbm", "--threads", "100000").err
+
+
+def test_help_offers_what_can_be_removed(openbpu: Command) -> None:
+    shown = " ".join(openbpu("compile", "--help").out.split())
+    assert "quantize, dequantize or both" in shown
+    assert "transpose" not in shown
 
 
 @pytest.mark.parametrize("name", ["info", "run", "perf", "disasm"])
@@ -166,15 +196,16 @@ def test_ways_to_give_an_input(openbpu: Command, files: Path, form: str) -> None
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("image=missing.npy", "missing.npy: the input must be a readable file, not No such file"),
+        ("image=missing.npy", "missing.npy: No such file or directory; check the path"),
         ("imgae={0}/image.npy", "did you mean 'image'?"),
         ("image={0}/cpu.hbm", "must be a .npy or .npz file"),
         ("image={0}/objects.npy", "must be a .npy or .npz file"),
         ("image={0}/short.npy", "must be a .npy or .npz file"),
+        ("image=/dev/zero", "/dev/zero: not a regular file; check the path"),
         ("image={0}/x.npy", "shape must be 2×3, not 1×4×4×8"),
         ("image={0}/nan.npy", "every value must be finite, not NaN"),
         ("image={0}/double.npy", "cast it: x.astype(np.float32)"),
-        ("image={0}", "must be a readable file, not Is a directory"),
+        ("image={0}", "Is a directory; check the path"),
     ],
 )
 def test_wrong_input_is_said(openbpu: Command, files: Path, value: str, message: str) -> None:
@@ -185,6 +216,38 @@ def test_wrong_input_is_said(openbpu: Command, files: Path, value: str, message:
     np.save(files / "double.npy", image.astype(np.float64))
     fails(openbpu("run", files / "cpu.hbm", "--input", value.format(files), "-o", files / "out"), message)
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["image=", ""])
+def test_an_input_without_a_path_is_a_usage_error(openbpu: Command, files: Path, value: str) -> None:
+    ran = openbpu("run", files / "cpu.hbm", "--input", value)
+    assert ran.code == 2
+    assert f"must be NAME=FILE.npy, not '{value}'" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "{}"),
+        ("run", "{}"),
+        ("perf", "{}"),
+        ("disasm", "{}"),
+        ("check", "{}", "--march", "nash-e"),
+        ("compile", "{}", "--march", "nash-e", "-o", "x.hbm"),
+        ("quantize", "{}", "--calib", ".", "-o", "x.onnx"),
+        ("verify", "{}", "x.hbm"),
+    ],
+    ids=lambda a: a[0],
+)
+def test_what_is_no_file_is_said_in_plain_words(
+    openbpu: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    for path, reason in (
+        (tmp_path / "gone", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        ("/dev/zero", "not a regular file"),
+    ):
+        fails(openbpu(*(a.format(path) for a in arguments)), f"openbpu: {path}: {reason}; check the path")
 
 
 @pytest.mark.parametrize("name", ["info", "run", "perf"])
@@ -212,13 +275,25 @@ def test_output_folder_that_cannot_be_made_is_said(openbpu: Command, files: Path
 
 
 def test_output_names_become_file_names() -> None:
-    from openbpu.cli.arguments import file_stems
+    from openbpu.cli.outputs import file_stems
 
     names = ["a/b:0", "a_b_0", "../../x", "", "A_B_0", "ünï", "." * 5]
     stems = file_stems(names)
     assert list(stems) == names
     assert len({s.lower() for s in stems.values()}) == len(names)
     assert all(s and not s.startswith(".") and "/" not in s for s in stems.values())
+
+
+def test_output_names_of_any_script_stay_readable() -> None:
+    from openbpu.cli.outputs import file_stems
+
+    kept = ["出力", "ünï", "выход.1", "नमस्ते", "a-b_c.d"]
+    assert file_stems(kept) == {name: name for name in kept}
+    odd = ["a\tb", "\u202ea", "con", "NUL.x", ".hidden", "x\\y", "\udc80", "Ünï", "ünÏ"]
+    made = list(file_stems(odd).values())
+    assert made[:7] == ["a_b", "_a", "_con", "_NUL.x", "hidden", "x_y", "_"]
+    assert made[7:] == ["Ünï", "ünÏ_1"]
+    assert len(file_stems(["長" * 300])["長" * 300].encode()) <= 120
 
 
 def test_perf_has_the_vendors_keys(openbpu: Command, files: Path) -> None:

@@ -244,7 +244,7 @@ def test_thresholds_that_mean_nothing_are_usage_errors(
 def test_verify_of_another_model_is_refused(openbpu: Command, hbm: Path, mixed: Path, tmp_path: Path) -> None:
     fails(openbpu("verify", tmp_path / "mixed.onnx", hbm), "cannot run it")
     fails(openbpu("verify", hbm, hbm), "cannot load it")
-    fails(openbpu("verify", tmp_path / "missing.onnx", hbm), "must be an ONNX file, not missing")
+    fails(openbpu("verify", tmp_path / "missing.onnx", hbm), "missing.onnx: No such file or directory")
 
 
 def test_unwritable_output_is_said(openbpu: Command, tmp_path: Path) -> None:
@@ -253,9 +253,8 @@ def test_unwritable_output_is_said(openbpu: Command, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("march", ["nash-x", "bernoulli2"])
-def test_march_that_cannot_be_compiled_for_is_said(openbpu: Command, tmp_path: Path, march: str) -> None:
-    fails(openbpu("compile", QUANTIZED, "-o", tmp_path / "m.hbm", "--march", march), march)
+def test_march_that_cannot_be_compiled_for_is_said(openbpu: Command, tmp_path: Path) -> None:
+    fails(openbpu("compile", QUANTIZED, "-o", tmp_path / "m.hbm", "--march", "bernoulli2"), "bernoulli2")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,11 +1,15 @@
-"""Arguments of more than one command: shapes, input arrays, output files."""
+"""Arguments of more than one command: marches, shapes, input arrays."""
 
 from __future__ import annotations
 
-import io
+import difflib
+import errno
+import math
+import os
 import re
+import stat
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -26,13 +29,43 @@ class Mode(str, Enum):
     EXACT = "exact"
 
 
+MAX_THREADS = 256
+
+
+def march(text: str | None) -> str | None:
+    """Return a march's name as openbpu writes it, or the path of a march file; a usage error for neither.
+
+    A file that is named but missing or wrong is no matter of usage: `get_march` says what is wrong with it.
+    """
+    if text is None:
+        return None
+    from openbpu.arch.march import march_names
+
+    names = march_names()
+    if text.lower() in names:
+        return text.lower()
+    if text.endswith(".json") or os.path.isfile(text):  # noqa: PTH113  # says no where Path raises
+        return text
+    close = difflib.get_close_matches(text.lower(), names, n=1)
+    fix = f"did you mean '{close[0]}'?" if close else "or give the path of a march file (*.json)"
+    raise typer.BadParameter(f"must be one of {', '.join(names)}, not '{text}'; {fix}")
+
+
 March = Annotated[
-    str, typer.Option("--march", help="A march (see `openbpu march`), or a march file of your own.")
+    str,
+    typer.Option(
+        "--march", callback=march, help="A march (see `openbpu march`), or a march file of your own."
+    ),
+]
+MarchName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", callback=march, help="A march, or a march file.")
 ]
 OwnMarch = Annotated[
     str | None,
     typer.Option(
-        "--march", help="Refuse a file made for another march; the way to a march file of your own."
+        "--march",
+        callback=march,
+        help="Refuse a file made for another march; the way to a march file of your own.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -48,14 +81,28 @@ Inputs = Annotated[
         help="An input; may be repeated. Also FILE.npz with all of them, or FILE.npy for a single input.",
     ),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads; the results do not depend on it.")]
+Threads = Annotated[
+    int,
+    typer.Option("--threads", min=1, max=MAX_THREADS, help="Threads; the results do not depend on it."),
+]
 ModeOption = Annotated[
     Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
 ]
 OnnxFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", show_default=False)]
 HbmFile = Annotated[Path, typer.Argument(metavar="MODEL.hbm", show_default=False)]
 
-_MAX_NAME = 120
+
+def removed(text: str) -> list[str]:
+    """Parse `quantize,dequantize`; another kind of node is a usage error."""
+    kinds = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if kinds:
+        from openbpu.compiler.api import REMOVABLE
+
+        for kind in kinds:
+            if kind not in REMOVABLE:
+                allowed = " and ".join(REMOVABLE)
+                raise typer.BadParameter(f"must be of {allowed}, not '{kind}'", param_hint="--remove-io")
+    return kinds
 
 
 def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
@@ -63,7 +110,7 @@ def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
     parsed = {}
     for text in given or ():
         name, _, dims = text.rpartition("=")
-        if not name or not re.fullmatch(r"\d+(,\d+)*", dims):
+        if not name or not re.fullmatch(r"\d{1,18}(,\d{1,18})*", dims):
             raise typer.BadParameter(f"must be NAME=1,3,224,224, not '{text}'", param_hint="--shape")
         parsed[name] = tuple(int(d) for d in dims.split(","))
     return parsed or None
@@ -72,11 +119,12 @@ def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
 def numbers(text: str, option: str) -> list[float]:
     """Parse `0.485,0.456,0.406`; anything else is a usage error."""
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(
-            f"must be numbers like 0.5,0.5,0.5, not '{text}'", param_hint=option
-        ) from None
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise typer.BadParameter(f"must be numbers like 0.5,0.5,0.5, not '{text}'", param_hint=option)
+    return found
 
 
 def no_nan(value: float | None) -> float | None:
@@ -91,6 +139,8 @@ def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array
     arrays: dict[str, Array] = {}
     for text in given or ():
         name, equals, path = text.partition("=")
+        if not (path if equals else text):
+            raise typer.BadParameter(f"must be NAME=FILE.npy, not '{text}'", param_hint="--input")
         named = bool(equals) and (name in names or not Path(text).exists())
         read = _read(Path(path if named else text))
         if isinstance(read, dict):
@@ -98,6 +148,28 @@ def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array
         else:
             arrays[name if named else _only(names, text)] = read
     return arrays
+
+
+def readable(*paths: Path) -> None:
+    """Raise InputError, in the words of the system, for a path that is no file to read from."""
+    from openbpu.arch.errors import InputError
+
+    for path in paths:
+        reason = _unreadable(path)
+        if reason:
+            raise InputError(f"{path}: {reason}; check the path")
+
+
+def _unreadable(path: Path) -> str:
+    """Return why a path cannot be read, "" when it can. (A pipe is not opened: that would wait.)"""
+    try:
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind):
+            return os.strerror(errno.EISDIR) if stat.S_ISDIR(kind) else "not a regular file"
+        path.open("rb").close()
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
 def _only(names: Sequence[str], text: str) -> str:
@@ -114,53 +186,11 @@ def _read(path: Path) -> Array | dict[str, Array]:
 
     from openbpu.arch.errors import InputError, must
 
+    readable(path)
     try:
         loaded = np.load(path, allow_pickle=False)
         return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else loaded
-    except OSError as error:
-        raise InputError(must(str(path), "the input", "a readable file", error.strerror or error)) from error
-    except (ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         fix = "write it with numpy.save, without objects"
         raise InputError(must(str(path), "the input", "a .npy or .npz file", f"({reason})", fix)) from error
-
-
-def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> dict[str, Path]:
-    """Write every array as `folder`/NAME.npy, each file whole or not at all; returns the paths by name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{stem}.npy" for name, stem in file_stems(list(arrays)).items()}
-    for name, array in arrays.items():
-        _write_array(paths[name], array)
-    return paths
-
-
-def _write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
-    import numpy as np
-
-    from openbpu.arch.files import write_atomic
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_atomic(path, [buffer.getbuffer()])
-
-
-def file_stems(names: Sequence[str]) -> dict[str, str]:
-    """Return a file name for every tensor name: what no file system likes becomes `_`, twins get a number."""
-    stems: dict[str, str] = {}
-    taken: set[str] = set()
-    for name in names:
-        stem = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_MAX_NAME].strip(".") or "output"
-        unique, n = stem, 1
-        while unique.lower() in taken:
-            unique, n = f"{stem}_{n}", n + 1
-        taken.add(unique.lower())
-        stems[name] = unique
-    return stems
-
-
-def refuse_overwriting(source: Path, out: Path) -> None:
-    """Raise InputError when the output is the input itself: a slip of the shell must not cost the model."""
-    from openbpu.arch.errors import InputError, must
-
-    if source.exists() and out.exists() and source.samefile(out):
-        raise InputError(must("--output", "the path", "another file than the model", f"'{out}'"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments
+from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, show, show_json
 
@@ -42,6 +42,7 @@ def check(
     Every reason for the CPU comes with what would bring the node onto the BPU.
     """
     sizes = arguments.shapes(shape)
+    arguments.readable(model)
     from openbpu.compiler import check as place
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
@@ -80,7 +81,8 @@ def quantize(  # noqa: PLR0917  # an argument per option
     Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
     """
     means, deviations = arguments.numbers(mean, "--mean"), arguments.numbers(std, "--std")
-    arguments.refuse_overwriting(model, output)
+    arguments.readable(model)
+    outputs.refuse_overwriting(model, output)
     from openbpu.arch.dtypes import DType
     from openbpu.compiler.reader import check_readable
     from openbpu.quantization.onnx import load_calibration
@@ -137,8 +139,8 @@ def compile_(
         str,
         typer.Option(
             "--remove-io",
-            metavar="OP,OP",
-            help="Strip these nodes at the ends: quantize, dequantize, transpose, …",
+            metavar="KIND,KIND",
+            help="Strip these nodes at the ends: quantize, dequantize or both.",
         ),
     ] = "",
     fast_perf: Annotated[
@@ -154,13 +156,13 @@ def compile_(
 
     The model is QDQ or QOperator ONNX; what is not quantized runs on the CPU.
     """
-    sizes = arguments.shapes(shape)
-    arguments.refuse_overwriting(model, output)
+    sizes, removed = arguments.shapes(shape), arguments.removed(remove_io)
+    arguments.readable(model)
+    outputs.refuse_overwriting(model, output)
     from openbpu.arch.hbm import write_hbm
     from openbpu.compiler import compile as build
 
     started = time.perf_counter()
-    removed = [part.strip().lower() for part in remove_io.split(",") if part.strip()]
     if fast_perf:
         removed = list(dict.fromkeys([*removed, "quantize", "dequantize"]))
     source = _random_quantized(model, sizes) if fast_perf else model

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from openbpu.cli import arguments
@@ -17,6 +15,7 @@ def info(model: arguments.HbmFile, march: arguments.OwnMarch = None, json: argum
 
     March, inputs and outputs, segments, memory, sections.
     """
+    arguments.readable(model)
     from openbpu.arch.hbm import read_sections
     from openbpu.report.info import info_json, info_tables
     from openbpu.runtime import Session
@@ -31,6 +30,7 @@ def info(model: arguments.HbmFile, march: arguments.OwnMarch = None, json: argum
 @command("disasm")
 def disasm(model: arguments.HbmFile, json: arguments.Json = False) -> None:
     """Print the instructions of a .hbm file."""
+    arguments.readable(model)
     from openbpu.arch.hbm import read_hbm
     from openbpu.report.disasm import disasm_json, disassemble
 
@@ -44,7 +44,7 @@ def disasm(model: arguments.HbmFile, json: arguments.Json = False) -> None:
 
 @command("march")
 def march(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A march, or a march file.")] = None,
+    name: arguments.MarchName = None,
     json: arguments.Json = False,
 ) -> None:
     """Show the marches, or one with every number.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openbpu.cli import arguments
+from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show_json
 
@@ -34,6 +34,7 @@ def run(
 
     Shows outputs, latency and placement; writes the outputs with -o.
     """
+    arguments.readable(model)
     from openbpu.report.placement import placement_summary
     from openbpu.runtime import Session
 
@@ -44,7 +45,7 @@ def run(
     if session.mode == "fast":
         say_if_kernels_compile(program)
     result = session.run(feed)
-    paths = arguments.write_arrays(output, result.outputs) if output is not None else {}
+    paths = outputs.write_arrays(output, result.outputs) if output is not None else {}
     if json:
         show_json(_result_json(result, paths))
         return
@@ -96,6 +97,7 @@ def perf(
 
     Shows what every layer costs; --json and -o give the vendor's performance JSON.
     """
+    arguments.readable(model)
     from openbpu.report.performance import performance_json, performance_tables
     from openbpu.runtime import Session
 

@@ -49,6 +49,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     Both run on the same inputs, the model on ONNX Runtime; each output is compared. Exits with 1 when the
     binary evidently does not belong to the model.
     """
+    arguments.readable(onnx_model, model)
     from openbpu.report.verify import LEGEND, float_remark, verdict, verify_json, verify_table
     from openbpu.runtime import Session
     from openbpu.runtime.verify import Reference, compare, failure, random_inputs

@@ -1,0 +1,78 @@
+"""Output files: arrays by name, and the care that nothing is overwritten by a slip."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+_MAX_NAME = 120
+"""Bytes of a file name without its suffix: most file systems take 255."""
+_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> dict[str, Path]:
+    """Write every array as `folder`/NAME.npy, each file whole or not at all; returns the paths by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{stem}.npy" for name, stem in file_stems(list(arrays)).items()}
+    for name, array in arrays.items():
+        _write_array(paths[name], array)
+    return paths
+
+
+def _write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    import numpy as np
+
+    from openbpu.arch.files import write_atomic
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomic(path, [buffer.getbuffer()])
+
+
+def file_stems(names: Sequence[str]) -> dict[str, str]:
+    """Return a file name for every tensor name: what no file system likes becomes `_`, twins get a number.
+
+    Letters of any script stay; `con`, `nul` and the like, which Windows keeps for devices, get a `_`.
+    """
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        stem = _stem(name)
+        unique, n = stem, 1
+        while unique.casefold() in taken:
+            unique, n = f"{stem}_{n}", n + 1
+        taken.add(unique.casefold())
+        stems[name] = unique
+    return stems
+
+
+def _stem(name: str) -> str:
+    composed = unicodedata.normalize("NFC", name)  # as some file systems do by themselves
+    safe = "".join(c if _is_plain(c) else "_" for c in composed).lstrip(".")
+    short = safe.encode()[:_MAX_NAME].decode(errors="ignore").rstrip(".") or "output"
+    return f"_{short}" if _RESERVED.fullmatch(short.partition(".")[0]) else short
+
+
+def _is_plain(c: str) -> bool:
+    if c.isascii():
+        return c.isalnum() or c in "._-"
+    return c.isprintable() and bool(c.encode(sys.getfilesystemencoding(), errors="ignore"))
+
+
+def refuse_overwriting(source: Path, out: Path) -> None:
+    """Raise InputError when the output is the input itself: a slip of the shell must not cost the model."""
+    from openbpu.arch.errors import InputError, must
+
+    if source.exists() and out.exists() and source.samefile(out):
+        raise InputError(must("--output", "the path", "another file than the model", f"'{out}'"))
