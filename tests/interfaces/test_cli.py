@@ -16,7 +16,7 @@ from openbpu.arch.march import march_names
 from openbpu.cli import guard
 from openbpu.cli.app import command
 from openbpu.cli.commands import app
-from runtime.models import cpu_program
+from runtime.models import bpu_program, cpu_program
 
 COMMANDS = ("check", "quantize", "compile", "info", "run", "perf", "verify", "disasm", "march")
 
@@ -204,6 +204,10 @@ def test_ways_to_give_an_input(openbpu: Command, files: Path, form: str) -> None
         ("image=/dev/zero", "/dev/zero: not a regular file; check the path"),
         ("image={0}/x.npy", "shape must be 2×3, not 1×4×4×8"),
         ("image={0}/nan.npy", "every value must be finite, not NaN"),
+        (
+            "image={0}/inf.npy",
+            "every value must be finite, not infinity (1 of 6 elements, the first at [0, 2])",
+        ),
         ("image={0}/double.npy", "cast it: x.astype(np.float32)"),
         ("image={0}", "Is a directory; check the path"),
     ],
@@ -213,6 +217,7 @@ def test_wrong_input_is_said(openbpu: Command, files: Path, value: str, message:
     np.save(files / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     (files / "short.npy").write_bytes((files / "image.npy").read_bytes()[:-4])
     np.save(files / "nan.npy", image * np.nan)
+    np.save(files / "inf.npy", np.where(image == 1, np.float32(np.inf), image))
     np.save(files / "double.npy", image.astype(np.float64))
     fails(openbpu("run", files / "cpu.hbm", "--input", value.format(files), "-o", files / "out"), message)
     assert not (files / "out").exists()
@@ -433,3 +438,20 @@ def test_guard_lets_usage_errors_pass() -> None:
 
     with pytest.raises(typer.BadParameter):
         guard.guarded(fail)()
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_kernels_are_said_to_be_kept_only_where_they_can_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usable: bool
+) -> None:
+    from openbpu.cli.screen import say_if_kernels_compile
+
+    place = tmp_path / "cache"
+    if not usable:
+        place.write_text("a file")
+    monkeypatch.setenv("OPENBPU_CACHE_DIR", str(place))
+    say_if_kernels_compile(bpu_program())
+    said = capsys.readouterr().err
+    assert ("they are kept in" in said) == usable
+    assert ("again each time: they cannot be kept in" in said) == (not usable)
+    assert str(place) in said

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from openbpu.arch.program import Program
@@ -63,9 +65,22 @@ def say_if_kernels_compile(program: Program) -> None:
 
     on_bpu = any(isinstance(s, BpuSegment) for s in program.segments)
     if on_bpu and not kernels_are_cached(program):
-        note(
-            f"compiling the simulator's kernels for this machine, once; they are kept in {kernel_cache_dir()}"
-        )
+        folder = kernel_cache_dir()
+        kept = f"once; they are kept in {folder}"
+        lost = f"again each time: they cannot be kept in {folder}; give another place by OPENBPU_CACHE_DIR"
+        note(f"compiling the simulator's kernels for this machine, {kept if _takes_files(folder) else lost}")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file can be made in `folder`, which is made if it can be."""
+    import tempfile
+
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
