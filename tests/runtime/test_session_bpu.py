@@ -107,6 +107,18 @@ def test_latency_is_simulated_once_and_keeps_sides_apart() -> None:
     assert all(s.cycles > 0 and s.timing is not None for s in bpu)
 
 
+def test_what_is_printed_is_short() -> None:
+    session = Session(mixed())
+    result = session.run(session_feed(session, 0))
+    assert repr(session).startswith("Session('")
+    assert " → " in repr(session)
+    first = result.latency.segments[0]
+    for thing in (session, result, result.latency, first, first.timing):
+        assert len(repr(thing)) < 250
+    assert "bpu_us=" in repr(result.latency)
+    assert "cycles=" in repr(first.timing)
+
+
 def test_latency_needs_no_run() -> None:
     assert Session(digits()).latency.bpu_us > 0
 

@@ -43,6 +43,11 @@ CASES: dict[str, tuple[Any, str]] = {
         {"image": with_nan()},
         r"every value must be finite, not NaN \(1 of 6 elements, the first at \[1, 2\]\)",
     ),
+    "NaN and infinity": (
+        {"image": np.array([[np.inf, 0, 0], [0, np.nan, 0]], np.float32)},
+        r"not NaN and infinity \(2 of 6 elements, the first at \[0, 0\]\)",
+    ),
+    "minus infinity": ({"image": GOOD - np.inf}, r"not infinity \(6 of 6 elements, the first at \[0, 0\]\)"),
     "infinity": ({"image": GOOD + np.inf}, r"not infinity \(6 of 6 elements, the first at \[0, 0\]\)"),
 }  # fmt: skip
 
@@ -59,8 +64,12 @@ def test_float_for_an_integer_input_says_how_to_quantize() -> None:
     tensors = list(program.tensors)
     tensors[0] = replace(tensors[0], dtype=DType.INT8, scale=(0.5,), zero_point=3)
     session = Session(replace(program, tensors=tuple(tensors)))
-    with pytest.raises(InputError, match=r"takes integers: quantize it first \(scale 0.5, zero point 3\)"):
+    with pytest.raises(
+        InputError, match=r"takes integers: quantize it first \(scale 0.5, zero point 3\)"
+    ) as said:
         session.run({"x": np.zeros((1, 4, 4, 8), np.float32)})
+    assert "clip(rint(x / scale) + zero point, -128, 127) as int8" in str(said.value)
+    assert "`openbpu info` shows both" in str(said.value)
 
 
 def test_nothing_is_loaded_for_a_wrong_input() -> None:

@@ -6,7 +6,7 @@ call to return in one thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class SegmentLatency:
     microseconds: float
     basis: str
     cycles: int = 0
-    timing: Timing | None = None
+    timing: Timing | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class Latency:
     segments: tuple[SegmentLatency, ...]
     submit_us: float
     dequantize_us: float = 0.0
+
+    def __repr__(self) -> str:
+        figures = f"bpu_us={self.bpu_us:.6g}, cpu_us={self.cpu_us:.6g}, submit_us={self.submit_us:.6g}"
+        return f"Latency({figures}, segments: {len(self.segments)})"
 
     @property
     def frame_us(self) -> float:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from openbpu.arch.errors import HbmError, InputError, MarchError, must
 from openbpu.arch.hbm import Source, read_hbm
 from openbpu.arch.march import March, get_march, march_names
-from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program, Segment, Space
+from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program, Segment, Space, Tensor
 from openbpu.runtime.latency import Latency, latency_of
-from openbpu.runtime.tensors import TensorInfo, check_inputs, check_no_nan, tensor_info
+from openbpu.runtime.tensors import TensorInfo, check_inputs, check_no_nan, shown_shape, tensor_info
 
 Array = npt.NDArray[Any]
 Mode = Literal["fast", "exact"]
@@ -40,10 +40,25 @@ class Result:
     placement: tuple[Placement, ...]
     _latency: Callable[[], Latency]
 
+    def __repr__(self) -> str:
+        made = ", ".join(f"'{name}': {_described(y)}" for name, y in self.outputs.items())
+        return f"Result(outputs={{{made}}}, nodes: {len(self.placement)})"
+
     @property
     def latency(self) -> Latency:
         """BPU segments in simulated cycles, CPU segments estimated."""
         return self._latency()
+
+
+def _signature(t: Tensor) -> str:
+    return f"{t.name}: {t.dtype.value} {shown_shape(t.shape)}"
+
+
+def _described(value: Any) -> str:
+    """Return the type and shape of an array, "float32 1×10"; the type of anything else."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.name} {shown_shape(value.shape)}"
+    return type(value).__name__
 
 
 def _own(value: Any) -> Any:
@@ -82,6 +97,12 @@ class Session:
         self._lock = threading.Lock()
         self._runners: tuple[_Runner, ...] | None = None
         self._latency: Latency | None = None
+
+    def __repr__(self) -> str:
+        p = self.program
+        ends = (", ".join(_signature(p.tensors[i]) for i in ids) for ids in (p.inputs, p.outputs))
+        how = f"mode='{self.mode}', threads={self.threads}"
+        return f"Session({p.name!r}, march='{p.march}', {how}, {' → '.join(ends)})"
 
     def _check_march(self) -> None:
         given, built = self._march_name, self.program.march

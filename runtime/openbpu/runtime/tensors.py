@@ -97,7 +97,7 @@ def _check_array(t: Tensor, value: Any, *, finite: bool) -> Any:
     if x.dtype != expected:
         raise InputError(must(where, "dtype", expected.name, x.dtype, _cast(t, x)))
     if x.shape != t.shape:
-        raise InputError(must(where, "shape", _shape(t.shape), _shape(x.shape), _reshape(t, x)))
+        raise InputError(must(where, "shape", shown_shape(t.shape), shown_shape(x.shape), _reshape(t, x)))
     if finite and expected.kind == "f":
         check_finite(where, x)
     return x if x.flags.c_contiguous else np.array(x, order="C")
@@ -105,9 +105,12 @@ def _check_array(t: Tensor, value: Any, *, finite: bool) -> Any:
 
 def _cast(t: Tensor, x: Array) -> str:
     if t.dtype.is_quantized and t.scale and x.dtype.kind == "f":
-        step = f"scale {t.scale[0]:.9g}" if len(t.scale) == 1 else f"{len(t.scale)} scales"
-        zero = f", zero point {t.zero_point}" if t.zero_point else ""
-        return f"this input takes integers: quantize it first ({step}{zero}), as openbpu.arch.numerics does"
+        step = (
+            f"scale {t.scale[0]:.9g}" if len(t.scale) == 1 else f"{len(t.scale)} scales along axis {t.axis}"
+        )
+        given = f"{step}, zero point {t.zero_point}"
+        how = f"clip(rint(x / scale) + zero point, {t.dtype.qmin}, {t.dtype.qmax}) as {t.dtype.numpy.name}"
+        return f"this input takes integers: quantize it first ({given}): {how}; `openbpu info` shows both"
     if x.dtype.kind in "fiub":
         return f"cast it: x.astype(np.{t.dtype.numpy.name})"
     return f"give a numeric array of {t.dtype.numpy.name}"
@@ -121,23 +124,28 @@ def _reshape(t: Tensor, x: Array) -> str:
     return ""
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shown_shape(shape: tuple[int, ...]) -> str:
+    """Return (1, 3, 224, 224) as "1×3×224×224"."""
     return "×".join(map(str, shape)) if shape else "() (a scalar)"
 
 
 def check_finite(where: str, x: Array) -> None:
     """Raise InputError, with count and first place, when a float array holds NaN or infinity."""
-    bad = ~np.isfinite(x)
-    if not bad.any():
-        return
-    first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), x.shape))
-    what = "NaN" if np.isnan(x).any() else "infinity"
-    place = f" at {list(first)}" if first else ""
-    actual = f"{what} ({int(bad.sum())} of {x.size} elements, the first{place})"
-    raise InputError(must(where, "every value", "finite", actual, "repair the data before it gets here"))
+    _refuse(where, x, ~np.isfinite(x))
 
 
 def check_no_nan(where: str, x: Array) -> None:
     """Raise InputError when a float array holds NaN: it has no integer. (Infinity has one: it saturates.)"""
-    if x.dtype.kind == "f" and np.isnan(x).any():
-        check_finite(where, x)
+    if x.dtype.kind == "f":
+        _refuse(where, x, np.isnan(x))
+
+
+def _refuse(where: str, x: Array, bad: Array) -> None:
+    if not bad.any():
+        return
+    first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), x.shape))
+    nans = np.isnan(x[bad])
+    what = "NaN" if nans.all() else "NaN and infinity" if nans.any() else "infinity"
+    place = f" at {list(first)}" if first else ""
+    actual = f"{what} ({int(bad.sum())} of {x.size} elements, the first{place})"
+    raise InputError(must(where, "every value", "finite", actual, "repair the data before it gets here"))

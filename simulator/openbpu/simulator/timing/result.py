@@ -72,6 +72,10 @@ class Timing:
     cores: tuple[CoreTiming, ...]
     layers: LayerTiming
 
+    def __repr__(self) -> str:
+        moved = f"loaded={self.loaded}, stored={self.stored}, macs={self.macs}"
+        return f"Timing(cycles={self.cycles}, clock_hz={self.clock_hz}, {moved}, cores: {len(self.cores)})"
+
     @property
     def microseconds(self) -> float:
         """Time of the segment in µs."""
