@@ -323,6 +323,15 @@ def test_json_is_one_document_and_nothing_else(
     assert json.loads(ran.out)
 
 
+@pytest.mark.parametrize(("value", "said"), [(np.inf, "finite, not infinity"), (np.nan, "finite, not NaN")])
+def test_calibration_data_that_is_not_finite_is_said(
+    openbpu: Command, tmp_path: Path, value: float, said: str
+) -> None:
+    np.savez(tmp_path / "c.npz", image=np.full((1, 1, 1, 8, 8), value, np.float32))
+    calib, out = tmp_path / "c.npz", tmp_path / "q.onnx"
+    fails(openbpu("quantize", DIGITS / "digits.onnx", "--calib", calib, "-o", out), said)
+
+
 def test_disasm_json_has_every_instruction(openbpu: Command, hbm: Path) -> None:
     lines = [line for line in openbpu("disasm", hbm).out.splitlines() if not line.startswith(";")]
     (segment,) = openbpu("disasm", hbm, "--json").json()["segments"]

@@ -104,7 +104,8 @@ def _checked(sample: Mapping[str, Array], inputs: Sequence[ValueInfoProto], wher
         ):
             raise InputError(must(where, f"the type of input '{value.name}'", dtype, array.dtype))
         if dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError(must(where, f"every value of input '{value.name}'", "finite", "NaN or infinite"))
+            actual = "NaN" if np.isnan(array).any() else "infinity"
+            raise InputError(must(where, f"every value of input '{value.name}'", "finite", actual))
         feed[value.name] = np.ascontiguousarray(array, dtype=dtype)
     return feed
 
