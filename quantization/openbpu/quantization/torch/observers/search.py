@@ -9,8 +9,13 @@ import torch
 from openbpu.quantization.torch.observers.base import SMALLEST_SCALE
 from openbpu.quantization.torch.observers.minmax import MovingAverageMinMaxObserver
 
-_SAMPLE = 1 << 20
-"""Elements of a batch that a search looks at: a stride keeps it affordable."""
+_EXACT = 1 << 11
+"""Up to so many values an error is computed value by value."""
+
+_BINS = 2048
+
+_SAMPLE = 1 << 18
+"""So many values of a batch are counted, and its largest one."""
 
 
 class _ClippingObserver(MovingAverageMinMaxObserver):
@@ -19,10 +24,7 @@ class _ClippingObserver(MovingAverageMinMaxObserver):
     def range_of(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the symmetric range ±threshold, one-sided where the values are."""
         low, high = torch.aminmax(x)
-        flat = x.reshape(-1)
-        if flat.numel() > _SAMPLE:
-            flat = flat[:: flat.numel() // _SAMPLE + 1]
-        limit = self.threshold(flat, torch.maximum(-low, high))
+        limit = self.threshold(x.reshape(-1), torch.maximum(-low, high))
         return torch.maximum(low, -limit).reshape(1), torch.minimum(high, limit).reshape(1)
 
     def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
@@ -43,18 +45,35 @@ class MSEObserver(_ClippingObserver):
         self.steps = steps
 
     def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Search from max|x| downwards; the error has one valley, so the search stops behind it."""
-        best, least, worse = peak, None, 0
+        """Try every fraction; many values are first counted in bins."""
+        if float(peak) == 0.0:
+            return peak
+        if x.numel() > _EXACT:
+            return self._by_bins(x, peak)
+        best, least = peak, None
         for step in range(self.steps, 0, -1):
             limit = peak * (step / self.steps)
             error = (self.quantized(x, limit) - x).square_().mean()
             if least is None or error < least:
-                best, least, worse = limit, error, 0
-            else:
-                worse += 1
-                if worse > self.steps // 5:
-                    break
+                best, least = limit, error
         return best
+
+    def _by_bins(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+        """Error of a limit L: step² / 12 for every value inside, (|x| − L)² for every one outside."""
+        edge = float(peak)
+        x = x[:: x.numel() // _SAMPLE + 1]
+        counts = torch.histc(x, 2 * _BINS, -edge, edge).double()
+        counts = counts[_BINS:] + counts[:_BINS].flip(0)
+        counts[-1].clamp_(min=1.0)
+        centre = (torch.arange(_BINS, dtype=torch.float64) + 0.5) * (edge / _BINS)
+        outside = [(counts * centre**k).flip(0).cumsum(0).flip(0) for k in range(3)]
+        tail = [torch.cat([t, torch.zeros(1, dtype=torch.float64)]) for t in outside]
+        limit = torch.arange(1, self.steps + 1, dtype=torch.float64) * (edge / self.steps)
+        first = (torch.ceil(limit / edge * _BINS - 0.5)).long().clamp(0, _BINS)
+        clipped = tail[2][first] - 2 * limit * tail[1][first] + limit**2 * tail[0][first]
+        step = limit / ((self.dtype.max - self.dtype.min) / 2)
+        noise = (counts.sum() - tail[0][first]) * step**2 / 12
+        return peak * ((int((clipped + noise).argmin()) + 1) / self.steps)
 
 
 class PercentileObserver(_ClippingObserver):

@@ -13,6 +13,7 @@ from torch import nn
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.prepare.assign import assign
+from openbpu.quantization.torch.prepare.control import ControlFlow
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
 from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qconfig import QConfig
@@ -162,7 +163,7 @@ def _eager(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
 def _record(model: nn.Module, example_inputs: Any) -> Recorder:
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
-    with torch.no_grad(), recording(Recorder()) as recorder:
+    with torch.no_grad(), recording(Recorder()) as recorder, ControlFlow():
         result = run(model, example_inputs)
         recorder.note("output", "", None, qtensors(result), ())
     for module, mode in modes:

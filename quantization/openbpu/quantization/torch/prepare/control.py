@@ -1,0 +1,41 @@
+"""Control flow that depends on values, found while a model is recorded: compiled models have no branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.qtensor.tensor import QTensor
+from openbpu.quantization.torch.scope import here
+
+_DECIDES = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "tolist"})
+
+
+class ControlFlow(TorchFunctionMode):  # type: ignore[misc]  # Any where torch is not installed
+    """Follows plain tensors that come from QTensors (comparisons, masks) and refuses a branch on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.derived: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `func`; its results are derived when an argument is."""
+        del types
+        operands = [a for a in args if isinstance(a, torch.Tensor)]
+        derived = any(isinstance(a, QTensor) or id(a) in self.derived for a in operands)
+        name = getattr(func, "__name__", "")
+        if derived and name in _DECIDES:
+            raise PrepareError(
+                f"{here()}: a value computed from a QTensor decides what the forward does (data-dependent "
+                "control flow), which no compiled model can; use torch.where or a mask"
+            )
+        result = func(*args, **(kwargs or {}))
+        if derived and isinstance(result, torch.Tensor) and not isinstance(result, QTensor):
+            self.derived[id(result)] = result
+        return result

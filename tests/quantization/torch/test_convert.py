@@ -1,0 +1,105 @@
+"""Converted and simulated outputs are the same bits, operator by operator and for a whole network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+from openbpu.quantization import torch as bpu  # noqa: E402
+from quantization.torch.networks import (  # noqa: E402
+    Between,
+    calibrated,
+    converted,
+    network,
+    simulated,
+)
+
+SETTERS = {
+    "int8": bpu.default_calibration_qconfig_setter,
+    "int16": bpu.calibration_8bit_weight_16bit_act_qconfig_setter,
+}
+MODULES: dict[str, Any] = {
+    "LeakyReLU": lambda: nn.LeakyReLU(0.1),
+    "GELU": nn.GELU,
+    "SiLU": nn.SiLU,
+    "Hardsigmoid": nn.Hardsigmoid,
+    "Softplus": nn.Softplus,
+    "LogSigmoid": nn.LogSigmoid,
+    "PReLU": lambda: nn.PReLU(6),
+    "Softmax": lambda: nn.Softmax(1),
+    "AvgPool2d": lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "AdaptiveAvgPool2d": lambda: nn.AdaptiveAvgPool2d(1),
+    "MaxPool2d": lambda: nn.MaxPool2d(2),
+    "BatchNorm2d": lambda: nn.BatchNorm2d(6),
+    "LayerNorm": lambda: nn.LayerNorm(8),
+    "Upsample": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+}
+FUNCTIONS: dict[str, Any] = {
+    "square of itself": lambda x: x * x,
+    "sum with the flipped": lambda x: x + x.flip(1),
+    "difference": lambda x: x - x.flip(1),
+    "product": lambda x: x * x.flip(1),
+    "maximum": lambda x: torch.maximum(x, x.flip(1)),
+    "number minus": lambda x: 1 - x,
+    "number times": lambda x: x * 0.37,
+    "clamp": lambda x: x.clamp(-1, 1),
+    "pow": lambda x: x**3,
+    "sum": lambda x: x.sum(1),
+    "amax": lambda x: x.amax(1),
+    "mean": lambda x: x.mean((2, 3), keepdim=True),
+    "stack": lambda x: torch.stack([x, x * 2], 1).flatten(1, 2),
+    "constant per channel": lambda x: x * torch.linspace(0.5, 2, 6).view(1, 6, 1, 1),
+    "resize": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
+    "chunks": lambda x: torch.cat([part * 2 for part in x.chunk(2, 1)], 1),
+}
+CASES = MODULES | {name: (lambda f=f: f) for name, f in FUNCTIONS.items()}
+
+
+@pytest.mark.parametrize("dtype", SETTERS)
+@pytest.mark.parametrize("name", CASES)
+def test_every_operator_is_on_the_bpu_and_gives_the_converted_models_bits(name: str, dtype: str) -> None:
+    torch.manual_seed(0)
+    data = torch.randn(1, 6, 8, 8) * 2
+    model = calibrated(Between(CASES[name]()), data, SETTERS[dtype])
+    found, program = simulated(model, data)
+    np.testing.assert_array_equal(converted(model, data), found)
+    assert {row.on for row in program.placement} == {"BPU"}
+
+
+@pytest.mark.parametrize("dtype", SETTERS)
+def test_a_network_gives_the_same_bits_converted_and_simulated(dtype: str) -> None:
+    model, data = network()
+    prepared = calibrated(model, data, SETTERS[dtype])
+    found, program = simulated(prepared, data)
+    np.testing.assert_array_equal(converted(prepared, data), found)
+    assert len(program.segments) == 1
+
+
+def test_matrix_product_of_two_activations() -> None:
+    torch.manual_seed(0)
+    data = torch.randn(1, 2, 4, 8)
+    model = calibrated(Between(lambda x: x @ x.transpose(2, 3)), data)
+    np.testing.assert_array_equal(converted(model, data), simulated(model, data)[0])
+
+
+def test_a_converted_model_exports_like_the_prepared_one() -> None:
+    model, data = network()
+    prepared = calibrated(model, data)
+    first = bpu.export(prepared, data)
+    second = bpu.export(bpu.convert(prepared), data)
+    assert [n.op_type for n in first.graph.node] == [n.op_type for n in second.graph.node]
+
+
+def test_a_model_that_saw_no_data_is_not_converted() -> None:
+    bpu.set_march(bpu.March.NASH_M)
+    data = torch.randn(1, 2)
+    prepared = bpu.prepare(Between(torch.tanh), data)
+    with pytest.raises(bpu.ExportError, match="were never observed"):
+        bpu.convert(prepared)
