@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -20,10 +22,10 @@ def qdq_model(
     out: list[int] | None,
     opset: int,
     extra: dict[str, np.ndarray],
-    **attrs: object,
+    **attrs: Any,
 ) -> onnx.ModelProto:
     """Q → DQ → op(x, *extra) → Q → DQ with scale 1/16."""
-    scale = {"s": np.array(1 / 16, np.float32), "z": np.array(0, np.int8)}
+    scale: dict[str, np.ndarray] = {"s": np.array(1 / 16, np.float32), "z": np.array(0, np.int8)}
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
         helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xf"]),

@@ -65,7 +65,9 @@ def fold_constant_quantize(graph: Graph) -> Graph:
         if np.isnan(data).any():
             where = f"node '{node.name}' ({node.op})"
             fix = "check the training, or the export of that weight"
-            raise QuantizationError(must(where, f"constant '{node.inputs[0]}'", "made of numbers", "NaN", fix))
+            raise QuantizationError(
+                must(where, f"constant '{node.inputs[0]}'", "made of numbers", "NaN", fix)
+            )
         shape = [1] * np.ndim(data)
         if not scale.per_tensor:
             shape[scale.axis] = -1

@@ -30,7 +30,7 @@ _NO_DATA = frozenset(
 
 _POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 _POOL_OPSET = 22
-"""Older schemas count a window of ceil_mode that starts in the padding; ONNX Runtime and newer ones drop it."""
+"""Older schemas count a window of ceil_mode that starts in the padding; newer ones, and runtimes, drop it."""
 
 
 class Inference:
