@@ -15,7 +15,7 @@ from openbpu.quantization.torch.scope import here
 _DECIDES = frozenset({"__bool__", "__int__", "__float__", "__index__", "item", "tolist"})
 
 
-class ControlFlow(TorchFunctionMode):  # type: ignore[misc]  # Any where torch is not installed
+class ControlFlow(TorchFunctionMode):
     """Follows plain tensors that come from QTensors (comparisons, masks) and refuses a branch on them."""
 
     def __init__(self) -> None:
