@@ -8,9 +8,10 @@ from compiler.reading import model
 from openbpu.arch.errors import ModelError
 from openbpu.compiler.reader import read_model
 
-HEAD = """g (float[1,4,6,8] x, int64[2] i, float[1,1,8] row, float[3] three)
+HEAD = """g (float[1,4,6,8] x, int64[2] i, float[1,1,8] row, float[3] three, float[4,4,2,2] w,
+    float[2,5] a, float[5,4] b, float[1,3,0,2] none)
     => (float[N,M,H,W] y) <int64[2] flat = {4, 48}, int64[2] odd = {4, 47}, int64[2] rest = {-1, 5},
-       int64[2] two = {-1, -1}, int64[5] late = {1, 4, 6, 8, 0}>"""
+       int64[2] two = {-1, -1}, int64[5] late = {1, 4, 6, 8, 0}, float[1] one = {2}>"""
 
 BAD = {
     "y = Transpose <perm = [0, 1, 1, 3]> (x)": r"perm must be the axes 0..3, each once, not \(0, 1, 1, 3\)",
@@ -25,6 +26,11 @@ BAD = {
     "y = Gather <axis = -1099511627776> (x, i)": r"axis must be -4\.\.3, not -1099511627776",
     "y = LayerNormalization (x, three)": r"shape of its scale must be one that spreads to .*, not \(3,\)",
     "y = RMSNormalization (x, three)": r"shape of its scale must be one that spreads to .*, not \(3,\)",
+    "y = MaxPool <kernel_shape = [7, 3]> (x)": r"window must be .* the padded input \(6, 8\), not \(7, 3\)",
+    "y = AveragePool <kernel_shape = [3, 9]> (x)": r"window must be at most the padded input",
+    "y = Conv <dilations = [6, 1]> (x, w)": r"window must be at most the padded input \(6, 8\), not \(7, 2\)",
+    "y = Gemm (a, b, three)": r"shape of its bias must be one that spreads to \(2, 4\), not \(3,\)",
+    "y = InstanceNormalization (none, three, three)": "its input must be a tensor with elements",
     'y = Concat <axis = 1> (x, "")': "every input must be given, not input 1 left out",
     'y = Min (x, "", x)': "every input must be given, not input 1 left out",
 }
@@ -35,6 +41,8 @@ GOOD = (
     "y = LayerNormalization (x, row)",
     "y = Gather <axis = -1> (x, i)",
     "y = Transpose (x)",
+    "y = MaxPool <kernel_shape = [7, 3], pads = [1, 0, 0, 0]> (x)",
+    "y = Gemm (a, b, one)",
 )
 
 

@@ -142,3 +142,39 @@ def check_convolution(node: Node, scope: Scope) -> None:
         raise problem(place, "kernel_shape", f"{w[2:]} as its weight", kernel, _FIX)
     if b is not None and b != (outputs,):
         raise problem(place, "shape of its bias", (outputs,), b, _FIX)
+
+
+def check_window(node: Node, shape: tuple[int, ...] | None, window: tuple[int, ...] | None) -> None:
+    """Raise ModelError when a window is larger than the padded input: shape inference rounds -1/2 to 0."""
+    if shape is None or window is None or node.attrs.get("ceil_mode", 0):
+        return
+    count = len(window)
+    pads = tuple(node.attrs.get("pads", ())) or (0,) * (2 * count)
+    dilations = node.attrs.get("dilations", (1,) * count)
+    if not len(shape) - 2 == len(dilations) == len(pads) // 2 == count:
+        return  # shape inference says so
+    padded = tuple(n + a + b for n, a, b in zip(shape[2:], pads[:count], pads[count:], strict=True))
+    spans = tuple((k - 1) * d + 1 for k, d in zip(window, dilations, strict=True))
+    if any(span > size for span, size in zip(spans, padded, strict=True)):
+        raise problem(_where(node), "the window", f"at most the padded input {padded}", spans, _FIX)
+
+
+@form("Gemm")
+def gemm(node: Node, scope: Scope) -> Sequence[Node]:
+    """Shape inference does not look at the bias."""
+    a, b, c = (scope.shape(input_at(node, i)) for i in range(3))
+    if a is None or b is None or c is None or len(a) != 2 or len(b) != 2:
+        return [node]
+    result = (a[1 if node.attrs.get("transA") else 0], b[0 if node.attrs.get("transB") else 1])
+    if not _spreads(c, result):
+        raise problem(_where(node), "shape of its bias", f"one that spreads to {result}", c, _FIX)
+    return [node]
+
+
+@form("InstanceNormalization")
+def instance_normalization(node: Node, scope: Scope) -> Sequence[Node]:
+    """ONNX Runtime does not survive a tensor without elements here."""
+    x = scope.shape(node.inputs[0])
+    if x is not None and 0 in x:
+        raise problem(_where(node), "its input", "a tensor with elements", x, _FIX)
+    return [node]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.compiler.ir.graph import Node
-from openbpu.compiler.reader.rules.checked import check_convolution
+from openbpu.compiler.reader.rules.checked import check_convolution, check_window
 from openbpu.compiler.reader.rules.table import form, input_at, with_inputs, without
 from openbpu.compiler.reader.scope import Scope
 
@@ -108,6 +108,8 @@ def padding(node: Node, scope: Scope) -> Sequence[Node]:
     mode = node.attrs.get("auto_pad", "NOTSET")
     shape = scope.shape(node.inputs[0])
     window = _window(node, scope)
+    if mode in ("NOTSET", "VALID"):
+        check_window(node, shape, window)
     if mode == "NOTSET":
         return [replace(node, attrs=without(node.attrs, "auto_pad"))]
     if shape is None or window is None or node.attrs.get("ceil_mode", 0):
