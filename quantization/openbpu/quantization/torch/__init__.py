@@ -6,7 +6,7 @@
     model.eval(); set_fake_quantize(model, FakeQuantState.VALIDATION);  model(data)
     onnx_model = export(model, example_inputs)
 
-Names (those not imported below yet are on their way, with these signatures):
+Names:
 
     QTensor: int_repr(), dequantize(), q_scale(), q_zero_point(), q_per_channel_axis(), dtype
     QuantStub(scale=None, zero_point=None, qconfig=None), DeQuantStub()
@@ -31,7 +31,7 @@ Names (those not imported below yet are on their way, with these signatures):
     fuse_fx, PrepareMethod.{EAGER, SYMBOLIC, JIT, JIT_STRIP}
     convert(model, inplace=False) -> nn.Module (integer arithmetic), convert_fx
     export(model, example_inputs, path=None, *, input_names=None, output_names=None) -> onnx.ModelProto
-    sensitivity_table(model, baseline, inputs), statistics_table(model, inputs)
+    sensitivity_table(model, inputs), statistics_table(model, inputs)
 
 Needs the extra `openbpu[torch]`. Imports torch, numpy, `openbpu.arch`, and onnx when it exports.
 `check_model(model, example_inputs, march=None, advice=None)` and `compile_model(model, example_inputs,
@@ -39,6 +39,7 @@ hbm=..., march=None, opt=2)`, which need the compiler, are in `openbpu.compat.de
 """
 
 from openbpu.quantization.torch.convert import convert, convert_fx
+from openbpu.quantization.torch.debug import sensitivity_table, statistics_table
 from openbpu.quantization.torch.dtype import QDType, qinfo, qint8, qint16, qint32
 from openbpu.quantization.torch.errors import (
     CalibrationInTrainModeWarning,
@@ -198,6 +199,8 @@ __all__ = [
     "qint32",
     "sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter",
     "sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter",
+    "sensitivity_table",
     "set_fake_quantize",
     "set_march",
+    "statistics_table",
 ]

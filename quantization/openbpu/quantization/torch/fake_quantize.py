@@ -24,12 +24,15 @@ from openbpu.quantization.torch.scope import scope
 
 
 class FakeQuantState(Enum):
-    """CALIBRATION observes only · QAT observes and fake-quantizes · VALIDATION fake-quantizes only."""
+    """CALIBRATION observes only · QAT observes and fake-quantizes · VALIDATION fake-quantizes only.
+
+    FLOAT does neither: what debugging compares with.
+    """
 
     CALIBRATION = "calibration"
     QAT = "qat"
     VALIDATION = "validation"
-    _FLOAT = "float"
+    FLOAT = "float"
 
 
 @dataclass(slots=True)
