@@ -1,0 +1,71 @@
+"""The exported model: standard QDQ ONNX that says where each node comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from openbpu.quantization import torch as bpu  # noqa: E402
+from quantization.torch.networks import calibrated, network  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def exported() -> tuple[Any, Any, Any]:
+    model, data = network()
+    prepared = calibrated(model, data)
+    return bpu.export(prepared, data), prepared, data
+
+
+def test_onnx_runtime_computes_what_the_prepared_model_does(exported: tuple[Any, Any, Any]) -> None:
+    proto, prepared, data = exported
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (found,) = session.run(None, {proto.graph.input[0].name: data.numpy()})
+    expected = prepared(data).detach().numpy()
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_weights_are_int8_constants_with_a_scale_per_channel(exported: tuple[Any, Any, Any]) -> None:
+    graph = exported[0].graph
+    constants = {i.name: i for i in graph.initializer}
+    makers = {o: n for n in graph.node for o in n.output}
+    convolutions = [n for n in graph.node if n.op_type == "Conv"]
+    assert len(convolutions) == 5
+    for node in convolutions:
+        dequantize = makers[node.input[1]]
+        codes, scale = constants[dequantize.input[0]], constants[dequantize.input[1]]
+        assert codes.data_type == onnx.TensorProto.INT8
+        assert list(scale.dims) == [codes.dims[0]]
+
+
+def test_batch_norms_are_folded(exported: tuple[Any, Any, Any]) -> None:
+    assert "BatchNormalization" not in {n.op_type for n in exported[0].graph.node}
+
+
+def test_nodes_keep_module_path_and_source_line(exported: tuple[Any, Any, Any]) -> None:
+    node = next(n for n in exported[0].graph.node if n.op_type == "Sigmoid")
+    said = {p.key: p.value for p in node.metadata_props}
+    assert "networks.py" in said["pkg.torch.onnx.stack_trace"]
+    assert "quantization/torch/functional.py" not in said["pkg.torch.onnx.stack_trace"].replace("tests/", "")
+    conv = next(n for n in exported[0].graph.node if n.op_type == "Conv" and "conv1" in str(n.metadata_props))
+    assert "blocks.0.conv1" in str(conv.metadata_props)
+
+
+def test_int16_activations_are_int16_in_onnx() -> None:
+    model, data = network()
+    proto = bpu.export(calibrated(model, data, bpu.calibration_8bit_weight_16bit_act_qconfig_setter), data)
+    kinds = {i.data_type for i in proto.graph.initializer}
+    assert onnx.TensorProto.INT16 in kinds
+
+
+def test_export_writes_a_file_and_names_the_ends(tmp_path: Any) -> None:
+    model, data = network()
+    path = tmp_path / "model.onnx"
+    bpu.export(calibrated(model, data), data, path, input_names=["image"], output_names=["scores"])
+    graph = onnx.load(path).graph
+    assert [graph.input[0].name, graph.output[0].name] == ["image", "scores"]
