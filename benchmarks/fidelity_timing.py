@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,8 +59,8 @@ def _prediction(latency: Latency) -> Prediction:
 def _work(pipe: multiprocessing.connection.Connection, tasks: Sequence[tuple[str, str, str]]) -> None:
     for task in tasks:
         _load(task)
-    while True:
-        march, values, models = pipe.recv()
+    while (request := pipe.recv()) is not None:
+        march, values, models = request
         pipe.send({m: predict(_PROGRAMS[march, m], march, values) for m in models if (march, m) in _PROGRAMS})
 
 

@@ -45,7 +45,7 @@ ARRAY = with_values(
         "tae.output_lanes": 16,
         "tae.pixel_rows": 2,
         "tae.pixel_cols": 4,
-        "tae.depthwise_lanes": 32,
+        "tae.depthwise_lanes": 256,
         "tae.requant_lanes": 1 << 20,
         "tae.weight_bytes_per_cycle": 1 << 20,
         "tae.stall_permille": 0,
@@ -62,7 +62,7 @@ ARRAY = with_values(
         ((3, 5, 17), (9, 17), (1, 1), 4 * 2 * 2),  # one too many in every direction
         ((1, 1, 16), (8, 16), (1, 1), 1),  # one pixel takes a block
         ((2, 4, 16), (3, 16), (7, 7), 7 * 3),  # rows of 21 fill the lanes: 3 steps, not 7
-        ((2, 4, 64), (1, 1), (3, 3), 2 * 9),  # depthwise: 32 channels at a time
+        ((2, 4, 64), (1, 1), (3, 3), 2 * 9),  # depthwise: 256 products at a time
         ((2, 4, 32), (4, 4), (3, 3), 4 * 9),  # 8 groups of 4: two share the 8 input lanes
         ((2, 4, 32), (16, 16), (1, 1), 2 * 2),  # groups larger than the array
     ],

@@ -22,15 +22,20 @@ def latency_table(latency: Latency) -> Table:
     if any(s.on == "CPU" for s in latency.segments):
         add_row(made, "all CPU segments", "CPU", "", in_time(latency.cpu_us), "estimate")
     add_row(made, "submitting a run", "CPU", "", in_time(latency.submit_us), "fitted, in no sum")
+    add_row(made, "per frame, several threads", "", "", in_time(latency.frame_us), "estimate")
+    add_row(made, "one thread, with dequantizing", "", "", in_time(latency.one_thread_us), "estimate")
     return made
 
 
 def latency_json(latency: Latency) -> dict[str, Any]:
-    """Return the figures in µs; "bpu_us" is simulated, "cpu_us_estimate" and "submit_us" are not."""
+    """Return the figures in µs; "bpu_us" is simulated, the others are not."""
     return {
         "bpu_us": latency.bpu_us,
         "cpu_us_estimate": latency.cpu_us,
         "submit_us": latency.submit_us,
+        "dequantize_us_estimate": latency.dequantize_us,
+        "frame_us_estimate": latency.frame_us,
+        "one_thread_us_estimate": latency.one_thread_us,
         "segments": [
             {"name": s.name, "on": s.on, "us": s.microseconds, "basis": s.basis, "cycles": s.cycles}
             for s in latency.segments

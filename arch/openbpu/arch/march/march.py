@@ -41,7 +41,7 @@ class Chip:
     memory of all cores (0: none; no program uses it yet) · alignment: smallest tensor allocation in bytes ·
     nv12_stride: alignment of the row stride of NV12 images in bytes · start_us: time of a core per BPU
     segment before its first and after its last instruction (fetching the program, starting, reporting) ·
-    layer_cycles: engine time of turning to another operator (all engines but LOAD and STORE).
+    layer_cycles: engine time of setting up an operator, once (all engines but LOAD and STORE).
     """
 
     clock_hz: int
@@ -59,7 +59,7 @@ class Chip:
 class Tae:
     """The tensor array: input_lanes × output_lanes × (pixel_rows × pixel_cols) int8 MACs per cycle.
 
-    depthwise_lanes: channels per cycle and pixel of a depthwise convolution · packs_taps: 1 when the taps of
+    depthwise_lanes: products per cycle of a depthwise convolution, blocks of 16 channels × pixels · packs_taps: 1 when the taps of
     a kernel row fill idle input lanes (few input channels) · passes_int16_int8, passes_int8_int16: cycles per
     step for int16 input × int8 weight and for int8 × int16 · requant_lanes: results written per cycle ·
     weight_bytes_per_cycle: weights streamed into the array · stall_permille: extra cycles per 1000, for

@@ -64,13 +64,13 @@ def instruction_costs(
 
 
 def _turns(heads: Records) -> Int64:
-    """Return the instructions with which a computing engine turns to another operator."""
+    """Return the first instruction of every operator on every computing engine."""
     engine, operator = heads["engine"], heads["operator"]
     found = [np.zeros(0, dtype=np.int64)]
     for e in np.unique(engine).tolist():
         if e not in (Engine.LOAD, Engine.STORE):
             mine = np.flatnonzero(engine == e)
-            found.append(mine[np.diff(operator[mine].astype(np.int64), prepend=-1) != 0])
+            found.append(mine[np.unique(operator[mine], return_index=True)[1]])
     return np.concatenate(found)
 
 

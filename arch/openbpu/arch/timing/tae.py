@@ -11,6 +11,8 @@ from openbpu.arch.march import March, Tae
 from openbpu.arch.timing.integers import Ints, ceil_div, choose, largest, smallest
 
 Sizes = tuple[Ints, ...]
+_DEPTHWISE_BLOCK = 16
+"""Channels that the depthwise mode takes together: the multiple that public advice asks for."""
 
 
 def passes(march: March, x: DType, w: DType) -> int:
@@ -39,9 +41,12 @@ def conv_cycles(
     tae = march.tae
     out_h, out_w, out_c = out
     pixels = ceil_div(out_h, tae.pixel_rows) * ceil_div(out_w, tae.pixel_cols)
-    steps = _steps(tae, out_c, group, taps)
+    dense = pixels * _steps(tae, out_c, group, taps)
+    channels = ceil_div(out_c, _DEPTHWISE_BLOCK) * _DEPTHWISE_BLOCK
+    diagonal = ceil_div(out_h * out_w * channels * taps[0] * taps[1], tae.depthwise_lanes)
+    array = choose(group[0] == 1, smallest(dense, diagonal), dense)
     weights = out_c * group[0] * taps[0] * taps[1] * weight_bytes
-    return _tile_cycles(tae, pixels * steps * step, out_h * out_w * out_c * reads, weights)
+    return _tile_cycles(tae, array * step, out_h * out_w * out_c * reads, weights)
 
 
 def matmul_cycles(march: March, *, m: Ints, n: Ints, k: Ints, step: Ints = 1, weight_bytes: Ints = 1) -> Ints:
@@ -62,8 +67,7 @@ def _tile_cycles(tae: Tae, array: Ints, results: Ints, weights: Ints) -> Ints:
 def _steps(tae: Tae, out_c: Ints, group: Sizes, taps: Sizes) -> Ints:
     """Return how often every pixel block passes the array: output channel blocks × input steps.
 
-    Small groups share the array as a block diagonal: `together` of them at a time. With one input channel per
-    group, the depthwise mode competes.
+    Small groups share the array as a block diagonal: `together` of them at a time.
     """
     (in_group, out_group), (taps_h, taps_w) = group, taps
     together = largest(1, smallest(tae.input_lanes // in_group, tae.output_lanes // out_group))
@@ -73,6 +77,4 @@ def _steps(tae: Tae, out_c: Ints, group: Sizes, taps: Sizes) -> Ints:
     by_channel = taps_h * taps_w * ceil_div(in_group, tae.input_lanes)
     by_row = taps_h * ceil_div(taps_w * in_group, tae.input_lanes)
     packs = (together == 1) & bool(tae.packs_taps)
-    dense = blocks * choose(packs, smallest(by_channel, by_row), by_channel)
-    diagonal = ceil_div(out_c, tae.depthwise_lanes) * taps_h * taps_w
-    return choose(in_group == 1, smallest(dense, diagonal), dense)
+    return blocks * choose(packs, smallest(by_channel, by_row), by_channel)
