@@ -25,7 +25,7 @@ def outlier_linear() -> nn.Module:
 def test_the_linear_with_outlying_weights_is_the_most_sensitive() -> None:
     data = torch.randn(2, 10, 16)
     model = calibrated(outlier_linear(), data)
-    table = bpu.sensitivity_table(model, data)
+    table = bpu.sensitivity_table(model, None, data)
     assert table.columns == SENSITIVITY_COLUMNS
     name, sort, kind, distance, dtype, flops = table[0]
     assert (name, sort, kind.__name__, dtype) == ("function.2", "weight", "Linear", bpu.qint8)
@@ -38,14 +38,14 @@ def test_the_table_leaves_the_models_state_alone() -> None:
     data = torch.randn(2, 10, 16)
     model = calibrated(outlier_linear(), data)
     before = model(data)
-    bpu.sensitivity_table(model, data)
+    bpu.sensitivity_table(model, None, data)
     assert torch.equal(model(data), before)
 
 
 def test_the_setter_takes_the_table() -> None:
     data = torch.randn(2, 10, 16)
     float_model = outlier_linear()
-    table = bpu.sensitivity_table(calibrated(float_model, data), data)
+    table = bpu.sensitivity_table(calibrated(float_model, data), float_model, data)
     setters = (
         bpu.sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter(table, topk=1),
         bpu.default_calibration_qconfig_setter,

@@ -31,7 +31,7 @@ Names:
     fuse_fx, PrepareMethod.{EAGER, SYMBOLIC, JIT, JIT_STRIP}
     convert(model, inplace=False) -> nn.Module (integer arithmetic), convert_fx
     export(model, example_inputs, path=None, *, input_names=None, output_names=None) -> onnx.ModelProto
-    sensitivity_table(model, inputs), statistics_table(model, inputs)
+    sensitivity_table(model, baseline, inputs), statistics_table(model, inputs)
 
 Needs the extra `openbpu[torch]`. Imports torch, numpy, `openbpu.arch`, and onnx when it exports.
 `check_model(model, example_inputs, march=None, advice=None)` and `compile_model(model, example_inputs,

@@ -23,27 +23,32 @@ Row = tuple[Any, ...]
 
 
 class Table(list[Row]):
-    """Rows with named columns; prints as aligned text."""
+    """Rows with named columns; prints as aligned text, with `bars` between the columns as the vendor does."""
 
-    def __init__(self, columns: tuple[str, ...], rows: list[Row]) -> None:
+    def __init__(self, columns: tuple[str, ...], rows: list[Row], *, bars: bool = False) -> None:
         super().__init__(rows)
-        self.columns = columns
+        self.columns, self.bars = columns, bars
 
     def __str__(self) -> str:
         cells = [self.columns, *(tuple(_text(v) for v in row) for row in self)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+        padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+        if self.bars:
+            lines = [f"| {' | '.join(row)} |" for row in padded]
+            return "\n".join([lines[0], f"|{'-' * (len(lines[0]) - 2)}|", *lines[1:]])
+        lines = ["  ".join(row).rstrip() for row in padded]
+        return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def _text(value: Any) -> str:
     return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
-def sensitivity_table(model: nn.Module, inputs: Any) -> Table:
-    """L1 of the outputs when only one quantizer rounds, against none; the most sensitive first.
+def sensitivity_table(model: nn.Module, baseline: nn.Module | None, inputs: Any) -> Table:
+    """L1 of the outputs when only one quantizer rounds, against the baseline's; the most sensitive first.
 
-    `model` is prepared and calibrated; `inputs` as for prepare. Columns: SENSITIVITY_COLUMNS. The rows go
+    `model` is prepared and calibrated, `baseline` the float model (None: `model` without rounding), `inputs`
+    as for prepare. Columns: SENSITIVITY_COLUMNS. The rows go
     into `sensitive_op_*_qconfig_setter` and SensitivityTemplate as they are.
     """
     found = [(name, q) for name, q in fake_quantizers(model) if not q.initial]
@@ -52,7 +57,7 @@ def sensitivity_table(model: nn.Module, inputs: Any) -> Table:
     flops = _flops(model, inputs)
     total = sum(flops.values()) or 1
     with _states(found), torch.no_grad():
-        floats = _outputs(model, inputs)
+        floats = _outputs(model if baseline is None else baseline, inputs)
         rows = []
         for name, quantizer in found:
             quantizer.own = FakeQuantState.VALIDATION
@@ -94,7 +99,7 @@ def statistics_table(model: nn.Module, inputs: Any) -> Table:
     finally:
         for hook in hooks:
             hook.remove()
-    return Table(STATISTICS_COLUMNS, rows)
+    return Table(STATISTICS_COLUMNS, rows, bars=True)
 
 
 def _is_operator(module: nn.Module) -> bool:
