@@ -31,6 +31,8 @@ BAD = {
     "y = Conv <dilations = [6, 1]> (x, w)": r"window must be at most the padded input \(6, 8\), not \(7, 2\)",
     "y = Gemm (a, b, three)": r"shape of its bias must be one that spreads to \(2, 4\), not \(3,\)",
     "y = InstanceNormalization (none, three, three)": "its input must be a tensor with elements",
+    "y = Pad (x, flat)": r"pads must be 8 numbers, not \(4, 48\)",
+    "y = PRelu (x, three)": r"shape of its slope must be one that spreads to .*, not \(3,\)",
     'y = Concat <axis = 1> (x, "")': "every input must be given, not input 1 left out",
     'y = Min (x, "", x)': "every input must be given, not input 1 left out",
 }

@@ -57,7 +57,7 @@ SKIPS = (
     Skip("the operating system lacks the locale of the case", _ORT + "(Locale|string_normalizer)", "strnorm"),
     Skip(
         "the slope of the case broadcasts as torch once did, not as ONNX says",
-        _ORT + "running PRelu",
+        r"ModelError: node 'PRelu_0' \(PRelu\): shape of its slope must be one that spreads to",
         "PReLU_.*_multiparam",
     ),
     # What ONNX Runtime computes otherwise than the case expects; openbpu returns what it computes.

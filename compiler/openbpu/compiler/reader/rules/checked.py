@@ -178,3 +178,20 @@ def instance_normalization(node: Node, scope: Scope) -> Sequence[Node]:
     if x is not None and 0 in x:
         raise problem(_where(node), "its input", "a tensor with elements", x, _FIX)
     return [node]
+
+
+@form("PRelu")
+def prelu(node: Node, scope: Scope) -> Sequence[Node]:
+    """Shape inference does not look at the slope."""
+    x, slope = scope.shape(node.inputs[0]), scope.shape(node.inputs[1])
+    if x is not None and slope is not None and not _spreads(slope, x):
+        raise problem(_where(node), "shape of its slope", f"one that spreads to {x}", slope, _FIX)
+    return [node]
+
+
+def check_pads(node: Node, scope: Scope) -> None:
+    """Raise ModelError unless there are two pads per axis."""
+    rank, pads = scope.rank(node.inputs[0]), scope.ints(input_at(node, 1))
+    axes = scope.ints(input_at(node, 3)) if input_at(node, 3) else range(rank or 0)
+    if rank is not None and pads is not None and axes is not None and len(pads) != 2 * len(axes):
+        raise problem(_where(node), "pads", f"{2 * len(axes)} numbers", pads, _FIX)

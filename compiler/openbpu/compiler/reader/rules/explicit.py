@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.compiler.ir.graph import Node
-from openbpu.compiler.reader.rules.checked import check_convolution, check_window
+from openbpu.compiler.reader.rules.checked import check_convolution, check_pads, check_window
 from openbpu.compiler.reader.rules.table import form, input_at, with_inputs, without
 from openbpu.compiler.reader.scope import Scope
 
@@ -63,6 +63,7 @@ def slice_(node: Node, scope: Scope) -> Sequence[Node]:
 @form("Pad")
 def pad(node: Node, scope: Scope) -> Sequence[Node]:
     """Axes (opset 18) become pads of all axes."""
+    check_pads(node, scope)
     named, pads, rank = input_at(node, 3), scope.ints(node.inputs[1]), scope.rank(node.inputs[0])
     axes = scope.ints(named) if named else None
     if axes is None or pads is None or rank is None:
