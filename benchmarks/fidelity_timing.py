@@ -83,6 +83,11 @@ class Bench:
             context.Process(target=_work, args=(theirs, share), daemon=True).start()
             self._pipes.append(mine)
 
+    def close(self) -> None:
+        """Let the processes end."""
+        for pipe in self._pipes:
+            pipe.send(None)
+
     def predict(self, march: str, values: Mapping[str, int], models: Sequence[str]) -> dict[str, Prediction]:
         """Time networks of a march with some of its numbers changed."""
         for pipe in self._pipes:

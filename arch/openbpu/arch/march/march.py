@@ -59,12 +59,13 @@ class Chip:
 class Tae:
     """The tensor array: input_lanes × output_lanes × (pixel_rows × pixel_cols) int8 MACs per cycle.
 
-    depthwise_lanes: products per cycle of a depthwise convolution, blocks of 16 channels × pixels · packs_taps: 1 when the taps of
-    a kernel row fill idle input lanes (few input channels) · passes_int16_int8, passes_int8_int16: cycles per
-    step for int16 input × int8 weight and for int8 × int16 · requant_lanes: results written per cycle ·
-    weight_bytes_per_cycle: weights streamed into the array · stall_permille: extra cycles per 1000, for
-    operand fetch conflicts · issue_cycles: engine time per instruction · fill_cycles: pipeline depth, from
-    the end of the engine's time to the token; hidden when the next instruction is ready.
+    depthwise_lanes: products per cycle of a depthwise convolution, blocks of 16 channels × pixels ·
+    packs_taps: 1 when the taps of a kernel row fill idle input lanes (few input channels) ·
+    passes_int16_int8, passes_int8_int16: cycles per step for int16 input × int8 weight and for int8 ×
+    int16 · requant_lanes: results written per cycle · weight_bytes_per_cycle: weights streamed into the
+    array · stall_permille: extra cycles per 1000, for operand fetch conflicts · issue_cycles: engine time
+    per instruction · fill_cycles: pipeline depth, from the end of the engine's time to the token; hidden
+    when the next instruction is ready.
     """
 
     input_lanes: int
