@@ -111,10 +111,14 @@ def quantized(model: str) -> onnx.ModelProto:
     return onnx.load_from_string(zlib.decompress(path.read_bytes()))
 
 
-def _path(model: str, march: str, tag: str) -> Path:
+def state(march: str) -> str:
+    """Return a name for the state of the compiler and a march, so that a whole run uses one."""
     numbers = hashlib.sha256(repr(sorted(get_march(march).numbers.items())).encode()).hexdigest()[:12]
-    key = tag or _digest("compiler", "arch", "quantization/openbpu/quantization/onnx") + numbers
-    return CACHE / f"{model}-{march}-{key}.hbm.z"
+    return _digest("compiler", "arch", "quantization/openbpu/quantization/onnx") + numbers
+
+
+def _path(model: str, march: str, tag: str) -> Path:
+    return CACHE / f"{model}-{march}-{tag or state(march)}.hbm.z"
 
 
 def compiled(model: str, march: str, tag: str = "") -> Program:
