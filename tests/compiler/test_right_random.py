@@ -28,6 +28,7 @@ BENT = STEEP | {
     "Atan",
     "Asinh",
 }  # in int16, over input ranges that random data gives
+FLOAT32_STEPS = 0.05  # ONNX Runtime computes CPU operators in float32; the witness tests hold it to that
 MARCHES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p")
 CASES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 MORE_CASES = settings(CASES, max_examples=1000)
@@ -45,8 +46,10 @@ def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) 
     bound = APPROXIMATE_STEPS if int16 or ops & APPROXIMATE else EXACT_STEPS
     if int16 and ops & BENT:
         bound = numerics.MAX_SEGMENT_ERROR  # beyond it the compiler leaves them to the CPU
+    on_cpu = {row.op for row in program.placement if row.on == "CPU"}
     for report in compare_layerwise(model, observed, inputs).values():
-        assert report.exact or report.max_error <= bound, str(report)
+        slack = FLOAT32_STEPS if report.producer in on_cpu else 0.0
+        assert report.exact or report.max_error <= bound + slack, str(report)
 
 
 def check_agreement(model: onnx.ModelProto, inputs: dict[str, Array], march: str, seed: int) -> None:
