@@ -1,7 +1,10 @@
 """Facts about the run on random data that only asks for the largest magnitudes."""
 
 import numpy as np
+import pytest
 
+from openbpu.arch.errors import ModelError
+from openbpu.quantization.onnx import quantize_random
 from openbpu.quantization.onnx.engine import run_once
 from openbpu.quantization.onnx.net import SMALL, assemble
 from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL
@@ -26,3 +29,11 @@ def test_peaks_are_the_largest_magnitudes_of_inputs_and_results() -> None:
 def test_peaks_of_infinite_values_are_infinite() -> None:
     net = prepare(float_model("(float[1,4] x) => (float y) { l = Log(x) y = Neg(l) }"), OPSET_PER_CHANNEL)
     assert peaks(net, ["y"], {"x": np.zeros((1, 4), np.float32)}) == {"y": np.inf}
+
+
+def test_shapes_that_contradict_each_other_are_a_model_error() -> None:
+    model = float_model("(float[1,4] x) => (int32[4] y) { l = Tanh(x) y = Relu(l) }")
+    with pytest.raises(
+        ModelError, match=r"model 'g': the shapes must be consistent, not .*; export it again"
+    ):
+        quantize_random(model)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from openbpu.arch.errors import ModelError, must
+
 Array = npt.NDArray[Any]
 Shape = tuple[int | str | None, ...]
 
@@ -249,7 +251,11 @@ def value_info(name: str, array: Array) -> ValueInfoProto:
 
 def infer(net: Net) -> Net:
     """Return `net` with the types and shapes that ONNX can infer."""
-    model = onnx.shape_inference.infer_shapes(assemble(net, skeleton=True), data_prop=True)
+    try:
+        model = onnx.shape_inference.infer_shapes(assemble(net, skeleton=True), data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        where, reason = f"model '{net.header.graph.name}'", " ".join(str(error).split())
+        raise ModelError(must(where, "the shapes", "consistent", f"({reason})", "export it again")) from error
     types: dict[str, int] = {}
     shapes: dict[str, Shape] = {}
     for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):

@@ -13,6 +13,7 @@ from openbpu.compiler.reader.scope import Scope
 
 _EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 _FIX = "export the model again"
+_REACH = 1 << 31
 
 
 def _where(node: Node) -> str:
@@ -128,9 +129,14 @@ def convolution(node: Node, scope: Scope) -> Sequence[Node]:
 def check_convolution(node: Node, scope: Scope) -> None:
     """Raise ModelError when channels, groups, kernel or bias of a convolution contradict each other."""
     x, w, b = (scope.shape(input_at(node, i)) for i in _OPERANDS[node.op])
-    if x is None or w is None or len(x) < 2 or len(w) != len(x):
+    if x is None or w is None:
         return
     place, group = _where(node), int(node.attrs.get("group", 1))
+    if len(w) != len(x) or len(x) < 3:
+        raise problem(
+            place, "rank of its weight", f"that of its input, {len(x)}, and 3 or more", len(w), _FIX
+        )
+    _check_steps(node)
     if group < 1 or w[0] % group:
         raise problem(place, "group", f"a divisor of {w[0]} (axis 0 of its weight)", group, _FIX)
     transposed = node.op == "ConvTranspose"
@@ -144,10 +150,22 @@ def check_convolution(node: Node, scope: Scope) -> None:
         raise problem(place, "shape of its bias", (outputs,), b, _FIX)
 
 
+_STEPS = {"strides": 1, "dilations": 1, "pads": -_REACH, "output_padding": 0, "output_shape": 0}
+"""Attributes that place a window, and the least number each may hold."""
+
+
+def _check_steps(node: Node) -> None:
+    for name, least in _STEPS.items():
+        values = tuple(node.attrs.get(name, ()))
+        if not all(least <= value < _REACH for value in values):
+            raise problem(_where(node), name, f"{least}..{_REACH - 1}", values, _FIX)
+
+
 def check_window(node: Node, shape: tuple[int, ...] | None, window: tuple[int, ...] | None) -> None:
     """Raise ModelError when a window is larger than the padded input: shape inference rounds -1/2 to 0."""
     if shape is None or window is None or node.attrs.get("ceil_mode", 0):
         return
+    _check_steps(node)
     count = len(window)
     pads = tuple(node.attrs.get("pads", ())) or (0,) * (2 * count)
     dilations = node.attrs.get("dilations", (1,) * count)
