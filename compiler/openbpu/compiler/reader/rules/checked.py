@@ -13,7 +13,7 @@ from openbpu.compiler.reader.scope import Scope
 
 _EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 _FIX = "export the model again"
-_REACH = 1 << 31
+_REACH = 1 << 24
 
 
 def _where(node: Node) -> str:
@@ -136,7 +136,7 @@ def check_convolution(node: Node, scope: Scope) -> None:
         raise problem(
             place, "rank of its weight", f"that of its input, {len(x)}, and 3 or more", len(w), _FIX
         )
-    _check_steps(node)
+    check_steps(node)
     if group < 1 or w[0] % group:
         raise problem(place, "group", f"a divisor of {w[0]} (axis 0 of its weight)", group, _FIX)
     transposed = node.op == "ConvTranspose"
@@ -150,11 +150,19 @@ def check_convolution(node: Node, scope: Scope) -> None:
         raise problem(place, "shape of its bias", (outputs,), b, _FIX)
 
 
-_STEPS = {"strides": 1, "dilations": 1, "pads": -_REACH, "output_padding": 0, "output_shape": 0}
+_STEPS = {
+    "kernel_shape": 1,
+    "strides": 1,
+    "dilations": 1,
+    "pads": -_REACH,
+    "output_padding": 0,
+    "output_shape": 0,
+}
 """Attributes that place a window, and the least number each may hold."""
 
 
-def _check_steps(node: Node) -> None:
+def check_steps(node: Node) -> None:
+    """Raise ModelError when the attributes of a window hold numbers that no window has."""
     for name, least in _STEPS.items():
         values = tuple(node.attrs.get(name, ()))
         if not all(least <= value < _REACH for value in values):
@@ -165,7 +173,6 @@ def check_window(node: Node, shape: tuple[int, ...] | None, window: tuple[int, .
     """Raise ModelError when a window is larger than the padded input: shape inference rounds -1/2 to 0."""
     if shape is None or window is None or node.attrs.get("ceil_mode", 0):
         return
-    _check_steps(node)
     count = len(window)
     pads = tuple(node.attrs.get("pads", ())) or (0,) * (2 * count)
     dilations = node.attrs.get("dilations", (1,) * count)

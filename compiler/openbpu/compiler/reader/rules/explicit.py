@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.compiler.ir.graph import Node
-from openbpu.compiler.reader.rules.checked import check_convolution, check_pads, check_window
+from openbpu.compiler.reader.rules.checked import check_convolution, check_pads, check_steps, check_window
 from openbpu.compiler.reader.rules.table import form, input_at, with_inputs, without
 from openbpu.compiler.reader.scope import Scope
 
@@ -104,6 +104,7 @@ def split(node: Node, scope: Scope) -> Sequence[Node]:
 @form("Conv", "MaxPool", "AveragePool")
 def padding(node: Node, scope: Scope) -> Sequence[Node]:
     """auto_pad becomes pads, and VALID no pads at all."""
+    check_steps(node)
     if node.op == "Conv":
         check_convolution(node, scope)
     mode = node.attrs.get("auto_pad", "NOTSET")
