@@ -30,7 +30,7 @@ BAD = {
     "y = AveragePool <kernel_shape = [3, 9]> (x)": r"window must be at most the padded input",
     "y = Conv <dilations = [6, 1]> (x, w)": r"window must be at most the padded input \(6, 8\), not \(7, 2\)",
     "y = Conv <strides = [0, 1]> (x, w)": r"strides must be 1\.\.16777215, not \(0, 1\)",
-    'y = MaxPool <auto_pad = "SAME_UPPER", kernel_shape = [3, 8589934592]> (x)': "kernel_shape must be 1..1677",
+    'y = MaxPool <auto_pad = "SAME_UPPER", kernel_shape = [3, 8589934592]> (x)': "kernel_shape must be 1",
     "y = ConvTranspose <pads = [8589934592, 0, 0, 0]> (x, w)": "pads must be -16777216..16777215",
     "y = Conv (x, a)": "rank of its weight must be that of its input, 4, and 3 or more, not 2",
     "y = Gemm (a, b, three)": r"shape of its bias must be one that spreads to \(2, 4\), not \(3,\)",
