@@ -171,7 +171,7 @@ def check_steps(node: Node) -> None:
 
 def check_window(node: Node, shape: tuple[int, ...] | None, window: tuple[int, ...] | None) -> None:
     """Raise ModelError when a window is larger than the padded input: shape inference rounds -1/2 to 0."""
-    if shape is None or window is None or node.attrs.get("ceil_mode", 0):
+    if shape is None or 0 in shape or window is None or node.attrs.get("ceil_mode", 0):
         return
     count = len(window)
     pads = tuple(node.attrs.get("pads", ())) or (0,) * (2 * count)
