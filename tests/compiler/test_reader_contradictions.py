@@ -33,6 +33,7 @@ BAD = {
     'y = MaxPool <auto_pad = "SAME_UPPER", kernel_shape = [3, 8589934592]> (x)': "kernel_shape must be 1",
     "y = ConvTranspose <pads = [8589934592, 0, 0, 0]> (x, w)": "pads must be -16777216..16777215",
     "y = Conv (x, a)": "rank of its weight must be that of its input, 4, and 3 or more, not 2",
+    "y = Split <axis = 2, num_outputs = 2147483648> (x)": "num_outputs must be 1, not 2147483648",
     "y = Gemm (a, b, three)": r"shape of its bias must be one that spreads to \(2, 4\), not \(3,\)",
     "y = InstanceNormalization (none, three, three)": "its input must be a tensor with elements",
     "y = Pad (x, flat)": r"pads must be 8 numbers, not \(4, 48\)",

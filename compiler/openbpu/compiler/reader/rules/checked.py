@@ -220,3 +220,10 @@ def check_pads(node: Node, scope: Scope) -> None:
     axes = scope.ints(input_at(node, 3)) if input_at(node, 3) else range(rank or 0)
     if rank is not None and pads is not None and axes is not None and len(pads) != 2 * len(axes):
         raise problem(_where(node), "pads", f"{2 * len(axes)} numbers", pads, _FIX)
+
+
+def check_parts(node: Node) -> None:
+    """Raise ModelError unless a Split makes as many parts as it says: shape inference makes them all."""
+    parts = node.attrs.get("num_outputs", len(node.outputs))
+    if parts != len(node.outputs):
+        raise problem(_where(node), "num_outputs", len(node.outputs), parts, _FIX)

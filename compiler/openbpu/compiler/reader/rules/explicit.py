@@ -9,7 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.compiler.ir.graph import Node
-from openbpu.compiler.reader.rules.checked import check_convolution, check_pads, check_steps, check_window
+from openbpu.compiler.reader.rules.checked import (
+    check_convolution,
+    check_pads,
+    check_parts,
+    check_steps,
+    check_window,
+)
 from openbpu.compiler.reader.rules.table import form, input_at, with_inputs, without
 from openbpu.compiler.reader.scope import Scope
 
@@ -92,6 +98,7 @@ def range_(node: Node, scope: Scope) -> Sequence[Node]:
 @form("Split")
 def split(node: Node, scope: Scope) -> Sequence[Node]:
     """num_outputs becomes the sizes of the parts; the last one may be smaller."""
+    check_parts(node)
     count, shape = node.attrs.get("num_outputs"), scope.shape(node.inputs[0])
     if count is None or shape is None or not shape or count != len(node.outputs):
         return [node]
