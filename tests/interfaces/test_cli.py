@@ -445,7 +445,10 @@ def test_kernels_are_said_to_be_kept_only_where_they_can_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usable: bool
 ) -> None:
     from openbpu.cli.screen import say_if_kernels_compile
+    from openbpu.simulator.fast.jit import library
 
+    # What earlier tests loaded needs no cache any more.
+    monkeypatch.setattr(library, "_library", library.KernelLibrary())
     place = tmp_path / "cache"
     if not usable:
         place.write_text("a file")

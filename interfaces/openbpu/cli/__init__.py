@@ -3,12 +3,18 @@
 Imports any package of openbpu, typer and rich, and the costly ones only inside the command that needs them.
 """
 
+import sys
+
 
 def main() -> None:
     """Run the `openbpu` command; the entry point of the distribution."""
-    from openbpu.cli.guard import prepare_process
+    try:
+        from openbpu.cli.guard import prepare_process
 
-    prepare_process()
-    from openbpu.cli.commands import app
+        prepare_process()
+        from openbpu.cli.commands import app
 
-    app(prog_name="openbpu")
+        app(prog_name="openbpu")
+    except KeyboardInterrupt:  # while modules are still being imported; inside commands the guard takes it
+        sys.stderr.write("openbpu: interrupted\n")
+        sys.exit(130)
