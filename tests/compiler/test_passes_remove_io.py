@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from compiler.networks import Network
@@ -12,10 +14,11 @@ from compiler.passing import order, passed, values_for
 from compiler.reading import Array, model
 from openbpu.arch import numerics
 from openbpu.arch.errors import CompileError
-from openbpu.arch.program import CpuSegment, Program
+from openbpu.arch.program import BpuSegment, CpuSegment, Program
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.passes.remove_io import remove_io
 from openbpu.runtime import Session
+from openbpu.runtime.verify import Reference, compare, random_inputs
 from witness.builder import Style
 
 SHAPE = (1, 3, 6, 6)
@@ -94,6 +97,54 @@ def test_an_accumulator_at_the_end_says_the_scale_of_every_channel() -> None:
     np.testing.assert_array_equal(numerics.dequantize(result, scale), run(whole, b.inputs)[y.name])
 
 
+BARE = ("quantize", "dequantize", "transpose")
+
+
+@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
+def test_images_at_the_ends_can_be_channels_last(march: str) -> None:
+    b = network()
+    first, last = compiled(b, BARE[:2], march), compiled(b, BARE, march)
+    x, y = last.tensors[last.inputs[0]], last.tensors[last.outputs[0]]
+    assert (x.shape, y.shape) == ((1, 6, 6, 3), (1, 6, 6, 4))
+    assert "Move" not in {
+        type(o).__name__ for s in last.segments if isinstance(s, BpuSegment) for o in s.operators
+    }
+    codes = np.random.default_rng(0).integers(-128, 128, SHAPE).astype(np.int8)
+    wanted = run(first, {x.name: codes})[y.name]
+    got = run(last, {x.name: np.ascontiguousarray(codes.transpose(0, 2, 3, 1))})[y.name]
+    np.testing.assert_array_equal(got.transpose(0, 3, 1, 2), wanted)
+
+
+def test_verify_turns_images_for_a_program_that_takes_channels_last(tmp_path: Path) -> None:
+    b = Network((1, 4, 4, 4))  # as many channels as rows and columns: no shape tells which is which
+    b.finished(b.layer(b.x, 4))
+    onnx.save(b.model(), tmp_path / "m.onnx")
+    session = Session(compiled(b, BARE))
+    found = compare(session, Reference(tmp_path / "m.onnx"), [random_inputs(session, 0)])
+    assert [c.max_steps is not None and c.max_steps <= 1 and c.differing < 0.05 for c in found] == [True]
+
+
+def test_an_accumulator_channels_last_says_its_scales_along_the_last_axis() -> None:
+    b = Network(SHAPE)
+    b.finished(b.conv(b.x, 4))
+    last = compiled(b, BARE)
+    y = last.tensors[last.outputs[0]]
+    assert (y.dtype.value, y.shape, len(y.scale), y.axis) == ("int32", (1, 6, 6, 4), 4, 3)
+
+
+def test_an_end_stays_channels_first_where_turning_it_saves_nothing() -> None:
+    b = Network(SHAPE)
+    b.finished(b.qdq(b.node("Reshape", b.layer(b.x, 4), b.constant(np.array([1, 6, 6, 4])))))
+    last = compiled(b, BARE)
+    assert last.tensors[last.inputs[0]].shape == (1, 6, 6, 3)
+    assert last.tensors[last.outputs[0]].shape == (1, 6, 6, 4)
+
+
+def test_float_ends_stay_channels_first() -> None:
+    last = compiled(network(), ("transpose",))
+    assert last.tensors[last.inputs[0]].shape == SHAPE
+
+
 def test_an_input_quantized_in_two_ways_stays_float() -> None:
     b = Network(SHAPE)
     other = b.qdq("input0", Style(spread=0.5))
@@ -138,5 +189,7 @@ def test_an_end_is_never_both_an_input_and_an_output(
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(CompileError, match="remove_io must be quantize or dequantize, not softmax"):
+    with pytest.raises(
+        CompileError, match="remove_io must be quantize, dequantize or transpose, not softmax"
+    ):
         compile_model(network().model(), march="nash-e", remove_io=("softmax",))

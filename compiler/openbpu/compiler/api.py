@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from onnx import ModelProto
@@ -16,6 +18,7 @@ from openbpu.compiler import passes
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
+from openbpu.compiler.passes.channels_last import channels_last_ends
 from openbpu.compiler.passes.integerise import Refusal, integerise
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model
@@ -23,17 +26,21 @@ from openbpu.compiler.reader import read_model
 Model = str | os.PathLike[str] | ModelProto
 Progress = Callable[[str, float], None]
 OPTIONS = ("opt", "shapes", "remove_io", "bpu_ops")
-REMOVABLE = ("quantize", "dequantize")
+REMOVABLE = ("quantize", "dequantize", "transpose")
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A model after placement: the graph as read, the integer graph, its parts, why nodes stay on the CPU."""
+    """A model after placement: the graph as read, the integer graph, its parts, why nodes stay on the CPU.
+
+    channels_last: names of the ends whose axes were turned.
+    """
 
     source: Graph
     graph: Graph
     parts: tuple[Part, ...]
     refusals: Mapping[str, Refusal]
+    channels_last: frozenset[str]
 
 
 def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.compile
@@ -51,9 +58,10 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
 
     opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also
     tensors that stay on chip. shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
-    "dequantize" nodes to take off the ends. bpu_ops: operators or nodes to put on the BPU although the march
-    prefers the CPU. progress is called with the stage and the share done. options: the same (opt, shapes,
-    remove_io, bpu_ops) as one mapping, for those who keep them in a file.
+    "dequantize" nodes to take off the ends; "transpose" to have integer images channels last there
+    (N×H×W×C), as the BPU keeps them, where that saves a transpose. bpu_ops: operators or nodes to put on
+    the BPU although the march prefers the CPU. progress is called with the stage and the share done.
+    options: the same (opt, shapes, remove_io, bpu_ops) as one mapping, for those who keep them in a file.
 
     Raises ModelError, QuantizationError, MarchError or CompileError; the message says what to do.
     """
@@ -70,6 +78,7 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
         "opt": str(opt),
         "remove_io": ",".join(sorted(remove_io)),
         "bpu_ops": ",".join(sorted(bpu_ops)),
+        "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",
     }
     return build_program(
         placed.graph,
@@ -116,8 +125,13 @@ def _place(
     integer, refusals = integerise(normal, march, bpu_ops)
     progress("layout", 0.0)
     graph = bare_ends(place_borders(integer, march), removed)
-    graph = passes.run(passes.SETTLE, graph)
-    return _Placed(source, graph, partition(graph), {**cpu_borders(integer, march), **refusals})
+    settle, turned = partial(passes.run, passes.SETTLE), frozenset[str]()
+    if "transpose" in removed:
+        graph, turned = channels_last_ends(graph, settle)
+    else:
+        graph = settle(graph)
+    refused = {**cpu_borders(integer, march), **refusals}
+    return _Placed(source, graph, partition(graph), refused, turned)
 
 
 def _target(march: str | March) -> March:
@@ -138,7 +152,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 def _kinds(remove_io: Collection[str]) -> frozenset[str]:
     for kind in remove_io:
         if kind not in REMOVABLE:
-            raise CompileError(must("compile", "remove_io", " or ".join(REMOVABLE), kind))
+            raise CompileError(must("compile", "remove_io", "quantize, dequantize or transpose", kind))
     return frozenset(remove_io)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,9 +102,9 @@ class Reference:
 def random_inputs(session: Session, seed: int) -> dict[str, Array]:
     """Return inputs that fill the range of every quantized input; floats unless it takes something else."""
     rng = np.random.default_rng(seed)
-    steps = _input_steps(session.program)
+    steps, turned = _input_steps(session.program), _channels_last(session.program)
     return {
-        t.name: _random(rng, t, steps.get(i))
+        t.name: _first(_random(rng, t, steps.get(i)), t, turned)
         for i, t in zip(session.program.inputs, session.inputs, strict=True)
     }
 
@@ -121,20 +122,24 @@ def compare(session: Session, reference: Reference, feeds: Sequence[Feed]) -> li
     """Run every feed (named and typed as the ONNX model's inputs) through both; one Comparison per output.
 
     Inputs and outputs pair up by name, or by position where the names differ. Where the compiled program
-    takes or makes integers (`--remove-io`), they are quantized and dequantized here.
+    takes or makes integers or keeps channels last (`--remove-io`), both sides are brought together here.
     """
     _check_counts(session, reference)
     steps = _output_steps(session.program)
     pairs: list[list[tuple[Array, Array]]] = [[] for _ in session.outputs]
     ours, theirs = {t.name: t for t in session.inputs}, reference.input_names
+    turned = _channels_last(session.program)
     for feed in feeds:
         named = _named(feed, theirs, list(ours))
-        given = {name: _as_input(ours[name], x) if name in ours else x for name, x in named.items()}
+        given = {
+            name: _as_input(ours[name], _last(x, ours[name], turned)) if name in ours else x
+            for name, x in named.items()
+        }
         outputs = session.run(given).outputs  # first: it says what is wrong with an input
         expected = list(reference.run(_named(feed, list(ours), theirs)).values())
         order = _order([t.name for t in session.outputs], reference.output_names)
         for k, t in enumerate(session.outputs):
-            pairs[k].append((expected[order[k]], _as_float(t, outputs[t.name])))
+            pairs[k].append((expected[order[k]], _first(_as_float(t, outputs[t.name]), t, turned)))
     return [
         _comparison(t.name, steps.get(i), pairs[k])
         for k, (i, t) in enumerate(zip(session.program.outputs, session.outputs, strict=True))
@@ -161,6 +166,20 @@ def _named(feed: Feed, names: Sequence[str], wanted: Sequence[str]) -> dict[str,
     if set(feed) == set(wanted) or set(feed) != set(names):
         return dict(feed)
     return {new: feed[old] for old, new in zip(names, wanted, strict=True)}
+
+
+def _channels_last(program: Program) -> frozenset[str]:
+    """Return the names of inputs and outputs that are N×H×W×C where the ONNX model's are N×C×H×W."""
+    return frozenset(json.loads(dict(program.options).get("channels_last", "[]")))
+
+
+def _last(x: Array, t: TensorInfo, turned: frozenset[str]) -> Array:
+    is_image = t.name in turned and x.ndim == len(t.shape)
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if is_image else x
+
+
+def _first(x: Array, t: TensorInfo, turned: frozenset[str]) -> Array:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if t.name in turned else x
 
 
 def _as_input(t: TensorInfo, x: Array) -> Array:

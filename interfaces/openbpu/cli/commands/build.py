@@ -140,7 +140,7 @@ def compile_(
         typer.Option(
             "--remove-io",
             metavar="KIND,KIND",
-            help="Strip these nodes at the ends: quantize, dequantize or both.",
+            help="Strip these nodes at the ends: quantize, dequantize, transpose (images channels last).",
         ),
     ] = "",
     fast_perf: Annotated[
