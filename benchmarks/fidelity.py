@@ -17,7 +17,7 @@ from pathlib import Path
 
 import fidelity_data as data
 import numpy as np
-from fidelity_fit import Fit, Floats, fit, log_errors, without
+from fidelity_fit import Floats, fit, log_errors
 from fidelity_knobs import knobs
 from fidelity_timing import Bench, Prediction
 from rich.table import Table
@@ -28,7 +28,7 @@ from openbpu.cli.screen import show
 from openbpu.report.text import add_row, table
 
 FITTED = "benchmarks/fidelity.py, public latencies of model zoos"
-DATE = "2026-11-20"
+DATE = "2026-11-21"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--write", action="store_true", help="with --fit: write the numbers to the march file"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="steps of the optimiser")
+    parser.add_argument("--rounds", type=int, default=6, help="steps of the optimiser")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
     if not data.LATENCY.exists():
@@ -61,27 +61,27 @@ def report(march: str, options: argparse.Namespace) -> None:
     framed = [r for r in rows if r.frame]
     found = bench.predict(march, {}, [r.model for r in rows])
     show(_table(march, rows, found))
-    errors = np.array([np.log(found[r.model].frame / 1e3 / (r.frame or 1)) for r in framed])
+    errors = np.array([np.log(found[r.model].frame_on(r.cores) / 1e3 / (r.frame or 1)) for r in framed])
     sys.stdout.write(f"{march}: {_summary(framed, errors)}\n{_one_thread(rows, found)}\n")
     if march == "bayes-e":
         sys.stdout.write(_estimates(found))
     if options.fit:
         done = fit(bench, march, knobs(march), framed, options.rounds)
         sys.stdout.write(f"fitted: {done.values}\n{march}, fitted: {_summary(framed, done.errors)}\n")
-        left = leave_out(bench, march, framed, done)
+        left = leave_out(bench, march, framed, options.rounds)
         sys.stdout.write(f"{march}, each family left out: {_summary(framed, left)}\n")
         if options.write:
             write(march, done.values)
     bench.close()
 
 
-def leave_out(bench: Bench, march: str, rows: Sequence[data.Row], done: Fit) -> Floats:
-    """Return the log errors of every row, predicted with the numbers fitted to the other families."""
+def leave_out(bench: Bench, march: str, rows: Sequence[data.Row], rounds: int) -> Floats:
+    """Return the log errors of every row, predicted by a fit of its own to the other families."""
     errors = np.zeros(len(rows))
     for family in sorted({r.family for r in rows}):
         mine = [i for i, r in enumerate(rows) if r.family == family]
-        values = without(done, [r.family != family for r in rows])
-        errors[mine] = log_errors(bench, march, values, [rows[i] for i in mine])
+        done = fit(bench, march, knobs(march), [r for r in rows if r.family != family], rounds)
+        errors[mine] = log_errors(bench, march, done.values, [rows[i] for i in mine])
     return errors
 
 
@@ -124,8 +124,8 @@ def _table(march: str, rows: Sequence[data.Row], found: dict[str, Prediction]) -
             made,
             r.model,
             f"{r.frame:.3f}" if r.frame else "",
-            f"{p.frame / 1e3:.3f}",
-            f"{p.frame / 1e3 / r.frame - 1:+.1%}" if r.frame else "",
+            f"{p.frame_on(r.cores) / 1e3:.3f}",
+            f"{p.frame_on(r.cores) / 1e3 / r.frame - 1:+.1%}" if r.frame else "",
             f"{r.one_thread:.2f}" if r.one_thread else "",
             f"{p.one_thread / 1e3:.2f}",
             f"{(p.loaded + p.stored) / 1e6:.1f}",

@@ -31,7 +31,7 @@ LATENCY = ROOT.parent / "shared" / "latency"
 GRAPHS = LATENCY / "graphs"
 CACHE = ROOT / "build" / "fidelity"
 MARCHES = ("nash-e", "nash-m", "nash-p", "bayes-e")
-ENDS = ("quantize", "dequantize")
+ENDS = ("quantize", "dequantize", "transpose")
 
 
 @dataclass(frozen=True, slots=True)

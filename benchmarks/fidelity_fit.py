@@ -1,4 +1,4 @@
-"""Fitting a march's unpublished numbers: bounded least squares on log errors, and leaving families out.
+"""Fitting a march's unpublished numbers: bounded least squares on log errors.
 
 The optimiser is SciPy's. Numbers move on a logarithmic scale inside bounds that are physical; the errors are
 log(predicted / published), so twice too slow counts as much as twice too fast, and outliers weigh less
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from fidelity_data import Row
 from fidelity_timing import Bench
-from scipy.optimize import least_squares, lsq_linear
+from scipy.optimize import least_squares
 
 Floats = npt.NDArray[np.float64]
 _STEP = 0.12
 _OUTLIER = 0.1
-_PRIOR = 0.03
+_PRIOR = 0.1
 """Pull towards the start, in log error per factor of e: what the data do not decide stays where it was."""
 
 
@@ -35,12 +35,11 @@ class Knob:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Fitted numbers, the log errors of every network with them, and how these depend on the numbers."""
+    """Fitted numbers and the log errors of every network with them."""
 
     knobs: tuple[Knob, ...]
     logs: Floats
     errors: Floats
-    jacobian: Floats
 
     @property
     def values(self) -> dict[str, int]:
@@ -55,7 +54,7 @@ def _values(knobs: Sequence[Knob], logs: Floats) -> dict[str, int]:
 def log_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequence[Row]) -> Floats:
     """Return log(predicted / published time per frame) of every row."""
     found = bench.predict(march, values, [r.model for r in rows])
-    return np.array([np.log(found[r.model].frame / 1e3 / (r.frame or 1.0)) for r in rows])
+    return np.array([np.log(found[r.model].frame_on(r.cores) / 1e3 / (r.frame or 1.0)) for r in rows])
 
 
 def fit(
@@ -64,14 +63,13 @@ def fit(
     knobs: Sequence[Knob],
     rows: Sequence[Row],
     rounds: int,
-    fixed: Mapping[str, int] | None = None,
 ) -> Fit:
-    """Fit the knobs to the rows; `fixed` numbers differ from the march file but do not move."""
+    """Fit the knobs to the rows, from their first guesses."""
     start = np.log([k.start for k in knobs])
     low, high = (np.log([max(getattr(k, side), 0.5) for k in knobs]) for side in ("low", "high"))
 
     def residuals(x: Floats) -> Floats:
-        errors = log_errors(bench, march, {**(fixed or {}), **_values(knobs, x)}, rows)
+        errors = log_errors(bench, march, _values(knobs, x), rows)
         return np.concatenate([errors, _PRIOR * (x - start)])
 
     def slopes(x: Floats) -> Floats:
@@ -88,19 +86,4 @@ def fit(
     found = least_squares(
         residuals, inside, slopes, (low, high), loss="soft_l1", f_scale=_OUTLIER, max_nfev=rounds, x_scale=1.0
     )
-    return Fit(tuple(knobs), found.x, residuals(found.x)[: len(rows)], found.jac[: len(rows)])
-
-
-def without(done: Fit, keep: Sequence[bool]) -> dict[str, int]:
-    """Return the numbers of a fit to the kept rows alone: one weighted step from the fit to all of them."""
-    kept = np.array(keep)
-    weight = (1 + (done.errors[kept] / _OUTLIER) ** 2) ** -0.25
-    pull = _PRIOR * np.eye(len(done.knobs))
-    back = _PRIOR * (np.log([k.start for k in done.knobs]) - done.logs)
-    matrix = np.concatenate([done.jacobian[kept] * weight[:, None], pull])
-    target = np.concatenate([-done.errors[kept] * weight, back])
-    low = np.log([max(k.low, 0.5) for k in done.knobs]) - done.logs - 1e-9
-    high = np.log([k.high for k in done.knobs]) - done.logs + 1e-9
-    reach = 0.5
-    step = lsq_linear(matrix, target, (np.maximum(low, -reach), np.minimum(high, reach))).x
-    return _values(done.knobs, done.logs + step)
+    return Fit(tuple(knobs), found.x, residuals(found.x)[: len(rows)])

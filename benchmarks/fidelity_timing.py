@@ -16,15 +16,23 @@ from openbpu.runtime.latency import Latency, latency_of
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one network would take, in µs: BPU alone, CPU alone, per frame when saturated, in one thread."""
+    """What one network would take, in µs: BPU alone, CPU alone, per frame when saturated, in one thread.
+
+    serial: the host's part that bounds all busy cores together: n of them take max(frame, n·serial).
+    """
 
     bpu: float
     cpu: float
     frame: float
     one_thread: float
+    serial: float
     loaded: int
     stored: int
     busy: tuple[float, ...]
+
+    def frame_on(self, cores: int) -> float:
+        """Time per frame of one core in µs when so many are kept busy."""
+        return max(self.frame, cores * self.serial)
 
 
 _PROGRAMS: dict[tuple[str, str], Program] = {}
@@ -48,8 +56,9 @@ def _prediction(latency: Latency) -> Prediction:
     return Prediction(
         latency.bpu_us,
         latency.cpu_us,
-        latency.frame_us,
+        latency.frame_us_on(1),
         latency.one_thread_us,
+        latency.serial_us,
         sum(t.loaded for t in timings),
         sum(t.stored for t in timings),
         tuple((sum(t.busy.sum(axis=0) for t in timings) / total).tolist()) if timings else (),

@@ -47,7 +47,9 @@ ARRAY = with_values(
         "tae.pixel_cols": 4,
         "tae.depthwise_lanes": 256,
         "tae.requant_lanes": 1 << 20,
+        "tae.raw_lanes": 1 << 20,
         "tae.weight_bytes_per_cycle": 1 << 20,
+        "tae.vector_bytes_per_cycle": 1 << 20,
         "tae.stall_permille": 0,
         "tae.issue_cycles": 0,
     },
@@ -94,6 +96,20 @@ def test_results_weights_and_stalls_bound_a_tile() -> None:
     assert conv_cycles(with_values(ARRAY, {"tae.requant_lanes": 4}), out, group, taps) == 8 * 16 * 64 // 4
     assert conv_cycles(with_values(ARRAY, {"tae.weight_bytes_per_cycle": 1}), out, group, taps) == 512
     assert conv_cycles(with_values(ARRAY, {"tae.issue_cycles": 9}), out, group, taps) == base + 9
+
+
+def test_accumulators_that_leave_as_they_are_leave_slowly() -> None:
+    march = with_values(ARRAY, {"tae.raw_lanes": 2})
+    assert conv_cycles(march, (4, 4, 16), (8, 16), (1, 1)) == 2
+    assert conv_cycles(march, (4, 4, 16), (8, 16), (1, 1), raw=1) == 128
+    assert matmul_cycles(march, m=16, n=16, k=8, raw=1) == 128
+
+
+def test_weights_that_serve_one_pixel_set_the_pace() -> None:
+    march = with_values(ARRAY, {"tae.vector_bytes_per_cycle": 4})
+    assert conv_cycles(march, (1, 1, 16), (8, 16), (1, 1)) == 8 * 16 // 4
+    assert conv_cycles(march, (1, 2, 16), (8, 16), (1, 1)) == 1
+    assert matmul_cycles(march, m=1, n=16, k=800) == 800 * 16 // 4
 
 
 def test_residual_is_read_at_the_rate_results_are_written() -> None:
@@ -172,7 +188,9 @@ def test_many_conv_candidates_cost_what_each_costs(values: list[tuple[int, ...]]
 
 @given(values=st.tuples(*[st.integers(1, 200)] * 5), axis=st.integers(0, 2))
 def test_a_larger_tile_never_costs_less(values: tuple[int, ...], axis: int) -> None:
-    march = get_march("nash-e")
+    march = with_values(
+        get_march("nash-e"), {"tae.vector_bytes_per_cycle": 1 << 20}
+    )  # one pixel: its own rule
     out, group = list(values[:3]), (values[3], 300)
     small = conv_cycles(march, tuple(out), group, (3, 3))
     out[axis] += 1

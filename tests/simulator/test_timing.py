@@ -24,6 +24,8 @@ MARCH = with_values(
     get_march("nash-e"),
     {
         "chip.layer_cycles": 0,
+        "chip.table_cycles": 0,
+        "chip.port_bytes_per_cycle": 0,
         "ddr.bytes_per_second": 1_000_000_000,
         "ddr.burst_bytes": 1,
         "ddr.row_cycles": 0,
@@ -37,9 +39,10 @@ MARCH = with_values(
 )
 
 
-def timed(*cores: Sequence[Instr]) -> Timing:
+def timed(*cores: Sequence[Instr], **chip: int) -> Timing:
     program = copying(*cores)
-    return simulate(program, segment_of(program), MARCH)
+    march = with_values(MARCH, {f"chip.{name}": value for name, value in chip.items()})
+    return simulate(program, segment_of(program), march)
 
 
 def starts(timing: Timing, core: int = 0) -> list[int]:
@@ -67,6 +70,23 @@ def test_token_is_waited_for() -> None:
     moved = ISSUE + 64 + LATENCY
     assert starts(timing) == [0, moved, moved + 64 + FILL]
     assert timing.cycles == moved + 64 + FILL + ISSUE + 64 + LATENCY
+
+
+def test_transfers_keep_their_operator_off_the_port() -> None:
+    code = [load(0, 0), move(0, 64, 10), move(10, 74, 10), move(20, 84, 10), store(64, 64)]
+    timing = timed(code, port_bytes_per_cycle=16)
+    held = (64 + 64) // 16  # cycles, spread over three instructions
+    assert ends(timing)[1:4] == [10 + held // 3, 20 + held * 2 // 3, 30 + held]
+
+
+@pytest.mark.parametrize(("kind", "tables"), [("lut", 1), ("conv", 0)])
+def test_an_operator_is_set_up_once_and_its_table_too(kind: str, tables: int) -> None:
+    program = tiled(program_of(kind, 1)[0])
+    segment = segment_of(program)
+    base = simulate(program, segment, MARCH).busy.sum()
+    dear = with_values(MARCH, {"chip.layer_cycles": 1000, "chip.table_cycles": 7})
+    assert len(segment.operators) == 1
+    assert simulate(program, segment, dear).busy.sum() == base + 1000 + 7 * tables
 
 
 def test_engine_takes_its_queue_in_order_without_a_gap() -> None:

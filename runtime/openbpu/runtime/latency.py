@@ -40,12 +40,15 @@ class SegmentLatency:
 class Latency:
     """One run of a program, batch as compiled, nothing else on the chip.
 
-    `submit_us` is what the host adds per run, from the march (fitted to published latencies), in neither sum.
+    `submit_us` is what the host adds per run, from the march (fitted to published latencies), in neither sum;
+    `serial_us` the part of it that bounds all `cores` together when every one of them is kept busy.
     """
 
     segments: tuple[SegmentLatency, ...]
     submit_us: float
     dequantize_us: float = 0.0
+    serial_us: float = 0.0
+    cores: int = 1
 
     def __repr__(self) -> str:
         figures = f"bpu_us={self.bpu_us:.6g}, cpu_us={self.cpu_us:.6g}, submit_us={self.submit_us:.6g}"
@@ -53,11 +56,18 @@ class Latency:
 
     @property
     def frame_us(self) -> float:
-        """Estimated time per frame when threads keep the BPU busy, in µs.
+        """Estimated time per frame of one core when threads keep all cores busy, in µs.
 
         A CPU segment between BPU segments holds its frame's place on the BPU (published figures of networks
         with CPU operators in the middle show no overlap); CPU segments at the ends overlap with other frames.
         """
+        return self.frame_us_on(self.cores)
+
+    def frame_us_on(self, cores: int) -> float:
+        """`frame_us` when only so many cores are kept busy: fewer wait for the host's serial part."""
+        return max(self._frame_us(), cores * self.serial_us)
+
+    def _frame_us(self) -> float:
         on_bpu = [i for i, s in enumerate(self.segments) if s.on == "BPU"]
         if not on_bpu:
             return self.cpu_us
@@ -85,6 +95,8 @@ def latency_of(program: Program, march: March) -> Latency:
     return Latency(
         tuple(_segment(program, s, march) for s in program.segments),
         submit_us=float(march.cpu.submit_us),
+        serial_us=float(march.cpu.serial_us),
+        cores=march.chip.cores,
         dequantize_us=bare * march.cpu.dequantize_ps / _PS_PER_US,
     )
 

@@ -41,7 +41,10 @@ class Chip:
     memory of all cores (0: none; no program uses it yet) · alignment: smallest tensor allocation in bytes ·
     nv12_stride: alignment of the row stride of NV12 images in bytes · start_us: time of a core per BPU
     segment before its first and after its last instruction (fetching the program, starting, reporting) ·
-    layer_cycles: engine time of setting up an operator, once (all engines but LOAD and STORE).
+    layer_cycles: engine time of setting up an operator, once (all engines but LOAD and STORE) ·
+    table_cycles: the same for an operator's look-up table, on top · port_bytes_per_cycle: what LOAD and STORE
+    move for an operator keeps it from the on-chip memory's port for as many cycles as that takes (0: they do
+    not disturb each other).
     """
 
     clock_hz: int
@@ -53,6 +56,8 @@ class Chip:
     nv12_stride: int
     start_us: int = at_least(0)
     layer_cycles: int = at_least(0)
+    table_cycles: int = at_least(0)
+    port_bytes_per_cycle: int = at_least(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +67,11 @@ class Tae:
     depthwise_lanes: products per cycle of a depthwise convolution, blocks of 16 channels × pixels ·
     packs_taps: 1 when the taps of a kernel row fill idle input lanes (few input channels) ·
     passes_int16_int8, passes_int8_int16: cycles per step for int16 input × int8 weight and for int8 ×
-    int16 · requant_lanes: results written per cycle · weight_bytes_per_cycle: weights streamed into the
-    array · stall_permille: extra cycles per 1000, for operand fetch conflicts · issue_cycles: engine time
-    per instruction · fill_cycles: pipeline depth, from the end of the engine's time to the token; hidden
-    when the next instruction is ready.
+    int16 · requant_lanes: results written per cycle · raw_lanes: the same for int32 accumulators that leave
+    as they are (high-precision outputs) · weight_bytes_per_cycle: weights streamed into the array ·
+    vector_bytes_per_cycle: the same where one pixel is all that uses them · stall_permille: extra cycles per
+    1000, for operand fetch conflicts · issue_cycles: engine time per instruction · fill_cycles: pipeline
+    depth, from the end of the engine's time to the token; hidden when the next instruction is ready.
     """
 
     input_lanes: int
@@ -77,7 +83,9 @@ class Tae:
     passes_int16_int8: int
     passes_int8_int16: int
     requant_lanes: int
+    raw_lanes: int
     weight_bytes_per_cycle: int
+    vector_bytes_per_cycle: int
     stall_permille: int = at_least(0)
     issue_cycles: int = at_least(0)
     fill_cycles: int = at_least(0)
@@ -165,8 +173,9 @@ class Cpu:
 
     flops_per_cycle: sustained float32 operations per core · bytes_per_second: sustained memory traffic ·
     dispatch_us: per operator · handover_us: per segment, from the BPU and back · submit_us: per run of a
-    model, from the call to the first cycle and back · dequantize_ps: per element of an output that leaves the
-    BPU as integers, when one thread dequantizes it.
+    model, from the call to the first cycle and back · serial_us: the part of it that threads do one after
+    another, which bounds the frames of all cores together · dequantize_ps: per element of an output that
+    leaves the BPU as integers, when one thread dequantizes it.
     """
 
     name: str
@@ -177,6 +186,7 @@ class Cpu:
     dispatch_us: int = at_least(0)
     handover_us: int = at_least(0)
     submit_us: int = at_least(0)
+    serial_us: int = at_least(0)
     dequantize_ps: int = at_least(0)
 
 

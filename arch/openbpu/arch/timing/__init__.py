@@ -4,7 +4,7 @@
 applies them to encoded instructions. The scheduler and the timing simulator read the same rules.
 """
 
-from openbpu.arch.timing.dma import dma_cycles, memory_cycles
+from openbpu.arch.timing.dma import dma_cycles, memory_cycles, port_cycles
 from openbpu.arch.timing.records import Costs, cycles, fill_cycles, instruction_costs
 from openbpu.arch.timing.tae import conv_cycles, matmul_cycles, passes
 from openbpu.arch.timing.vector import (
@@ -32,6 +32,7 @@ __all__ = [
     "move_cycles",
     "passes",
     "pool_cycles",
+    "port_cycles",
     "reduce_cycles",
     "resize_cycles",
     "row_cycles",

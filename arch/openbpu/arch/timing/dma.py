@@ -28,3 +28,9 @@ def memory_cycles(march: March, *, rows: Ints, run: Ints, offset: Ints = 0) -> I
 def dma_cycles(march: March, *, rows: Ints, run: Ints, offset: Ints = 0) -> Ints:
     """Return the engine cycles of a Load or Store that has the memory for itself."""
     return march.ddr.issue_cycles + memory_cycles(march, rows=rows, run=run, offset=offset)
+
+
+def port_cycles(march: March, moved: Ints) -> Ints:
+    """Return how long `moved` bytes of an operator keep its computing engine from the on-chip memory."""
+    width = march.chip.port_bytes_per_cycle
+    return moved // width if width else moved * 0

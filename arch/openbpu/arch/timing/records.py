@@ -59,7 +59,12 @@ def instruction_costs(
         costs.cycles[where] = _RULES[cls](rows, layers)
         if cls.ENGINE is Engine.TAE:
             costs.macs[where] = _macs(rows, layers, cls)
-    costs.cycles[_turns(heads)] += march.chip.layer_cycles
+    turns = _turns(heads)
+    tables = layers.of(
+        heads["operator"][turns].astype(np.int64), lambda o: int(getattr(o, "table_id", -1) >= 0)
+    )
+    costs.cycles[turns] += march.chip.layer_cycles + tables * march.chip.table_cycles
+    _hold(costs, heads, march)
     return costs
 
 
@@ -72,6 +77,20 @@ def _turns(heads: Records) -> Int64:
             mine = np.flatnonzero(engine == e)
             found.append(mine[np.unique(operator[mine], return_index=True)[1]])
     return np.concatenate(found)
+
+
+def _hold(costs: Costs, heads: Records, march: March) -> None:
+    """Add what an operator's transfers hold the on-chip memory's port, shared out to its instructions."""
+    engine, operator = heads["engine"].astype(np.int64), heads["operator"].astype(np.int64)
+    moves = (engine == Engine.LOAD) | (engine == Engine.STORE)
+    moved = np.zeros(int(operator.max(initial=-1)) + 1, dtype=np.int64)
+    np.add.at(moved, operator[moves], costs.moved[moves])
+    where = np.flatnonzero(~moves)
+    order = where[np.argsort(operator[where], kind="stable")]
+    mine, first, count = np.unique(operator[order], return_index=True, return_counts=True)
+    held = np.repeat(dma.port_cycles(march, moved[mine]), count)
+    position, of = np.arange(len(order)) - np.repeat(first, count), np.repeat(count, count)
+    costs.cycles[order] += held * (position + 1) // of - held * position // of
 
 
 def cycles(code: Code, operators: Sequence[Operator], tensors: Sequence[Tensor], march: March) -> Int64:
@@ -143,6 +162,7 @@ def _conv(rows: Records, layers: Layers) -> Ints:
         step=layers.of(ids, step),
         weight_bytes=layers.of(ids, lambda o: layers.size(o.weight_id)),
         reads=layers.of(ids, lambda o: len(o.inputs)),
+        raw=layers.of(ids, lambda o: int(o.raw)),
     )
 
 
@@ -159,6 +179,7 @@ def _matmul(rows: Records, layers: Layers) -> Ints:
         k=layers.of(ids, lambda o: o.k),
         step=layers.of(ids, step),
         weight_bytes=layers.of(ids, lambda o: layers.size(o.inputs[1])),
+        raw=layers.of(ids, lambda o: int(o.raw)),
     )
 
 

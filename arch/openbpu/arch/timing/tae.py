@@ -31,12 +31,13 @@ def conv_cycles(
     step: Ints = 1,
     weight_bytes: Ints = 1,
     reads: Ints = 1,
+    raw: Ints = 0,
 ) -> Ints:
     """Return the engine cycles of one ConvTile.
 
     out: rows, columns and channels of the tile · group: channels of one group, (Cin/G, Cout/G) · taps: kernel
     taps per result, (KH, KW) / upsample rounded up · step: `passes` of the dtypes · weight_bytes: of one
-    weight · reads: 2 when a residual is added, else 1.
+    weight · reads: 2 when a residual is added, else 1 · raw: 1 when accumulators leave as they are, else 0.
     """
     tae = march.tae
     out_h, out_w, out_c = out
@@ -46,21 +47,25 @@ def conv_cycles(
     diagonal = ceil_div(out_h * out_w * channels * taps[0] * taps[1], tae.depthwise_lanes)
     array = choose(group[0] == 1, smallest(dense, diagonal), dense)
     weights = out_c * group[0] * taps[0] * taps[1] * weight_bytes
-    return _tile_cycles(tae, array * step, out_h * out_w * out_c * reads, weights)
+    return _tile_cycles(tae, array * step, (out_h * out_w, out_c * reads), weights, raw)
 
 
-def matmul_cycles(march: March, *, m: Ints, n: Ints, k: Ints, step: Ints = 1, weight_bytes: Ints = 1) -> Ints:
+def matmul_cycles(
+    march: March, *, m: Ints, n: Ints, k: Ints, step: Ints = 1, weight_bytes: Ints = 1, raw: Ints = 0
+) -> Ints:
     """Return the cycles of one MatMulTile: rows of `a` are the pixels, columns of `b` the channels."""
     tae = march.tae
     rows = ceil_div(m, tae.pixel_rows * tae.pixel_cols)
     steps = ceil_div(n, tae.output_lanes) * ceil_div(k, tae.input_lanes)
-    return _tile_cycles(tae, rows * steps * step, m * n, k * n * weight_bytes)
+    return _tile_cycles(tae, rows * steps * step, (m, n), k * n * weight_bytes, raw)
 
 
-def _tile_cycles(tae: Tae, array: Ints, results: Ints, weights: Ints) -> Ints:
+def _tile_cycles(tae: Tae, array: Ints, results: Sizes, weights: Ints, raw: Ints) -> Ints:
+    pixels, channels = results
     stalled = array + ceil_div(array * tae.stall_permille, 1000)
-    written = ceil_div(results, tae.requant_lanes)
-    streamed = ceil_div(weights, tae.weight_bytes_per_cycle)
+    written = ceil_div(pixels * channels, choose(raw > 0, tae.raw_lanes, tae.requant_lanes))
+    rate = choose(pixels == 1, tae.vector_bytes_per_cycle, tae.weight_bytes_per_cycle)
+    streamed = ceil_div(weights, rate)
     return tae.issue_cycles + largest(stalled, written, streamed)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.march import March
-from openbpu.arch.timing import memory_cycles
+from openbpu.arch.timing import memory_cycles, port_cycles
 from openbpu.compiler.schedule.axes import Int64, Ints, Tiles
 from openbpu.compiler.schedule.job import Job, Operand
 
@@ -110,7 +110,7 @@ class Costs:
 
         Half of everything is added, since what one job leaves idle others can use.
         """
-        loads = memory = first = exposed = np.zeros_like(self.total)
+        loads = memory = first = exposed = moved = np.zeros_like(self.total)
         last = len(self.traffic) - 1
         stores = np.zeros_like(self.total)
         for k, part in enumerate(self.traffic):
@@ -118,6 +118,7 @@ class Costs:
                 continue
             times = self.changes(k, order)
             memory = memory + times * part.memory
+            moved = moved + times * part.nbytes
             alone: Int64 = np.where(self._doubled(times, buffers), 0, times - 1)
             exposed = exposed + alone * (part.engine + self.rules.march.ddr.latency_cycles)
             if k == last:
@@ -129,6 +130,7 @@ class Costs:
         compute = self.total * self.compute
         if self.job.copy and len(self.setting.resident) < 2:
             compute = np.zeros_like(compute)
+        compute = compute + port_cycles(self.rules.march, moved)
         everything: Int64 = loads + stores + compute
         if buffers is Buffers.SINGLE:
             return exposed + first + compute + everything // 2

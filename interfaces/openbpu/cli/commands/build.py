@@ -164,7 +164,7 @@ def compile_(
 
     started = time.perf_counter()
     if fast_perf:
-        removed = list(dict.fromkeys([*removed, "quantize", "dequantize"]))
+        removed = list(dict.fromkeys([*removed, "quantize", "dequantize", "transpose"]))
     source = _random_quantized(model, sizes) if fast_perf else model
     with progress() as report:
         program = build(

@@ -50,6 +50,7 @@ class ConvJob(Job):
             step=step,
             weight_bytes=weights.element,
             reads=reads,
+            raw=int(op.raw),
         )
         return out
 
@@ -156,6 +157,7 @@ class MatMulJob(Job):
     """Box: batch, M, N. Operands: a, b, then table where there is one, y."""
 
     table: bool
+    raw: bool
     dtypes: tuple[DType, DType]  # of a and b
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
@@ -163,7 +165,7 @@ class MatMulJob(Job):
         b, k = self.operands[1], self.operands[0].shape[2]
         step = passes(march, *self.dtypes)
         out: Int64 = tile[0] * matmul_cycles(
-            march, m=tile[1], n=tile[2], k=k, step=step, weight_bytes=b.element
+            march, m=tile[1], n=tile[2], k=k, step=step, weight_bytes=b.element, raw=int(self.raw)
         )
         return out
 
@@ -214,6 +216,7 @@ def matmul_jobs(index: int, op: MatMul, c: Context) -> list[Job]:
             operands=tuple(operands),
             engine=Engine.TAE,
             table=op.table_id >= 0,
+            raw=op.raw,
             dtypes=(c.tensors[op.inputs[0]].dtype, c.tensors[op.inputs[1]].dtype),
         )
     ]
