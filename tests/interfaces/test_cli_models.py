@@ -186,9 +186,51 @@ def test_perf_figures_fit_together(openbpu: Command, mixed: Path) -> None:
     assert {p["on"] for p in openbpu("info", mixed, "--json").json()["segments"]} == {"BPU", "CPU"}
 
 
+def test_perf_labels_what_is_estimated(openbpu: Command, mixed: Path) -> None:
+    document = openbpu("perf", mixed, "--json").json()["openbpu"]
+    estimates, latency = document["estimates"], document["latency"]
+    assert {e["basis"] for e in estimates} == {"estimate"}
+    cpu = [e for e in estimates if e["what"].startswith("CPU segment")]
+    assert sum(e["us"] for e in cpu) == pytest.approx(latency["cpu_us_estimate"])
+    for e in cpu:
+        work = max(e["arithmetic_us"], e["memory_us"])
+        assert e["us"] == pytest.approx(e["handover_us"] + e["dispatch_us"] + work)
+        assert e["origin ops"]
+    others = {e["what"]: e["us"] for e in estimates if e not in cpu}
+    assert others == {
+        "dispatch: submitting a run": latency["submit_us"],
+        "dequantization of integer outputs": latency["dequantize_us_estimate"],
+    }
+
+
+def test_perf_has_a_roofline_whose_numbers_decide(openbpu: Command, mixed: Path) -> None:
+    document = openbpu("perf", mixed, "--json").json()
+    roofline, names = document["openbpu"]["roofline"], document["summary"]["layer details"]
+    assert [line["layer name"] for line in roofline["layers"]] == [d["layer name"] for d in names]
+    roof = roofline["roof"]
+    ridge = roof["int8 macs per second"] / roof["ddr bytes per second"]
+    assert roof["ridge (macs per byte)"] == pytest.approx(ridge, abs=0.1)
+    for line in roofline["layers"]:
+        three = {k: line[f"{k.lower()}_us"] for k in ("compute", "DDR", "overhead")}
+        assert line["bound"] == max(three, key=lambda k: three[k])
+        if line["macs"]:
+            assert line["macs per byte"] == pytest.approx(line["macs"] / line["ddr bytes"], abs=0.001)
+            assert line["reached macs per us"] <= line["attainable macs per us"]
+        assert 0 <= line["change"]["gain_us"] <= line["exposed_us"] + 0.001
+    assert sum(line["ddr bytes"] for line in roofline["layers"]) == sum(
+        document["summary"]["DDR access data"][f"{k} bytes per run"] for k in ("loaded", "stored")
+    )
+    (segment,) = roofline["cpu segments"]
+    assert segment["basis"] == "estimate"
+    gains = [c["gain_us"] for c in roofline["network"]["changes"]]
+    assert gains == sorted(gains, reverse=True)
+    assert roofline["network"]["best change"]["gain_us"] == gains[0] > 0
+
+
 def test_perf_tables_name_layers_and_sides(openbpu: Command, mixed: Path) -> None:
     text = openbpu("perf", mixed).out
-    for word in ("conv1", "conv2", "TAE", "simulated", "estimate", "FPS="):
+    words = ("conv1", "conv2", "TAE", "simulated", "estimate", "FPS=", "Roofline", "What would help most")
+    for word in words:
         assert word in text
 
 

@@ -261,7 +261,7 @@ def test_event_engine_equals_looking_at_every_cycle(seed: int) -> None:
 def test_compiled_engine_equals_python(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(100 + seed)
     program = copying(random_code(rng, 400), random_code(rng, 300))
-    module = importlib.import_module("openbpu.simulator.timing.simulate")
+    module = importlib.import_module("openbpu.simulator.timing.queues")
     results = []
     for small in (10_000, 0):
         monkeypatch.setattr(module, "_SMALL", small)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from openbpu.arch.program import CpuSegment
 from openbpu.report.text import add_row, in_time, table
-from openbpu.runtime import Latency
+from openbpu.runtime import Latency, Session
+from openbpu.runtime.latency import cpu_parts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +24,10 @@ def latency_table(latency: Latency) -> Table:
     add_row(made, "all BPU segments", "BPU", "", in_time(latency.bpu_us), "simulated", style="bold")
     if any(s.on == "CPU" for s in latency.segments):
         add_row(made, "all CPU segments", "CPU", "", in_time(latency.cpu_us), "estimate")
-    add_row(made, "submitting a run", "CPU", "", in_time(latency.submit_us), "fitted, in no sum")
+    add_row(made, "submitting a run", "CPU", "", in_time(latency.submit_us), "estimate, in no sum")
+    add_row(
+        made, "dequantizing integer outputs", "CPU", "", in_time(latency.dequantize_us), "estimate, in no sum"
+    )
     add_row(made, "per frame, several threads", "", "", in_time(latency.frame_us), "estimate")
     add_row(made, "one thread, with dequantizing", "", "", in_time(latency.one_thread_us), "estimate")
     return made
@@ -41,3 +47,35 @@ def latency_json(latency: Latency) -> dict[str, Any]:
             for s in latency.segments
         ],
     }
+
+
+def estimates_json(session: Session) -> list[dict[str, Any]]:
+    """Return what the vendor's figures leave out, each in µs and labelled: CPU segments and the host's part.
+
+    `confidence` is that of the march's numbers that it rests on.
+    """
+    program, march = session.program, session.march
+
+    def entry(what: str, us: float, numbers: tuple[str, ...], **more: object) -> dict[str, Any]:
+        confidence = {f"cpu.{n}": march.numbers[f"cpu.{n}"].confidence for n in numbers}
+        return {"what": what, "us": us, "basis": "estimate", "confidence": confidence, **more}
+
+    found = []
+    for index, segment in enumerate(program.segments):
+        if isinstance(segment, CpuSegment):
+            parts = cpu_parts(segment, march.cpu)
+            origins = [p.node for p in program.placement if p.segment == index and p.on == "CPU"]
+            found.append(
+                entry(
+                    f"CPU segment '{segment.name}'",
+                    parts.total_us,
+                    ("handover_us", "dispatch_us", "flops_per_cycle", "bytes_per_second"),
+                    **asdict(parts),
+                    nodes=segment.nodes,
+                    **{"origin ops": origins},
+                )
+            )
+    latency = session.latency
+    found.append(entry("dispatch: submitting a run", latency.submit_us, ("submit_us",)))
+    found.append(entry("dequantization of integer outputs", latency.dequantize_us, ("dequantize_ps",)))
+    return found

@@ -13,6 +13,7 @@ from openbpu.arch.isa import Engine
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.report.disasm import layer_name
 from openbpu.runtime import Latency
+from openbpu.runtime.roofline import layer_members
 
 if TYPE_CHECKING:
     from openbpu.runtime.latency import Timing
@@ -68,11 +69,7 @@ def layer_costs(program: Program, segments: list[TimedSegment]) -> list[LayerCos
 
 
 def _layers(program: Program, timed: TimedSegment) -> Iterator[LayerCost]:
-    groups: dict[tuple[str, int], list[int]] = {}
-    for index, op in enumerate(timed.segment.operators):
-        key = ("node", op.node) if op.node >= 0 else ("operator", index)
-        groups.setdefault(key, []).append(index)
-    for members in groups.values():
+    for members in layer_members(timed.segment):
         yield _layer(program, timed, np.array(members))
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from openbpu.arch.isa import Engine
 from openbpu.report.info import memory_of
 from openbpu.report.intervals import intervals
-from openbpu.report.latency import latency_json, latency_table
+from openbpu.report.latency import estimates_json, latency_json, latency_table
 from openbpu.report.layers import LayerCost, TimedSegment, layer_costs, timed_segments
+from openbpu.report.roofline import changes_table, roofline_json, roofline_table
 from openbpu.report.text import add_row, in_bytes, in_time, table
 from openbpu.runtime import Session
 
@@ -43,7 +44,11 @@ def performance_json(session: Session) -> dict[str, Any]:
         },
         "coreSummaryGroup": _cores(segments),
         "details": _details(session, segments),
-        "openbpu": {"latency": latency_json(session.latency)},
+        "openbpu": {
+            "latency": latency_json(session.latency),
+            "estimates": estimates_json(session),
+            "roofline": roofline_json(session),
+        },
     }
 
 
@@ -167,12 +172,14 @@ def _names(session: Session, timed: TimedSegment) -> list[list[str]]:
 
 
 def performance_tables(session: Session) -> list[Table | str]:
-    """Return the report for people: figures, layers, latency by segment."""
+    """Return the report for people: layers, what bounds them, what would help, latency, figures."""
     segments = timed_segments(session.program, session.latency)
     costs = layer_costs(session.program, segments)
     return [
         _layer_table(costs, session.latency.bpu_us),
+        roofline_table(session),
         _engine_table(segments),
+        changes_table(session),
         latency_table(session.latency),
         _figures(session, segments),
     ]

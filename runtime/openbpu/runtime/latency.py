@@ -107,7 +107,7 @@ def _is_integer(tensor: Tensor) -> bool:
 
 def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -> SegmentLatency:
     if isinstance(segment, CpuSegment):
-        return SegmentLatency(segment.name, "CPU", cpu_estimate(segment, march.cpu), "estimate")
+        return SegmentLatency(segment.name, "CPU", cpu_parts(segment, march.cpu).total_us, "estimate")
     from openbpu.simulator.timing import simulate  # noqa: PLC0415  # only when latency is asked for
 
     timing = simulate(program, segment, march)
@@ -115,11 +115,31 @@ def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -
     return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing)
 
 
-def cpu_estimate(segment: CpuSegment, cpu: Cpu) -> float:
-    """Return µs of a CPU segment on one core.
+@dataclass(frozen=True, slots=True)
+class CpuParts:
+    """The estimate of a CPU segment on one core, in µs: arithmetic and memory traffic overlap."""
 
-    Hand-over, dispatch per node, plus the slower of arithmetic and memory.
-    """
-    arithmetic = segment.flops / (cpu.flops_per_cycle * cpu.clock_hz)
-    memory = segment.bytes_moved / cpu.bytes_per_second
-    return cpu.handover_us + segment.nodes * cpu.dispatch_us + max(arithmetic, memory) * _US
+    handover_us: float
+    dispatch_us: float
+    arithmetic_us: float
+    memory_us: float
+
+    @property
+    def work_us(self) -> float:
+        """The slower of arithmetic and memory."""
+        return max(self.arithmetic_us, self.memory_us)
+
+    @property
+    def total_us(self) -> float:
+        """The whole segment."""
+        return self.handover_us + self.dispatch_us + self.work_us
+
+
+def cpu_parts(segment: CpuSegment, cpu: Cpu) -> CpuParts:
+    """Return what a CPU segment costs: hand-over, dispatch per node, arithmetic, memory."""
+    return CpuParts(
+        handover_us=float(cpu.handover_us),
+        dispatch_us=float(segment.nodes * cpu.dispatch_us),
+        arithmetic_us=segment.flops / (cpu.flops_per_cycle * cpu.clock_hz) * _US,
+        memory_us=segment.bytes_moved / cpu.bytes_per_second * _US,
+    )

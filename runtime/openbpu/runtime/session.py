@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from openbpu.arch.march import March, get_march, march_names
 from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program, Segment, Space, Tensor
 from openbpu.runtime.latency import Latency, latency_of
 from openbpu.runtime.tensors import TensorInfo, check_inputs, check_no_nan, shown_shape, tensor_info
+
+if TYPE_CHECKING:
+    from openbpu.runtime.roofline import Roofline
 
 Array = npt.NDArray[Any]
 Mode = Literal["fast", "exact"]
@@ -97,6 +100,7 @@ class Session:
         self._lock = threading.Lock()
         self._runners: tuple[_Runner, ...] | None = None
         self._latency: Latency | None = None
+        self._roofline: Roofline | None = None
 
     def __repr__(self) -> str:
         p = self.program
@@ -147,6 +151,16 @@ class Session:
             if self._latency is None:
                 self._latency = latency_of(self.program, self.march)
             return self._latency
+
+    @property
+    def roofline(self) -> Roofline:
+        """What bounds every layer and what would help most: analysed on first use, then remembered."""
+        with self._lock:
+            if self._roofline is None:
+                from openbpu.runtime.roofline import analyse  # noqa: PLC0415  # the simulator, as in latency
+
+                self._roofline = analyse(self.program, self.march)
+            return self._roofline
 
     def run(self, inputs: Mapping[str, Any], *, finite: bool = True) -> Result:
         """Run once and return the outputs; raises InputError for inputs that do not fit, nothing having run.

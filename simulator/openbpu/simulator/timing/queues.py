@@ -1,0 +1,129 @@
+"""Instructions in queues, ready for the event engine as often as it is asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from openbpu.arch import isa
+from openbpu.arch.errors import SimulationError
+from openbpu.arch.isa import ENGINES, Code, Engine
+from openbpu.arch.march import March
+from openbpu.arch.timing import Costs, fill_cycles
+from openbpu.simulator.timing import kernel
+from openbpu.simulator.timing.result import Int64
+
+_SMALL = 40_000
+"""Up to this many instructions Python's run (5 µs each) costs less than importing numba and its cache."""
+
+_COMPILED = "openbpu.simulator.timing.compiled"
+
+
+class Queues:
+    """All instructions of a segment sorted by queue (core, engine, code order), with their tokens resolved.
+
+    A position is an instruction's place in that order. order: index in code, by position · core: of each
+    position. Raises SimulationError for tokens that no instruction can give.
+    """
+
+    def __init__(self, codes: Sequence[Code], march: March, name: str) -> None:
+        heads = [isa.headers(code) for code in codes]
+        self._name = name
+        orders, first, counts, deps = [], [0], [], []
+        base = 0
+        for head in heads:
+            engine, wait = head["engine"].astype(np.int64), head["wait"]
+            order = np.argsort(engine, kind="stable")
+            lengths = np.bincount(engine, minlength=ENGINES)
+            starts = base + np.concatenate([[0], np.cumsum(lengths)])
+            need = _needs(wait.astype(np.int64)[order], engine[order], starts - base)
+            _check_needs(need, order, engine, lengths, name)
+            rows, columns = np.nonzero(need)
+            deps.append(starts[columns] + need[rows, columns] - 1)
+            counts.append(np.count_nonzero(need, axis=1))
+            orders.append(order)
+            first += starts[1:].tolist()
+            base += len(engine)
+        joined = np.concatenate([np.zeros(1, dtype=np.int64), *counts])
+        self.order = _concatenate(orders)
+        self.core = np.repeat(np.arange(len(heads)), [len(h) for h in heads])
+        self._at = self.order + np.cumsum([0, *(len(h) for h in heads)])[self.core]
+        self._first = np.array(first, dtype=np.int64)
+        self._dep_first = np.cumsum(joined)
+        self._deps = _concatenate(deps)
+        self._engine = np.repeat(np.arange(len(first) - 1) % ENGINES, np.diff(self._first))
+        self._fill = fill_cycles(march)[self._engine]
+
+    def run(self, costs: Sequence[Costs], *, runs: int = 1) -> tuple[Int64, Int64, Int64]:
+        """Run the event engine on the costs of each core; returns start, end and cause by position.
+
+        `runs` says how many more runs will follow, so that it pays to import the compiled engine. Raises
+        SimulationError when the tokens deadlock.
+        """
+        n, queues = len(self.order), len(self._first) - 1
+        memory = _concatenate([c.memory for c in costs])[self._at]
+        issue = _concatenate([c.cycles for c in costs])[self._at] - memory
+        start, end, cause = (np.full(n, -1, dtype=np.int64) for _ in range(3))
+        scratch = np.full(5 * queues + n, -1, dtype=np.int64)
+        given = (self._first, self._dep_first, self._deps, issue, memory, self._fill)
+        tables = (*given, start, end, cause, scratch)
+        if n * runs <= _SMALL and _COMPILED not in sys.modules:
+            lists = tuple(table.tolist() for table in tables)
+            stuck = kernel.run(*lists)
+            start, end, cause = (np.array(lists[i], dtype=np.int64) for i in (6, 7, 8))
+        else:
+            stuck = _compiled()(*tables)
+        if stuck:
+            self._refuse(end, stuck)
+        return start, end, cause
+
+    def cycles(self, costs: Sequence[Costs], *, runs: int = 1) -> int:
+        """Return the cycles from the first instruction to the last token; arguments as for `run`."""
+        end = self.run(costs, runs=runs)[1]
+        return int((end + self._fill).max()) if len(end) else 0
+
+    def _refuse(self, end: Int64, stuck: int) -> None:
+        position = int(np.flatnonzero(end < 0)[0])
+        where = f"{Engine(int(self._engine[position])).name} at instruction {int(self.order[position])}"
+        raise SimulationError(
+            f"{self._name}: deadlock: {where} and {stuck - 1} more never start; a token is wrong"
+        )
+
+
+def _compiled() -> Any:
+    from openbpu.simulator.timing.compiled import run_compiled  # noqa: PLC0415 - numba costs 0.4 s to import
+
+    return run_compiled
+
+
+def _concatenate(parts: list[Int64]) -> Int64:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
+
+def _needs(wait: Int64, engine: Int64, starts: Int64) -> Int64:
+    """Return the waits that say something new: above earlier ones of the queue, not on its own past."""
+    need = wait.copy()
+    for e in range(ENGINES):
+        part = slice(int(starts[e]), int(starts[e + 1]))
+        known = np.maximum.accumulate(wait[part], axis=0)
+        need[part][1:][wait[part][1:] <= known[:-1]] = 0
+    own = need[np.arange(len(need)), engine]
+    before = np.arange(len(need)) - starts[engine]
+    need[np.arange(len(need)), engine] = np.where(own <= before, 0, own)
+    return need
+
+
+def _check_needs(need: Int64, order: Int64, engine: Int64, lengths: Int64, name: str) -> None:
+    """Refuse tokens that no instruction can give."""
+    rows, columns = np.nonzero(need > lengths)
+    if not len(rows):
+        return
+    at, other = int(order[rows[0]]), int(columns[0])
+    wanted, has = int(need[rows[0], other]), int(lengths[other])
+    raise SimulationError(
+        f"{name}: deadlock: {Engine(int(engine[at])).name} at instruction {at} waits for "
+        f"{Engine(other).name} {wanted} (which has {has} instructions); a token is wrong"
+    )

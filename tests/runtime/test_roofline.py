@@ -1,0 +1,348 @@
+"""Facts about rooflines: what bounds hand-made layers of each kind, and gains that come from the rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.march import March, get_march, with_values
+from openbpu.arch.program import (
+    Concat,
+    Conv,
+    Lut,
+    MatMul,
+    Move,
+    Operator,
+    Program,
+    Quantize,
+    Rescale,
+    Softmax,
+)
+from openbpu.runtime.latency import latency_of
+from openbpu.runtime.roofline import LayerBound, Roofline, analyse
+from openbpu.runtime.roofline.changes import BATCH
+from runtime.models import cpu_program, mixed_program
+from simulator.build import Build
+from simulator.tiles import tiled
+
+# Round numbers: 1 cycle is 1 ns, one byte per cycle from DDR, no overhead unless a test asks for it.
+QUIET = {
+    "chip.clock_hz": 1_000_000_000,
+    "chip.layer_cycles": 0,
+    "chip.start_us": 10,
+    "chip.table_cycles": 0,
+    "chip.port_bytes_per_cycle": 0,
+    "ddr.bytes_per_second": 1_000_000_000,
+    "ddr.burst_bytes": 1,
+    "ddr.row_cycles": 0,
+    "ddr.issue_cycles": 0,
+    "ddr.latency_cycles": 0,
+    "tae.input_lanes": 32,
+    "tae.output_lanes": 32,
+    "tae.pixel_rows": 1,
+    "tae.pixel_cols": 1,
+    "tae.stall_permille": 0,
+    "tae.requant_lanes": 1 << 20,
+    "tae.raw_lanes": 1 << 20,
+    "tae.weight_bytes_per_cycle": 1 << 20,
+    "tae.vector_bytes_per_cycle": 1 << 20,
+    **{f"{e}.{k}": 0 for e in ("tae", "vae", "aae", "trans", "vpu") for k in ("issue_cycles", "fill_cycles")},
+}
+
+
+def march(**changed: int) -> March:
+    keys = {name.replace("__", "."): value for name, value in changed.items()}
+    return with_values(get_march("nash-e"), {**QUIET, **keys})
+
+
+def fast(**changed: int) -> March:
+    return march(ddr__bytes_per_second=1 << 47, **changed)
+
+
+def conv(
+    c_in: int = 32,
+    c_out: int = 32,
+    size: int = 8,
+    kernel: int = 1,
+    groups: int = 1,
+    dtype: DType = DType.INT8,
+) -> Program:
+    b = Build()
+    x, y = b.input((1, size, size, c_in), dtype), b.tensor((1, size, size, c_out), dtype)
+    pad = kernel // 2
+    b.add(
+        Conv(
+            inputs=(x,),
+            outputs=(y,),
+            weight_id=b.const(np.zeros((c_out, kernel, kernel, c_in // groups), np.int8)),
+            params_id=b.const(np.tile(np.array([0, 1 << 30, 0, 31], np.int32), (c_out, 1))),
+            x_shape=(1, size, size, c_in),
+            y_shape=(1, size, size, c_out),
+            kernel=(kernel, kernel),
+            pads=(pad,) * 4,
+            groups=groups,
+        )
+    )
+    return tiled(b.program((y,)))
+
+
+def one(op: Operator, b: Build) -> Program:
+    b.add(op)
+    return tiled(b.program(op.outputs))
+
+
+def only(program: Program, march: March) -> LayerBound:
+    (line,) = analyse(program, march).layers
+    return line
+
+
+def kinds(roofline: Roofline) -> dict[str, float]:
+    return {c.key: c.gain_us for c in roofline.changes}
+
+
+def test_many_macs_and_a_fast_memory_are_bound_by_computing() -> None:
+    line = only(conv(size=16), fast())
+    assert (line.bound.by, line.bound.engine) == ("compute", "TAE")
+    assert line.bound.compute_us == pytest.approx(256 / 1000)  # one pixel per cycle
+    assert line.bound.macs == 256 * 32 * 32
+    assert line.bound.array_use == pytest.approx(1.0)
+    assert "the array does 100%" in line.advice.text
+
+
+def test_weights_without_reuse_are_bound_by_ddr_and_a_batch_helps_by_their_share() -> None:
+    line = only(conv(c_in=320, c_out=320, size=1), march())
+    loaded = 320 * 320 + 320 * 16
+    assert line.bound.by == "DDR"
+    assert line.bound.ddr_us == pytest.approx((loaded + 2 * 320) / 1000)
+    assert line.bound.intensity == pytest.approx(320 * 320 / (loaded + 2 * 320))
+    assert line.advice.key == "batch"
+    assert line.advice.gain_us == pytest.approx(loaded * (1 - 1 / BATCH) / 1000, rel=0.01)
+
+
+def test_small_layers_are_bound_by_overhead_and_a_batch_pays_it_once() -> None:
+    line = only(conv(size=2), fast(chip__layer_cycles=1000, tae__issue_cycles=100))
+    assert line.bound.by == "overhead"
+    assert line.bound.overhead_us == pytest.approx(1.1)
+    assert line.bound.compute_us == pytest.approx(0.004)
+    assert line.advice.key == "batch"
+    assert line.advice.gain_us == pytest.approx(0.75)
+
+
+def test_channels_that_spill_into_another_block_of_lanes_gain_what_the_rule_says() -> None:
+    line = only(conv(c_in=40, size=16), fast())
+    assert line.advice.key == "input lanes"
+    assert line.advice.text.startswith("40 input channels take 2 blocks of 32 lanes (62% used): 32")
+    assert line.advice.gain_us == pytest.approx(256 / 1000)
+    out = only(conv(c_out=40, size=16), fast())
+    assert out.advice.key == "output lanes"
+    assert out.advice.gain_us == pytest.approx(256 / 1000)
+
+
+def test_idle_lanes_are_told_with_what_fills_them_for_nothing() -> None:
+    line = only(conv(c_in=24, c_out=16, size=16), fast())
+    expected = "24 of 32 lanes of input channels, 16 of 32 lanes of output channels used"
+    assert line.bound.idle.startswith(expected)
+    full = only(conv(c_in=32, c_out=32, size=16), fast())
+    assert full.bound.idle == ""
+    assert full.bound.compute_us == line.bound.compute_us
+
+
+def test_channels_whose_taps_share_the_lanes_are_not_called_idle() -> None:
+    line = only(conv(c_in=8, size=16, kernel=3), fast(tae__packs_taps=1))
+    assert "input channels" not in line.bound.idle
+
+
+def test_a_large_kernel_gains_by_the_next_smaller_one() -> None:
+    line = only(conv(size=16, kernel=7), fast(tae__packs_taps=0))
+    assert line.advice.key == "kernel"
+    assert line.advice.gain_us == pytest.approx(256 * (49 - 25) / 1000)
+
+
+def test_int16_gains_by_int8() -> None:
+    line = only(conv(size=16, dtype=DType.INT16), fast(tae__passes_int16_int8=2))
+    assert line.advice.key == "int8"
+    assert line.advice.gain_us == pytest.approx(256 / 1000)
+    assert line.bound.array_use == pytest.approx(1.0)  # of the int16 rate
+
+
+def test_int16_through_a_slow_memory_gains_half_of_its_bytes() -> None:
+    slow = only(conv(size=16, dtype=DType.INT16), march())
+    maps = 2 * 2 * 256 * 32
+    assert slow.advice.key == "int8"
+    assert slow.advice.gain_us == pytest.approx(maps / 2 / 1000, rel=0.02)
+
+
+def transposed(rank: int = 4) -> Program:
+    b = Build()
+    shape, turned, strides = (1, 3, 16, 16), (1, 16, 16, 3), (768, 16, 1, 256)
+    x, y = b.input(shape[4 - rank :]), b.tensor(turned[4 - rank :])
+    return one(Move(inputs=(x,), outputs=(y,), shape=turned, strides=strides), b)
+
+
+def test_a_layout_move_at_the_input_is_removed_by_the_option_of_that_name() -> None:
+    line = only(transposed(), fast(trans__elements_per_cycle=1))
+    assert line.bound.engine == "TRANS"
+    assert line.advice.text == "layout move at the input: --remove-io transpose"
+    assert line.advice.gain_us == pytest.approx(768 / 1000)
+
+
+def test_a_layout_move_of_three_axes_is_not_promised_to_go_by_an_option() -> None:
+    assert only(transposed(3), fast(trans__elements_per_cycle=1)).advice.key == "layout inside"
+
+
+def test_a_slice_is_no_layout_move() -> None:
+    b = Build()
+    x, y = b.input((1, 8, 8, 8)), b.tensor((1, 8, 8, 4))
+    op = Move(inputs=(x,), outputs=(y,), shape=(1, 8, 8, 4), strides=(512, 64, 8, 1), offset=4)
+    assert only(one(op, b), fast()).advice.key == "none"
+
+
+def test_softmax_gains_by_shorter_rows() -> None:
+    b = Build()
+    x, y = b.input((64, 256)), b.tensor((64, 256))
+    table = b.const(np.zeros(256, np.int32))
+    op = Softmax(
+        inputs=(x,), outputs=(y,), exp_id=table, shape=(64, 256), mult=1, shift=0, out_mult=1, out_shift=0
+    )
+    chip = fast(vae__lanes_int16=128, vae__softmax_passes=8, vae__row_cycles=0)
+    line = only(one(op, b), chip)
+    assert line.bound.engine == "VAE"
+    assert line.advice.key == "softmax"
+    assert line.advice.gain_us == pytest.approx(64 * 8 / 1000)
+
+
+def test_a_pass_that_only_rescales_gains_all_of_it() -> None:
+    b = Build()
+    x, y = b.input((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
+    op = Rescale(inputs=(x,), outputs=(y,), mult=1 << 30, shift=31, lo=-128, hi=127)
+    line = only(one(op, b), fast(vae__lanes_int8=32, vae__lanes_int16=32))
+    assert line.advice.key == "same scale"
+    assert line.advice.gain_us == pytest.approx(64 / 1000)
+
+
+@pytest.mark.parametrize(("curved", "key"), [(False, "same scale"), (True, "function")])
+def test_a_table_is_a_rescale_exactly_when_it_is_a_line(curved: bool, key: str) -> None:
+    b = Build()
+    x, y = b.input((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
+    at = np.arange(-128, 128)
+    values = at * at / 128 if curved else np.clip(np.rint(at * 1.3), -128, 127)
+    op = Lut(inputs=(x,), outputs=(y,), table_id=b.const(np.clip(values, -128, 127).astype(np.int8)))
+    assert only(one(op, b), fast()).advice.key == key
+
+
+def test_concat_of_equal_scales_has_nothing_to_rescale() -> None:
+    def joined(mults: tuple[int, int]) -> Program:
+        b = Build()
+        xs, y = (b.input((64, 16)), b.input((64, 16))), b.tensor((64, 32))
+        op = Concat(
+            inputs=xs, outputs=(y,), outer=64, sizes=(16, 16), x_zeros=(0, 0), mults=mults, shifts=(31, 31)
+        )
+        return one(op, b)
+
+    assert only(joined((1 << 30, 1 << 30)), fast()).advice.key == "same scale"
+    assert only(joined((0, 0)), fast()).advice.key != "same scale"
+
+
+def test_quantize_at_the_input_is_removed_by_the_option_of_that_name() -> None:
+    b = Build()
+    x, y = b.input((1, 8, 8, 32), DType.FLOAT32), b.tensor((1, 8, 8, 32))
+    line = only(one(Quantize(inputs=(x,), outputs=(y,), scale=0.1), b), march())
+    assert line.advice.text == "quantize at the input: --remove-io quantize"
+    assert line.advice.gain_us == pytest.approx((2048 * 3 + 2048 / 64) / 1000, rel=0.05)
+
+
+def test_a_matrix_product_tells_its_inner_size() -> None:
+    b = Build()
+    x, w, y = b.input((1, 64, 40)), b.input((1, 40, 32)), b.tensor((1, 64, 32))
+    op = MatMul(inputs=(x, w), outputs=(y,), a_batch=1, b_batch=1, m=64, k=40, n=32, mult=1, shift=1)
+    line = only(one(op, b), fast())
+    assert line.advice.key == "input lanes"
+    assert line.advice.gain_us == pytest.approx(64 / 1000)
+
+
+def test_feature_maps_through_ddr_between_layers_would_be_faster_on_chip() -> None:
+    b = Build()
+    x, middle, y = b.input((1, 16, 16, 32)), b.tensor((1, 16, 16, 32)), b.tensor((1, 16, 16, 32))
+    for source, target in ((x, middle), (middle, y)):
+        b.add(Rescale(inputs=(source,), outputs=(target,), mult=1 << 30, shift=31, lo=-128, hi=127))
+    program = tiled(b.program((y,)))
+    found = analyse(program, march())
+    first, second = found.layers
+    assert second.advice.key == "on chip"
+    assert "8 KiB of feature maps pass through DDR" in second.advice.text
+    assert kinds(found)["on chip"] == pytest.approx(2 * 16 * 16 * 32 / 1000, rel=0.01)
+    assert first.bound.by == second.bound.by == "DDR"
+
+
+def test_what_other_work_hides_gains_nothing() -> None:
+    """Two layers that share no data and no engine: the shorter one is hidden behind the longer one."""
+    b = Build()
+    x, y = b.input((1, 16, 16, 32)), b.tensor((1, 16, 16, 32))
+    b.add(Rescale(inputs=(x,), outputs=(y,), mult=1 << 30, shift=31, lo=-128, hi=127))
+    short, long = b.input((1, 3, 16, 16)), b.tensor((1, 16, 16, 3))
+    b.add(Move(inputs=(short,), outputs=(long,), shape=(1, 16, 16, 3), strides=(768, 16, 1, 256)))
+    program = tiled(b.program((y, long)))
+    lines = analyse(
+        program, fast(vae__lanes_int8=1, vae__lanes_int16=1, trans__elements_per_cycle=1000)
+    ).layers
+    by_engine = {line.bound.engine: line for line in lines}
+    assert by_engine["VAE"].exposed_us > 1.0
+    assert by_engine["TRANS"].exposed_us <= by_engine["TRANS"].bound.compute_us + 0.01
+
+
+def test_gains_are_what_timing_the_changed_march_gives() -> None:
+    """The int8 rows against the same program on a march whose int16 rate is the int8 rate."""
+    program = conv(size=16, dtype=DType.INT16)
+    slow, quick = fast(tae__passes_int16_int8=2), fast(tae__passes_int16_int8=1)
+    saved = latency_of(program, slow).bpu_us - latency_of(program, quick).bpu_us
+    assert only(program, slow).advice.gain_us == pytest.approx(saved, abs=0.002)
+
+
+def test_a_layer_exposed_alone_is_the_whole_segment() -> None:
+    program = conv(size=16)
+    line = only(program, march())
+    whole = latency_of(program, march())
+    assert line.exposed_us == pytest.approx(whole.bpu_us - 10)  # start_us stays
+
+
+def test_a_batch_shares_the_start_of_the_network_too() -> None:
+    chip = fast(chip__start_us=100)
+    found = analyse(conv(size=16), chip)
+    assert kinds(found)["batch"] == pytest.approx(75, rel=0.01)
+
+
+def test_a_cpu_segment_names_its_largest_part_and_its_node() -> None:
+    chip = get_march("nash-e")
+    for program, last in ((cpu_program(), "quantize the model"), (mixed_program(), "quantize it")):
+        found = analyse(program, chip)
+        (segment,) = found.cpu
+        assert segment.parts.total_us == pytest.approx(latency_of(program, chip).cpu_us)
+        largest = max(segment.parts.handover_us, segment.parts.dispatch_us, segment.parts.work_us)
+        assert f"{segment.by} {largest:.0f} of" in segment.why
+        assert last in segment.cure
+        assert max(found.changes, key=lambda c: c.gain_us).key == "CPU segment"
+
+
+def test_a_program_without_bpu_segments_has_no_layers() -> None:
+    found = analyse(cpu_program(), get_march("nash-e"))
+    assert found.layers == ()
+    assert len(found.cpu) == 1
+
+
+def test_what_transfers_keep_from_the_engines_goes_with_the_transfers() -> None:
+    """A port of 1 byte per cycle: the weights hold the array as long as they take to load."""
+    line = only(conv(c_in=320, c_out=320, size=1), fast(chip__port_bytes_per_cycle=1))
+    loaded = 320 * 320 + 320 * 16
+    assert line.bound.by == "DDR"
+    assert line.bound.ddr_us == pytest.approx((loaded + 2 * 320) / 1000)
+    assert line.bound.compute_us == pytest.approx(0.1)
+    assert line.advice.key == "batch"
+    assert line.advice.gain_us == pytest.approx(loaded * (1 - 1 / BATCH) / 1000, rel=0.01)
+
+
+def test_a_table_is_set_up_like_a_layer() -> None:
+    b = Build()
+    x, y = b.input((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
+    op = Lut(inputs=(x,), outputs=(y,), table_id=b.const(np.arange(-128, 128, dtype=np.int8)))
+    assert only(one(op, b), fast(chip__table_cycles=5000)).bound.overhead_us == pytest.approx(5)
