@@ -16,8 +16,8 @@ PAGE = data.ROOT / "docs" / "fidelity_networks.md"
 IMAGES = data.ROOT / "docs" / "images"
 HEAD = """# Predicted and published latencies, network by network
 
-Written by `python benchmarks/fidelity_page.py`; what it means is in [fidelity.md](fidelity.md). Times are in ms
-per frame of one core.
+Written by `python benchmarks/fidelity_page.py`; what it means is in [fidelity.md](fidelity.md). Times are in
+ms per frame of one core.
 """
 
 

@@ -63,7 +63,7 @@ def estimates_json(session: Session) -> list[dict[str, Any]]:
     found = []
     for index, segment in enumerate(program.segments):
         if isinstance(segment, CpuSegment):
-            parts = cpu_parts(segment, march.cpu)
+            parts = cpu_parts(program, index, march.cpu)
             origins = [p.node for p in program.placement if p.segment == index and p.on == "CPU"]
             found.append(
                 entry(

@@ -93,7 +93,7 @@ def latency_of(program: Program, march: March) -> Latency:
     """Simulate the BPU segments of `program` and estimate its CPU segments."""
     bare = sum(prod(t.shape) for t in (program.tensors[i] for i in program.outputs) if _is_integer(t))
     return Latency(
-        tuple(_segment(program, s, march) for s in program.segments),
+        tuple(_segment(program, index, march) for index in range(len(program.segments))),
         submit_us=float(march.cpu.submit_us),
         serial_us=float(march.cpu.serial_us),
         cores=march.chip.cores,
@@ -105,9 +105,10 @@ def _is_integer(tensor: Tensor) -> bool:
     return tensor.dtype not in {DType.FLOAT32, DType.FLOAT16}
 
 
-def _segment(program: Program, segment: BpuSegment | CpuSegment, march: March) -> SegmentLatency:
+def _segment(program: Program, index: int, march: March) -> SegmentLatency:
+    segment = program.segments[index]
     if isinstance(segment, CpuSegment):
-        return SegmentLatency(segment.name, "CPU", cpu_parts(segment, march.cpu).total_us, "estimate")
+        return SegmentLatency(segment.name, "CPU", cpu_parts(program, index, march.cpu).total_us, "estimate")
     from openbpu.simulator.timing import simulate  # noqa: PLC0415  # only when latency is asked for
 
     timing = simulate(program, segment, march)
@@ -135,10 +136,17 @@ class CpuParts:
         return self.handover_us + self.dispatch_us + self.work_us
 
 
-def cpu_parts(segment: CpuSegment, cpu: Cpu) -> CpuParts:
-    """Return what a CPU segment costs: hand-over, dispatch per node, arithmetic, memory."""
+def cpu_parts(program: Program, index: int, cpu: Cpu) -> CpuParts:
+    """Return what the CPU segment at `index` costs: hand-over, dispatch per node, arithmetic, memory.
+
+    Only a segment between BPU segments is handed over: at the ends, submitting a run and its return do that.
+    """
+    segment, kinds = program.segments[index], [type(s) for s in program.segments]
+    if not isinstance(segment, CpuSegment):
+        raise TypeError(f"segment {index} must be a CPU segment, not {type(segment).__name__}")
+    between = BpuSegment in kinds[:index] and BpuSegment in kinds[index + 1 :]
     return CpuParts(
-        handover_us=float(cpu.handover_us),
+        handover_us=float(cpu.handover_us) if between else 0.0,
         dispatch_us=float(segment.nodes * cpu.dispatch_us),
         arithmetic_us=segment.flops / (cpu.flops_per_cycle * cpu.clock_hz) * _US,
         memory_us=segment.bytes_moved / cpu.bytes_per_second * _US,

@@ -172,10 +172,10 @@ class Cpu:
     """The CPU beside the BPU: what fallback operators cost.
 
     flops_per_cycle: sustained float32 operations per core · bytes_per_second: sustained memory traffic ·
-    dispatch_us: per operator · handover_us: per segment, from the BPU and back · submit_us: per run of a
-    model, from the call to the first cycle and back · serial_us: the part of it that threads do one after
-    another, which bounds the frames of all cores together · dequantize_ps: per element of an output that
-    leaves the BPU as integers, when one thread dequantizes it.
+    dispatch_us: per operator · handover_us: per segment between BPU segments, there and back · submit_us: per
+    run of a model, from the call to the first cycle and back · serial_us: the part of it that threads do one
+    after another, which bounds the frames of all cores together · dequantize_ps: per element of an output
+    that leaves the BPU as integers, when one thread dequantizes it.
     """
 
     name: str

@@ -39,7 +39,7 @@ def cpu_bounds(program: Program, march: March) -> tuple[CpuBound, ...]:
 
 
 def _bound(program: Program, march: March, index: int, segment: CpuSegment, end: str) -> CpuBound:
-    parts = cpu_parts(segment, march.cpu)
+    parts = cpu_parts(program, index, march.cpu)
     three = {
         "hand-over": parts.handover_us,
         "dispatch": parts.dispatch_us,
