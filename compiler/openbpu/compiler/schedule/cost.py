@@ -133,7 +133,7 @@ class Costs:
         compute = compute + port_cycles(self.rules.march, moved)
         everything: Int64 = loads + stores + compute
         if buffers is Buffers.SINGLE:
-            return exposed + first + compute + everything // 2
+            return np.asarray(exposed + first + compute + everything // 2)
         busiest = np.maximum(np.maximum(loads, stores), np.maximum(memory, compute))
         tail = self.compute if self.setting.handoff else np.minimum(self.compute, first)
         return np.asarray(busiest + exposed + first + tail + everything // 2)
