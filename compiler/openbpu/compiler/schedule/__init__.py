@@ -13,6 +13,5 @@
 """
 
 from openbpu.compiler.schedule.driver import Scheduled, schedule
-from openbpu.compiler.schedule.effort import FASTEST, LEVELS, Effort
 
-__all__ = ["FASTEST", "LEVELS", "Effort", "Scheduled", "schedule"]
+__all__ = ["Scheduled", "schedule"]

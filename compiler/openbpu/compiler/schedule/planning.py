@@ -32,13 +32,8 @@ class Placement:
 
     @property
     def cost(self) -> int:
-        """What placements are compared by."""
-        return sum(plan.cost for plan in self.plans)
-
-    @property
-    def cycles(self) -> int:
         """Estimated cycles of all units."""
-        return sum(plan.cycles for plan in self.plans)
+        return sum(plan.cost for plan in self.plans)
 
 
 class Planner:
@@ -95,7 +90,7 @@ class Planner:
         return plan.cost / max(free.cost, 1) if plan and free else float(_NO_PLAN)
 
     def cost(self, moment: int, live: Sequence[Home]) -> int:
-        """What a unit costs beside these homes."""
+        """Estimated cycles of a unit beside these homes."""
         plan = self.beside(moment, live)
         return plan.cost if plan else _NO_PLAN
 

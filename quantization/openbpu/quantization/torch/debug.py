@@ -140,7 +140,7 @@ def _flops(model: nn.Module, inputs: Any) -> dict[str, int]:
     def note(module: Any, args: Any, output: Any) -> None:
         del args
         results = unwrap(output).numel()
-        found[names[module]] = results * module.weight.numel() // module.channels
+        found[names[module]] = results * module.products
 
     names = {m: name for name, m in model.named_modules() if isinstance(m, Weighted)}
     hooks = [module.register_forward_hook(note) for module in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -127,9 +127,13 @@ def _rsqrt(x: Any) -> Float64:
 
 def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Float64:
     del threshold
-    if beta != 1.0:
-        raise NoTable
-    return POINTWISE["Softplus"]({}, _real(x))
+    factor = _real(beta)
+    return POINTWISE["Softplus"]({}, _real(x) * factor) / factor
+
+
+def _shrink(x: Any, lambd: float = 0.5, *, soft: bool) -> Float64:
+    lambd = float(np.float32(lambd))
+    return POINTWISE["Shrink"]({"lambd": lambd, "bias": lambd if soft else 0.0}, _real(x))
 
 
 _BY_NAME: dict[str, Callable[..., Float64]] = {
@@ -152,6 +156,11 @@ _BY_NAME: dict[str, Callable[..., Float64]] = {
     "gelu": _gelu,
     "hardsigmoid": _hard_sigmoid,
     "rsqrt": _rsqrt,
+    "expm1": lambda x: POINTWISE["Exp"]({}, _real(x)) - 1.0,
+    "log1p": lambda x: POINTWISE["Log"]({}, _real(x) + 1.0),
+    "tanhshrink": lambda x: _real(x) - POINTWISE["Tanh"]({}, _real(x)),
+    "hardshrink": partial(_shrink, soft=False),
+    "softshrink": partial(_shrink, soft=True),
     "logsigmoid": lambda x: POINTWISE["Log"]({}, POINTWISE["Sigmoid"]({}, _real(x))),
     "softplus": _softplus,
     **{
@@ -174,6 +183,9 @@ _BY_NAME: dict[str, Callable[..., Float64]] = {
             "atan": "Atan",
             "sinh": "Sinh",
             "cosh": "Cosh",
+            "asinh": "Asinh",
+            "acosh": "Acosh",
+            "atanh": "Atanh",
             "floor": "Floor",
             "ceil": "Ceil",
             "round": "Round",

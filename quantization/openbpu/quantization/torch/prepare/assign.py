@@ -14,15 +14,12 @@ from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import ModelState, fake_quantizers
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.observers import MinMaxObserver
-from openbpu.quantization.torch.qat import Weighted
-from openbpu.quantization.torch.qat.norm import LayerNorm
+from openbpu.quantization.torch.qat import Decomposed, Weighted
 from openbpu.quantization.torch.qat.simple import PReLU
 from openbpu.quantization.torch.qconfig import QConfig, fake_quant
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.setters import Place, Setter, first_answer
 from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
-
-_AFFINE = {"weight": "weight_mul", "bias": "bias_add"}
 
 
 def assign(
@@ -35,9 +32,9 @@ def assign(
     """
     chosen = tuple(setters)
     leaving, names = frozenset(outputs), kinds or {}
-    inside: dict[int, LayerNorm] = {}
+    inside: dict[int, Decomposed] = {}
     for _, module in model.named_modules():
-        if isinstance(module, LayerNorm):
+        if isinstance(module, Decomposed):
             inside.update({id(m): module for m in module.modules() if m is not module})
     for path, module in list(model.named_modules()):
         if not isinstance(module, Quantized) or isinstance(module, QATDeQuantStub):
@@ -47,7 +44,7 @@ def assign(
         own = "qconfig" in module.__dict__
         config = module.qconfig if own else first_answer(chosen, place)
         if id(module) in inside:
-            config = _norm_part(inside[id(module)], module, config)
+            config = _part(inside[id(module)], module, config)
         module.bpu_path = module.bpu_path or path
         _attach(module, config)
     share_state(model)
@@ -67,12 +64,13 @@ def share_state(model: nn.Module) -> None:
         quantizer.shared = state
 
 
-def _norm_part(norm: LayerNorm, module: nn.Module, config: QConfig | None) -> QConfig | None:
-    """Inside a LayerNorm everything but its result is int16."""
-    if config is None or config.activation is None or module is norm.last():
+def _part(whole: Decomposed, module: nn.Module, config: QConfig | None) -> QConfig | None:
+    """What a part of a decomposed operator gets: the dtype that this part needs."""
+    dtype = whole.part_dtype(module)
+    if config is None or config.activation is None or dtype is None:
         return config
     factory = config.activation
-    keywords = {**getattr(factory, "keywords", {}), "dtype": qint16}
+    keywords = {**getattr(factory, "keywords", {}), "dtype": dtype}
     return replace(config, activation=partial(getattr(factory, "func", factory), **keywords))
 
 
@@ -85,10 +83,9 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
             f"{module.unquantized_at}: the input of '{module.bpu_path}' must be quantized, not a plain "
             "tensor; put a QuantStub in front of it, or set its qconfig to None"
         )
-    if isinstance(module, LayerNorm):
-        for name, user in _AFFINE.items():
-            if hasattr(module, user):
-                module.add_module(f"{name}_fake_quant", fake_quant(MinMaxObserver, qint16)())
+    if isinstance(module, Decomposed):
+        for name in module.constants:
+            module.add_module(f"{name}_fake_quant", fake_quant(MinMaxObserver, qint16)())
         return
     if isinstance(module, PReLU):
         module.add_module("weight_fake_quant", fake_quant(MinMaxObserver, qint8)())

@@ -31,7 +31,7 @@ class Patterns:
         """Fuse what follows one convolution."""
         conv = step.module
         follower = self.follower(step)
-        if follower is not None and follower.name == "batch_norm" and not isinstance(conv, nn.Linear):
+        if follower is not None and follower.name == "batch_norm" and conv.takes_norm:
             conv.fuse(bn=self.taken(follower))
             step, follower = follower, self.follower(follower)
         if follower is None:

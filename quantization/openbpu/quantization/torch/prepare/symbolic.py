@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
 from openbpu.quantization.torch.qat import is_leaf
-from openbpu.quantization.torch.qtensor.dispatch import functional_here
-from openbpu.quantization.torch.qtensor.names import COMPUTES, MOVES, REFLECTED, name_of
+from openbpu.quantization.torch.qtensor.dispatch import moves, operator_here
+from openbpu.quantization.torch.qtensor.names import COMPUTES, REFLECTED, name_of
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import here, recording, scope
+from openbpu.quantization.torch.scope import here, recording, scope, standing_in
 from openbpu.quantization.torch.setters import Setter
 from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
 from openbpu.quantization.torch.trace import Recorder
@@ -23,7 +25,7 @@ from openbpu.quantization.torch.trace import Recorder
 def prepare_symbolic(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
     """Prepare `model` in place, its operators found by torch.fx; raises PrepareError."""
     swap_all(model)
-    with recording(Recorder()) as recorder:
+    with recording(Recorder()) as recorder, standing_in(model):
         tracer = _Tracer(recorder)
         try:
             graph = tracer.trace(model)
@@ -37,6 +39,18 @@ def prepare_symbolic(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
                 recorder.note("output", "", None, [_Value(n) for n in node.all_input_nodes], ())
     finish(model, recorder, setters)
     return model
+
+
+_OPAQUE = (
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    _BatchNorm,
+    _InstanceNorm,
+)
+"""Modules of torch whose forwards torch.fx cannot follow."""
 
 
 class _Value:
@@ -54,8 +68,9 @@ class _Tracer(fx.Tracer):  # Any where torch is not installed
         self.recorder = recorder
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Prepared modules and torch's own are leaves; containers are traced through."""
-        return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
+        """Prepared modules are leaves; containers are traced through, torch's own as well."""
+        del module_qualified_name
+        return is_leaf(m) or isinstance(m, _OPAQUE)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Note the operator, as its quantizer will see it."""
@@ -79,13 +94,16 @@ class _Tracer(fx.Tracer):  # Any where torch is not installed
         node.meta["quantized"] = not leaves
 
     def _operator(self, node: fx.Node, name: str, reads: list[_Value]) -> None:
-        found: FloatFunctional | None = None
-        if name in COMPUTES or name in REFLECTED:
+        found: Quantized | None = None
+        moved = moves(name, node.args, node.kwargs)
+        if not moved and (name in COMPUTES or name in REFLECTED):
             owner = scope.owner
             name = name.removeprefix("r") if name in REFLECTED else name
-            found = owner if isinstance(owner, FloatFunctional) else functional_here(name)
+            found = (
+                owner if isinstance(owner, FloatFunctional) else operator_here(name, node.args, node.kwargs)
+            )
         path = "" if found is None else found.bpu_path
-        node.meta["quantized"] = found is not None or name in MOVES
+        node.meta["quantized"] = found is not None or moved
         node.meta["step"] = self.recorder.note(name, path, found, reads, ())
 
 

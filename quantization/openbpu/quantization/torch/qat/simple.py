@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
@@ -53,14 +54,12 @@ _FUNCTIONS = {
     "Softsign": "softsign",
     "Softmax": "softmax",
     "Softmax2d": "softmax",
-    "LogSoftmax": "log_softmax",
     "AvgPool1d": "avg_pool1d",
     "AvgPool2d": "avg_pool2d",
     "AdaptiveAvgPool1d": "adaptive_avg_pool1d",
     "AdaptiveAvgPool2d": "adaptive_avg_pool2d",
     "BatchNorm1d": "batch_norm",
     "BatchNorm2d": "batch_norm",
-    "RMSNorm": "rms_norm",
 }
 """Float class in torch.nn → name of its function."""
 
@@ -81,14 +80,22 @@ class PReLU(Simple, nn.PReLU):
 
     def forward(self, x: Any) -> Any:
         """Compute max(x, 0) + slope · min(x, 0)."""
+        return self.sloped(x, self.weight)
+
+    def sloped(self, x: Any, weight: torch.Tensor) -> Any:
+        """The function with these slopes."""
         quantizer = self._modules.get("weight_fake_quant")
         if quantizer is None or not isinstance(x, QTensor):
-            return super().forward(x)
+            return (
+                self.finish(self.function, F.prelu(x.plain, weight), [x])
+                if isinstance(x, QTensor)
+                else F.prelu(x, weight)
+            )
         if self.integer:
             from openbpu.quantization.torch.integer import constant, sloped  # noqa: PLC0415 - converted models
 
-            return sloped(self, x, constant(quantizer, self.weight))
-        return self.finish(self.function, F.prelu(x.plain, quantizer.rounded(self.weight)), [x])
+            return sloped(self, x, constant(quantizer, weight))
+        return self.finish(self.function, F.prelu(x.plain, quantizer.rounded(weight)), [x])
 
 
 SIMPLE: dict[type, type[Simple]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from openbpu.quantization.torch.functional import FloatFunctional
-from openbpu.quantization.torch.qat.norm import LayerNorm
+from openbpu.quantization.torch.qat.norm import GroupNorm, LayerNorm, RMSNorm
+from openbpu.quantization.torch.qat.rows import LogSoftmax
 from openbpu.quantization.torch.qat.simple import SIMPLE
 from openbpu.quantization.torch.qat.weighted import WEIGHTED
 from openbpu.quantization.torch.quantized import Quantized
@@ -13,7 +14,13 @@ from openbpu.quantization.torch.segment_lut import SegmentLUT
 from openbpu.quantization.torch.stubs import DeQuantStub, QATDeQuantStub, QATQuantStub, QuantStub
 
 _FOREIGN_STUBS = {"QuantStub": QATQuantStub, "DeQuantStub": QATDeQuantStub}
-_OWN = {QuantStub: QATQuantStub, DeQuantStub: QATDeQuantStub, nn.LayerNorm: LayerNorm}
+_DECOMPOSED = {
+    nn.LayerNorm: LayerNorm,
+    nn.RMSNorm: RMSNorm,
+    nn.GroupNorm: GroupNorm,
+    nn.LogSoftmax: LogSoftmax,
+}
+_OWN = {QuantStub: QATQuantStub, DeQuantStub: QATDeQuantStub, **_DECOMPOSED}
 
 
 def swapped_class(module: nn.Module) -> type[Quantized] | None:
@@ -36,7 +43,7 @@ def swap(module: nn.Module) -> bool:
     if found is QATQuantStub:
         module.__dict__.setdefault("scale", None)
         module.__dict__.setdefault("zero_point", None)
-    if isinstance(module, LayerNorm):
+    if found in _DECOMPOSED.values():
         module.decompose()
     return True
 

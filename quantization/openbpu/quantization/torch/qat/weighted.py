@@ -25,6 +25,8 @@ class Weighted(Quantized):
     weight: torch.Tensor
     bias: torch.Tensor | None
     channel_axis = 0
+    takes_norm = True
+    """Whether a BatchNorm behind it can be folded into its weight."""
 
     def attach_weight(self, quantizer: FakeQuantize | None) -> None:
         """Set the quantizer of the weight, per output channel."""
@@ -49,6 +51,11 @@ class Weighted(Quantized):
     def channels(self) -> int:
         """Output channels that have a weight scale of their own."""
         return int(self.weight.shape[self.channel_axis])
+
+    @property
+    def products(self) -> int:
+        """Products that make one result."""
+        return int(self.weight.numel()) // self.channels
 
     # --- computing ----------------------------------------------------------------------------------------
 
@@ -151,6 +158,8 @@ class Conv2d(Weighted, nn.Conv2d):
 
 class Linear(Weighted, nn.Linear):
     """nn.Linear with quantized weight and result."""
+
+    takes_norm = False
 
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """X · Wᵀ + b."""

@@ -29,7 +29,7 @@ def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     name = name_of(func)
     if name in {"to", "type", "float", "half", "double", "int", "short", "long", "char", "byte", "bool"}:
         return _converted(func, name, args, kwargs)
-    if name in MOVES or (name == "interpolate" and _nearest(args, kwargs)):
+    if moves(name, args, kwargs):
         return _moved(func, name, args, kwargs)
     if name in COMPARISONS or name in QUERIES:
         _used(name, args, kwargs)
@@ -57,8 +57,10 @@ def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     )
 
 
-def _nearest(args: Args, kwargs: Kwargs) -> bool:
-    """Whether an interpolation copies values: mode is the fourth argument, "nearest" by default."""
+def moves(name: str, args: Args, kwargs: Kwargs) -> bool:
+    """Whether a function only moves values: an interpolation does in its default mode, "nearest"."""
+    if name != "interpolate":
+        return name in MOVES
     return str(args[3] if len(args) > 3 else kwargs.get("mode", "nearest")).startswith("nearest")
 
 
@@ -117,7 +119,7 @@ def _computed(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -
     found = qtensors((args, kwargs))
     if all(t.q_scale() is None for t in found) and scope.recorder is None and not _known(name):
         return func(*unwrap(args), **unwrap(kwargs))
-    return functional_here(name).call(name, func, args, kwargs)
+    return operator_here(name, args, kwargs).call(name, func, args, kwargs)
 
 
 def _check_operands(name: str, args: Args) -> None:
@@ -141,8 +143,8 @@ def _known(name: str) -> bool:
     return frame is not None and hasattr(frame.module, f"_generated_{name}_{frame.counts.get(name, 0)}")
 
 
-def functional_here(name: str) -> Any:
-    """The quantizer of this operator: found by owner, name and order, or made while recording."""
+def operator_here(name: str, args: Args, kwargs: Kwargs) -> Any:
+    """The module of this operator: found by owner, name and order, or made while recording."""
     if not scope.frames:
         raise PrepareError(
             f"{here()}: '{name}' on a QTensor outside of the forward of a prepared model; dequantize() it "
@@ -158,10 +160,10 @@ def functional_here(name: str) -> Any:
                 f"{here()}: '{name}' on QTensors was not met when the model was prepared; use "
                 "FloatFunctional (eager mode), or call prepare with example inputs that take the same path"
             )
-        from openbpu.quantization.torch.functional import FloatFunctional  # noqa: PLC0415 - it needs QTensor
+        from openbpu.quantization.torch.qat.forms import made_for  # noqa: PLC0415 - it needs QTensor
 
-        made = FloatFunctional()
+        made = made_for(name, args, kwargs)
         made.bpu_path = f"{frame.path}.{attribute}".lstrip(".")
-        made.training = frame.module.training
+        made.train(frame.module.training)
         frame.module.add_module(attribute, made)
     return getattr(frame.module, attribute)
