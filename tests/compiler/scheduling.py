@@ -11,7 +11,7 @@ import numpy.typing as npt
 from openbpu.arch.isa import Instr, decode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import schedule
+from openbpu.compiler.schedule import FASTEST, Effort, schedule
 from openbpu.simulator.exact import ExactSegment
 from simulator.build import random_tensor, segment_of
 
@@ -23,7 +23,9 @@ def chip_of(chip_bytes: int, name: str = "nash-e") -> March:
     return with_values(get_march(name), {"chip.chip_bytes": chip_bytes})
 
 
-def scheduled(program: Program, march: March, opt: int, *, with_constants: bool = True) -> Program:
+def scheduled(
+    program: Program, march: March, opt: int, *, with_constants: bool = True, balance: int = FASTEST
+) -> Program:
     """The program of one BPU segment, with its code."""
     segment = segment_of(program)
     done = schedule(
@@ -32,7 +34,7 @@ def scheduled(program: Program, march: March, opt: int, *, with_constants: bool 
         segment.inputs,
         segment.outputs,
         march,
-        opt=opt,
+        effort=Effort(opt, balance),
         ddr_base=-(-len(program.constants) // 64) * 64,
         ddr_start=program.ddr_bytes,
         constants=program.constants if with_constants else None,

@@ -12,7 +12,7 @@ from compiler.chains import random_net
 from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import fusing, planning
+from openbpu.compiler.schedule import FASTEST, fusing, planning
 from openbpu.compiler.schedule.group_plan import search_group
 from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.planning import Placement, Planner
@@ -26,13 +26,13 @@ FEW = settings(max_examples=12, deadline=None)
 MORE = settings(max_examples=120, deadline=None)
 
 
-def check(program: Program, chip_bytes: int, opt: int, seed: int) -> None:
+def check(program: Program, chip_bytes: int, opt: int, seed: int, balance: int = FASTEST) -> None:
     """Scheduled for this memory, the program equals the oracle in program order and in another order."""
     inputs = inputs_of(program, seed)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = Oracle(program, segment_of(program)).run(inputs)
     try:
-        coded = scheduled(program, chip_of(chip_bytes), opt, with_constants=seed % 3 > 0)
+        coded = scheduled(program, chip_of(chip_bytes), opt, with_constants=seed % 3 > 0, balance=balance)
     except CompileError:
         assert chip_bytes < 65536, "an operator this small must fit"
         return
@@ -50,9 +50,11 @@ def test_an_operator_computes_the_same_however_it_is_cut(
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]))
-def test_a_network_computes_the_same_wherever_its_tensors_live(seed: int, chip_bytes: int, opt: int) -> None:
-    check(random_net(seed), chip_bytes, opt, seed)
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]), balance=st.integers(0, FASTEST))
+def test_a_network_computes_the_same_wherever_its_tensors_live(
+    seed: int, chip_bytes: int, opt: int, balance: int
+) -> None:
+    check(random_net(seed), chip_bytes, opt, seed, balance)
 
 
 @pytest.mark.slow
@@ -67,11 +69,11 @@ def test_an_operator_computes_the_same_however_it_is_cut_at_length(
 
 @pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
-@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]))
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]), balance=st.integers(0, FASTEST))
 def test_a_network_computes_the_same_wherever_its_tensors_live_at_length(
-    seed: int, chip_bytes: int, opt: int
+    seed: int, chip_bytes: int, opt: int, balance: int
 ) -> None:
-    check(random_net(seed), chip_bytes, opt, seed)
+    check(random_net(seed), chip_bytes, opt, seed, balance)
 
 
 @pytest.fixture

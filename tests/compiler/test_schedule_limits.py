@@ -25,7 +25,7 @@ from openbpu.arch.program import (
     Space,
     Tensor,
 )
-from openbpu.compiler.schedule import Scheduled, schedule
+from openbpu.compiler.schedule import Effort, Scheduled, schedule
 
 Shape = tuple[int, ...]
 MIB = 1 << 20
@@ -173,7 +173,7 @@ def run(layer: tuple[Table, Operator], chip_bytes: int, opt: int) -> Scheduled:
         op.inputs,
         op.outputs,
         chip_of(chip_bytes),
-        opt=opt,
+        effort=Effort(opt),
         ddr_base=base,
         ddr_start=table.end[Space.DDR],
     )
@@ -216,7 +216,7 @@ def test_a_layer_whose_smallest_tile_does_not_fit_is_refused_with_the_numbers() 
 
 
 def test_an_empty_segment_has_no_code() -> None:
-    done = schedule([], [], [], [], chip_of(MIB), opt=2, ddr_base=0, ddr_start=0)
+    done = schedule([], [], [], [], chip_of(MIB), effort=Effort(2), ddr_base=0, ddr_start=0)
     assert headers(done.code[0]).shape == (0,)
     assert (done.chip_bytes, done.ddr_bytes) == (0, 0)
 

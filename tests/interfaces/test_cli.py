@@ -83,6 +83,7 @@ def test_version(openbpu: Command) -> None:
         ["info", "a.hbm", "--colour"],
         ["compile", "a.onnx", "-o", "a.hbm"],
         ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e", "-O", "3"],
+        ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e", "--balance", "101"],
         ["compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e", "--shape", "x"],
         ["check", "a.onnx", "--march", "nash-e", "--shape", "x=1,,3"],
         ["run", "a.hbm", "--mode", "quick"],

@@ -113,13 +113,13 @@ perf_model(traced_model, [example_input], out_dir="perf", opt="O1")
 LOW_LEVEL = """\
 import torch
 from pytorch_quantization import tensor_quant
-from pytorch_quantization.tensor_quant import QuantDescriptor
+from pytorch_quantization.tensor_quant import QuantDescriptor, _tensor_quant
 from pytorch_quantization.nn.modules.tensor_quantizer import TensorQuantizer
 quant_desc = QuantDescriptor(num_bits=4, fake_quant=False, axis=(0), unsigned=True)
 torch.manual_seed(12345)
 x = torch.rand(10)
 quant_x, scale = tensor_quant.tensor_quant(x, x.abs().max())
-print(quant_x)
+print(_tensor_quant(x, x.abs().max())[0])
 print(TensorQuantizer(quant_desc)(x.reshape(2, 5)).max().item())
 """
 

@@ -22,10 +22,11 @@ from openbpu.compiler.passes.channels_last import channels_last_ends
 from openbpu.compiler.passes.integerise import Refusal, integerise
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model
+from openbpu.compiler.schedule import FASTEST, LEVELS, Effort
 
 Model = str | os.PathLike[str] | ModelProto
 Progress = Callable[[str, float], None]
-OPTIONS = ("opt", "shapes", "remove_io", "bpu_ops")
+OPTIONS = ("opt", "balance", "shapes", "remove_io", "bpu_ops")
 REMOVABLE = ("quantize", "dequantize", "transpose")
 
 
@@ -43,12 +44,13 @@ class _Placed:
     channels_last: frozenset[str]
 
 
-def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.compile
+def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.compile); an argument per option
     model: Model,
     *,
     march: str | March,
     options: Mapping[str, Any] | None = None,
     opt: int = 2,
+    balance: int = FASTEST,
     shapes: Mapping[str, Sequence[int]] | None = None,
     remove_io: Collection[str] = (),
     bpu_ops: Collection[str] = (),
@@ -57,25 +59,26 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
     """Compile an ONNX model (path or ModelProto) for a march (name, file or March).
 
     opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also
-    tensors that stay on chip. shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
+    tensors that stay on chip. balance: what schedules are judged by, from DDR bytes (0) to latency (100).
+    shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
     "dequantize" nodes to take off the ends; "transpose" to have integer images channels last there
     (N×H×W×C), as the BPU keeps them, where that saves a transpose. bpu_ops: operators or nodes to put on
     the BPU although the march prefers the CPU. progress is called with the stage and the share done.
-    options: the same (opt, shapes, remove_io, bpu_ops) as one mapping, for those who keep them in a file.
+    options: the same (opt, balance, shapes, …) as one mapping, for those who keep them in a file.
 
     Raises ModelError, QuantizationError, MarchError or CompileError; the message says what to do.
     """
     if options is not None:
         return compile(model, march=march, progress=progress, **_checked(options))
     told = progress or _silent
-    if opt not in (0, 1, 2):
-        raise CompileError(must("compile", "opt", "0, 1 or 2", opt))
+    effort = _effort(opt, balance)
     target = _target(march)
     placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), told)
     debug = debug_map(placed.parts)
     rows = placements(placed.source, placed.parts, debug.of_origin, placed.refusals)
     used = {
         "opt": str(opt),
+        "balance": str(balance) if balance != FASTEST else "",
         "remove_io": ",".join(sorted(remove_io)),
         "bpu_ops": ",".join(sorted(bpu_ops)),
         "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",
@@ -84,7 +87,7 @@ def compile(  # noqa: A001 - the word of the field, used as openbpu.compiler.com
         placed.graph,
         placed.parts,
         target,
-        opt=opt,
+        effort=effort,
         debug=debug,
         placement=rows,
         options={k: v for k, v in used.items() if v},
@@ -132,6 +135,16 @@ def _place(
         graph = settle(graph)
     refused = {**cpu_borders(integer, march), **refusals}
     return _Placed(source, graph, partition(graph), refused, turned)
+
+
+def _effort(opt: int, balance: int) -> Effort:
+    """Check the options of the schedule."""
+    if opt not in LEVELS:
+        raise CompileError(must("compile", "opt", "0, 1 or 2", opt))
+    if isinstance(balance, bool) or balance not in range(FASTEST + 1):
+        fix = "0 is for the fewest DDR bytes, 100 for the lowest latency"
+        raise CompileError(must("compile", "balance", f"a whole number in 0..{FASTEST}", repr(balance), fix))
+    return Effort(opt, balance)
 
 
 def _target(march: str | March) -> March:

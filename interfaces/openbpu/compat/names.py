@@ -93,6 +93,10 @@ _INSTEAD = {
 }
 
 
+_RENAMED = {"_tensor_quant": "tensor_quant"}
+"""Vendor name → the openbpu name of the same thing."""
+
+
 def target_of(module: str, name: str) -> Any:
     """Return what `module.name` is in openbpu, None when there is no such thing.
 
@@ -106,7 +110,7 @@ def target_of(module: str, name: str) -> Any:
                 raise
             need = "this needs PyTorch: pip install 'openbpu[torch]'"
             raise ImportError(f"{module}.{name}: {need}", name=module) from error
-        target = getattr(found, name, None)
+        target = getattr(found, _RENAMED.get(name, name), None)
         if target is not None and not isinstance(target, ModuleType):
             return target
     return None

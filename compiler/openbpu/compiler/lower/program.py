@@ -22,7 +22,7 @@ from openbpu.compiler.lower.cpu import cpu_segment
 from openbpu.compiler.lower.operators import OperatorBuilder
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.lower.tensors import ALIGN, TensorTable
-from openbpu.compiler.schedule import schedule
+from openbpu.compiler.schedule import Effort, schedule
 
 Progress = Callable[[str, float], None]
 
@@ -75,7 +75,7 @@ def build_program(
     parts: tuple[Part, ...],
     march: March,
     *,
-    opt: int,
+    effort: Effort,
     debug: DebugMap,
     placement: tuple[Placement, ...],
     options: Mapping[str, str],
@@ -87,7 +87,7 @@ def build_program(
     drafts = [_draft(graph, part, table, index, debug.of_node[index]) for index, part in enumerate(parts)]
     outputs = tuple(table.id_of(n) for n in graph.outputs)
     shared = _place_crossing(table, drafts, march.alignment)
-    segments, ddr_bytes = _scheduled(table, drafts, march, opt, shared, progress)
+    segments, ddr_bytes = _scheduled(table, drafts, march, effort, shared, progress)
     return Program(
         name=graph.name,
         march=march.name,
@@ -135,7 +135,7 @@ def _scheduled(
     table: TensorTable,
     drafts: list[_Draft | Segment],
     march: March,
-    opt: int,
+    effort: Effort,
     shared: int,
     progress: Progress,
 ) -> tuple[list[Segment], int]:
@@ -154,7 +154,7 @@ def _scheduled(
             draft.inputs,
             draft.outputs,
             march,
-            opt=opt,
+            effort=effort,
             ddr_base=base,
             ddr_start=shared,
             constants=constants,

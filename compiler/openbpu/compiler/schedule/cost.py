@@ -11,7 +11,12 @@ import numpy.typing as npt
 from openbpu.arch.march import March
 from openbpu.arch.timing import memory_cycles, port_cycles
 from openbpu.compiler.schedule.axes import Int64, Ints, Tiles
+from openbpu.compiler.schedule.effort import FASTEST
 from openbpu.compiler.schedule.job import Job, Operand
+
+_DEAR = 8
+"""What a cycle of transfer at full rate weighs beside a cycle of latency at a balance of 50."""
+_RATE_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,25 @@ class Rules:
     """What a schedule may do.
 
     double: tiles are double buffered, so engines overlap · reuse: a tile that is on chip is not loaded again.
+    balance: what plans are judged by, from DDR bytes (0) to latency (100).
     """
 
     march: March
     double: bool
     reuse: bool
+    balance: int = FASTEST
+
+    def cost(self, cycles: Int64, ddr_bytes: Int64) -> Int64:
+        """What plans are compared by: their cycles, or with a lower balance a sum of those and DDR bytes.
+
+        Bytes count as the cycles that the memory takes for them at full rate, `_DEAR` times. At 0 cycles
+        weigh so little that they only decide between plans of as many bytes.
+        """
+        if self.balance == FASTEST:
+            return cycles
+        rate = (self.march.clock_hz << _RATE_BITS) // self.march.ddr.bytes_per_second
+        moving = ddr_bytes * rate >> _RATE_BITS
+        return max(self.balance, 1) * cycles + (FASTEST - self.balance) * _DEAR * moving
 
 
 class Buffers(Enum):
@@ -105,6 +124,24 @@ class Costs:
         job = self.job
         return not job.copy or (k == 0 and not self.setting.resident)
 
+    def cost(self, order: Ints, cycles: Int64) -> Int64:
+        """What candidates of so many cycles are compared by."""
+        return self.rules.cost(cycles, self.ddr_bytes(order))
+
+    def ddr_bytes(self, order: Ints) -> Int64:
+        """Bytes between DDR and chip, by candidate."""
+        total = np.zeros_like(self.total)
+        for k, part in enumerate(self.traffic):
+            if self._travels(k):
+                total += self.changes(k, order) * part.nbytes
+        return total
+
+    def _travels(self, k: int) -> bool:
+        """Whether operand k goes through DDR."""
+        if k not in self.setting.resident:
+            return True
+        return k == len(self.traffic) - 1 and self.setting.stored
+
     def cycles(self, order: Ints, buffers: Buffers) -> Int64:
         """Estimated cycles of the job, by candidate: the busiest engine, then what cannot overlap with it.
 
@@ -114,7 +151,7 @@ class Costs:
         last = len(self.traffic) - 1
         stores = np.zeros_like(self.total)
         for k, part in enumerate(self.traffic):
-            if k in self.setting.resident and not (k == last and self.setting.stored):
+            if not self._travels(k):
                 continue
             times = self.changes(k, order)
             memory = memory + times * part.memory

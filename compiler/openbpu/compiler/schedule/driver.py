@@ -13,6 +13,7 @@ from openbpu.arch.isa import Code
 from openbpu.arch.march import March
 from openbpu.arch.program import Operator, Space, Tensor
 from openbpu.compiler.schedule.cost import Rules
+from openbpu.compiler.schedule.effort import FASTEST, Effort
 from openbpu.compiler.schedule.emit import Emitter, Placed
 from openbpu.compiler.schedule.emit_group import PlacedGroup, emit_group
 from openbpu.compiler.schedule.fusing import fused
@@ -26,6 +27,14 @@ from openbpu.compiler.schedule.memory import Life, aligned, gaps_between, pack
 from openbpu.compiler.schedule.places import Place
 from openbpu.compiler.schedule.planning import Placement, live_at, place_units
 from openbpu.compiler.schedule.tiling import Plan
+
+_LADDER = (FASTEST, 60, 30, 0)
+"""Balances that schedules are made for when fewer DDR bytes are asked for.
+
+The one that costs least by the balance asked for is taken. All choose from the same few, so a lower balance
+never means more DDR bytes: what is best for single layers need not be for all of them, as larger tiles leave
+less room for tensors.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     outputs: Sequence[int],
     march: March,
     *,
-    opt: int,
+    effort: Effort,
     ddr_base: int,
     ddr_start: int,
     constants: npt.NDArray[np.uint8] | None = None,
@@ -63,28 +72,37 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     `inputs` and `outputs` are DDR tensors that the caller placed. `constants` is the image of the CONST
     space; with it Gather and Resize load only the rows their tables name.
 
-    `opt` 0: one tile at a time, every tensor through DDR · 1: tiles go round the on-chip memory so that
-    LOAD, STORE and compute overlap, what is on chip is not loaded again, DDR is reused · 2: tensors also
-    stay on chip.
+    `effort.opt` 0: one tile at a time, every tensor through DDR · 1: tiles go round the on-chip memory so
+    that LOAD, STORE and compute overlap, what is on chip is not loaded again, DDR is reused · 2: tensors
+    also stay on chip. `effort.balance`: what plans are compared by (`Rules.cost`).
 
     Raises CompileError where even the smallest tile of an operator does not fit on chip.
     """
-    owners = _owners(tensors)
+    opt, owners = effort.opt, _owners(tensors)
     given, kept = ({owners[t] for t in ids} for ids in (inputs, outputs))
     context = Context(tensors, owners, {}, constants)
     places, jobs = _jobs(operators, context, frozenset(given | kept), march, inside=opt > 1)
-    rules = Rules(march, double=opt > 0, reuse=opt > 0)
-    placement = _place(jobs, tensors, given, kept, rules, resident=opt > 1)
-    uses = uses_of(placement.units, tensors, given, kept)
-    homes = {h.root: h for h in placement.homes}
-    ddr, ddr_bytes = _place_ddr(uses, homes, tensors, march.alignment, ddr_start, reuse=opt > 0)
     used = {operand.root for job in jobs for operand in job.operands}
-    flat = {root: _flat(tensors[root], ddr.get(root, tensors[root].address), ddr_base) for root in used}
-    emitter = Emitter(flat, ddr_base, rules)
-    emit(emitter, placement)
-    inside = {*places, *(used - {*uses, *homes})}
-    final = _final(tensors, ddr, homes, inside)
-    return Scheduled(tuple(operators), final, (emitter.code(),), emitter.chip_bytes, ddr_bytes)
+    rules = Rules(march, double=opt > 0, reuse=opt > 0, balance=effort.balance)
+
+    def attempt(balance: int) -> tuple[int, Scheduled]:
+        """A schedule made for one balance, and what it costs by the one that is asked for."""
+        mine = replace(rules, balance=balance)
+        placement = _place(jobs, tensors, given, kept, mine, resident=opt > 1)
+        uses = uses_of(placement.units, tensors, given, kept)
+        homes = {h.root: h for h in placement.homes}
+        ddr, ddr_bytes = _place_ddr(uses, homes, tensors, march.alignment, ddr_start, reuse=opt > 0)
+        flat = {root: _flat(tensors[root], ddr.get(root, tensors[root].address), ddr_base) for root in used}
+        emitter = Emitter(flat, ddr_base, mine)
+        emit(emitter, placement)
+        inside = {*places, *(used - {*uses, *homes})}
+        final = _final(tensors, ddr, homes, inside)
+        done = Scheduled(tuple(operators), final, (emitter.code(),), emitter.chip_bytes, ddr_bytes)
+        cost = rules.cost(np.array(placement.cycles), np.array(emitter.ddr_bytes))
+        return int(cost), done
+
+    tried = [attempt(balance) for balance in (_LADDER if effort.balance < FASTEST else (FASTEST,))]
+    return min(tried, key=lambda made: made[0])[1]
 
 
 def _place(

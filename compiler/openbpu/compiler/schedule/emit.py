@@ -51,6 +51,7 @@ class Emitter:
     waits: list[Wait] = field(default_factory=list)
     tokens: Tokens = field(default_factory=Tokens)
     chip_bytes: int = 0
+    ddr_bytes: int = 0  # loaded and stored
     ring: Ring = field(init=False)
     covered: dict[Home, Interval] = field(default_factory=dict)
 
@@ -159,11 +160,13 @@ class Emitter:
 
     def _add_load(self, instr: Load) -> None:
         far, near = _spans(instr)
+        self.ddr_bytes += instr.row_bytes * prod(instr.counts)
         self.add(instr, ddr_reads=() if far[0] < self.ddr_base else (far,), writes=(near,))
 
     def _store(self, job: Job, operand: Operand, view: View) -> None:
         for instr in stores(job.index, operand, self.ddr[operand.root], view):
             far, near = _spans(instr)
+            self.ddr_bytes += instr.row_bytes * prod(instr.counts)
             self.add(instr, reads=(near,), ddr_writes=(far,))
 
     def add(

@@ -31,6 +31,7 @@ class GroupPlan:
     addresses: Mapping[Buffer, Ints]
     nbytes: int
     cost: int
+    cycles: int
 
 
 def search_group(
@@ -62,13 +63,13 @@ def _plan(
     nbytes = sum(size * count for size, count in blocks.values())
     if nbytes > sum(hi - lo for lo, hi in gaps):
         return None
-    cost = _cost(group, steps, resident, rules)
-    if cost is None or (best and cost >= best.cost):
+    found = _cost(group, steps, resident, rules)
+    if found is None or (best and found[0] >= best.cost):
         return None
     addresses = place_blocks(list(blocks.values()), gaps)
     if addresses is None:
         return None
-    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, cost)
+    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, *found)
 
 
 def _blocks(
@@ -94,13 +95,17 @@ def _blocks(
     return out
 
 
-def _cost(group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules) -> int | None:
-    """Estimated cycles, as `Costs.cycles` counts them: the busiest engine, one step for the pipeline to fill.
+def _cost(
+    group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules
+) -> tuple[int, int] | None:
+    """What plans are compared by, and estimated cycles, as `Costs.cycles` counts them.
+
+    The latter are the busiest engine's, and one step for the pipeline to fill.
 
     None when a tile does not fit its instruction.
     """
     busy = np.zeros(ENGINES, dtype=np.int64)
-    memory, first = 0, 0
+    memory, first, ddr_bytes = 0, 0, 0
     for position, job in enumerate(group.jobs):
         done = [b for b in (s.boxes[position] for s in steps) if b is not None]
         tiles = _tiles(done)
@@ -116,15 +121,17 @@ def _cost(group: Group, steps: Sequence[Stride], resident: frozenset[int], rules
             engine, part, longest = _moved(operand, done, tiles, rules)
             busy[engine] += part[0]
             memory += part[1]
+            ddr_bytes += part[2]
             first += longest
     busy[Engine.TRANS] += _halos(group, steps, rules)
-    return int(max(busy.max(), memory) + first + busy.sum() // 2)
+    cycles = max(busy.max(), memory) + first + busy.sum() // 2
+    return int(rules.cost(np.array(cycles), np.array(ddr_bytes))), int(cycles)
 
 
 def _moved(
     operand: Operand, done: Sequence[Box], tiles: Int64, rules: Rules
-) -> tuple[Engine, tuple[int, int], int]:
-    """LOAD or STORE, (its cycles, memory cycles) for an operand over all steps, and the longest of one
+) -> tuple[Engine, tuple[int, int, int], int]:
+    """LOAD or STORE; its cycles, memory cycles and bytes for an operand over all steps; the longest of one
     step.
     """
     cost = traffic_of(operand, tiles, rules.march)
@@ -132,7 +139,8 @@ def _moved(
     regions = [operand.region(b) for b in done]
     new = np.array([i == 0 or r != regions[i - 1] for i, r in enumerate(regions)])
     longest = int(cost.engine.max()) // (4 if operand.constant else 1)
-    return engine, (int(cost.engine[new].sum()), int(cost.memory[new].sum())), longest
+    sums = [int(part[new].sum()) for part in (cost.engine, cost.memory, cost.nbytes)]
+    return engine, (sums[0], sums[1], sums[2]), longest
 
 
 def _halos(group: Group, steps: Sequence[Stride], rules: Rules) -> int:

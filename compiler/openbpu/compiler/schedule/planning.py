@@ -32,8 +32,13 @@ class Placement:
 
     @property
     def cost(self) -> int:
-        """Estimated cycles of all units."""
+        """What placements are compared by."""
         return sum(plan.cost for plan in self.plans)
+
+    @property
+    def cycles(self) -> int:
+        """Estimated cycles of all units."""
+        return sum(plan.cycles for plan in self.plans)
 
 
 class Planner:
@@ -90,7 +95,7 @@ class Planner:
         return plan.cost / max(free.cost, 1) if plan and free else float(_NO_PLAN)
 
     def cost(self, moment: int, live: Sequence[Home]) -> int:
-        """Estimated cycles of a unit beside these homes."""
+        """What a unit costs beside these homes."""
         plan = self.beside(moment, live)
         return plan.cost if plan else _NO_PLAN
 

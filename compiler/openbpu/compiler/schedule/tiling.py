@@ -11,13 +11,17 @@ import numpy as np
 
 from openbpu.compiler.schedule.axes import Box, Ints, Tiles
 from openbpu.compiler.schedule.cost import Buffers, Costs, Rules, Setting
+from openbpu.compiler.schedule.effort import FASTEST
 from openbpu.compiler.schedule.job import Job
 
 Gap = tuple[int, int]
 _GRID = 1200
 """Candidates of one search: enough for four axes of six lengths."""
-_TIGHT = 1.5
-"""Cost over the cost with all the room from which fewer buffers and finer tiles are worth a search."""
+_TIGHT = 0.5
+"""Share that the cost with all the room must be exceeded by before fewer buffers and finer tiles are tried.
+
+Less with a lower balance, down to nothing: fewer buffers leave room for tiles that move less.
+"""
 _TRIED = 64
 """How many of the cheapest candidates are tried for room before the search gives up on their loop order."""
 
@@ -26,7 +30,8 @@ _TRIED = 64
 class Plan:
     """How a job is cut: tile shape, loop order (outermost first), bytes and number of buffers per operand.
 
-    `addresses`: of those buffers, all live at once.
+    `addresses`: of those buffers, all live at once. `cost` is what plans are compared by, `cycles` an
+    estimate.
     """
 
     tile: Ints
@@ -34,6 +39,7 @@ class Plan:
     sizes: Ints
     addresses: tuple[Ints, ...]
     cost: int
+    cycles: int
 
     @property
     def nbytes(self) -> int:
@@ -113,7 +119,7 @@ def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap]) -> Pla
     first = Buffers.DOUBLE if rules.double else Buffers.SINGLE
     steps, ones = job.steps, (1,) * len(job.extent)
     best, ideal = _refined(job, steps, setting, rules, gaps, first)
-    if best and best.cost <= ideal * _TIGHT:
+    if best and best.cost <= ideal * (1 + _TIGHT * rules.balance / FASTEST):
         return best
     rest = [(steps, b) for b in Buffers if b is not first and rules.double]
     for finer, buffers in (*rest, *((ones, b) for b in Buffers if rules.double or b is first)):
@@ -163,18 +169,19 @@ def _cheapest(
     ideal = 1 << 62
     for order in orders(lists):
         cycles = costs.cycles(order, buffers)
-        ideal = min(ideal, int(cycles[costs.legal].min(initial=ideal)))
+        cost = costs.cost(order, cycles)
+        ideal = min(ideal, int(cost[costs.legal].min(initial=ideal)))
         sizes, depths = costs.blocks(order, buffers)
         fits = costs.legal & ((sizes * depths).sum(axis=0) <= room)
         if best is not None:
-            fits &= cycles < best.cost
+            fits &= cost < best.cost
         candidates = np.flatnonzero(fits)
-        for i in candidates[np.argsort(cycles[candidates], kind="stable")][:_TRIED].tolist():
+        for i in candidates[np.argsort(cost[candidates], kind="stable")][:_TRIED].tolist():
             blocks = list(zip(sizes[:, i].tolist(), depths[:, i].tolist(), strict=True))
             addresses = place_blocks(blocks, gaps)
             if addresses is not None:
                 tile = tuple(grid[:, i].tolist())
-                best = Plan(tile, order, tuple(sizes[:, i].tolist()), addresses, int(cycles[i]))
+                best = Plan(tile, order, tuple(sizes[:, i].tolist()), addresses, int(cost[i]), int(cycles[i]))
                 break
     return best, ideal
 

@@ -128,13 +128,19 @@ def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
 
 
 @command("compile")
-def compile_(
+def compile_(  # noqa: PLR0917  # an argument per option
     model: arguments.OnnxFile,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="Q.hbm", help="The file to write.")],
     march: arguments.March,
     opt: Annotated[
         int, typer.Option("-O", "--opt", min=0, max=2, help="How hard the schedule is optimised.")
     ] = 2,
+    balance: Annotated[
+        int,
+        typer.Option(
+            "--balance", min=0, max=100, help="What the schedule aims at: 0 fewest DDR bytes … 100 latency."
+        ),
+    ] = 100,
     remove_io: Annotated[
         str,
         typer.Option(
@@ -171,6 +177,7 @@ def compile_(
             source,
             march=march,
             opt=opt,
+            balance=balance,
             shapes=sizes,
             remove_io=tuple(removed),
             progress=report,

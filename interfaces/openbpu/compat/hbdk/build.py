@@ -63,12 +63,17 @@ def convert(m: Any, march: Any, advice: bool = False, advice_path: str = "", **i
 
 
 def compile(  # noqa: A001 - the vendor's name
-    m: Any, path: Path_ = "model.hbm", march: Any = None, opt: int | str = 2, **ignored: Any
+    m: Any,
+    path: Path_ = "model.hbm",
+    march: Any = None,
+    opt: int | str = 2,
+    balance: int = 100,
+    **ignored: Any,
 ) -> Hbm:
     """Compile a module and write it; the suffix decides what is returned: Hbm, or Hbo for `link`.
 
-    march: that of `convert` unless given. Other options of the vendor's (jobs, balance, progress_bar, …) are
-    accepted and do nothing. Raises what `openbpu.compiler.compile` raises.
+    march: that of `convert` unless given. opt, balance: as in `openbpu.compiler.compile`, whose errors it
+    raises. Other options of the vendor's (jobs, progress_bar, …) are accepted and do nothing.
     """
     del ignored
     from openbpu.compiler import compile as build  # noqa: PLC0415  # only when it is used
@@ -78,7 +83,7 @@ def compile(  # noqa: A001 - the vendor's name
     if target is None:
         raise CompileError(must("compile", "march", "given", None, "compile(m, path, March.NASH_M)"))
     name = check_march(module, target, "compile")
-    program = build(module.model, march=name, opt=level(opt), remove_io=module.removed)
+    program = build(module.model, march=name, opt=level(opt), balance=balance, remove_io=module.removed)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_hbm(program, path)
     return (Hbo if Path(path).suffix == ".hbo" else Hbm)(path)

@@ -7,8 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from openbpu.quantization.torch.errors import ExportError
-from openbpu.quantization.torch.fake_quantize import FakeQuantState, fake_quantizers
+from openbpu.quantization.torch.errors import ExportError, never_observed
+from openbpu.quantization.torch.fake_quantize import (
+    FakeQuantState,
+    fake_quantizers,
+    nothing_observed,
+    unobserved,
+)
 from openbpu.quantization.torch.quantized import Quantized
 
 
@@ -17,17 +22,15 @@ def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
 
     Its outputs equal, bit for bit, those of the simulator for the exported model on the march that is set.
     Operators that the BPU does not have are computed in float32. It cannot be trained; `export` takes it like
-    the prepared model. Raises ExportError for a model whose scales were never observed.
+    the prepared model. Raises ExportError for a model whose scales were never observed; a module that no
+    calibration batch reached raises it when it is used.
     """
     found = fake_quantizers(model)
     if not found:
         raise ExportError("convert: the model has no fake quantizers; call prepare and calibrate first")
-    initial = [name for name, quantizer in found if quantizer.initial]
-    if initial:
-        raise ExportError(
-            f"convert: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run "
-            "calibration data through the model in FakeQuantState.CALIBRATION"
-        )
+    initial = unobserved(model)
+    if initial and nothing_observed(model):
+        raise ExportError(never_observed("convert", initial))
     converted = model if inplace else deepcopy(model)
     converted.eval()
     for module in converted.modules():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from openbpu.arch.errors import QuantizationError
 
 
@@ -15,6 +17,15 @@ class QTensorError(QuantizationError):
 
 class ExportError(QuantizationError):
     """A prepared model cannot be exported in its present state."""
+
+
+def never_observed(where: str, paths: Sequence[str]) -> str:
+    """The text about quantizers that are used although no calibration batch reached them."""
+    listed = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
+    return (
+        f"{where}: every scale in use must be observed; {len(paths)} were never observed ({listed}); run "
+        "calibration data through the model in FakeQuantState.CALIBRATION"
+    )
 
 
 class QuantizationWarning(UserWarning):

@@ -74,6 +74,7 @@ class FakeQuantize(nn.Module):
         self.register_buffer("zero_point", torch.zeros(1, dtype=torch.int64))
         self.own: FakeQuantState | None = None
         self.shared = ModelState()
+        self.used = False  # whether a forward has rounded with this scale
         if self.fixed:
             self._take_qparams()
 
@@ -126,6 +127,7 @@ class FakeQuantize(nn.Module):
             self._take_qparams()
         if state not in _ROUNDS:
             return x
+        self.used = True
         return fake_quantize(x, self.scale, self.zero_point, self.quant_min, self.quant_max, self.ch_axis)
 
     def forward(self, x: Any) -> QTensor:
@@ -184,6 +186,17 @@ _OBSERVES = (FakeQuantState.QAT, FakeQuantState.CALIBRATION)
 def fake_quantizers(model: nn.Module) -> list[tuple[str, FakeQuantize]]:
     """Every FakeQuantize of a model with its path."""
     return [(name, m) for name, m in model.named_modules() if isinstance(m, FakeQuantize)]
+
+
+def unobserved(model: nn.Module, *, used: bool = False) -> list[str]:
+    """Paths of the quantizers that saw no data; with `used` only those that a forward has rounded with."""
+    found = fake_quantizers(model)
+    return [name for name, q in found if q.initial and (q.used or not used)]
+
+
+def nothing_observed(model: nn.Module) -> bool:
+    """Whether no scale of a model comes from data or a checkpoint."""
+    return all(q.initial for _, q in fake_quantizers(model) if not q.fixed)
 
 
 def set_fake_quantize(model: nn.Module, state: FakeQuantState) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,16 +56,11 @@ def _enter(module: nn.Module, args: Any) -> None:
     scope.frames.append(Frame(module, module.bpu_path))
 
 
-def _leave(module: nn.Module, args: Any, output: Any) -> Any:
-    del args
+def _leave(module: nn.Module, args: Any, output: Any) -> None:
+    del args, output
     while scope.frames:
         if scope.frames.pop().module is module:
             break
-    if scope.frames or not scope.exporting:
-        return None
-    from openbpu.quantization.torch.qtensor.tensor import unwrap  # noqa: PLC0415 - it needs this module
-
-    return unwrap(output)
 
 
 def here() -> str:
@@ -77,13 +73,26 @@ def here() -> str:
 
 def user_line() -> str:
     """Return `file:line` of the innermost frame that is the user's, not torch's or openbpu's; or ""."""
+    frame = _user_frame()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+def _user_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads every source file
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not (name + ".").startswith(_OWN):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    while frame is not None and (frame.f_globals.get("__name__", "") + ".").startswith(_OWN):
         frame = frame.f_back
-    return ""
+    return frame
+
+
+def warn_user(text: str, kind: type[Warning]) -> None:
+    """Warn at the user's line, however deep in torch and openbpu the cause was found."""
+    frame = _user_frame()
+    if frame is None:
+        warnings.warn(text, kind, stacklevel=2)
+        return
+    registry = frame.f_globals.setdefault("__warningregistry__", {})
+    file, name = frame.f_code.co_filename, frame.f_globals.get("__name__", "")
+    warnings.warn_explicit(text, kind, file, frame.f_lineno, name, registry)
 
 
 @contextmanager

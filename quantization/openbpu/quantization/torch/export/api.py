@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 
-from openbpu.quantization.torch.errors import ExportError
+from openbpu.quantization.torch.errors import ExportError, never_observed
 from openbpu.quantization.torch.export.tidy import tidy
 from openbpu.quantization.torch.export.translate import translations
-from openbpu.quantization.torch.fake_quantize import FakeQuantState, fake_quantizers
+from openbpu.quantization.torch.fake_quantize import FakeQuantState, fake_quantizers, unobserved
 from openbpu.quantization.torch.qat import Weighted
+from openbpu.quantization.torch.qtensor import unwrap
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import exporting
 
@@ -45,6 +48,10 @@ def export(
         if isinstance(module, Weighted):
             module.settle()
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    for _, quantizer in fake_quantizers(frozen):
+        quantizer.shared.batches = 1  # nothing to warn about: what could be wrong is refused here
+    _check_observed(frozen, args)
+    frozen.register_forward_hook(lambda _module, _args, output: unwrap(output))
     proto = _traced(frozen, args, input_names, output_names)
     tidy(proto)
     _verify(proto)
@@ -67,12 +74,19 @@ def _check(model: nn.Module) -> None:
             f"export: the state must be FakeQuantState.VALIDATION, not {shared.state}; call "
             "set_fake_quantize(model, FakeQuantState.VALIDATION)"
         )
-    initial = [name for name, quantizer in found if quantizer.initial]
-    if initial:
-        raise ExportError(
-            f"export: {len(initial)} scales were never observed ({', '.join(initial[:3])}, …); run "
-            "calibration data through the model in FakeQuantState.CALIBRATION"
-        )
+
+
+def _check_observed(model: nn.Module, args: tuple[Any, ...]) -> None:
+    """Refuse scales that were never observed, unless the forward does not come to their modules."""
+    if not unobserved(model):
+        return
+    for _, quantizer in fake_quantizers(model):
+        quantizer.used = False
+    with torch.no_grad():
+        model(*args)
+    used = unobserved(model, used=True)
+    if used:
+        raise ExportError(never_observed("export", used))
 
 
 def _traced(
@@ -81,10 +95,7 @@ def _traced(
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
 ) -> Any:
-    for _, quantizer in fake_quantizers(model):
-        quantizer.shared.batches = 1  # nothing to warn about: _check has looked
-    with exporting(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with exporting(), torch.no_grad(), _quiet():
         program = torch.onnx.export(
             model,
             (*args, {}),  # the last dict is taken for keyword arguments
@@ -96,6 +107,20 @@ def _traced(
             verbose=False,
         )
     return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the user what the exporter says about itself: deprecations, packages that are not needed."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            log.setLevel(before)
 
 
 def _verify(proto: Any) -> None:

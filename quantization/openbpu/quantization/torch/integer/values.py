@@ -11,8 +11,10 @@ import torch
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.torch.errors import ExportError, never_observed
 from openbpu.quantization.torch.fake_quantize import FakeQuantize
 from openbpu.quantization.torch.qtensor import QTensor
+from openbpu.quantization.torch.scope import here
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -56,7 +58,9 @@ class Deferred(Protocol):
 
 
 def grid_of(quantizer: FakeQuantize) -> Grid:
-    """The grid of a per-tensor quantizer."""
+    """The grid of a per-tensor quantizer; raises ExportError when nothing was ever observed for it."""
+    if quantizer.initial:
+        raise ExportError(never_observed("convert", [here()]))
     return Grid(float(quantizer.scale.reshape(-1)[0]), quantizer.dtype.storage)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from torch import nn
@@ -15,8 +14,14 @@ from openbpu.quantization.torch.errors import (
     QuantizationWarning,
     StateNotSetWarning,
 )
-from openbpu.quantization.torch.fake_quantize import FakeQuantState, ModelState, fake_quantizers
-from openbpu.quantization.torch.scope import scope
+from openbpu.quantization.torch.fake_quantize import (
+    FakeQuantState,
+    ModelState,
+    fake_quantizers,
+    nothing_observed,
+    unobserved,
+)
+from openbpu.quantization.torch.scope import scope, warn_user
 
 _TEXTS: dict[type[QuantizationWarning], str] = {
     CalibrationInTrainModeWarning: (
@@ -42,6 +47,7 @@ _TEXTS: dict[type[QuantizationWarning], str] = {
 def watch(model: nn.Module) -> None:
     """Check the states of `model` at every forward of it."""
     model.register_forward_pre_hook(_check)
+    model.register_forward_hook(_check_scales)
 
 
 def _check(model: nn.Module, args: Any) -> None:
@@ -52,8 +58,6 @@ def _check(model: nn.Module, args: Any) -> None:
     shared = found[0][1].shared
     for kind in _misuses(model, shared):
         _warn(shared, kind, _TEXTS[kind])
-    if shared.state in {None, FakeQuantState.VALIDATION} and not model.training:
-        _check_scales(model, shared)
     shared.batches += 1
     shared.modes.clear()
 
@@ -63,17 +67,21 @@ def _misuses(model: nn.Module, shared: ModelState) -> list[type[QuantizationWarn
     unset = shared.state is None
     found = {
         CalibrationInTrainModeWarning: model.training and (calibrating or (unset and shared.calibrating)),
-        StateNotSetWarning: unset and not model.training,
+        StateNotSetWarning: unset and not model.training and (shared.calibrating or nothing_observed(model)),
         EvalAfterStateWarning: calibrating and bool(shared.modes) and shared.batches == 0,
         FloatValidationWarning: calibrating and shared.batches > 0 and False in shared.modes,
     }
     return [kind for kind, happened in found.items() if happened]
 
 
-def _check_scales(model: nn.Module, shared: ModelState) -> None:
-    if InitialScaleWarning.__name__ in shared.warned or shared.batches:
+def _check_scales(model: nn.Module, args: Any, output: Any) -> None:
+    """After the first batch: were there scales that nothing had been observed for?"""
+    del args, output
+    found = fake_quantizers(model)
+    if not found or scope.recorder is not None or scope.exporting or found[0][1].shared.batches != 1:
         return
-    initial = [name.rpartition(".")[0] or name for name, q in fake_quantizers(model) if q.initial]
+    shared = found[0][1].shared
+    initial = [name.rpartition(".")[0] or name for name in unobserved(model, used=True)]
     if initial:
         listed = ", ".join(dict.fromkeys(initial[:5])) + (", …" if len(initial) > 5 else "")
         _warn(
@@ -88,4 +96,4 @@ def _warn(shared: ModelState, kind: type[QuantizationWarning], text: str) -> Non
     """Warn once per state."""
     if kind.__name__ not in shared.warned:
         shared.warned.add(kind.__name__)
-        warnings.warn(text, kind, stacklevel=4)
+        warn_user(text, kind)

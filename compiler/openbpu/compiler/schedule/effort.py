@@ -1,0 +1,17 @@
+"""What the user asks of a schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEVELS = (0, 1, 2)
+FASTEST = 100
+"""The balance that weighs latency alone; 0 weighs DDR bytes, latency only between schedules of as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Optimisation level `opt` (see `schedule`) and `balance` between DDR bytes (0) and latency (100)."""
+
+    opt: int = 2
+    balance: int = FASTEST
