@@ -265,6 +265,7 @@ def test_compiled_engine_equals_python(seed: int, monkeypatch: pytest.MonkeyPatc
     results = []
     for small in (10_000, 0):
         monkeypatch.setattr(module, "_SMALL", small)
+        monkeypatch.setattr(module, "_IN_PYTHON", module._Tally())
         monkeypatch.setattr(module, "_COMPILED", "no.such.module")
         results.append(simulate(program, segment_of(program), MARCH))
     python, compiled = results
@@ -290,3 +291,20 @@ def test_code_of_another_program_is_refused() -> None:
     program = with_code(copying(), [load(0, 0, operator=3)])
     with pytest.raises(HbmError, match="operator 3 does not exist"):
         simulate(program, segment_of(program), MARCH)
+
+
+def test_many_small_programs_bring_in_the_compiled_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("openbpu.simulator.timing.queues")
+    ran: list[int] = []
+
+    def counted(*tables: Any) -> int:
+        ran.append(1)
+        return kernel.run(*tables)
+
+    monkeypatch.setattr(module, "_SMALL", 5)
+    monkeypatch.setattr(module, "_IN_PYTHON", module._Tally())
+    monkeypatch.setattr(module, "_COMPILED", "no.such.module")
+    monkeypatch.setattr(module, "_compiled", lambda: counted)
+    for _ in range(4):
+        timed([load(0, 0), move(0, 64, load=1)])
+    assert len(ran) == 2

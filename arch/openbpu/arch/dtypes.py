@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
@@ -25,14 +26,14 @@ class DType(Enum):
     FLOAT64 = "float64"
     OTHER = "other"  # strings, sequences, …: what only ONNX Runtime can hold
 
-    @property
+    @cached_property
     def numpy(self) -> np.dtype[np.generic]:
         """The NumPy dtype of one element."""
         if self is DType.OTHER:
             return np.dtype(object)
         return np.dtype("bool" if self is DType.BOOL8 else self.value)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of one element."""
         return self.numpy.itemsize

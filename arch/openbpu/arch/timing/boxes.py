@@ -35,6 +35,8 @@ def runs(counts: Int64, strides: Sequence[Int64], sizes: Sequence[Int64]) -> tup
     for axis in range(counts.shape[1] - 1, -1, -1):
         count = counts[:, axis]
         here = is_open & (count > 1)
+        if not here.any():
+            continue
         joins = here.copy()
         for stride, size, expected in zip(strides, sizes, following, strict=True):
             s = stride[:, axis]

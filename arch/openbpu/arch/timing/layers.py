@@ -27,17 +27,20 @@ class Layers:
 
         Raises HbmError when an operator is not what its kind promises (too few inputs, no groups, …).
         """
-        distinct, inverse = np.unique(ids, return_inverse=True)
-        return np.array([self._value(i, value) for i in distinct.tolist()], dtype=np.int64)[inverse]
-
-    def _value(self, index: int, value: Callable[[Any], int]) -> int:
+        seen = np.zeros(len(self.operators), dtype=np.bool_)
+        seen[ids] = True
+        distinct = np.flatnonzero(seen)
+        values = np.zeros(len(self.operators), dtype=np.int64)
+        index = -1
         try:
-            return value(self.operators[index])
-        except (IndexError, ZeroDivisionError, ValueError, TypeError) as error:
+            for index in distinct.tolist():
+                values[index] = value(self.operators[index])
+        except (IndexError, ZeroDivisionError, ValueError, TypeError, OverflowError) as error:
             kind = type(self.operators[index]).__name__
             raise HbmError(
                 f"operator {index}: the {kind} is malformed ({error}); the file is damaged"
             ) from error
+        return values[ids]
 
     def size(self, tensor: int) -> int:
         """Return the bytes of an element of a tensor."""

@@ -70,13 +70,11 @@ def instruction_costs(
 
 def _turns(heads: Records) -> Int64:
     """Return the first instruction of every operator on every computing engine."""
-    engine, operator = heads["engine"], heads["operator"]
-    found = [np.zeros(0, dtype=np.int64)]
-    for e in np.unique(engine).tolist():
-        if e not in (Engine.LOAD, Engine.STORE):
-            mine = np.flatnonzero(engine == e)
-            found.append(mine[np.unique(operator[mine], return_index=True)[1]])
-    return np.concatenate(found)
+    computing = np.flatnonzero((heads["engine"] != Engine.LOAD) & (heads["engine"] != Engine.STORE))[::-1]
+    pair = heads["operator"][computing].astype(np.int64) * ENGINES + heads["engine"][computing]
+    first = np.full(int(pair.max(initial=-1)) + 1, -1, dtype=np.int64)
+    first[pair] = computing  # backwards, so that the earliest instruction of a pair is written last
+    return first[first >= 0]
 
 
 def _hold(costs: Costs, heads: Records, march: March) -> None:
@@ -118,14 +116,16 @@ def _check_header(rows: Records, where: Int64, cls: type[Instr], operators: Sequ
         raise HbmError(
             f"instruction {at}: {cls.__name__} must be on {cls.ENGINE.name}, not on engine {engine}"
         )
-    distinct, first = np.unique(rows["operator"], return_index=True)
-    for index, row in zip(distinct.tolist(), first.tolist(), strict=True):
-        at = int(where[row])
-        if index >= len(operators):
-            count = len(operators)
-            raise HbmError(f"instruction {at}: operator {index} does not exist (the segment has {count})")
+    operator, count = rows["operator"], len(operators)
+    beyond = np.flatnonzero(operator >= count)
+    if len(beyond):
+        at, index = where[beyond[0]], operator[beyond[0]]
+        raise HbmError(f"instruction {at}: operator {index} does not exist (the segment has {count})")
+    seen = np.zeros(count, dtype=np.bool_)
+    seen[operator] = True
+    for index in np.flatnonzero(seen).tolist():
         if not isinstance(operators[index], isa.SERVES[cls]):
-            kind = type(operators[index]).__name__
+            at, kind = where[np.argmax(operator == index)], type(operators[index]).__name__
             raise HbmError(f"instruction {at}: {cls.__name__} cannot serve operator {index}, a {kind}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ _SMALL = 40_000
 """Up to this many instructions Python's run (5 µs each) costs less than importing numba and its cache."""
 
 _COMPILED = "openbpu.simulator.timing.compiled"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Instructions that this process has run in Python: many small programs are worth the import too."""
+
+    instructions: int = 0
+
+
+_IN_PYTHON = _Tally()
 
 
 class Queues:
@@ -70,7 +81,8 @@ class Queues:
         scratch = np.full(5 * queues + n, -1, dtype=np.int64)
         given = (self._first, self._dep_first, self._deps, issue, memory, self._fill)
         tables = (*given, start, end, cause, scratch)
-        if n * runs <= _SMALL and _COMPILED not in sys.modules:
+        if _IN_PYTHON.instructions + n * runs <= _SMALL and _COMPILED not in sys.modules:
+            _IN_PYTHON.instructions += n
             lists = tuple(table.tolist() for table in tables)
             stuck = kernel.run(*lists)
             start, end, cause = (np.array(lists[i], dtype=np.int64) for i in (6, 7, 8))
@@ -108,6 +120,8 @@ def _needs(wait: Int64, engine: Int64, starts: Int64) -> Int64:
     need = wait.copy()
     for e in range(ENGINES):
         part = slice(int(starts[e]), int(starts[e + 1]))
+        if part.start == part.stop:
+            continue
         known = np.maximum.accumulate(wait[part], axis=0)
         need[part][1:][wait[part][1:] <= known[:-1]] = 0
     own = need[np.arange(len(need)), engine]

@@ -87,8 +87,10 @@ def _count_stalls(core: CoreTiming, stalls: Int64, waits: Int64) -> None:
     """Add the gaps between an engine's instructions, by engine and by the engine it waited for."""
     for engine in range(ENGINES):
         mine = np.flatnonzero(core.engine == engine)
-        free = np.concatenate([[0], core.end[mine][:-1]])[: len(mine)]
-        gap = core.start[mine] - free
+        if not len(mine):
+            continue
+        gap = core.start[mine]
+        gap[1:] -= core.end[mine[:-1]]
         stalls[engine] += gap.sum()
         late = core.cause[mine] >= 0
         np.add.at(waits[engine], core.engine[core.cause[mine][late]], gap[late])
