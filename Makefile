@@ -41,6 +41,7 @@ format: $(DEV)  ## format the sources and apply the safe fixes
 bench: $(DEV)  ## time inference and compilation
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/compile.py
+	$(BIN)/python benchmarks/timing.py
 
 docs: $(DEV)  ## regenerate the generated pages of docs/
 	$(BIN)/python docs/generate.py
