@@ -2,15 +2,17 @@
 #   make demo                     the product in one command
 #   make test VENV=/path/to/venv  another environment
 #   make test ARGS="-k conv -x"   arguments for pytest
+#   make test EXTRAS=dev,torch    also the tests that need torch, which are skipped without
 
 VENV   ?= .venv
 PYTHON ?= python3
+EXTRAS ?= dev
 ARGS   ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN := $(VENV)/.openbpu-run
-DEV := $(VENV)/.openbpu-dev
+DEV := $(VENV)/.openbpu-$(EXTRAS)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -57,5 +59,5 @@ $(RUN): pyproject.toml constraints.txt
 
 $(DEV): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $(RUN) $@

@@ -124,24 +124,15 @@ def test_the_mse_observer_rounds_small_products_away_and_a_fixed_scale_cures_it(
     assert hazard_error(7 / 32767) < 0.01
 
 
-late: Any = bpu  # names that may still be missing
-LACKS_TABLES = pytest.mark.xfail(
-    not hasattr(bpu, "sensitivity_table"),
-    reason="openbpu.quantization.torch has neither sensitivity_table nor statistics_table yet",
-    strict=True,
-)
-
-
 def calibrated_and_float() -> tuple[Any, Any, Any]:
     script = recipe("linear_int16/linear_int16.py")
     source, data = script.float_model(ROWS), script.example(ROWS)
     return script.calibrate(script.prepared("input_output", source, data), data), source, data
 
 
-@LACKS_TABLES
 def test_the_sensitivity_table_has_the_documents_columns_and_puts_linear2_first_among_weights() -> None:
     calib_model, source, data = calibrated_and_float()
-    lines = str(late.sensitivity_table(calib_model, source, data)).splitlines()
+    lines = str(bpu.sensitivity_table(calib_model, source, data)).splitlines()
     header = next(line for line in lines if "sensitive_type" in line)
     assert header.split() == ["op_name", "sensitive_type", "op_type", "L1", "quant_dtype", "flops"]
     weights = [line for line in lines if " weight " in line]
@@ -149,10 +140,9 @@ def test_the_sensitivity_table_has_the_documents_columns_and_puts_linear2_first_
     assert "qint8" in weights[0]
 
 
-@LACKS_TABLES
 def test_the_statistics_table_has_the_documents_columns() -> None:
     _, source, data = calibrated_and_float()
-    text = str(late.statistics_table(source, data))
+    text = str(bpu.statistics_table(source, data))
     header = next(line for line in text.splitlines() if "Mod Name" in line)
     columns = ["Op Name", "Mod Name", "Attr", "Min", "Max", "Mean", "Var", "Shape"]
     assert [cell.strip() for cell in header.strip().strip("|").split("|")] == columns
