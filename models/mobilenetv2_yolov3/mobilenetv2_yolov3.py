@@ -28,6 +28,8 @@ from openbpu.quantization.torch import (
     March,
     convert,
     export,
+    get_default_calib_out_qconfig,
+    get_default_calib_qconfig,
     get_default_qat_out_qconfig,
     get_default_qat_qconfig,
     prepare_qat,
@@ -75,21 +77,26 @@ def train_float(settings: Settings, train: Shapes) -> Detector:
     return model.eval()
 
 
-def prepared(float_model: Detector) -> Any:
+def prepared(float_model: Detector, *, calibrating: bool = False) -> Any:
     """Return the detector with fake quantizers: fused, int8, the predictions in high precision, no loss."""
+    qconfig, out_qconfig = (
+        (get_default_calib_qconfig(), get_default_calib_out_qconfig())
+        if calibrating
+        else (get_default_qat_qconfig(), get_default_qat_out_qconfig())
+    )
     set_march(MARCH)
     model = copy.deepcopy(float_model)
     model.fuse_modules()
-    model.qconfig = get_default_qat_qconfig()
+    model.qconfig = qconfig
     for conv in model.bbox_head.convs_pred:
-        conv.qconfig = get_default_qat_out_qconfig()
+        conv.qconfig = out_qconfig
     model.bbox_head.loss.qconfig = None
     return prepare_qat(model)
 
 
 def calibrated(float_model: Detector, data: Shapes, batch: int = 16) -> Any:
     """Return the prepared detector with scales from data, in VALIDATION."""
-    calib_model = prepared(float_model)
+    calib_model = prepared(float_model, calibrating=True)
     calib_model.eval()
     set_fake_quantize(calib_model, FakeQuantState.CALIBRATION)
     with torch.no_grad():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any
 
 import pytest
@@ -151,29 +150,11 @@ def test_prepare_qat_fx_takes_the_documents_dictionary() -> None:
 
 
 @pytest.mark.slow
-def test_a_qat_step_costs_at_most_two_and_a_half_float_steps() -> None:
-    settings = script().Settings(**SMALL)
-    train, _ = script().data_of(settings)
-    learning = recipe("mobilenetv2_yolov3/learning.py")
-    torch.manual_seed(0)
-    network = recipe("mobilenetv2_yolov3/network.py")
-    float_model = network.Detector(3, 1.0, 4)
-    float_model.bbox_head.loss = learning.YoloLoss()
-    qat_model = script().prepared(float_model)
-    bpu.set_fake_quantize(qat_model, bpu.FakeQuantState.QAT)
-    images = torch.from_numpy(train.images[:8])
-    images = nn.functional.interpolate(images, size=(128, 128))
-
-    def seconds(model: Any) -> float:
-        model.train()
-        best = float("inf")
-        for _ in range(3):
-            started = time.process_time()
-            sum(m.square().mean() for m in model(images)).backward()
-            best = min(best, time.process_time() - started)
-        return best
-
-    assert seconds(qat_model) <= 2.5 * seconds(float_model)
+def test_qat_and_calibration_steps_cost_at_most_two_and_a_half_float_steps() -> None:
+    steps = recipe("../benchmarks/torch_steps.py")
+    taken = steps.measure(steps.Settings(batch=8, rounds=5))
+    for name in (steps.QAT, steps.MSE, steps.EXTREMES):
+        assert steps.ratios(taken, name).used <= 2.5
 
 
 @pytest.mark.slow
