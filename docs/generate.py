@@ -6,8 +6,13 @@ A page is a row of PAGES: its file name and the function that returns its text.
 from __future__ import annotations
 
 import inspect
+import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
 
 from openbpu.arch import isa
 from openbpu.arch.isa import HEADER_DTYPE, RECORD_BYTES, RECORDS, Engine, Instr
@@ -15,8 +20,11 @@ from openbpu.arch.isa.base import operands
 from openbpu.arch.march import LIMITS, March, Number, get_march, march_names
 from openbpu.arch.numerics.functions import BINARY, POINTWISE, PREDICATES, UNARY
 from openbpu.arch.program import OPERATORS
+from openbpu.compiler import compile as compile_model
 from openbpu.compiler.ops import OPS, Limit, OpRule, tables
 from openbpu.compiler.ops.rule import EVERY
+from openbpu.report.latency import latency_table
+from openbpu.runtime import Session
 
 HERE = Path(__file__).parent
 NOTICE = "<!-- Written by docs/generate.py (`make docs`); do not edit. -->\n\n"
@@ -290,10 +298,36 @@ def _left_rows(marches: Sequence[March]) -> Iterable[tuple[str, str, str]]:
         yield f"`{op}`", ", ".join(always), ", ".join(n.rstrip("*") for n in names if n not in always)
 
 
+# --- README.md: the figures of its example ---
+
+README = HERE.parent / "README.md"
+DIGITS = HERE.parent / "models" / "digits" / "digits.q.onnx"
+
+
+def readme_page() -> str:
+    """Return README.md with the latency of the example as it is now; the rest is as it stands."""
+    latency = Session(compile_model(DIGITS, march="nash-e")).latency
+    rows = rendered(latency_table(latency)).splitlines()
+    text = README.read_text(encoding="utf-8")
+    for start in (" Segment  ", " bpu0  ", " submitting a run  "):
+        (now,) = (line.rstrip() for line in rows if line.startswith(start))
+        text = re.sub(rf"^{start}.*$", now, text, count=1, flags=re.MULTILINE)
+    return text
+
+
+def rendered(made: Table) -> str:
+    """Return a table as a terminal shows it."""
+    console = Console(file=io.StringIO(), width=200)
+    with console.capture() as captured:
+        console.print(made)
+    return captured.get()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "marches.md": marches_page,
     "supported_ops.md": supported_ops_page,
+    "../README.md": readme_page,
 }
 
 

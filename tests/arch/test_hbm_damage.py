@@ -40,7 +40,7 @@ def test_every_flipped_bit_of_header_and_table_is_detected() -> None:
 def test_the_damaged_section_is_named(section: Section) -> None:
     data = bytearray(GOOD)
     data[section.offset] ^= 1
-    with pytest.raises(HbmError, match=rf"section '{section.name}' is damaged .* copy it again or compile"):
+    with pytest.raises(HbmError, match=rf"section '{section.name}' is damaged: .* copy it again or compile"):
         read_hbm(data)
 
 

@@ -68,6 +68,19 @@ def saved(proto: ModelProto, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("no/such/folder/q.onnx", "No such file"), ("", "Is a directory"), ("m.onnx/q", "Not a dir")],
+)
+def test_quantize_looks_at_its_output_before_it_calibrates(
+    openbpu: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str
+) -> None:
+    path = saved(float_model(), tmp_path)
+    monkeypatch.setattr("openbpu.quantization.onnx.load_calibration", None)
+    fails(openbpu("quantize", path, "--calib", tmp_path, "-o", tmp_path / out), said, str(tmp_path / out))
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
 @pytest.mark.parametrize("what", ON_QUANTIZED)
 @pytest.mark.parametrize("damage", [pytest.param(d, id=n) for n, d in (ANY_MODEL | QUANTIZED_MODEL).items()])
 def test_bad_quantized_model_is_said(openbpu: Command, tmp_path: Path, what: str, damage: Damage) -> None:

@@ -441,6 +441,14 @@ def test_guard_lets_usage_errors_pass() -> None:
         guard.guarded(fail)()
 
 
+def test_an_output_folder_that_cannot_be_is_said_before_anything_runs(
+    openbpu: Command, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openbpu.runtime.Session.run", None)
+    given = ("--input", f"image={files}/image.npy")
+    fails(openbpu("run", files / "cpu.hbm", *given, "-o", files / "cpu.hbm"), "cpu.hbm", "File exists")
+
+
 @pytest.mark.parametrize("usable", [True, False])
 def test_kernels_are_said_to_be_kept_only_where_they_can_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, usable: bool

@@ -98,6 +98,46 @@ def test_same_model_same_bytes(openbpu: Command, process: Command, tmp_path: Pat
     assert (tmp_path / "again.hbm").read_bytes() == hbm.read_bytes()
 
 
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_inputs_are_looked_at_before_kernels_compile(
+    openbpu: Command, hbm: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("openbpu.simulator.fast.kernels_are_cached", lambda _program: False)
+    np.save(hbm.with_name("wrong.npy"), np.zeros(3, np.float32))
+    first = (QUANTIZED,) if command == "verify" else ()
+    ran = openbpu(command, *first, hbm, "--input", f"image={hbm.with_name('wrong.npy')}")
+    fails(ran, "input 'image'", "shape must be 1×1×8×8, not 3")
+
+
+def softmax_model(folder: Path) -> Path:
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[1,8,4,4] x) => (float[1,8,4,4] y)
+    <float s = {0.02}, float t = {0.0078125}, int8 z = {0}> {
+        a = QuantizeLinear (x, s, z) b = DequantizeLinear (a, s, z) c = Softmax <axis = 1> (b)
+        d = QuantizeLinear (c, t, z) y = DequantizeLinear (d, t, z)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), folder / "softmax.onnx")
+    return folder / "softmax.onnx"
+
+
+@pytest.mark.parametrize(("wish", "on"), [((), "CPU"), (("--bpu", "Softmax"), "BPU")])
+def test_an_operator_goes_where_the_user_asks(
+    openbpu: Command, tmp_path: Path, wish: tuple[str, ...], on: str
+) -> None:
+    path, march = softmax_model(tmp_path), ("--march", "bayes-e")
+    checked = openbpu("check", path, *march, *wish, "--json").json()
+    built = openbpu("compile", path, "-o", tmp_path / "s.hbm", *march, *wish, "--json").json()
+    for document in (checked, built):
+        assert [p["on"] for p in document["placement"] if p["type"] == "Softmax"] == [on]
+
+
+def test_a_wish_for_nothing_is_said(openbpu: Command, tmp_path: Path) -> None:
+    path = softmax_model(tmp_path)
+    ran = openbpu("check", path, "--march", "bayes-e", "--bpu", "Sofmax")
+    fails(
+        ran, "bpu_ops must be operators of ONNX or nodes of the model, not 'Sofmax'; did you mean 'Softmax'?"
+    )
+
+
 def test_remove_io_takes_and_gives_integers(openbpu: Command, tmp_path: Path) -> None:
     path = tmp_path / "bare.hbm"
     ends = "Quantize,dequantize"
@@ -296,7 +336,7 @@ def test_verify_of_another_model_is_refused(openbpu: Command, hbm: Path, mixed: 
 
 def test_unwritable_output_is_said(openbpu: Command, tmp_path: Path) -> None:
     for place in (tmp_path / "missing" / "m.hbm", tmp_path):
-        fails(openbpu("compile", QUANTIZED, "-o", place, "--march", "nash-e"), "cannot be written")
+        fails(openbpu("compile", QUANTIZED, "-o", place, "--march", "nash-e"), "must be writable")
     assert list(tmp_path.iterdir()) == []
 
 

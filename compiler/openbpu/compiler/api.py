@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from onnx import ModelProto
+from onnx import ModelProto, defs
 
 from openbpu.arch.errors import CompileError, MarchError, must
 from openbpu.arch.march import March, get_march
@@ -123,6 +124,7 @@ def _place(
 ) -> _Placed:
     progress("read", 0.0)
     source = read_model(model, shapes)
+    _check_wishes(source, bpu_ops)
     progress("quantization", 0.0)
     normal = passes.run(passes.NORMALISE, source)
     integer, refusals = integerise(normal, march, bpu_ops)
@@ -167,6 +169,18 @@ def _kinds(remove_io: Collection[str]) -> frozenset[str]:
         if kind not in REMOVABLE:
             raise CompileError(must("compile", "remove_io", "quantize, dequantize or transpose", kind))
     return frozenset(remove_io)
+
+
+def _check_wishes(graph: Graph, bpu_ops: Collection[str]) -> None:
+    """Refuse a wish for the BPU that is neither an ONNX operator nor a node of the model."""
+    nodes = {origin.name for node in graph.nodes for origin in node.origins}
+    for wish in sorted(bpu_ops):
+        if wish not in nodes and not defs.has(wish):
+            close = get_close_matches(wish, [*sorted({n.op for n in graph.nodes}), *sorted(nodes)], n=1)
+            fix = f"did you mean '{close[0]}'?" if close else "`openbpu check` lists the nodes"
+            raise CompileError(
+                must("compile", "bpu_ops", "operators of ONNX or nodes of the model", f"'{wish}'", fix)
+            )
 
 
 def _silent(stage: str, share: float) -> None:

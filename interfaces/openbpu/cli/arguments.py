@@ -73,6 +73,14 @@ Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=1,3,224,224", help="Shape of a dynamic input; may be repeated."),
 ]
+BpuOps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bpu",
+        metavar="OP|NODE",
+        help="Put this operator or node on the BPU although the march prefers the CPU; may be repeated.",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -103,6 +111,11 @@ def removed(text: str) -> list[str]:
                 allowed = " and ".join(REMOVABLE)
                 raise typer.BadParameter(f"must be of {allowed}, not '{kind}'", param_hint="--remove-io")
     return kinds
+
+
+def wishes(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Split the `--bpu` options at their commas."""
+    return tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
 
 
 def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:

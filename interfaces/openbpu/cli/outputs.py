@@ -21,9 +21,30 @@ _MAX_NAME = 120
 _RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 
 
-def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> dict[str, Path]:
-    """Write every array as `folder`/NAME.npy, each file whole or not at all; returns the paths by name."""
+def check_file(path: Path) -> None:
+    """Raise InputError for a file that could not be written later, before anything is computed for it."""
+    from openbpu.arch.errors import InputError, must
+    from openbpu.arch.files import check_target
+
+    try:
+        check_target(path)
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        reason = getattr(error, "strerror", None) or error
+        fix = "choose another path"
+        raise InputError(must(str(path), "the output", "writable", f"({reason})", fix)) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder that outputs go to; raises OSError or InputError when nothing can be written there."""
     folder.mkdir(parents=True, exist_ok=True)
+    check_file(folder / "output.npy")
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> dict[str, Path]:
+    """Write every array as NAME.npy into a folder that exists, each file whole or not at all.
+
+    Returns the paths by name.
+    """
     paths = {name: folder / f"{stem}.npy" for name, stem in file_stems(list(arrays)).items()}
     for name, array in arrays.items():
         _write_array(paths[name], array)

@@ -19,7 +19,8 @@ def latency_table(latency: Latency) -> Table:
     made = table("Segment", "ON", "Cycles", "Latency", "Basis", numbers=("Cycles", "Latency"))
     for s in latency.segments:
         cycles = f"{s.cycles:,}" if s.on == "BPU" else ""
-        add_row(made, s.name, s.on, cycles, in_time(s.microseconds), s.basis)
+        start = f", {in_time(s.start_us)} of it to start" if s.start_us else ""
+        add_row(made, s.name, s.on, cycles, in_time(s.microseconds), s.basis + start)
     made.add_section()
     add_row(made, "all BPU segments", "BPU", "", in_time(latency.bpu_us), "simulated", style="bold")
     if any(s.on == "CPU" for s in latency.segments):
@@ -43,7 +44,14 @@ def latency_json(latency: Latency) -> dict[str, Any]:
         "frame_us_estimate": latency.frame_us,
         "one_thread_us_estimate": latency.one_thread_us,
         "segments": [
-            {"name": s.name, "on": s.on, "us": s.microseconds, "basis": s.basis, "cycles": s.cycles}
+            {
+                "name": s.name,
+                "on": s.on,
+                "us": s.microseconds,
+                "basis": s.basis,
+                "cycles": s.cycles,
+                "start_us": s.start_us,
+            }
             for s in latency.segments
         ],
     }

@@ -40,7 +40,7 @@ def performance_json(session: Session) -> dict[str, Any]:
             "DDR access data": _ddr(session, segments),
             "interval info": _intervals(session, segments),
             "layer details": [_layer(cost, session.latency.bpu_us) for cost in layers],
-            "model info": _model(session),
+            "model info": _model(session, segments),
         },
         "coreSummaryGroup": _cores(segments),
         "details": _details(session, segments),
@@ -108,11 +108,11 @@ def _share(us: float, total_us: float) -> str:
     return f"{us:.3g} us ({us / total_us if total_us else 0:.1%} of model)"
 
 
-def _model(session: Session) -> dict[str, Any]:
+def _model(session: Session, segments: list[TimedSegment]) -> dict[str, Any]:
     macs = dict(session.program.macs)
     return {
         "BPU march": session.program.march,
-        "BPU core number": session.march.cores,
+        "BPU core number": max((len(s.timing.cores) for s in segments), default=0),
         "compiling options": " ".join(f"{k}={v}" for k, v in session.program.options),
         **{name: macs.get(pair, 0) for name, pair in _PAIRS.items()},
         "original conv ops": 2 * sum(macs.values()),

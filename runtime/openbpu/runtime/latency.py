@@ -25,7 +25,8 @@ _PS_PER_US = 1e6
 class SegmentLatency:
     """One segment. `basis` says what the figure is: "simulated" (cycles) for the BPU, "estimate" for the CPU.
 
-    `cycles` and `timing` are those of the BPU; a CPU segment has neither.
+    `cycles` and `timing` are those of the BPU, and `start_us`, in `microseconds` beside them, is what the
+    chip takes to start a segment; a CPU segment has none of the three.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SegmentLatency:
     basis: str
     cycles: int = 0
     timing: Timing | None = field(default=None, repr=False)
+    start_us: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,9 @@ def _segment(program: Program, index: int, march: March) -> SegmentLatency:
     from openbpu.simulator.timing import simulate  # noqa: PLC0415  # only when latency is asked for
 
     timing = simulate(program, segment, march)
-    us = timing.microseconds + march.chip.start_us
-    return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing)
+    start = float(march.chip.start_us)
+    us = timing.microseconds + start
+    return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing, start)
 
 
 @dataclass(frozen=True, slots=True)

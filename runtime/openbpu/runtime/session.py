@@ -179,6 +179,10 @@ class Session:
         outputs = {program.tensors[i].name: _own(self._value(values, i)) for i in program.outputs}
         return Result(outputs, program.placement, lambda: self.latency)
 
+    def check(self, inputs: Mapping[str, Any], *, finite: bool = True) -> None:
+        """Raise the InputError that `run` would raise for these inputs, without running anything."""
+        check_inputs(self.program, inputs, finite=finite)
+
     def _value(self, values: Mapping[int, Array], i: int) -> Array:
         """Return a tensor that was computed or given, is a constant, or is a view of one of those."""
         if i in values:

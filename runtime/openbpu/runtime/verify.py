@@ -124,19 +124,13 @@ def compare(session: Session, reference: Reference, feeds: Sequence[Feed]) -> li
     Inputs and outputs pair up by name, or by position where the names differ. Where the compiled program
     takes or makes integers or keeps channels last (`--remove-io`), both sides are brought together here.
     """
-    _check_counts(session, reference)
+    check_feeds(session, reference, feeds)
     steps = _output_steps(session.program)
     pairs: list[list[tuple[Array, Array]]] = [[] for _ in session.outputs]
-    ours, theirs = {t.name: t for t in session.inputs}, reference.input_names
-    turned = _channels_last(session.program)
+    ours, turned = [t.name for t in session.inputs], _channels_last(session.program)
     for feed in feeds:
-        named = _named(feed, theirs, list(ours))
-        given = {
-            name: _as_input(ours[name], _last(x, ours[name], turned)) if name in ours else x
-            for name, x in named.items()
-        }
-        outputs = session.run(given).outputs  # first: it says what is wrong with an input
-        expected = list(reference.run(_named(feed, list(ours), theirs)).values())
+        outputs = session.run(_given(session, reference, feed)).outputs
+        expected = list(reference.run(_named(feed, ours, reference.input_names)).values())
         order = _order([t.name for t in session.outputs], reference.output_names)
         for k, t in enumerate(session.outputs):
             pairs[k].append((expected[order[k]], _first(_as_float(t, outputs[t.name]), t, turned)))
@@ -144,6 +138,22 @@ def compare(session: Session, reference: Reference, feeds: Sequence[Feed]) -> li
         _comparison(t.name, steps.get(i), pairs[k])
         for k, (i, t) in enumerate(zip(session.program.outputs, session.outputs, strict=True))
     ]
+
+
+def check_feeds(session: Session, reference: Reference, feeds: Sequence[Feed]) -> None:
+    """Raise the InputError that `compare` would raise, without running anything."""
+    _check_counts(session, reference)
+    for feed in feeds:
+        session.check(_given(session, reference, feed))
+
+
+def _given(session: Session, reference: Reference, feed: Feed) -> dict[str, Array]:
+    """Return a feed as the compiled program takes it: its names, its integers, its layout."""
+    ours, turned = {t.name: t for t in session.inputs}, _channels_last(session.program)
+    return {
+        name: _as_input(ours[name], _last(x, ours[name], turned)) if name in ours else x
+        for name, x in _named(feed, reference.input_names, list(ours)).items()
+    }
 
 
 def _check_counts(session: Session, reference: Reference) -> None:

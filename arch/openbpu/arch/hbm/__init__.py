@@ -75,7 +75,7 @@ def read_hbm(source: Source) -> Program:
         check_program(program)
     except BadRecordError as error:
         raise HbmError(
-            f"{where}: {error}; the file was not written by openbpu, or by a broken one"
+            f"{where}: {error}, so something other than openbpu wrote it; compile the model again"
         ) from error
     return program
 

@@ -31,7 +31,7 @@ ALIGNMENT = 64
 _HEADER = struct.Struct("<8sIIQ32xII")
 _ENTRY = struct.Struct("<40sQQII")
 _CRC_BYTES = 4
-_RECOMPILE = "the file was damaged after it was written: copy it again or compile the model again"
+_RECOMPILE = "copy it again or compile the model again"
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -105,7 +105,7 @@ def unpack(where: str, data: Bytes) -> list[tuple[Section, Bytes]]:
 
 
 def _damaged(where: str, what: str) -> HbmError:
-    return HbmError(f"{where}: the {what} is damaged (its checksum does not match); {_RECOMPILE}")
+    return HbmError(f"{where}: the {what} is damaged: its checksum does not match; {_RECOMPILE}")
 
 
 def _check_header(where: str, data: Bytes) -> tuple[int, int]:
@@ -120,8 +120,8 @@ def _check_header(where: str, data: Bytes) -> tuple[int, int]:
     _, version, count, size, table_crc, header_crc = _HEADER.unpack(head)
     newer = f"made by a newer openbpu: format {version}, this package reads up to {FORMAT}"
     if zlib.crc32(head[:-_CRC_BYTES]) != header_crc:
-        doubt = f" (or it was {newer})" if version > FORMAT else ""
-        raise HbmError(f"{where}: the header is damaged (its checksum does not match){doubt}; {_RECOMPILE}")
+        doubt = f", or it was {newer}" if version > FORMAT else ""
+        raise HbmError(f"{where}: the header is damaged: its checksum does not match{doubt}; {_RECOMPILE}")
     if version > FORMAT:
         raise HbmError(f"{where}: {newer}; upgrade openbpu, or compile the model again with this one")
     if version != FORMAT:
@@ -136,8 +136,9 @@ def _check_header(where: str, data: Bytes) -> tuple[int, int]:
 
 
 def _truncated(where: str, actual: int, expected: str) -> HbmError:
-    fix = "copy it again or compile the model again"
-    return HbmError(f"{where}: the file is truncated: {expected} bytes expected, {actual} found; {fix}")
+    return HbmError(
+        f"{where}: the file is truncated: {expected} bytes expected, {actual} found; {_RECOMPILE}"
+    )
 
 
 def _entry(where: str, raw: bytes) -> Section:
@@ -167,6 +168,4 @@ def _bodies(where: str, data: Bytes, sections: Sequence[Section], start: int) ->
 
 
 def _forged(where: str, what: str) -> HbmError:
-    return HbmError(
-        f"{where}: {what}; its checksums are right, so it was written by something other than openbpu"
-    )
+    return HbmError(f"{where}: {what}, so something other than openbpu wrote it; compile the model again")

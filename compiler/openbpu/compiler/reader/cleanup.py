@@ -1,15 +1,11 @@
-"""After the walk: dead nodes and final copies go, opsets become as old as they can."""
+"""After the walk: dead nodes and final copies go."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from onnx import GraphProto
-
 from openbpu.compiler.ir.graph import Graph, Node, Value
-from openbpu.compiler.reader.nodes import domain_of, subgraphs_of
-from openbpu.compiler.reader.schemas import FORM_OPSET, schema_of
 
 
 def live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
@@ -64,36 +60,3 @@ def constant_outputs(outputs: Iterable[str], values: dict[str, Value], fresh: It
         values[name] = replace(values[name], const=None)
         nodes.append(Node("Identity", (other,), (name,), {}, f"{name}_constant"))
     return nodes
-
-
-def oldest_opsets(nodes: Iterable[Node], opsets: Mapping[str, int]) -> dict[str, int]:
-    """Return the oldest opsets at which every node means the same: what more engines can run.
-
-    Never older than `FORM_OPSET`, and only the domains that the nodes use (ai.onnx always).
-    """
-    needed = {"": FORM_OPSET}
-    for node in nodes:
-        for domain, since in _since(node, opsets):
-            needed[domain] = max(needed.get(domain, 1), since)
-    return needed
-
-
-def _since(node: Node, opsets: Mapping[str, int]) -> list[tuple[str, int]]:
-    schema = schema_of(node.op, opsets.get(node.domain, 1), node.domain)
-    found = [(node.domain, schema.since if schema else opsets.get(node.domain, 1))]
-    for value in node.attrs.values():
-        for graph in value if isinstance(value, tuple) else (value,):
-            if isinstance(graph, GraphProto):
-                found.extend(_since_inside(graph, opsets))
-    return found
-
-
-def _since_inside(graph: GraphProto, opsets: Mapping[str, int]) -> list[tuple[str, int]]:
-    found = []
-    for proto in graph.node:
-        domain = domain_of(proto)
-        schema = schema_of(proto.op_type, opsets.get(domain, 1), domain)
-        found.append((domain, schema.since if schema else opsets.get(domain, 1)))
-        for inner in subgraphs_of(proto):
-            found.extend(_since_inside(inner, opsets))
-    return found

@@ -10,13 +10,14 @@ from onnx import ModelProto, NodeProto, TypeProto
 
 from openbpu.compiler.ir.graph import Graph, Node
 from openbpu.compiler.reader.check import check_nodes, checked_opsets, checked_order
-from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, oldest_opsets, without_final_copies
+from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, without_final_copies
 from openbpu.compiler.reader.dtypes import check_quantization
 from openbpu.compiler.reader.functions import without_functions
 from openbpu.compiler.reader.infer import Inference, small_copy
 from openbpu.compiler.reader.inputs import has_dynamic_inputs, static_inputs
 from openbpu.compiler.reader.load import at_readable_opset, load_proto
 from openbpu.compiler.reader.nodes import captures_of, reads_of, subgraphs_of
+from openbpu.compiler.reader.opsets import oldest_opsets
 from openbpu.compiler.reader.schemas import FORM_OPSET
 from openbpu.compiler.reader.scope import Scope, constant
 from openbpu.compiler.reader.tensors import TensorReader
@@ -94,7 +95,7 @@ def _finished(proto: ModelProto, inputs: Sequence[str], walk: Walk) -> Graph:
     fresh = (walk.scope.fresh(f"{name}_constant") for name in outputs)
     copies: list[Node] = constant_outputs(outputs, values, fresh)
     nodes = live_nodes([*walk.nodes, *copies], outputs)
-    opsets = oldest_opsets(nodes, walk.opsets)
+    opsets = oldest_opsets(nodes, walk.opsets, values)
     graph = Graph(tuple(nodes), values, tuple(inputs), outputs, opsets, proto.graph.name or "model")
     graph = without_final_copies(graph.with_nodes(nodes))
     check_quantization(graph)

@@ -35,6 +35,7 @@ def check(
     model: arguments.OnnxFile,
     march: arguments.March,
     shape: arguments.Shapes = None,
+    bpu: arguments.BpuOps = None,
     json: arguments.Json = False,
 ) -> None:
     """Show where every node would run, and why.
@@ -46,7 +47,7 @@ def check(
     from openbpu.compiler import check as place
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
-    placement = place(model, march=march, shapes=sizes)
+    placement = place(model, march=march, shapes=sizes, bpu_ops=arguments.wishes(bpu))
     if json:
         rows = placement_json(placement)
         show_json(
@@ -83,6 +84,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     means, deviations = arguments.numbers(mean, "--mean"), arguments.numbers(std, "--std")
     arguments.readable(model)
     outputs.refuse_overwriting(model, output)
+    outputs.check_file(output)
     from openbpu.arch.dtypes import DType
     from openbpu.compiler.reader import check_readable
     from openbpu.quantization.onnx import load_calibration
@@ -156,6 +158,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
         ),
     ] = False,
     shape: arguments.Shapes = None,
+    bpu: arguments.BpuOps = None,
     json: arguments.Json = False,
 ) -> None:
     """Compile a quantized model to a .hbm file.
@@ -165,6 +168,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
     sizes, removed = arguments.shapes(shape), arguments.removed(remove_io)
     arguments.readable(model)
     outputs.refuse_overwriting(model, output)
+    outputs.check_file(output)
     from openbpu.arch.hbm import write_hbm
     from openbpu.compiler import compile as build
 
@@ -180,6 +184,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
             balance=balance,
             shapes=sizes,
             remove_io=tuple(removed),
+            bpu_ops=arguments.wishes(bpu),
             progress=report,
         )
         write_hbm(program, output)

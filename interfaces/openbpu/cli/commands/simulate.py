@@ -42,6 +42,9 @@ def run(
     program = session.program
     names = [program.tensors[i].name for i in program.inputs]
     feed = arguments.inputs(input, names)
+    session.check(feed)
+    if output is not None:
+        outputs.check_folder(output)
     if session.mode == "fast":
         say_if_kernels_compile(program)
     result = session.run(feed)
@@ -102,6 +105,8 @@ def perf(
     from openbpu.runtime import Session
 
     session = Session(model, march=march)
+    if output is not None:
+        outputs.check_folder(output)
     document = performance_json(session)
     if output is not None:
         note(f"wrote {_write_json(output, model.stem, document)}")
@@ -114,7 +119,6 @@ def perf(
 def _write_json(folder: Path, stem: str, document: Any) -> Path:
     from openbpu.arch.files import write_atomic
 
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.json"
     write_atomic(path, [as_json(document, compact=True).encode()])
     return path

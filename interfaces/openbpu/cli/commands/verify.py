@@ -52,7 +52,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     arguments.readable(onnx_model, model)
     from openbpu.report.verify import LEGEND, float_remark, verdict, verify_json, verify_table
     from openbpu.runtime import Session
-    from openbpu.runtime.verify import Reference, compare, failure, random_inputs
+    from openbpu.runtime.verify import Reference, check_feeds, compare, failure, random_inputs
 
     session, reference = (
         Session(model, mode=mode.value, threads=threads, march=march),
@@ -62,6 +62,7 @@ def verify(  # noqa: PLR0917  # an argument per option
         feeds = [arguments.inputs(input, reference.input_names)]
     else:
         feeds = [random_inputs(session, seed + n) for n in range(samples)]
+    check_feeds(session, reference, feeds)
     if session.mode == "fast":
         say_if_kernels_compile(session.program)
     found = compare(session, reference, feeds)
