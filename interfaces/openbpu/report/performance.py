@@ -13,6 +13,7 @@ from openbpu.report.info import memory_of
 from openbpu.report.intervals import intervals
 from openbpu.report.latency import estimates_json, latency_json, latency_table
 from openbpu.report.layers import LayerCost, TimedSegment, layer_costs, timed_segments
+from openbpu.report.placement import placement_json, placement_summary
 from openbpu.report.roofline import changes_table, roofline_json, roofline_table
 from openbpu.report.text import add_row, in_bytes, in_time, table
 from openbpu.runtime import Session
@@ -48,6 +49,10 @@ def performance_json(session: Session) -> dict[str, Any]:
             "latency": latency_json(session.latency),
             "estimates": estimates_json(session),
             "roofline": roofline_json(session),
+            "placement": {
+                "summary": placement_summary(session.placement),
+                "nodes": placement_json(session.placement),
+            },
         },
     }
 

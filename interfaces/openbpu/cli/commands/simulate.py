@@ -14,7 +14,7 @@ from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openbpu.runtime import Result
+    from openbpu.runtime import Result, Session
 
 
 @command("run")
@@ -91,14 +91,18 @@ def _output_table(result: Result, paths: dict[str, Path]) -> Table:
 def perf(
     model: arguments.HbmFile,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write the JSON to DIR/NAME.json.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Write NAME.json, NAME.html and NAME.trace.json there."
+        ),
     ] = None,
     march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
     """Simulate the latency of a .hbm file.
 
-    Shows what every layer costs; --json and -o give the vendor's performance JSON.
+    Shows what every layer costs; --json and -o give the vendor's performance JSON, -o also an HTML page and
+    a trace for ui.perfetto.dev.
     """
     arguments.readable(model)
     from openbpu.report.performance import performance_json, performance_tables
@@ -109,16 +113,26 @@ def perf(
         outputs.check_folder(output)
     document = performance_json(session)
     if output is not None:
-        note(f"wrote {_write_json(output, model.stem, document)}")
+        for path in _write_report(output, model.stem, document, session):
+            note(f"wrote {path}")
     if json:
         show_json(document, compact=True)
         return
     show(*performance_tables(session))
 
 
-def _write_json(folder: Path, stem: str, document: Any) -> Path:
+def _write_report(folder: Path, stem: str, document: Any, session: Session) -> list[Path]:
+    """Write the performance document, the same as a page, and the run as a trace; returns the paths."""
     from openbpu.arch.files import write_atomic
+    from openbpu.report.page import performance_page
+    from openbpu.report.trace import trace_json
 
-    path = folder / f"{stem}.json"
-    write_atomic(path, [as_json(document, compact=True).encode()])
-    return path
+    texts = {
+        "json": as_json(document, compact=True),
+        "html": performance_page(document, stem),
+        "trace.json": as_json(trace_json(session), compact=True),
+    }
+    paths = [folder / f"{stem}.{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomic(path, [text.encode("utf-8", errors="replace")])
+    return paths

@@ -1,0 +1,154 @@
+"""The performance document, its page and its trace say the same, and what a model is called is only text."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from openbpu.compiler import compile as build
+from openbpu.report.page import performance_page
+from openbpu.report.performance import performance_json
+from openbpu.report.trace import trace_json
+from openbpu.runtime import Session
+from runtime.qdq import mixed_model
+
+VOID = ("meta",)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    """A program with BPU and CPU segments."""
+    return Session(build(mixed_model(), march="nash-e"))
+
+
+@pytest.fixture(scope="module")
+def document(session: Session) -> Any:
+    return json.loads(json.dumps(performance_json(session)))
+
+
+class Page(HTMLParser):
+    """Text by element; every tag is closed by its own."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_intervals_hold_the_bytes_of_the_run(document: Any) -> None:
+    info, ddr = document["summary"]["interval info"], document["summary"]["DDR access data"]
+    seconds = info["interval time (ms)"] / 1e3
+    for way, doing in (("loaded", "loading"), ("stored", "storing")):
+        rates = info[f"interval ddr {doing} bandwidth (megabytes/s)"]
+        assert len(rates) == info["interval number"]
+        assert sum(rates) * seconds * 1e6 == pytest.approx(ddr[f"{way} bytes per run"], rel=0.01, abs=8)
+    assert ddr["DDR megabytes per run"] * 1e6 == ddr["loaded bytes per run"] + ddr["stored bytes per run"]
+
+
+def test_layers_details_and_cores_add_up_to_the_same(document: Any) -> None:
+    (core,), (rows,) = document["coreSummaryGroup"], document["details"]
+    us_per_cycle = 1e-3  # nash-e: 1 GHz
+    for engine, cycles in core["busy cycles"].items():
+        mine = sum(r["working_time (us)"] for r in rows if r["inst_type"] == engine)
+        assert mine == pytest.approx(cycles * us_per_cycle, abs=1e-3)
+    costs = document["summary"]["layer details"]
+    for key, engines in (("load cost", ("LOAD",)), ("store cost", ("STORE",))):
+        mine = sum(float(c[key].split()[0]) for c in costs)
+        assert mine == pytest.approx(sum(core["busy cycles"][e] for e in engines) * us_per_cycle, rel=0.01)
+    compute = sum(float(c["computing cost (no DDR)"].split()[0]) for c in costs)
+    others = sum(v for e, v in core["busy cycles"].items() if e not in ("LOAD", "STORE"))
+    assert compute == pytest.approx(others * us_per_cycle, rel=0.01)
+
+
+def test_fps_and_segments_are_the_latency(document: Any) -> None:
+    performance = document["summary"]["performance"]
+    assert sum(performance["latency (us) by segments"]) == pytest.approx(
+        performance["latency (us)"], abs=0.01
+    )
+    assert performance["FPS"] == pytest.approx(1e6 / performance["latency (us)"], rel=1e-3)
+
+
+def test_page_is_whole_and_loads_nothing(document: Any) -> None:
+    text = performance_page(document, "net")
+    page = Page(text)
+    assert page.open == []
+    assert {"script", "link", "img", "iframe"}.isdisjoint(page.tags)
+    assert not re.search(r"""(src|href)\s*=|url\(|@import""", text)
+    assert page.tags.count("svg") == 3
+
+
+def test_page_names_every_layer_segment_and_node(document: Any) -> None:
+    texts = {t.strip() for t in Page(performance_page(document, "net")).texts}
+    assert {line["layer name"] for line in document["summary"]["layer details"]} <= texts
+    assert {s["name"] for s in document["openbpu"]["latency"]["segments"]} <= texts
+    assert {p["node"] for p in document["openbpu"]["placement"]["nodes"]} <= texts
+    assert any(t.startswith("estimate: handover") for t in texts)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"onload="x', "a&lt;b", "\x1b[31m"])
+def test_names_are_only_text(session: Session, name: str) -> None:
+    program = session.program
+    evil = replace(
+        program,
+        debug=tuple(replace(d, name=name, origins=(name,)) for d in program.debug),
+        placement=tuple(replace(p, node=name, reason=name) for p in program.placement),
+    )
+    page = Page(performance_page(performance_json(Session(evil)), name))
+    assert page.open == []
+    assert "script" not in page.tags
+    assert any(name.replace("\x1b", "") in t.replace("\\x1b", "") for t in page.texts)
+
+
+def test_page_of_a_program_without_bpu_has_no_drawings() -> None:
+    from runtime.models import cpu_program
+
+    page = Page(performance_page(performance_json(Session(cpu_program())), "cpu"))
+    assert page.open == []
+    assert "svg" not in page.tags
+
+
+def test_trace_is_one_run_from_call_to_return(session: Session) -> None:
+    events = [e for e in trace_json(session)["traceEvents"] if e["ph"] == "X"]
+    latency = session.latency
+    assert min(e["ts"] for e in events) == 0
+    last = max(e["ts"] + e["dur"] for e in events)
+    assert last == pytest.approx(latency.one_thread_us, rel=0.02)
+    assert last <= latency.one_thread_us + 1e-3
+    assert sum("estimate" in e["name"] for e in events) >= 1 + sum(s.on == "CPU" for s in latency.segments)
+    for segment in (s for s in latency.segments if s.timing):
+        mine = [e for e in events if e.get("args", {}).get("segment") == segment.name]
+        assert segment.timing is not None
+        worked = sum(int(core.duration.sum()) for core in segment.timing.cores) * 1e-3
+        assert sum(e["dur"] for e in mine) == pytest.approx(worked, abs=1e-3)
+
+
+def test_no_engine_does_two_things_at_once(session: Session) -> None:
+    rows: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for e in trace_json(session)["traceEvents"]:
+        if e["ph"] == "X":
+            rows.setdefault((e["pid"], e["tid"]), []).append((e["ts"], e["ts"] + e["dur"]))
+    for spans in rows.values():
+        spans.sort()
+        assert all(end <= start + 1e-3 for (_, end), (start, _) in itertools.pairwise(spans))
