@@ -240,6 +240,13 @@ def _joined(m: Limits) -> Breaking:
     return ended(b, b.node("Concat", *[b.x] * n, axis=1)), f"{n}"
 
 
+def _masked(m: Limits) -> Breaking:
+    n = m["binary_channels_max"] + 1
+    b = Network((1, n, 1, 2))
+    mask = b.constant(np.array([True, False]))
+    return ended(b, b.node("Where", mask, b.x, b.constant(np.zeros(1, np.float32)))), f"{n}"
+
+
 def _gathered(m: Limits) -> Breaking:
     n = m["gather_index_max"] + 2
     b = Network((n, 1))
@@ -278,6 +285,7 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
             ),
             "reduce_axis_max": (_normalized("LayerNormalization"), {}),
         },
+        "Where": {"binary_channels_max": (_masked, {})},
         "RMSNormalization": {"reduce_axis_max": (_normalized("RMSNormalization"), {})},
         "Concat": {"binary_channels_max": (_channels("Concat"), {}), "concat_inputs_max": (_joined, {})},
         "Gather": {"gather_index_max": (_gathered, {})},

@@ -26,9 +26,12 @@ from openbpu.arch.numerics.rows import (
 from openbpu.arch.numerics.tables import (
     MAX_SEGMENT_ERROR,
     MAX_SEGMENTS,
+    RECIPROCAL_BITS,
     codes,
+    reciprocal_table,
     segment_error,
     segment_lut,
+    segment_refusal,
     segment_table,
 )
 
@@ -37,6 +40,7 @@ __all__ = [
     "MAX_SEGMENTS",
     "MAX_SEGMENT_ERROR",
     "MAX_SHIFT",
+    "RECIPROCAL_BITS",
     "FixedPoint",
     "centre_bits",
     "code_bounds",
@@ -51,10 +55,12 @@ __all__ = [
     "observed_scale",
     "product_factors",
     "quantize",
+    "reciprocal_table",
     "requantize",
     "round_shift",
     "segment_error",
     "segment_lut",
+    "segment_refusal",
     "segment_table",
     "softmax_rows",
 ]

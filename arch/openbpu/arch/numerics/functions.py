@@ -136,6 +136,10 @@ def _cast(a: Attrs, x: Float64) -> Float64:
     return CASTS[int(a["to"])](x)
 
 
+def _chosen(_: Attrs, condition: Float64, x: Float64, y: Float64) -> Float64:
+    return np.where(condition != 0, x, y)
+
+
 CASTS: dict[int, Callable[[Float64], Float64]] = {
     1: lambda x: x,
     11: lambda x: x,
@@ -154,7 +158,12 @@ PREDICATES: dict[str, Function] = {
     "Xor": lambda _, a, b: np.abs(a - b),
     "Not": lambda _, x: 1 - x,
     "Cast": _cast,
+    "Where": _chosen,
 }
-"""Operators that tables hold only between a tensor and a Quantize: x → Equal → Not → Cast → Quantize."""
+"""Operators that tables hold only between a tensor and a Quantize: x → Equal → Not → Cast → Quantize.
 
+Where, with a comparison as its condition, chooses between the tensor and scalars.
+"""
+
+COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 POINTWISE: dict[str, Function] = {**UNARY, **BINARY, **PREDICATES}

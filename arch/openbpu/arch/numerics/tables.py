@@ -17,6 +17,7 @@ MAX_SEGMENTS = 64
 MAX_SEGMENT_ERROR = 128.0
 """In int16 steps. A table that misses its function by more is worse than one of int8, which is exact."""
 
+RECIPROCAL_BITS = 24
 _SEGMENT_SHIFT = 24
 _CANDIDATES = 1024
 _BISECTIONS = 18
@@ -111,3 +112,20 @@ def segment_error(target: Float64, segments: Int64, lo: int, hi: int) -> float:
     """Return by how many steps `segments` miss `target`, clipped to lo..hi, at the worst of all codes."""
     got = segment_lut(codes(DType.INT16), segments, lo, hi)
     return float(np.abs(got - np.clip(target, lo, hi)).max())
+
+
+def segment_refusal(what: str, error: float) -> str:
+    """Say why a function whose segments miss it by `error` steps is not on the BPU."""
+    allowed = f"{MAX_SEGMENTS} line segments must keep to {MAX_SEGMENT_ERROR:.0f} steps"
+    return f"{allowed} of {what} over its whole input range, not {error:,.0f}"
+
+
+def reciprocal_table(zero: int = 0) -> tuple[npt.NDArray[np.int32], float]:
+    """Return 1 / (code − zero) of the 256 codes of int8 as int32 codes, and the unit of these.
+
+    The divisor 0 gives 2⁴, which saturates any quotient with the sign of the dividend.
+    """
+    steps = codes(DType.INT8).astype(np.float64) - zero
+    with np.errstate(divide="ignore"):
+        inverse = np.where(steps == 0, 2.0**4, 1.0 / steps)
+    return np.rint(inverse * 2.0**RECIPROCAL_BITS).astype(np.int32), 2.0**-RECIPROCAL_BITS

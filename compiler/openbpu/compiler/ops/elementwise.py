@@ -7,14 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from openbpu.arch import numerics
-from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
-
-_RECIPROCAL_BITS = 24
 
 
 def _emit(site: Site, fn: str, a: str, b: str, fixed: numerics.FixedPoint, **attrs: int) -> None:
@@ -76,17 +73,12 @@ def _lower_div(site: Site) -> None:
     """A / b as a · table(b): the table holds int32 reciprocals of the 256 codes, so b must be int8."""
     a, b = site.leaf(0), site.leaf(1, ("int8",))
     out = site.out_quant()
-    codes = numerics.codes(DType.INT8).astype(np.float64) - b.z
-    with np.errstate(divide="ignore"):
-        inverse = np.where(codes == 0, 0.0, 1.0 / codes)
-    unit = 2.0**-_RECIPROCAL_BITS
-    table = np.rint(inverse / unit).astype(np.int32)
-    table[codes == 0] = 1 << (_RECIPROCAL_BITS + 4)  # x / 0 saturates, with the sign of x
+    table, unit = numerics.reciprocal_table(b.z)
     name = site.rw.constant(f"{site.target}/reciprocal", table)
     mid = site.rw.value(f"{site.target}/reciprocal/q", b.shape, "int32")
     site.emit("Lut", (b.codes, name), mid)
     factor = a.s * (unit / b.s) / out.s
-    fixed = numerics.fixed_point_sum((factor,), (float(a.reach) * 2.0 ** (_RECIPROCAL_BITS + 4),))
+    fixed = numerics.fixed_point_sum((factor,), (float(a.reach) * 2.0 ** (numerics.RECIPROCAL_BITS + 4),))
     _emit(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
 
 

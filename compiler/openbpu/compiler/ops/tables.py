@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
-from openbpu.arch.numerics.functions import CASTS, POINTWISE, UNARY
+from openbpu.arch.numerics.functions import CASTS, COMPARISONS, POINTWISE, UNARY
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ops.rule import EVERY, OpRule
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
@@ -45,10 +45,19 @@ class _Chain:
             return False
         if node.op == "Cast" and node.attrs.get("to") not in CASTS:
             return False
+        if node.op == "Where" and not self.compared(node.inputs[0]):
+            return False
         if any(node is n for n in self.nodes):
             return True
         self.nodes.append(node)
         return all(self.collect(i) for i in node.inputs if i)
+
+    def compared(self, name: str) -> bool:
+        """Whether a condition is a comparison, negated or not."""
+        node = self.site.producers.get(name)
+        while node is not None and node.op == "Not":
+            node = self.site.producers.get(node.inputs[0])
+        return node is not None and node.op in COMPARISONS
 
     def evaluate(self, name: str, x: Float64, done: dict[str, Float64]) -> Float64:
         """Value of `name` in float64 when the leaf's reals are `x`."""
@@ -120,9 +129,10 @@ def _segments(target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> 
     error = numerics.segment_error(target, segments, low, high)
     if error > numerics.MAX_SEGMENT_ERROR:
         what = ", ".join(dict.fromkeys(node.op for node in reversed(nodes))) or "the function"
-        allowed = f"{numerics.MAX_SEGMENTS} line segments must keep to {numerics.MAX_SEGMENT_ERROR:.0f} steps"
-        reason = f"{allowed} of {what} over its whole input range, not {error:,.0f}"
-        raise Refused(reason, "use int8 there, whose tables are exact, or a narrower range of the input")
+        raise Refused(
+            numerics.segment_refusal(what, error),
+            "use int8 there, whose tables are exact, or a narrower range of the input",
+        )
     return segments
 
 

@@ -8,6 +8,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
 from openbpu.compiler.passes.integerise import Refusal
+from openbpu.compiler.passes.moves import RESHAPES
 from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
 
 
@@ -17,11 +18,18 @@ def place_borders(graph: Graph, march: March) -> Graph:
         return graph
     rw = Rewriter(graph)
     producers, consumers = graph.producers(), graph.consumers()
+    floats: set[str] = set()
     for node in graph.nodes:
         if is_quantize(node) and any(c.is_bpu for c in consumers.get(node.outputs[0], [])):
             _quantize(rw, node)
         elif is_dequantize(node) and (made := producers.get(node.inputs[0])) is not None and made.is_bpu:
             _dequantize(rw, node)
+            if rw.nodes[-1].is_bpu:
+                floats.add(node.outputs[0])
+        elif node.op in RESHAPES and node.domain == "" and node.inputs[0] in floats and _static(rw, node):
+            # Scales per channel of an axis that it splits cannot sink below it, but it moves nothing.
+            rw.add("Reshape", node.inputs[:1], node.outputs, node.origins, node.name)
+            floats.add(node.outputs[0])
         else:
             rw.nodes.append(node)
     return rw.finish()
@@ -79,6 +87,10 @@ def _dequantize(rw: Rewriter, node: Node) -> None:
         axis=scale.axis,
         x_zero=scale.z,
     )
+
+
+def _static(rw: Rewriter, node: Node) -> bool:
+    return rw.graph.values[node.outputs[0]].shape is not None
 
 
 def _is_static_float(rw: Rewriter, name: str) -> bool:

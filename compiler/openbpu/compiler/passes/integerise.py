@@ -19,6 +19,7 @@ from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
 from openbpu.compiler.passes.forms import CODES, forms
+from openbpu.compiler.passes.moves import is_move, sink_dequantize
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
 
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
@@ -34,12 +35,16 @@ class Refusal:
 
 @dataclass(slots=True)
 class _Pass:
-    """One walk over the graph; `raw` is the second, for float results that the first left over."""
+    """One walk over the graph; `raw` is the second, for float results that the first left over.
+
+    `late` is the third, for moves of those results.
+    """
 
     graph: Graph
     march: March
     wanted: frozenset[str]
     raw: bool = False
+    late: bool = False
     rw: Rewriter = field(init=False)
     producers: dict[str, Node] = field(init=False)
     consumers: dict[str, list[Node]] = field(init=False)
@@ -63,6 +68,8 @@ class _Pass:
             return False
         if self.raw:
             return self.is_raw_candidate(node) and self.apply(node, self.plain_site(node))
+        if self.late:
+            return self.moved_late(node)
         if is_quantize(node):
             done = self.quantized(node)
             self.note_codes(node, node.outputs[0])
@@ -71,6 +78,17 @@ class _Pass:
             self.note_codes(node, node.inputs[0])
             return False
         return node.domain == "" and self.moves_codes(node) and self.apply(node, self.plain_site(node))
+
+    def moved_late(self, node: Node) -> bool:
+        """Lower a move of an accumulator; its Dequantize stands behind it now."""
+        if is_dequantize(node) and (scale := scaling(self.graph, node)) is not None:
+            self.rw.set_quant(
+                node.inputs[0], Quant(tuple(float(s) for s in scale.scale), scale.z, scale.axis)
+            )
+        source = self.rw.values[node.inputs[0]] if node.inputs else None
+        if source is None or source.dtype != "int32" or source.quant is None or not is_move(self.graph, node):
+            return False
+        return node.op in OPS and self.apply(node, self.plain_site(node))
 
     def plain_site(self, node: Node) -> Site:
         return self.site(node, None, node.outputs[0], node.origins)
@@ -311,4 +329,9 @@ def integerise(
     quantized = first.run()
     # Float results of tensor operators that are still needed come from the int32 accumulator.
     second = _Pass(quantized, march, wanted, raw=True, refusals=first.refusals)
-    return second.run(), second.refusals
+    raw = second.run()
+    sunk = sink_dequantize(raw)
+    if len(sunk.nodes) == len(raw.nodes) and all(a is b for a, b in zip(sunk.nodes, raw.nodes, strict=True)):
+        return raw, second.refusals
+    third = _Pass(sunk, march, wanted, late=True, refusals=second.refusals)
+    return third.run(), third.refusals

@@ -23,6 +23,9 @@ MOVES = frozenset({
 })  # fmt: skip
 """ONNX operators whose output elements are input elements, data in input 0, all other inputs constant."""
 
+RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+"""Those that keep the order of the elements."""
+
 
 def is_move(graph: Graph, node: Node) -> bool:
     """Whether `node` moves elements of its input 0 without looking at them."""
@@ -117,7 +120,8 @@ def _sink(rw: Rewriter, node: Node, dq_of: dict[str, Node]) -> bool:
         return False
     if rw.values[dqs[0].inputs[0]].const is not None and node.op != "Concat":
         return _sink_constant(rw, node, dqs[0], first, dq_of)
-    if not first.per_tensor or first.dtype not in ("int8", "int16", "int32"):
+    axis = -1 if first.per_tensor else _moved_axis(rw, node, first)
+    if axis is None or first.dtype not in ("int8", "int16", "int32"):
         return False
     codes = _code_inputs(rw, node, dqs, first)
     if codes is None or any(graph.values[o].shape is None for o in node.outputs if o):
@@ -128,8 +132,24 @@ def _sink(rw: Rewriter, node: Node, dq_of: dict[str, Node]) -> bool:
     rw.nodes.append(replace(node, inputs=codes, outputs=outs))
     for out, code in zip(node.outputs, outs, strict=True):
         if out:
-            dq_of[out] = rw.add(DEQUANTIZE, (code, *dqs[0].inputs[1:]), (out,), domain="")
+            attrs: dict[str, Any] = {} if first.per_tensor else {"axis": axis}
+            dq_of[out] = rw.add(DEQUANTIZE, (code, *dqs[0].inputs[1:]), (out,), domain="", **attrs)
     return True
+
+
+def _moved_axis(rw: Rewriter, node: Node, scale: Scaling) -> int | None:
+    """Where a move takes the axis of an accumulator's scales; None if it splits or merges that axis."""
+    before, after = rw.values[node.inputs[0]].shape, rw.values[node.outputs[0]].shape
+    if scale.dtype != "int32" or before is None or after is None:
+        return None
+    if node.op == "Transpose":
+        perm = node.attrs.get("perm") or tuple(reversed(range(len(before))))
+        return list(perm).index(scale.axis)
+    if node.op not in RESHAPES:
+        return None
+    front, size = int(np.prod(before[: scale.axis])), before[scale.axis]
+    found = [a for a, n in enumerate(after) if n == size and int(np.prod(after[:a])) == front]
+    return found[-1] if found else None
 
 
 def _code_inputs(rw: Rewriter, node: Node, dqs: list[Node], scale: Scaling) -> tuple[str, ...] | None:
