@@ -129,7 +129,8 @@ def test_fx_finds_the_functions_that_running_the_model_finds() -> None:
 
 def test_fx_goes_through_modules_of_torch_that_are_not_prepared() -> None:
     bpu.set_march(bpu.March.NASH_M)
-    model = bpu.prepare_qat_fx(Between(nn.Upsample(scale_factor=2, mode="bilinear")).eval(), {"": None})
+    qconfig = {"": bpu.get_default_qat_qconfig()}
+    model = bpu.prepare_qat_fx(Between(nn.Upsample(scale_factor=2, mode="bilinear")).eval(), qconfig)
     assert hasattr(model.function, "_generated_interpolate_0")
 
 

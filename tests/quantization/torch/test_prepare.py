@@ -103,25 +103,51 @@ def prepared_block() -> tuple[Any, Any]:
     return bpu.prepare(Between(Block(4)).eval(), data), data
 
 
+LINE = r"Between \(.*test_prepare\.py:\d+\): "
+"""Every warning names the model and the line that runs it."""
+
+
 def test_calibrating_in_train_mode_is_named() -> None:
     model, data = prepared_block()
     model.train()
-    with pytest.warns(bpu.CalibrationInTrainModeWarning, match="eval"):
+    with pytest.warns(bpu.CalibrationInTrainModeWarning, match=LINE + ".*call model.eval"):
         model(data)
+
+
+def test_so_it_is_with_a_qconfig_for_training_when_no_gradient_is_wanted() -> None:
+    model = Between(nn.Conv2d(4, 4, 3))
+    model.qconfig = bpu.get_default_qat_qconfig()
+    qat, data = bpu.prepare_qat(model), torch.randn(2, 4, 6, 6)
+    qat(data)  # plain training: nothing to say
+    with torch.no_grad(), pytest.warns(bpu.CalibrationInTrainModeWarning, match=LINE):
+        qat(data)
 
 
 def test_a_state_never_set_is_named() -> None:
     model, data = prepared_block()
     model.eval()
-    with pytest.warns(bpu.InitialScaleWarning), pytest.warns(bpu.StateNotSetWarning, match="never called"):
+    with (
+        pytest.warns(bpu.InitialScaleWarning, match=LINE),
+        pytest.warns(bpu.StateNotSetWarning, match=LINE + ".*never called"),
+    ):
         model(data)
+
+
+def test_a_trained_model_is_evaluated_without_a_state() -> None:
+    model = Between(nn.Conv2d(4, 4, 3))
+    model.qconfig = bpu.get_default_qat_qconfig()
+    qat, data = bpu.prepare_qat(model), torch.randn(2, 4, 6, 6)
+    qat(data)
+    qat.eval()
+    first = qat(data)  # a warning would be an error
+    assert not torch.equal(first, model.eval()(data))
 
 
 def test_eval_after_the_state_is_named() -> None:
     model, data = prepared_block()
     bpu.set_fake_quantize(model, STATE.CALIBRATION)
     model.eval()
-    with pytest.warns(bpu.EvalAfterStateWarning, match="call eval"):
+    with pytest.warns(bpu.EvalAfterStateWarning, match=LINE + ".*call eval"):
         model(data)
 
 
@@ -131,15 +157,24 @@ def test_evaluating_in_calibration_is_named() -> None:
     bpu.set_fake_quantize(model, STATE.CALIBRATION)
     model(data)
     model.eval()
-    with pytest.warns(bpu.FloatValidationWarning, match="float"):
+    with pytest.warns(bpu.FloatValidationWarning, match=LINE + ".*float"):
         model(data)
+
+
+def test_converting_what_was_only_evaluated_in_calibration_is_named() -> None:
+    model, data = prepared_block()
+    model.eval()
+    bpu.set_fake_quantize(model, STATE.CALIBRATION)
+    model(data)
+    with pytest.warns(bpu.FloatValidationWarning, match=LINE + ".*evaluated so far is the float model"):
+        bpu.convert(model)
 
 
 def test_scales_that_are_still_one_are_named() -> None:
     model, data = prepared_block()
     model.eval()
     bpu.set_fake_quantize(model, STATE.VALIDATION)
-    with pytest.warns(bpu.InitialScaleWarning, match="initial scale 1"):
+    with pytest.warns(bpu.InitialScaleWarning, match=LINE + r".*initial scale 1 \(quant, function"):
         model(data)
 
 
@@ -160,7 +195,9 @@ def test_a_shared_module_is_named() -> None:
         def forward(self, x: Any) -> Any:
             return self.dequant(self.conv(self.conv(self.quant(x))))
 
-    with pytest.warns(bpu.SharedModuleWarning, match=r"conv\(2\)"):
+    with pytest.warns(
+        bpu.SharedModuleWarning, match=r"test_prepare\.py:\d+\): .*conv\(2\) in .*test_prepare\.py:\d+; use"
+    ):
         bpu.prepare(Twice().eval(), torch.randn(1, 2, 3, 3))
 
 

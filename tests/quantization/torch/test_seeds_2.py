@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from openbpu.compiler import compile as compile_model  # noqa: E402
 from openbpu.quantization import torch as bpu  # noqa: E402
+from openbpu.runtime import Session  # noqa: E402
 from quantization.torch.recipes import recipe  # noqa: E402
 
 SMALL = {"size": 32, "images": 48, "test_images": 4, "epochs": 1, "qat_epochs": 1, "width": 0.1}
@@ -165,3 +168,39 @@ def test_qat_recovers_at_least_half_of_what_ptq_lost() -> None:
     assert scores["qat"] >= scores["calibrated"] + lost / 2
     assert scores["simulated"] == pytest.approx(scores["qat"], abs=0.02)
     assert scores["converted"] == scores["simulated"]
+
+
+class Deployed(nn.Module):  # type: ignore[misc]
+    """The document's DeployModel: a plain module around the parts of a converted one."""
+
+    def __init__(self, backbone: Any, neck: Any, bbox_head: Any) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.bbox_head = backbone, neck, bbox_head
+
+    def forward(self, image: Any) -> Any:
+        return self.bbox_head(self.neck(self.backbone(image)))
+
+
+def test_the_parts_of_a_converted_model_are_deployed_in_a_new_one() -> None:
+    quantized = bpu.convert(calibrated())
+    deployed = Deployed(quantized.backbone, quantized.neck, quantized.bbox_head)
+    image = torch.zeros(1, 3, 32, 32)
+    proto = bpu.export(deployed.eval(), image)
+    program = compile_model(proto, march="bayes")
+    found = Session(program).run({proto.graph.input[0].name: image.numpy()}).outputs
+    with torch.no_grad():
+        for simulated, expected in zip(found.values(), deployed(image), strict=True):
+            assert torch.equal(torch.from_numpy(simulated), expected)
+
+
+def test_one_head_is_calibrated_while_the_rest_stays_as_it_is() -> None:
+    model = deepcopy(calibrated())
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.VALIDATION)
+    bpu.set_fake_quantize(model.bbox_head, bpu.FakeQuantState.CALIBRATION)
+    with torch.no_grad():
+        model(torch.rand(2, 3, 32, 32) * 2 - 1)
+    changed = {n.split(".")[0] for n, b in model.named_buffers() if not torch.equal(b, before[n])}
+    assert changed == {"bbox_head"}
+    with pytest.raises(bpu.ExportError, match=r"must be .*VALIDATION, not .*CALIBRATION \(bbox_head\."):
+        bpu.export(model, torch.zeros(1, 3, 32, 32))

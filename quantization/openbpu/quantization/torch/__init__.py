@@ -52,6 +52,7 @@ from openbpu.quantization.torch.errors import (
     QuantizationWarning,
     SharedModuleWarning,
     StateNotSetWarning,
+    UnknownModuleWarning,
 )
 from openbpu.quantization.torch.export import export
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState, set_fake_quantize
@@ -161,6 +162,7 @@ __all__ = [
     "SensitivityTemplate",
     "SharedModuleWarning",
     "StateNotSetWarning",
+    "UnknownModuleWarning",
     "calibration_8bit_weight_16bit_act_qconfig_setter",
     "convert",
     "convert_fx",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from openbpu.quantization.torch.errors import ExportError, never_observed
+from openbpu.quantization.torch.errors import ExportError, FloatValidationWarning, never_observed
 from openbpu.quantization.torch.fake_quantize import (
     FakeQuantState,
     fake_quantizers,
@@ -15,6 +15,7 @@ from openbpu.quantization.torch.fake_quantize import (
     unobserved,
 )
 from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.scope import warn_about
 
 
 def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
@@ -31,6 +32,13 @@ def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
     initial = unobserved(model)
     if initial and nothing_observed(model):
         raise ExportError(never_observed("convert", initial))
+    if found[0][1].shared.state is FakeQuantState.CALIBRATION:
+        warn_about(
+            model,
+            "converted in FakeQuantState.CALIBRATION: what was evaluated so far is the float model, so this "
+            "one may look much worse; evaluate in VALIDATION (set_fake_quantize) before you convert",
+            FloatValidationWarning,
+        )
     converted = model if inplace else deepcopy(model)
     converted.eval()
     for module in converted.modules():

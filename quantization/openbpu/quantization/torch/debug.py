@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from openbpu.quantization.torch.attempt import attempt
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState, fake_quantizers
-from openbpu.quantization.torch.prepare.api import run
 from openbpu.quantization.torch.qat import Weighted
 from openbpu.quantization.torch.qtensor.tensor import qtensors, unwrap
 from openbpu.quantization.torch.quantized import Quantized
@@ -95,7 +95,7 @@ def statistics_table(model: nn.Module, inputs: Any) -> Table:
     hooks = [module.register_forward_hook(note) for module in names]
     try:
         with torch.no_grad():
-            run(model, inputs)
+            attempt("statistics_table", model, inputs, PrepareError)
     finally:
         for hook in hooks:
             hook.remove()
@@ -130,7 +130,7 @@ def _floats(value: Any) -> list[torch.Tensor]:
 
 
 def _outputs(model: nn.Module, inputs: Any) -> list[torch.Tensor]:
-    return _floats(run(model, inputs))
+    return _floats(attempt("sensitivity_table", model, inputs, PrepareError))
 
 
 def _flops(model: nn.Module, inputs: Any) -> dict[str, int]:
@@ -146,7 +146,7 @@ def _flops(model: nn.Module, inputs: Any) -> dict[str, int]:
     hooks = [module.register_forward_hook(note) for module in names]
     try:
         with torch.no_grad():
-            run(model, inputs)
+            attempt("sensitivity_table", model, inputs, PrepareError)
     finally:
         for hook in hooks:
             hook.remove()

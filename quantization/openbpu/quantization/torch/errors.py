@@ -52,5 +52,9 @@ class InitialScaleWarning(QuantizationWarning):
     """Scales still have their initial value 1: nothing was observed."""
 
 
+class UnknownModuleWarning(QuantizationWarning):
+    """A qconfig is given for a name that no module of the model has."""
+
+
 class SharedModuleWarning(QuantizationWarning):
     """One module is called several times in a forward: its results share one scale."""

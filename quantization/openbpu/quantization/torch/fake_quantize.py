@@ -20,7 +20,7 @@ from openbpu.quantization.torch.observers import (
 )
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.rounding import fake_quantize
-from openbpu.quantization.torch.scope import scope
+from openbpu.quantization.torch.scope import here, scope
 
 
 class FakeQuantState(Enum):
@@ -37,13 +37,19 @@ class FakeQuantState(Enum):
 
 @dataclass(slots=True)
 class ModelState:
-    """What all fake quantizers of one prepared model share: the state, batches seen in it, warnings given."""
+    """What all fake quantizers of one prepared model share: the state, batches seen in it, warnings given.
+
+    modes: the train() and eval() calls since the last batch. calibrating: a qconfig is one for calibration.
+    trained: a batch ran in train(). members: how many quantizers share this.
+    """
 
     state: FakeQuantState | None = None
     batches: int = 0
     modes: list[bool] = field(default_factory=list)
     warned: set[str] = field(default_factory=set)
     calibrating: bool = False
+    trained: bool = False
+    members: int = 0
 
 
 class FakeQuantize(nn.Module):
@@ -135,7 +141,7 @@ class FakeQuantize(nn.Module):
         plain = x.plain if isinstance(x, QTensor) else x
         if not plain.is_floating_point():
             raise PrepareError(
-                f"FakeQuantize takes float values, not {plain.dtype}; convert with .to(torch.float)"
+                f"{here()}: FakeQuantize takes float values, not {plain.dtype}; convert with .to(torch.float)"
             )
         return QTensor(self.rounded(plain), self.scale, self.zero_point, self.dtype, self.ch_axis)
 
@@ -200,14 +206,25 @@ def nothing_observed(model: nn.Module) -> bool:
 
 
 def set_fake_quantize(model: nn.Module, state: FakeQuantState) -> None:
-    """Put every fake quantizer of a prepared model into `state`; raises PrepareError for a float model."""
+    """Put every fake quantizer of a prepared model, or of a part of one, into `state`.
+
+    Raises PrepareError for a float model, and for a converted one, which can only be in VALIDATION.
+    """
     if not isinstance(state, FakeQuantState):
         raise PrepareError(f"set_fake_quantize: state must be a FakeQuantState, not {state!r}")
     found = fake_quantizers(model)
     if not found:
         raise PrepareError("set_fake_quantize: the model has no fake quantizers; call prepare first")
+    if state is not FakeQuantState.VALIDATION and any(getattr(m, "integer", False) for m in model.modules()):
+        raise PrepareError(
+            f"set_fake_quantize: a converted model must be in FakeQuantState.VALIDATION, not {state}: it "
+            "computes in integers; calibrate or train the model that convert was given"
+        )
+    whole = len(found) >= found[0][1].shared.members
     for _, quantizer in found:
-        quantizer.own = None
+        quantizer.own = None if whole else state
+        if not whole:
+            continue
         shared = quantizer.shared
         shared.state, shared.batches = state, 0
         shared.modes.clear()

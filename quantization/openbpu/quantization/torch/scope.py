@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,14 +75,18 @@ def here() -> str:
 def user_line() -> str:
     """Return `file:line` of the innermost frame that is the user's, not torch's or openbpu's; or ""."""
     frame = _user_frame()
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _user_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads every source file
-    while frame is not None and (frame.f_globals.get("__name__", "") + ".").startswith(_OWN):
+    while frame is not None and not _is_users(frame):
         frame = frame.f_back
     return frame
+
+
+def _is_users(frame: FrameType) -> bool:
+    return not (frame.f_globals.get("__name__", "") + ".").startswith(_OWN)
 
 
 def warn_user(text: str, kind: type[Warning]) -> None:
@@ -93,6 +98,34 @@ def warn_user(text: str, kind: type[Warning]) -> None:
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     file, name = frame.f_code.co_filename, frame.f_globals.get("__name__", "")
     warnings.warn_explicit(text, kind, file, frame.f_lineno, name, registry)
+
+
+def warn_about(model: nn.Module, text: str, kind: type[Warning]) -> None:
+    """As `warn_user`, with the model and the line in the text."""
+    warn_user(f"{type(model).__name__} ({user_line()}): {text}", kind)
+
+
+def where(error: BaseException, model: nn.Module) -> str:
+    """Return `module path (file:line)` of the user's innermost frame that `error`, or its cause, came from.
+
+    An error that no line of the user's is on the way of is that of the line that runs now.
+    """
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    path, line = type(model).__name__, user_line()
+    for found in chain:  # the deepest cause has the last word
+        frames = list(traceback.walk_tb(found.__traceback__))
+        modules = [str(p) for p in (_path_of(f) for f, _ in frames) if p]
+        lines = [f"{f.f_code.co_filename}:{number}" for f, number in frames if _is_users(f)]
+        path, line = (modules or [path])[-1], (lines or [line])[-1]
+    return f"{path} ({line})" if line else path
+
+
+def _path_of(frame: FrameType) -> str:
+    """Path of the module whose method a frame runs; "" when it is none of a prepared model's."""
+    owner = frame.f_locals.get("self")
+    return str(getattr(owner, "bpu_path", "")) if isinstance(owner, nn.Module) else ""
 
 
 @contextmanager
@@ -130,7 +163,8 @@ def owned_by(module: nn.Module) -> Iterator[None]:
 def exporting() -> Iterator[None]:
     """Let fake quantization show itself as one operator to the exporter."""
     before, scope.exporting = scope.exporting, True
+    frames, scope.frames = scope.frames, []  # a trace that fails leaves its own behind
     try:
         yield
     finally:
-        scope.exporting = before
+        scope.exporting, scope.frames = before, frames

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.qtensor.tensor import QTensor, unwrap
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import here, scope
+
+
+def _is_scale(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < float("inf")
 
 
 class QuantStub(nn.Module):
@@ -24,6 +29,8 @@ class QuantStub(nn.Module):
         super().__init__()
         if zero_point not in (None, 0):
             raise ValueError(f"QuantStub: zero_point must be 0 or None (symmetric), not {zero_point}")
+        if scale is not None and not _is_scale(scale):
+            raise ValueError(f"QuantStub: scale must be a number above 0, or None to observe, not {scale!r}")
         self.scale, self.zero_point = scale, zero_point
         if qconfig is not None:
             self.qconfig = qconfig
@@ -65,6 +72,11 @@ class QATQuantStub(Quantized):
         if not plain.is_floating_point():
             raise PrepareError(
                 f"{here()}: QuantStub takes a float tensor, not {plain.dtype}; convert with .to(torch.float)"
+            )
+        if plain.dtype != torch.float32 and not torch.is_autocast_enabled(plain.device.type):
+            raise PrepareError(
+                f"{here()}: QuantStub takes a float32 tensor, not {plain.dtype}; convert model and input "
+                "with .float()"
             )
         if self.integer:
             from openbpu.quantization.torch.integer import quantize  # noqa: PLC0415 - converted models only

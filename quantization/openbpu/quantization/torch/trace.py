@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,20 +17,25 @@ class Step:
     reads: tuple[int, ...]
     users: list[int] = field(default_factory=list)
     shape: tuple[int, ...] = ()
+    line: str = ""
 
 
 @dataclass(slots=True)
 class Recorder:
-    """The steps of one forward pass, in order. A QTensor made while recording carries its step's number."""
+    """The steps of one forward pass, in order. A QTensor made while recording carries its step's number.
+
+    `line` tells which line of the user's runs.
+    """
 
     steps: list[Step] = field(default_factory=list)
     called: dict[int, int] = field(default_factory=dict)
+    line: Callable[[], str] = str
 
     def note(self, name: str, path: str, module: Any, reads: Iterable[Any], shape: tuple[int, ...]) -> int:
         """Record a step that reads the QTensors `reads`; returns its number."""
         index = len(self.steps)
         sources = tuple(getattr(t, "step", -1) for t in reads)
-        self.steps.append(Step(name, path, module, sources, shape=shape))
+        self.steps.append(Step(name, path, module, sources, shape=shape, line=self.line()))
         for source in sources:
             if source >= 0:
                 self.steps[source].users.append(index)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 
+from openbpu.arch.errors import OpenbpuError
+from openbpu.quantization.torch.attempt import attempt, first_line
 from openbpu.quantization.torch.errors import ExportError, never_observed
 from openbpu.quantization.torch.export.tidy import tidy
 from openbpu.quantization.torch.export.translate import translations
@@ -20,7 +23,7 @@ from openbpu.quantization.torch.fake_quantize import FakeQuantState, fake_quanti
 from openbpu.quantization.torch.qat import Weighted
 from openbpu.quantization.torch.qtensor import unwrap
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import exporting
+from openbpu.quantization.torch.scope import exporting, where
 
 OPSET = 21
 """The first opset whose QuantizeLinear knows int16."""
@@ -47,11 +50,9 @@ def export(
             module.integer = False
         if isinstance(module, Weighted):
             module.settle()
+    _try(frozen, example_inputs)
+    frozen.register_forward_hook(lambda _model, _args, output: unwrap(output))  # ONNX knows no QTensor
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    for _, quantizer in fake_quantizers(frozen):
-        quantizer.shared.batches = 1  # nothing to warn about: what could be wrong is refused here
-    _check_observed(frozen, args)
-    frozen.register_forward_hook(lambda _module, _args, output: unwrap(output))
     proto = _traced(frozen, args, input_names, output_names)
     tidy(proto)
     _verify(proto)
@@ -68,22 +69,23 @@ def _check(model: nn.Module) -> None:
         raise ExportError("export: the model has no fake quantizers; call prepare and calibrate first")
     if model.training:
         raise ExportError("export: the model must be in eval(), not in train(); call model.eval()")
-    shared = found[0][1].shared
-    if shared.state not in {None, FakeQuantState.VALIDATION}:
-        raise ExportError(
-            f"export: the state must be FakeQuantState.VALIDATION, not {shared.state}; call "
-            "set_fake_quantize(model, FakeQuantState.VALIDATION)"
-        )
+    for name, quantizer in found:
+        state = quantizer.own or quantizer.shared.state
+        if state not in {None, FakeQuantState.VALIDATION}:
+            raise ExportError(
+                f"export: the state must be FakeQuantState.VALIDATION, not {state} ({name}); call "
+                "set_fake_quantize(model, FakeQuantState.VALIDATION)"
+            )
 
 
-def _check_observed(model: nn.Module, args: tuple[Any, ...]) -> None:
-    """Refuse scales that were never observed, unless the forward does not come to their modules."""
-    if not unobserved(model):
-        return
+def _try(model: nn.Module, example_inputs: Any) -> None:
+    """Run the model once; refuses wrong inputs, and scales that it needs and that were never observed."""
     for _, quantizer in fake_quantizers(model):
-        quantizer.used = False
+        quantizer.used, quantizer.own = False, None
+        quantizer.shared.state = FakeQuantState.VALIDATION
+        quantizer.shared.batches = 1  # nothing to warn about: what could be wrong is refused here
     with torch.no_grad():
-        model(*args)
+        attempt("export", model, example_inputs, ExportError)
     used = unobserved(model, used=True)
     if used:
         raise ExportError(never_observed("export", used))
@@ -96,31 +98,65 @@ def _traced(
     output_names: Sequence[str] | None,
 ) -> Any:
     with exporting(), torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            model,
-            (*args, {}),  # the last dict is taken for keyword arguments
-            dynamo=True,
-            opset_version=OPSET,
-            custom_translation_table=translations(),
-            input_names=input_names,
-            output_names=output_names,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                model,
+                (*args, {}),  # the last dict is taken for keyword arguments
+                dynamo=True,
+                opset_version=OPSET,
+                custom_translation_table=translations(),
+                input_names=input_names,
+                output_names=output_names,
+                verbose=False,
+            )
+        except OpenbpuError:
+            raise
+        except Exception as error:
+            own = _own_cause(error)
+            if own is not None:
+                raise own from error
+            raise ExportError(_untraceable(error, model)) from error
     return program.model_proto
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the user what the exporter says about itself: deprecations, packages that are not needed."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    """Keep torch's exporter from talking: its warnings concern other tools, its errors are told by ours."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where it prints whole graphs
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            log.setLevel(before)
+    finally:
+        logging.disable(before)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found = [error]
+    while (before := found[-1].__cause__) is not None and before not in found:
+        found.append(before)
+    return found
+
+
+def _own_cause(error: BaseException) -> OpenbpuError | None:
+    return next((e for e in _causes(error) if isinstance(e, OpenbpuError)), None)
+
+
+def _untraceable(error: BaseException, model: nn.Module) -> str:
+    """Why torch.export gave up, with the user's module and line."""
+    cause = _causes(error)[-1]
+    if "data-dependent" in str(cause).lower():
+        return (
+            f"{where(error, model)}: a value decides what the forward does (data-dependent control flow), "
+            "which no compiled model can; use torch.where or a mask, or leave the branch to the code that "
+            "calls the model"
+        )
+    return (
+        f"{where(error, model)}: torch.export must be able to trace the forward, not stop with "
+        f"{type(cause).__name__}: {first_line(cause)}; write this part with torch functions of static shape, "
+        "or take it out of the model that is exported"
+    )
 
 
 def _verify(proto: Any) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from openbpu.quantization.torch.dtype import QDType, as_qdtype, qint8
+from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.scope import here
 
 SMALLEST_SCALE = 2.0**-60
 """Keeps a tensor of zeros from having no scale."""
@@ -47,10 +49,15 @@ class Observer(nn.Module):
         return bool(self.min_val.numel())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Look at `x` and return it as it is."""
+        """Look at `x` and return it as it is; raises PrepareError for NaN and infinity."""
         if x.numel():
             with torch.no_grad():
                 low, high = self.range_of(x.detach().float())
+                if not bool(torch.isfinite(low + high).all()):
+                    raise PrepareError(
+                        f"{here()}: observed values must be finite, not NaN or infinity; look at the data, "
+                        "at the learning rate, and at masks of -inf (a large negative number does as well)"
+                    )
                 self.update(low, high)
         return x
 

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from openbpu.arch.errors import must
+from openbpu.quantization.torch.attempt import attempt
 from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.fake_quantize import fake_quantizers
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.prepare.assign import assign
 from openbpu.quantization.torch.prepare.control import ControlFlow
@@ -19,7 +22,7 @@ from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qconfig import QConfig
 from openbpu.quantization.torch.qtensor.tensor import qtensors
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import recording
+from openbpu.quantization.torch.scope import recording, user_line
 from openbpu.quantization.torch.setters import (
     PASS,
     Answer,
@@ -53,14 +56,15 @@ def prepare(
 ) -> nn.Module:
     """Return a copy of a float model that observes and fake-quantizes; call set_march first.
 
-    example_inputs: what the model takes, a tensor, a tuple of arguments, or a dict of keyword arguments if
-    its forward has such parameters. qconfig_setter: one or several; the first answer counts. Every module
+    example_inputs: what the model takes: one argument (a tensor, a dict, …) or a tuple of arguments.
+    qconfig_setter: one or several; the first answer counts. Every module
     that computes, and every operator on quantized tensors in a forward, gets a scale of its own; convolution,
     BatchNorm, addition and ReLU that follow one another are fused. Raises PrepareError, QTensorError.
     """
     get_march()
-    prepared = model if inplace else deepcopy(model)
+    _check_model("prepare", model)
     setters = _setters(qconfig_setter)
+    prepared = model if inplace else deepcopy(model)
     if method is PrepareMethod.EAGER:
         return _eager(prepared, setters)
     if example_inputs is None:
@@ -77,6 +81,7 @@ def prepare_qat(model: nn.Module, inplace: bool = False, mapping: Any = None) ->
     """
     del mapping
     get_march()
+    _check_model("prepare_qat", model)
     if not any("qconfig" in m.__dict__ for m in model.modules()):
         raise PrepareError(
             "prepare_qat: no module has a qconfig; set model.qconfig = get_default_qat_qconfig()"
@@ -96,6 +101,11 @@ def prepare_qat_fx(
     Without example_inputs the operators are found by torch.fx; with them, by running the model.
     """
     del hybrid
+    _check_model("prepare_qat_fx", model)
+    given: Any = qconfig_dict
+    if not isinstance(given, (QConfig, Mapping)):
+        allowed = 'a QConfig or a dictionary {"": QConfig, "module_name": …}'
+        raise PrepareError(must("prepare_qat_fx", "qconfig_dict", allowed, repr(given)))
     names = {"": qconfig_dict} if isinstance(qconfig_dict, QConfig) else _by_name(qconfig_dict)
     for path, module in model.named_modules():
         if "qconfig" in module.__dict__:
@@ -141,10 +151,25 @@ def _by_attribute(model: nn.Module) -> dict[str, QConfig | None]:
     return {path: m.__dict__["qconfig"] for path, m in model.named_modules() if "qconfig" in m.__dict__}
 
 
-def _setters(given: Setter | Sequence[Setter] | None) -> tuple[Setter, ...]:
+def _setters(given: Any) -> tuple[Setter, ...]:
     if given is None:
         return (default_calibration_qconfig_setter,)
-    return tuple(given) if isinstance(given, Sequence) else (given,)
+    setters = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    for setter in setters:
+        if not callable(setter):
+            fix = "give a setter such as default_calibration_qconfig_setter, or a tuple of them"
+            raise PrepareError(must("prepare", "qconfig_setter", "a function of a Place", repr(setter), fix))
+    return setters
+
+
+def _check_model(caller: str, model: Any) -> None:
+    """Refuse what is no float model: something else, a TorchScript, a model that is prepared already."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        fix = "give the Python model"
+        raise PrepareError(must(caller, "the model", "an nn.Module", type(model).__name__, fix))
+    if fake_quantizers(model):
+        fix = "give the float model, or use this one as it is"
+        raise PrepareError(must(caller, "the model", "a float model", "one that is prepared already", fix))
 
 
 # --- the two ways -----------------------------------------------------------------------------------------
@@ -163,16 +188,9 @@ def _eager(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
 def _record(model: nn.Module, example_inputs: Any) -> Recorder:
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
-    with torch.no_grad(), recording(Recorder()) as recorder, ControlFlow():
-        result = run(model, example_inputs)
+    with torch.no_grad(), recording(Recorder(line=user_line)) as recorder, ControlFlow():
+        result = attempt("prepare", model, example_inputs, PrepareError)
         recorder.note("output", "", None, qtensors(result), ())
     for module, mode in modes:
         module.training = mode
     return recorder
-
-
-def run(model: nn.Module, example_inputs: Any) -> Any:
-    """Call a model on example inputs: a tuple or list of arguments, or one argument."""
-    if isinstance(example_inputs, (tuple, list)):
-        return model(*example_inputs)
-    return model(example_inputs)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from openbpu.arch.errors import must
 from openbpu.quantization.torch.dtype import qint8, qint16
-from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.errors import PrepareError, UnknownModuleWarning
 from openbpu.quantization.torch.fake_quantize import ModelState, fake_quantizers
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.observers import MinMaxObserver
@@ -18,6 +20,7 @@ from openbpu.quantization.torch.qat import Decomposed, Weighted
 from openbpu.quantization.torch.qat.simple import PReLU
 from openbpu.quantization.torch.qconfig import QConfig, fake_quant
 from openbpu.quantization.torch.quantized import Quantized
+from openbpu.quantization.torch.scope import warn_about
 from openbpu.quantization.torch.setters import Place, Setter, first_answer
 from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
 
@@ -43,11 +46,31 @@ def assign(
         place = Place(path, module, kind, id(module) in leaving)
         own = "qconfig" in module.__dict__
         config = module.qconfig if own else first_answer(chosen, place)
+        if config is not None and not isinstance(config, QConfig):
+            fix = "use get_qconfig, a default_…_qconfig, or None for float"
+            raise PrepareError(must(path, "the qconfig", "a QConfig of openbpu or None", repr(config), fix))
         if id(module) in inside:
             config = _part(inside[id(module)], module, config)
         module.bpu_path = module.bpu_path or path
         _attach(module, config)
+    if not fake_quantizers(model):
+        fix = "put a QuantStub in front of the first operator, and give the modules a qconfig"
+        raise PrepareError(must(type(model).__name__, "some module", "quantized", "none", fix))
+    _warn_unknown(model, chosen)
     share_state(model)
+
+
+def _warn_unknown(model: nn.Module, setters: Sequence[Setter]) -> None:
+    """Name what setters speak of and the model does not have."""
+    paths = [path for path, _ in model.named_modules()]
+    sources = [part for setter in setters for part in (setter, *getattr(setter, "templates", ()))]
+    for name in dict.fromkeys(name for part in sources for name in getattr(part, "names", ())):
+        if name in paths:
+            continue
+        near = difflib.get_close_matches(name, paths, n=1, cutoff=0.5)
+        meant = f"; the nearest is '{near[0]}'" if near else ""
+        text = f"a qconfig is given for '{name}', which is no module of the model{meant}"
+        warn_about(model, text, UnknownModuleWarning)
 
 
 def _kind(module: nn.Module) -> str:
@@ -60,7 +83,9 @@ def share_state(model: nn.Module) -> None:
     for _, module in model.named_modules():
         config = getattr(module, "qconfig", None)
         state.calibrating |= isinstance(config, QConfig) and config.calibration
-    for _, quantizer in fake_quantizers(model):
+    found = fake_quantizers(model)
+    state.members = len(found)
+    for _, quantizer in found:
         quantizer.shared = state
 
 

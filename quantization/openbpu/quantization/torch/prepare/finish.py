@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from torch import nn
 
+from openbpu.arch.errors import must
 from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
 from openbpu.quantization.torch.prepare.assign import assign
 from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
@@ -14,7 +14,7 @@ from openbpu.quantization.torch.prepare.pattern import Patterns
 from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import attach
+from openbpu.quantization.torch.scope import attach, warn_about
 from openbpu.quantization.torch.setters import Setter
 from openbpu.quantization.torch.trace import Recorder
 
@@ -23,7 +23,10 @@ def finish(model: nn.Module, recorder: Recorder, setters: Sequence[Setter]) -> N
     """Fuse what the record of a forward pass allows, attach quantizers, watch the states."""
     Patterns(model, recorder).fuse()
     assign(model, setters, _outputs(recorder), _kinds(recorder))
-    _warn_shared(recorder)
+    if all(step.module is None for step in recorder.steps):
+        fix = "put a QuantStub in front of the first operator"
+        raise PrepareError(must(type(model).__name__, "some tensor of the forward", "quantized", "none", fix))
+    _warn_shared(model, recorder)
     watch(model)
 
 
@@ -61,16 +64,16 @@ def _kinds(recorder: Recorder) -> dict[int, str]:
     return {id(s.module): s.name for s in recorder.steps if s.module is not None}
 
 
-def _warn_shared(recorder: Recorder) -> None:
-    shared = {
-        s.path: recorder.called[id(s.module)]
-        for s in recorder.steps
-        if isinstance(s.module, Quantized) and s.name != "dequant" and recorder.called[id(s.module)] > 1
-    }
-    if shared:
-        listed = ", ".join(f"{path}({count})" for path, count in shared.items())
-        warnings.warn(
-            f"modules called several times share one scale: {listed}; use one instance per call",
-            SharedModuleWarning,
-            stacklevel=3,
-        )
+def _warn_shared(model: nn.Module, recorder: Recorder) -> None:
+    calls: dict[int, list[str]] = {}
+    for step in recorder.steps:
+        if isinstance(step.module, Quantized) and step.name != "dequant":
+            calls.setdefault(id(step.module), []).append(step.line)
+    told = [
+        f"{path}({len(calls[id(module)])}) in {', '.join(dict.fromkeys(calls[id(module)]))}"
+        for path, module in model.named_modules()
+        if len(calls.get(id(module), ())) > 1
+    ]
+    if told:
+        text = f"modules called several times share one scale: {'; '.join(told)}; use one instance per call"
+        warn_about(model, text, SharedModuleWarning)

@@ -99,10 +99,20 @@ def fuse_modules(
     target = model if inplace else deepcopy(model)
     lists = [modules_to_fuse] if all(isinstance(n, str) for n in modules_to_fuse) else modules_to_fuse
     for names in lists:
-        found = [target.get_submodule(str(name)) for name in names]
+        found = [_found(target, str(name)) for name in names]
         for name, module in zip(names, fuser_func(found), strict=True):
             replace_module(target, str(name), module)
     return target
+
+
+def _found(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        known = ", ".join(path for path, _ in model.named_modules() if path)
+        raise PrepareError(
+            f"fuse_modules: the name must be a module of {type(model).__name__} ({known}), not '{name}'"
+        ) from error
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -9,6 +9,8 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from openbpu.arch.errors import OpenbpuError
+from openbpu.quantization.torch.attempt import first_line
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
@@ -16,7 +18,7 @@ from openbpu.quantization.torch.qat import is_leaf
 from openbpu.quantization.torch.qtensor.dispatch import moves, operator_here
 from openbpu.quantization.torch.qtensor.names import COMPUTES, REFLECTED, name_of
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import here, recording, scope, standing_in
+from openbpu.quantization.torch.scope import recording, scope, standing_in, user_line, where
 from openbpu.quantization.torch.setters import Setter
 from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
 from openbpu.quantization.torch.trace import Recorder
@@ -25,14 +27,18 @@ from openbpu.quantization.torch.trace import Recorder
 def prepare_symbolic(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
     """Prepare `model` in place, its operators found by torch.fx; raises PrepareError."""
     swap_all(model)
-    with recording(Recorder()) as recorder, standing_in(model):
+    with recording(Recorder(line=user_line)) as recorder, standing_in(model):
         tracer = _Tracer(recorder)
         try:
             graph = tracer.trace(model)
-        except (fx.proxy.TraceError, TypeError, AttributeError) as error:
+        except OpenbpuError:
+            raise
+        except Exception as error:
             raise PrepareError(
-                f"{here()}: torch.fx cannot trace this model ({error}); its forward depends on values or on "
-                "types; give prepare_qat_fx example_inputs, so that the model is run instead"
+                f"{where(error, model)}: torch.fx must be able to trace the model, not stop with "
+                f"{type(error).__name__}: {first_line(error)}; no value or type may decide what the forward "
+                "does; where only torch.fx is in the way, give prepare_qat_fx example_inputs: then the model "
+                "is run instead"
             ) from error
         for node in graph.nodes:
             if node.op == "output":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from openbpu.quantization.torch.errors import (
@@ -21,7 +22,7 @@ from openbpu.quantization.torch.fake_quantize import (
     nothing_observed,
     unobserved,
 )
-from openbpu.quantization.torch.scope import scope, warn_user
+from openbpu.quantization.torch.scope import scope, warn_about
 
 _TEXTS: dict[type[QuantizationWarning], str] = {
     CalibrationInTrainModeWarning: (
@@ -53,21 +54,31 @@ def watch(model: nn.Module) -> None:
 def _check(model: nn.Module, args: Any) -> None:
     del args
     found = fake_quantizers(model)
-    if not found or scope.recorder is not None:
+    if not found or _is_ours():
         return
     shared = found[0][1].shared
     for kind in _misuses(model, shared):
-        _warn(shared, kind, _TEXTS[kind])
+        _warn(model, shared, kind, _TEXTS[kind])
     shared.batches += 1
+    shared.trained |= model.training
     shared.modes.clear()
+
+
+def _is_ours() -> bool:
+    """Whether openbpu itself runs the model: prepare, export."""
+    return scope.recorder is not None or scope.exporting
 
 
 def _misuses(model: nn.Module, shared: ModelState) -> list[type[QuantizationWarning]]:
     calibrating = shared.state is FakeQuantState.CALIBRATION
     unset = shared.state is None
+    # Nobody trains without gradients, and nobody trains what is configured for calibration.
+    meant = shared.calibrating or not torch.is_grad_enabled()
+    # In eval() a trained or loaded QAT model rounds as it should, whether or not a state was set.
+    settled = shared.trained or not (shared.calibrating or nothing_observed(model))
     found = {
-        CalibrationInTrainModeWarning: model.training and (calibrating or (unset and shared.calibrating)),
-        StateNotSetWarning: unset and not model.training and (shared.calibrating or nothing_observed(model)),
+        CalibrationInTrainModeWarning: model.training and (calibrating or (unset and meant)),
+        StateNotSetWarning: unset and not model.training and not settled,
         EvalAfterStateWarning: calibrating and bool(shared.modes) and shared.batches == 0,
         FloatValidationWarning: calibrating and shared.batches > 0 and False in shared.modes,
     }
@@ -78,13 +89,14 @@ def _check_scales(model: nn.Module, args: Any, output: Any) -> None:
     """After the first batch: were there scales that nothing had been observed for?"""
     del args, output
     found = fake_quantizers(model)
-    if not found or scope.recorder is not None or scope.exporting or found[0][1].shared.batches != 1:
+    if not found or _is_ours() or found[0][1].shared.batches != 1:
         return
     shared = found[0][1].shared
     initial = [name.rpartition(".")[0] or name for name in unobserved(model, used=True)]
     if initial:
         listed = ", ".join(dict.fromkeys(initial[:5])) + (", …" if len(initial) > 5 else "")
         _warn(
+            model,
             shared,
             InitialScaleWarning,
             f"{len(initial)} quantizers still have their initial scale 1 ({listed}): nothing was observed "
@@ -92,8 +104,8 @@ def _check_scales(model: nn.Module, args: Any, output: Any) -> None:
         )
 
 
-def _warn(shared: ModelState, kind: type[QuantizationWarning], text: str) -> None:
+def _warn(model: nn.Module, shared: ModelState, kind: type[QuantizationWarning], text: str) -> None:
     """Warn once per state."""
     if kind.__name__ not in shared.warned:
         shared.warned.add(kind.__name__)
-        warn_user(text, kind)
+        warn_about(model, text, kind)
