@@ -87,13 +87,18 @@ def _suppressed(rows: NDArray[np.float64], overlap: float = 0.45, most: int = 30
     return np.array(kept).reshape(-1, 6)
 
 
-def evaluate(predict: Predict, data: Shapes, batch: int = 32) -> float:
-    """Return the mAP of whatever maps images to prediction maps."""
+def detections(predict: Predict, data: Shapes, batch: int = 32) -> list[NDArray[np.float64]]:
+    """Return what is found in each image by whatever maps images to prediction maps."""
     size, found = data.images.shape[-1], []
     with torch.no_grad():
         for start in range(0, len(data.images), batch):
             found += decode(predict(torch.from_numpy(data.images[start : start + batch])), size)
-    return mean_average_precision(found, data.boxes)
+    return found
+
+
+def evaluate(predict: Predict, data: Shapes) -> float:
+    """Return the mAP of whatever maps images to prediction maps."""
+    return mean_average_precision(detections(predict, data), data.boxes)
 
 
 def train_detector(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,16 @@ def test_a_model_that_saw_no_data_is_not_converted() -> None:
     prepared = bpu.prepare(Between(torch.tanh), data)
     with pytest.raises(bpu.ExportError, match="were never observed"):
         bpu.convert(prepared)
+
+
+def test_weights_of_one_scale_give_the_same_bits_converted_and_simulated() -> None:
+    one = bpu.FakeQuantize.with_args(observer=bpu.MinMaxObserver, dtype=bpu.qint8)
+    setter = bpu.ModuleNameQconfigSetter({"": replace(bpu.get_default_calib_qconfig(), weight=one)})
+    model, data = network()
+    prepared = calibrated(model, data, setter)
+    weights = [m for name, m in prepared.named_modules() if name.endswith("weight_fake_quant")]
+    assert len(weights) == 7
+    assert {weight.scale.numel() for weight in weights} == {1}
+    found, program = simulated(prepared, data)
+    np.testing.assert_array_equal(converted(prepared, data), found)
+    assert {row.on for row in program.placement} == {"BPU"}

@@ -29,12 +29,14 @@ class Weighted(Quantized):
     """Whether a BatchNorm behind it can be folded into its weight."""
 
     def attach_weight(self, quantizer: FakeQuantize | None) -> None:
-        """Set the quantizer of the weight, per output channel."""
-        if quantizer is not None:
+        """Set the quantizer of the weight: one scale if its `ch_axis` is -1, else one per output channel."""
+        if quantizer is None:
+            return
+        if quantizer.ch_axis >= 0:
             quantizer.ch_axis = quantizer.activation_post_process.ch_axis = self.channel_axis
             quantizer.scale = torch.ones(self.channels)
             quantizer.zero_point = torch.zeros(self.channels, dtype=torch.int64)
-            self._modules["weight_fake_quant"] = quantizer
+        self._modules["weight_fake_quant"] = quantizer
 
     def attach_input(self, quantizer: FakeQuantize | None) -> None:
         """Set a quantizer in front, which rounds the input once more."""
