@@ -123,6 +123,102 @@ print(_tensor_quant(x, x.abs().max())[0])
 print(TensorQuantizer(quant_desc)(x.reshape(2, 5)).max().item())
 """
 
+LINEAR = """\
+import torch
+from horizon_plugin_pytorch import set_march, March
+set_march(March.NASH_M)
+from horizon_plugin_pytorch.quantization import prepare, set_fake_quantize, FakeQuantState
+from horizon_plugin_pytorch.quantization import QuantStub
+from horizon_plugin_pytorch.quantization.hbdk4 import export
+from horizon_plugin_pytorch.quantization.qconfig_template import (
+    calibration_8bit_weight_16bit_act_qconfig_setter, ModuleNameQconfigSetter)
+from horizon_plugin_pytorch.quantization.qconfig import get_qconfig, MSEObserver, MinMaxObserver
+from horizon_plugin_pytorch.dtype import qint8, qint16
+from torch.quantization import DeQuantStub
+import torch.nn as nn
+from horizon_plugin_pytorch.quantization import hbdk4 as hb4
+from hbdk4.compiler import convert, save, hbm_perf, visualize, compile
+
+
+class SmallModel(nn.Module):
+    def __init__(self, linear2_weight, linear2_bias):
+        super(SmallModel, self).__init__()
+        self.linear1 = nn.Linear(256, 256)
+        self.layernorm = nn.LayerNorm(256)
+        self.relu = nn.ReLU()
+        self.linear2_weight = linear2_weight
+        self.linear2_bias = linear2_bias
+        self.linear3 = nn.Linear(60, 60)
+        self.quant = QuantStub()
+        self.dequant = DeQuantStub()
+        self.quant_linear2_weight = QuantStub()
+        self.quant_linear2_bias = QuantStub()
+
+    def forward(self, x):
+        x = self.quant(x)
+        linear2_weight = self.quant_linear2_weight(self.linear2_weight)
+        linear2_bias = self.quant_linear2_bias(self.linear2_bias)
+        x = self.linear1(x)
+        x = self.layernorm(x)
+        x = self.relu(x)
+        broadcast_mul = x.reshape(2, 4, 1, 256) * linear2_weight.reshape(1, 1, 60, 256)
+        sum_output = broadcast_mul.sum(dim=-1)
+        x = sum_output + linear2_bias
+        x = self.linear3(x)
+        x = self.dequant(x)
+        return x
+
+
+float_ckpt_path = "float-checkpoint.ckpt"
+linear2 = nn.Linear(256, 60)
+torch.save({"linear2.weight": linear2.weight.data, "linear2.bias": linear2.bias.data}, float_ckpt_path)
+float_state_dict = torch.load(float_ckpt_path)
+for key, value in float_state_dict.items():
+    if key == "linear2.weight":
+        linear2_weight = value
+    if key == "linear2.bias":
+        linear2_bias = value
+example_input = torch.randn(2, 4, 256)
+model = SmallModel(linear2_weight, linear2_bias)
+missing_keys, unexpected_keys = model.load_state_dict(float_state_dict, strict=False)
+output = model(example_input)
+set_march(March.NASH_M)
+calib_model = prepare(model.eval(), example_input,
+                      qconfig_setter=(calibration_8bit_weight_16bit_act_qconfig_setter,),)
+calib_model.eval()
+set_fake_quantize(calib_model, FakeQuantState.CALIBRATION)
+calib_model(example_input)
+calib_model.eval()
+set_fake_quantize(calib_model, FakeQuantState.VALIDATION)
+calib_out = calib_model(example_input)
+print("NEAR", bool((calib_out - output).abs().max() < 0.02))
+qat_bc = export(calib_model, example_input)
+hb_quantized_model = convert(qat_bc, March.NASH_M, advice=True)
+"""
+
+SENSITIVE = """\
+from horizon_plugin_pytorch.nn.qat.segment_lut import SegmentLUT
+from horizon_plugin_pytorch.nn.qat.linear import Linear
+from horizon_plugin_pytorch.nn.qat.functional_modules import FloatFunctional
+print(*(c.__name__ for c in (SegmentLUT, Linear, FloatFunctional)))
+import horizon_plugin_pytorch.nn.qat as qat
+import horizon_plugin_pytorch.nn as hnn
+import horizon_plugin_profiler as profiler
+names = ["model_profiler", "QuantAnalysis", "featuremap_similarity", "compare_weights", "get_raw_features",
+         "profile_featuremap", "get_module_called_count", "check_unfused_operations", "check_qconfig",
+         "check_deploy_device", "check_qat_model"]
+missing = [(qat, "ConvReLU2d"), (hnn, "LayerNorm"), *((profiler, name) for name in names)]
+for module, name in missing:
+    try:
+        getattr(module, name)
+    except AttributeError as error:
+        print(error)
+try:
+    from horizon_plugin_profiler.model_profilerv2 import QuantAnalysis
+except ImportError as error:
+    print(error)
+"""
+
 MISSING = """\
 import torch.nn
 from horizon_plugin_pytorch.quantization import export_hbir
@@ -161,6 +257,26 @@ def test_pytorch_quantization_prints_what_its_document_prints(tmp_path: Path) ->
     ran = run_script(tmp_path, LOW_LEVEL)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "tensor([126., 113., 127.,  59.,  11.,  23.,  47.,  73.,  43.,  27.])\n15.0\n"
+
+
+def test_the_broadcast_script_of_document_3_runs_with_its_products_on_the_bpu(tmp_path: Path) -> None:
+    ran = run_script(tmp_path, LINEAR)
+    assert ran.returncode == 0, ran.stderr
+    assert "NEAR True" in ran.stdout
+    places = [line.split()[1] for line in ran.stdout.splitlines() if " Mul " in line or " ReduceSum " in line]
+    assert len(places) >= 2
+    assert set(places) == {"BPU"}
+
+
+def test_classes_of_the_sensitivity_table_exist_and_debug_tools_name_ours(tmp_path: Path) -> None:
+    ran = run_script(tmp_path, SENSITIVE)
+    assert ran.returncode == 0, ran.stderr
+    first, *lines = ran.stdout.splitlines()
+    assert first == "SegmentLUT Linear FloatFunctional"
+    assert len(lines) == 14
+    assert all("is not provided; use " in line for line in lines)
+    assert "use horizon_plugin_pytorch.nn.qat.Conv2d instead" in lines[0]
+    assert "use torch.nn.LayerNorm instead" in lines[1]
 
 
 def test_a_name_of_the_plugin_that_is_missing_names_ours(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from types import ModuleType
 from typing import Any
 
@@ -47,10 +48,17 @@ _PLUGIN = (
     ".utils.onnx_helper",
 )
 
+_QAT = tuple(f"{_TORCH}.qat.{name}" for name in ("weighted", "simple", "norm"))
+
 MODULES: dict[str, tuple[str, ...]] = {
-    **{f"horizon_plugin_pytorch{name}": (_TORCH, _DEPLOY) for name in _PLUGIN},
+    **{
+        f"horizon_plugin_pytorch{name}": (_TORCH, _DEPLOY, *(_QAT if name.startswith(".nn.qat") else ()))
+        for name in _PLUGIN
+    },
     "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH),
     "horizon_plugin_profiler": (_TORCH, _DEPLOY),
+    "horizon_plugin_profiler.model_profiler": (_TORCH, _DEPLOY),
+    "horizon_plugin_profiler.model_profilerv2": (_TORCH, _DEPLOY),
     "horizon_plugin_profiler.utils": (_TORCH, _DEPLOY),
     "hbdk4": (),
     "hbdk4.compiler": (_HBDK,),
@@ -69,6 +77,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 """Vendor module → the openbpu modules in which its names are looked up, in this order."""
 
 _LAYERS = "openbpu.quantization.torch.prepare, which gives a float model's layers their quantizers"
+_REPR = "print(model): a prepared model shows what is fused (ConvBNReLU2d), its dtypes and its scales"
 _INSTEAD = {
     **dict.fromkeys((f"Quant{kind}" for kind in ("Conv1d", "Conv2d", "Conv3d", "Linear")), _LAYERS),
     "quant_modules": _LAYERS,
@@ -79,6 +88,16 @@ _INSTEAD = {
     "model_profiler": "openbpu.quantization.torch.sensitivity_table and statistics_table",
     "featuremap_similarity": "openbpu.quantization.torch.sensitivity_table",
     "compare_weights": "openbpu.quantization.torch.statistics_table",
+    "get_module_called_count": "the SharedModuleWarning of prepare, which counts and names the lines",
+    "check_unfused_operations": _REPR,
+    "check_qconfig": _REPR,
+    "check_qat_model": f"check_model for where nodes run, the warnings of prepare, and {_REPR}",
+    "check_deploy_device": "check_model or `openbpu check`, which give every node's place and reason",
+    "HbirModelVerifier": "`openbpu verify`, and convert, whose outputs are the simulator's bits",
+    "QFunctional": "FloatFunctional; convert gives it integer arithmetic",
+    "Interpolate": "torch.nn.functional.interpolate or torch.nn.Upsample",
+    "GridSample": "torch.nn.functional.grid_sample",
+    "_tensor_quant": "tensor_quant, which returns the integers and the scale",
     "visualize_model": "hbdk4.compiler.visualize",
     "hbm_extract_desc": "`openbpu info model.hbm`",
     "disas": "`openbpu disasm model.hbm`",
@@ -121,10 +140,28 @@ def answer(module: str, name: str) -> str:
     start = f"openbpu.compat: {module}.{name} is not provided"
     if name in _INSTEAD:
         return f"{start}; use {_INSTEAD[name]} instead"
+    if module.startswith("horizon_plugin_pytorch.nn"):
+        fused = _FUSED.fullmatch(name)
+        if fused:
+            plain = f"horizon_plugin_pytorch.nn.qat.{fused[1]}{fused[2] or ''}"
+            return f"{start}; use {plain} instead: it holds what is fused"
+        if _in_torch(name):
+            return f"{start}; use torch.nn.{name} instead: prepare gives it its quantizers"
     close = difflib.get_close_matches(name, sorted(_offered(module)), n=1, cutoff=0.75)
     if close:
         return f"{start}; the nearest name here is {close[0]}"
     return f"{start}, and openbpu has no equivalent; `dir({module})` lists what there is"
+
+
+_FUSED = re.compile(r"(Conv|ConvTranspose|Linear)(?:BN|Add|ReLU6?)+([123]d)?")
+"""The vendor's names of layers with what is fused into them."""
+
+
+def _in_torch(name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module("torch.nn"), name)
+    except ImportError:
+        return False
 
 
 def _offered(module: str) -> set[str]:

@@ -204,3 +204,40 @@ def test_one_head_is_calibrated_while_the_rest_stays_as_it_is() -> None:
     assert changed == {"bbox_head"}
     with pytest.raises(bpu.ExportError, match=r"must be .*VALIDATION, not .*CALIBRATION \(bbox_head\."):
         bpu.export(model, torch.zeros(1, 3, 32, 32))
+
+
+FAKE_QUANTIZE = """FakeQuantize(fake_quant_enabled=tensor([1], dtype=torch.uint8),
+observer_enabled=tensor([1], dtype=torch.uint8), quant_min=-128, quant_max=127, dtype=qint8, """
+WEIGHT = (
+    FAKE_QUANTIZE
+    + """qscheme=torch.per_channel_symmetric, ch_axis=0,
+scale=tensor([{ones}]), zero_point=tensor([{zeros}])(activation_post_process):
+MovingAveragePerChannelMinMaxObserver(min_val=tensor([]), max_val=tensor([])))"""
+)
+HIGH_PRECISION = f"""Conv2d(64, 3, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)(weight_fake_quant):
+{WEIGHT.format(ones="1.,1.,1.", zeros="0,0,0")})"""
+INT8 = f"""ConvReLU2d(64, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)(weight_fake_quant):
+{WEIGHT.format(ones=",".join(["1."] * 64), zeros=",".join(["0"] * 64))}(activation_post_process):
+{FAKE_QUANTIZE}qscheme=torch.per_tensor_symmetric, ch_axis=-1, scale=tensor([1.]), zero_point=tensor([0])
+(activation_post_process): MovingAverageMinMaxObserver(min_val=tensor([]), max_val=tensor([]))))"""
+
+
+def test_int8_and_high_precision_convolutions_print_as_in_the_document() -> None:
+    class Net(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant = bpu.QuantStub(), bpu.DeQuantStub()
+            inner, last = nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)
+            self.layers = nn.Sequential(nn.Sequential(inner, nn.ReLU(inplace=True)), nn.Sequential(last))
+
+        def forward(self, x: Any) -> Any:
+            return self.dequant(self.layers(self.quant(x)))
+
+    bpu.set_march(bpu.March.BAYES)
+    model = Net()
+    bpu.fuse_modules(model.layers[0], ["0", "1"], inplace=True, fuser_func=bpu.fuse_known_modules)
+    model.qconfig = bpu.get_default_qat_qconfig()
+    model.layers[1][0].qconfig = bpu.get_default_qat_out_qconfig()
+    qat_model = bpu.prepare_qat(model)
+    for found, expected in ((qat_model.layers[1][0], HIGH_PRECISION), (qat_model.layers[0][0], INT8)):
+        assert "".join(repr(found).split()) == "".join(expected.split())

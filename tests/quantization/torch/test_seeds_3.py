@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import pytest
@@ -15,8 +16,16 @@ from openbpu.quantization import torch as bpu  # noqa: E402
 from quantization.torch.recipes import recipe  # noqa: E402
 
 ROWS = 8
-LARGEST_PRINTED = 0.0035
-"""Float and calibrated outputs of the document differ by at most 0.0032, at outputs within ±0.6."""
+
+FLOAT = """
+-0.3016 0.1338 -0.5251 -0.0551 -0.2093 -0.0308 -0.1969 -0.0131 -0.3287 0.3234 -0.0869 -0.0637
+-0.3056 0.1478 -0.2673 0.2355 -0.3487 0.0134 -0.3990 -0.0389 -0.1686 -0.0046 -0.4131 0.0482
+-0.1059 0.2431 -0.1886 0.0787 -0.3454 0.0231 -0.2134 -0.1071 -0.0575 0.3434 -0.1661 0.2248"""
+BROADCAST = """
+-0.3038 0.1370 -0.5269 -0.0571 -0.2111 -0.0296 -0.1975 -0.0111 -0.3280 0.3215 -0.0884 -0.0637
+-0.3051 0.1487 -0.2678 0.2349 -0.3478 0.0132 -0.3988 -0.0392 -0.1662 -0.0055 -0.4117 0.0484
+-0.1058 0.2442 -0.1890 0.0780 -0.3447 0.0240 -0.2142 -0.1061 -0.0586 0.3423 -0.1657 0.2255"""
+"""What the document prints of [1, 100, 60] outputs: the corners, row by row."""
 
 
 @functools.cache
@@ -28,10 +37,6 @@ def on_cpu(variant: str) -> list[Any]:
     return [row for row in outcome(variant).program.placement if row.on == "CPU"]
 
 
-def test_the_float_outputs_have_the_documents_size() -> None:
-    assert 0.3 < outcome("all").floats.abs().max() < 0.8
-
-
 def test_the_rewrite_is_the_linear_in_float() -> None:
     script = recipe("linear_int16/linear_int16.py")
     source, data = script.float_model(ROWS), script.example(ROWS)
@@ -39,12 +44,24 @@ def test_the_rewrite_is_the_linear_in_float() -> None:
         assert torch.allclose(script.broadcast_model(source)(data), source(data), atol=1e-5)
 
 
-def test_three_times_int16_differs_as_little_as_printed() -> None:
-    assert outcome("all").deviation <= LARGEST_PRINTED
+def corners(output: Any) -> Any:
+    """The values of a [2, 100, 60] output that torch's print shows of the first batch."""
+    ends = [0, 1, 2, -3, -2, -1]
+    return output[0][ends][:, ends]
+
+
+def test_three_times_int16_differs_from_float_as_little_as_printed() -> None:
+    printed = [torch.tensor([float(v) for v in text.split()]) for text in (FLOAT, BROADCAST)]
+    expected = (printed[1] - printed[0]).abs()
     script = recipe("linear_int16/linear_int16.py")
-    mean = (outcome("weight_output").calibrated - outcome("weight_output").floats).abs().mean()
-    assert mean <= LARGEST_PRINTED
-    assert script.VARIANTS == ("input_output", "weight_output", "all", "double_int16")
+    source, data = script.float_model(), script.example()
+    with torch.no_grad():
+        floats = source(data)
+        calib_model = script.calibrate(script.prepared("all", source, data), data)
+        found = (corners(calib_model(data)) - corners(floats)).abs()
+    assert 0.3 < corners(floats).abs().max() < 0.6  # outputs of the document's size
+    assert found.max() <= expected.max()
+    assert found.mean() <= expected.mean()
 
 
 def test_more_int16_is_more_exact() -> None:
@@ -56,6 +73,13 @@ def test_latency_ranks_as_the_document_says() -> None:
     micros = [outcome(v).latency_us for v in ("input_output", "weight_output", "all")]
     assert micros == sorted(micros)
     assert len(set(micros)) == 3
+
+
+@pytest.mark.slow
+def test_latency_ranks_so_at_the_documents_size() -> None:
+    script = recipe("linear_int16/linear_int16.py")
+    micros = [script.outcome(v).latency_us for v in ("input_output", "weight_output", "all")]
+    assert micros == sorted(set(micros))
 
 
 @pytest.mark.parametrize("variant", ["input_output", "weight_output", "all"])
@@ -130,20 +154,36 @@ def calibrated_and_float() -> tuple[Any, Any, Any]:
     return script.calibrate(script.prepared("input_output", source, data), data), source, data
 
 
-def test_the_sensitivity_table_has_the_documents_columns_and_puts_linear2_first_among_weights() -> None:
+def test_the_sensitivity_table_prints_as_the_documents() -> None:
     calib_model, source, data = calibrated_and_float()
     lines = str(bpu.sensitivity_table(calib_model, source, data)).splitlines()
-    header = next(line for line in lines if "sensitive_type" in line)
-    assert header.split() == ["op_name", "sensitive_type", "op_type", "L1", "quant_dtype", "flops"]
+    assert lines[0].split() == ["op_name", "sensitive_type", "op_type", "L1", "quant_dtype", "flops"]
+    assert set(lines[1]) == {"-", " "}
+    rows = {tuple(line.split()[:2]): line for line in lines[2:]}
     weights = [line for line in lines if " weight " in line]
-    assert "linear2" in weights[0]
-    assert "qint8" in weights[0]
+    assert weights[0].startswith("linear2 ")  # its weights have the outliers
+    number = r"\d+(\.\d+)?(e-\d+)?"
+    flops = 2 * ROWS * 256 * 60
+    for key, kind, dtype, work in (
+        (("layernorm.rsqrt", "activation"), "SegmentLUT", "qint16", r"0\(0%\)"),
+        (("linear2", "weight"), "Linear", "qint8", rf"{flops}\(\d+\.\d\d%\)"),
+        (("layernorm.var_mean.pre_mean", "activation"), "FloatFunctional", "qint16", r"0\(0%\)"),
+    ):
+        pattern = rf"{key[0]} +{key[1]} +<class '[\w.]*\.{kind}'> +{number} +{dtype} +{work}"
+        assert re.fullmatch(pattern, rows[key]), rows[key]
 
 
-def test_the_statistics_table_has_the_documents_columns() -> None:
+def test_the_statistics_table_prints_as_the_documents() -> None:
     _, source, data = calibrated_and_float()
-    text = str(bpu.statistics_table(source, data))
-    header = next(line for line in text.splitlines() if "Mod Name" in line)
+    lines = str(bpu.statistics_table(source, data)).splitlines()
     columns = ["Op Name", "Mod Name", "Attr", "Min", "Max", "Mean", "Var", "Shape"]
-    assert [cell.strip() for cell in header.strip().strip("|").split("|")] == columns
-    assert "torch.Size([60, 256])" in text
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == columns
+    assert re.fullmatch(r"\|-+", lines[1].rstrip("|"))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    found = [row for row in cells if row[1] == "linear2"]
+    assert {row[0] for row in found} == {"torch.nn.modules.linear.Linear"}
+    shapes = {"input": [2, ROWS, 256], "weight": [60, 256], "bias": [60], "output": [2, ROWS, 60]}
+    assert [(row[2], row[7]) for row in found] == [(k, f"torch.Size({v})") for k, v in shapes.items()]
+    assert all(re.fullmatch(r"-?\d+\.\d{7}", value) for row in found for value in row[3:7])
+    weight = source.linear2.weight
+    assert found[1][3:5] == [f"{weight.min():.7f}", f"{weight.max():.7f}"]

@@ -30,7 +30,8 @@ class Table(list[Row]):
         self.columns, self.bars = columns, bars
 
     def __str__(self) -> str:
-        cells = [self.columns, *(tuple(_text(v) for v in row) for row in self)]
+        digits = ".7f" if self.bars else ".6g"  # as the vendor's two tables have them
+        cells = [self.columns, *(tuple(_text(v, digits) for v in row) for row in self)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
         if self.bars:
@@ -40,8 +41,8 @@ class Table(list[Row]):
         return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def _text(value: Any) -> str:
-    return f"{value:.7g}" if isinstance(value, float) else str(value)
+def _text(value: Any, digits: str) -> str:
+    return format(value, digits) if isinstance(value, float) else str(value)
 
 
 def sensitivity_table(model: nn.Module, baseline: nn.Module | None, inputs: Any) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -140,6 +141,10 @@ class Weighted(Quantized):
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The linear operator itself."""
         return self._conv_forward(x, weight, bias)
+
+    def __repr__(self) -> str:
+        """As the vendor prints it: a fused ReLU shows in the name only (a ReLU6 as itself)."""
+        return re.sub(r"\n  \(relu\): ReLU\([^)]*\)", "", super().__repr__())
 
     def _get_name(self) -> str:
         parts = [name for key, name in (("bn", "BN"), ("relu", "ReLU")) if key in self._modules]
