@@ -57,7 +57,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     },
     "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH),
     "horizon_plugin_profiler": (_TORCH, _DEPLOY),
-    "horizon_plugin_profiler.model_profiler": (_TORCH, _DEPLOY),
     "horizon_plugin_profiler.model_profilerv2": (_TORCH, _DEPLOY),
     "horizon_plugin_profiler.utils": (_TORCH, _DEPLOY),
     "hbdk4": (),
