@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from openbpu.arch.isa import Instr, decode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import FASTEST, Effort, schedule
+from openbpu.compiler.schedule import Effort, schedule
+from openbpu.compiler.schedule.cost import Rules
+from openbpu.compiler.schedule.work import Split, Work
 from openbpu.simulator.exact import ExactSegment
 from simulator.build import random_tensor, segment_of
 
@@ -24,7 +28,7 @@ def chip_of(chip_bytes: int, name: str = "nash-e") -> March:
 
 
 def scheduled(
-    program: Program, march: March, opt: int, *, with_constants: bool = True, balance: int = FASTEST
+    program: Program, march: March, opt: int, *, with_constants: bool = True, **effort: int
 ) -> Program:
     """The program of one BPU segment, with its code."""
     segment = segment_of(program)
@@ -34,14 +38,28 @@ def scheduled(
         segment.inputs,
         segment.outputs,
         march,
-        effort=Effort(opt, balance),
+        effort=Effort(opt, **effort),
         ddr_base=-(-len(program.constants) // 64) * 64,
         ddr_start=program.ddr_bytes,
         constants=program.constants if with_constants else None,
     )
-    coded = replace(segment, code=done.code, chip_bytes=done.chip_bytes)
+    coded = replace(segment, code=done.code, chip_bytes=done.chip_bytes, l2m_bytes=done.l2m_bytes)
     assert done.chip_bytes <= march.chip_bytes
+    assert done.l2m_bytes <= effort.get("l2m_bytes", 0)
     return replace(program, tensors=done.tensors, segments=(coded,), ddr_bytes=done.ddr_bytes)
+
+
+@contextmanager
+def spread() -> Iterator[None]:
+    """Several cores share the work whether or not it pays: what one core would do looks dear."""
+    alone = Work.on_one
+
+    def dear(self: Work, rules: Rules) -> Split:
+        return replace(alone(self, rules), waits=1 << 50)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Work, "on_one", dear)
+        yield
 
 
 def executed(program: Program, inputs: Mapping[int, Array], seed: int | None = None) -> dict[int, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -10,8 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from compiler.observe import Array, quantized_tensors, run_everything
+from compiler.scheduling import spread
 from compiler.test_right_single import STEEP
 from openbpu.arch import numerics
+from openbpu.arch.errors import CompileError
+from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
@@ -51,6 +56,39 @@ def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) 
     for report in compare_layerwise(model, observed, inputs).values():
         slack = FLOAT32_STEPS if report.producer in on_cpu else 0.0
         assert report.exact or report.max_error <= bound + slack, str(report)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> dict[str, Any]:
+    """Everything that may be asked of a schedule: the march with more or less room on chip, and options."""
+    name = draw(st.sampled_from(MARCHES))
+    room = draw(st.sampled_from([None, None, 1 << 16, 1 << 14]))
+    march = get_march(name)
+    options = {
+        "opt": draw(st.sampled_from([0, 1, 2, 2])),
+        "balance": draw(st.sampled_from([100, 100, 60, 0])),
+        "core_num": draw(st.integers(1, march.cores)),
+        "max_l2m_size": draw(st.sampled_from([0, 2048, march.chip.shared_bytes])) if name == "nash-p" else 0,
+    }
+    return {"march": with_values(march, {"chip.chip_bytes": room}) if room else march, **options}
+
+
+def check_schedule(
+    model: onnx.ModelProto, inputs: dict[str, Array], schedule: dict[str, Any], seed: int
+) -> None:
+    """Under a drawn schedule both simulators give what the plainest schedule gives, in any order."""
+    wanted = outputs(compile_model(model, march=schedule["march"].name, opt=0), inputs, "exact")
+    try:
+        with spread():
+            program = compile_model(model, **schedule)
+    except CompileError as error:
+        assert "on-chip memory" in str(error)  # noqa: PT017 - a layer may be too large for the room drawn
+        return
+    for mode in ("exact", "fast"):
+        found = outputs(program, inputs, mode)
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(found[name], value, f"{name}, {mode}")
+    assert_order_does_not_matter(program, inputs, wanted, seed)
 
 
 def check_agreement(model: onnx.ModelProto, inputs: dict[str, Array], march: str, seed: int) -> None:
@@ -96,6 +134,23 @@ def test_schedules_and_simulators_agree(
     case: tuple[onnx.ModelProto, dict[str, Array]], march: str, seed: int
 ) -> None:
     check_agreement(*case, march, seed)
+
+
+@CASES
+@given(case=qdq_models(), schedule=schedules(), seed=st.integers(0, 1 << 16))
+def test_every_schedule_gives_the_same_bits(
+    case: tuple[onnx.ModelProto, dict[str, Array]], schedule: dict[str, Any], seed: int
+) -> None:
+    check_schedule(*case, schedule, seed)
+
+
+@pytest.mark.slow
+@MORE_CASES
+@given(case=qdq_models(max_nodes=10), schedule=schedules(), seed=st.integers(0, 1 << 16))
+def test_every_schedule_gives_the_same_bits_at_length(
+    case: tuple[onnx.ModelProto, dict[str, Array]], schedule: dict[str, Any], seed: int
+) -> None:
+    check_schedule(*case, schedule, seed)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.chains import random_net
-from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled
+from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled, spread
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
 from openbpu.compiler.schedule import FASTEST, fusing, planning
@@ -26,13 +26,25 @@ FEW = settings(max_examples=12, deadline=None)
 MORE = settings(max_examples=120, deadline=None)
 
 
-def check(program: Program, chip_bytes: int, opt: int, seed: int, balance: int = FASTEST) -> None:
+EFFORTS = st.fixed_dictionaries(
+    {
+        "balance": st.sampled_from([FASTEST, FASTEST, 60, 0]),
+        "l2m_bytes": st.sampled_from([0, 0, 4096, 1 << 20]),
+        "cores": st.sampled_from([1, 1, 2, 3, 4]),
+    }
+)
+
+
+def check(program: Program, chip_bytes: int, opt: int, seed: int, **effort: int) -> None:
     """Scheduled for this memory, the program equals the oracle in program order and in another order."""
     inputs = inputs_of(program, seed)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = Oracle(program, segment_of(program)).run(inputs)
     try:
-        coded = scheduled(program, chip_of(chip_bytes), opt, with_constants=seed % 3 > 0, balance=balance)
+        with spread():
+            coded = scheduled(
+                program, chip_of(chip_bytes, "nash-p"), opt, with_constants=seed % 3 > 0, **effort
+            )
     except CompileError:
         assert chip_bytes < 65536, "an operator this small must fit"
         return
@@ -42,38 +54,38 @@ def check(program: Program, chip_bytes: int, opt: int, seed: int, balance: int =
 
 @pytest.mark.parametrize("kind", sorted(CASES))
 @FEW
-@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2]))
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2]), effort=EFFORTS)
 def test_an_operator_computes_the_same_however_it_is_cut(
-    kind: str, seed: int, chip_bytes: int, opt: int
+    kind: str, seed: int, chip_bytes: int, opt: int, effort: dict[str, int]
 ) -> None:
-    check(program_of(kind, seed)[0], chip_bytes, opt, seed)
+    check(program_of(kind, seed)[0], chip_bytes, opt, seed, **effort)
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]), balance=st.integers(0, FASTEST))
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]), effort=EFFORTS)
 def test_a_network_computes_the_same_wherever_its_tensors_live(
-    seed: int, chip_bytes: int, opt: int, balance: int
+    seed: int, chip_bytes: int, opt: int, effort: dict[str, int]
 ) -> None:
-    check(random_net(seed), chip_bytes, opt, seed, balance)
+    check(random_net(seed), chip_bytes, opt, seed, **effort)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(CASES))
 @MORE
-@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2]))
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2]), effort=EFFORTS)
 def test_an_operator_computes_the_same_however_it_is_cut_at_length(
-    kind: str, seed: int, chip_bytes: int, opt: int
+    kind: str, seed: int, chip_bytes: int, opt: int, effort: dict[str, int]
 ) -> None:
-    check(program_of(kind, seed)[0], chip_bytes, opt, seed)
+    check(program_of(kind, seed)[0], chip_bytes, opt, seed, **effort)
 
 
 @pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
-@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]), balance=st.integers(0, FASTEST))
+@given(seed=SEEDS, chip_bytes=ROOMS, opt=st.sampled_from([0, 1, 2, 2, 2]), effort=EFFORTS)
 def test_a_network_computes_the_same_wherever_its_tensors_live_at_length(
-    seed: int, chip_bytes: int, opt: int, balance: int
+    seed: int, chip_bytes: int, opt: int, effort: dict[str, int]
 ) -> None:
-    check(random_net(seed), chip_bytes, opt, seed, balance)
+    check(random_net(seed), chip_bytes, opt, seed, **effort)
 
 
 @pytest.fixture

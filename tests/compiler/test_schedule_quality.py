@@ -13,7 +13,7 @@ from compiler.scheduling import chip_of, executed, inputs_of, instrs_of, same, s
 from openbpu.arch.isa import ConvTile, Engine, Load, Store
 from openbpu.arch.march import March
 from openbpu.arch.program import Program, Space
-from openbpu.compiler.schedule import FASTEST, driver
+from openbpu.compiler.schedule import FASTEST, work
 from openbpu.simulator.timing.simulate import simulate
 from simulator.build import segment_of
 
@@ -123,7 +123,7 @@ def test_a_tensor_too_large_for_the_chip_stays_on_it_stripe_by_stripe() -> None:
 def test_running_depth_first_saves_time_and_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
     march = chip_of(MIB // 4)
     grouped = scheduled(wide(), march, 2)
-    monkeypatch.setattr(driver, "fused", lambda jobs, *_: list(jobs))
+    monkeypatch.setattr(work, "fused", lambda jobs, *_: list(jobs))
     layered = scheduled(wide(), march, 2)
     assert cycles(grouped, march) < cycles(layered, march) * 0.8
     assert moved(grouped, Load) + moved(grouped, Store) < (moved(layered, Load) + moved(layered, Store)) / 3

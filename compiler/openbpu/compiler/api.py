@@ -13,6 +13,7 @@ from typing import Any
 from onnx import ModelProto, defs
 
 from openbpu.arch.errors import CompileError, MarchError, must
+from openbpu.arch.isa import MAX_CORES
 from openbpu.arch.march import March, get_march
 from openbpu.arch.program import Placement, Program
 from openbpu.compiler import passes
@@ -27,7 +28,7 @@ from openbpu.compiler.schedule import FASTEST, LEVELS, Effort
 
 Model = str | os.PathLike[str] | ModelProto
 Progress = Callable[[str, float], None]
-OPTIONS = ("opt", "balance", "shapes", "remove_io", "bpu_ops")
+OPTIONS = ("opt", "balance", "max_l2m_size", "core_num", "shapes", "remove_io", "bpu_ops")
 REMOVABLE = ("quantize", "dequantize", "transpose")
 
 
@@ -52,6 +53,8 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     options: Mapping[str, Any] | None = None,
     opt: int = 2,
     balance: int = FASTEST,
+    max_l2m_size: int = 0,
+    core_num: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     remove_io: Collection[str] = (),
     bpu_ops: Collection[str] = (),
@@ -61,6 +64,8 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
 
     opt: 0 every tensor through DDR, one tile at a time · 1 double buffering, weights that stay · 2 also
     tensors that stay on chip. balance: what schedules are judged by, from DDR bytes (0) to latency (100).
+    max_l2m_size: bytes of the L2M that tensors may take instead of DDR. core_num: cores that share the work
+    of every layer.
     shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
     "dequantize" nodes to take off the ends; "transpose" to have integer images channels last there
     (N×H×W×C), as the BPU keeps them, where that saves a transpose. bpu_ops: operators or nodes to put on
@@ -72,14 +77,16 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     if options is not None:
         return compile(model, march=march, progress=progress, **_checked(options))
     told = progress or _silent
-    effort = _effort(opt, balance)
     target = _target(march)
+    effort = _effort(target, opt, balance, max_l2m_size, core_num)
     placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), told)
     debug = debug_map(placed.parts)
     rows = placements(placed.source, placed.parts, debug.of_origin, placed.refusals)
     used = {
         "opt": str(opt),
         "balance": str(balance) if balance != FASTEST else "",
+        "max_l2m_size": str(max_l2m_size) if max_l2m_size else "",
+        "core_num": str(core_num) if core_num > 1 else "",
         "remove_io": ",".join(sorted(remove_io)),
         "bpu_ops": ",".join(sorted(bpu_ops)),
         "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",
@@ -139,14 +146,26 @@ def _place(
     return _Placed(source, graph, partition(graph), refused, turned)
 
 
-def _effort(opt: int, balance: int) -> Effort:
+def _effort(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) -> Effort:
     """Check the options of the schedule."""
     if opt not in LEVELS:
         raise CompileError(must("compile", "opt", "0, 1 or 2", opt))
-    if isinstance(balance, bool) or balance not in range(FASTEST + 1):
+    if not _whole(balance) or not 0 <= balance <= FASTEST:
         fix = "0 is for the fewest DDR bytes, 100 for the lowest latency"
         raise CompileError(must("compile", "balance", f"a whole number in 0..{FASTEST}", repr(balance), fix))
-    return Effort(opt, balance)
+    has = march.chip.shared_bytes
+    if not _whole(l2m_bytes) or not 0 <= l2m_bytes <= has:
+        fix = f"{march.name} has no L2M; nash-p and nash-h have" if not has else "it is in bytes"
+        raise CompileError(must("compile", "max_l2m_size", f"in 0..{has}", repr(l2m_bytes), fix))
+    most = min(march.cores, MAX_CORES)
+    if not _whole(cores) or not 1 <= cores <= most:
+        fix = f"{march.name} has {march.cores} BPU core{'s' * (march.cores > 1)}"
+        raise CompileError(must("compile", "core_num", f"in 1..{most}", repr(cores), fix))
+    return Effort(opt, balance, l2m_bytes, cores)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _target(march: str | March) -> March:

@@ -48,6 +48,7 @@ def performance_json(session: Session) -> dict[str, Any]:
         "openbpu": {
             "latency": latency_json(session.latency),
             "estimates": estimates_json(session),
+            "L2M": _l2m(segments),
             "roofline": roofline_json(session),
             "placement": {
                 "summary": placement_summary(session.placement),
@@ -82,6 +83,14 @@ def _ddr(session: Session, segments: list[TimedSegment]) -> dict[str, Any]:
         "output memory": memory["output"],
         "static memory": memory["static"],
         "dynamic memory": memory["dynamic"],
+    }
+
+
+def _l2m(segments: list[TimedSegment]) -> dict[str, int]:
+    """Return what programs compiled with --max-l2m-size use of the L2M."""
+    return {
+        "bytes moved per run": sum(s.timing.shared for s in segments),
+        "bytes used": max((s.segment.l2m_bytes for s in segments), default=0),
     }
 
 

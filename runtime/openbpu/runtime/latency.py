@@ -43,7 +43,8 @@ class Latency:
     """One run of a program, batch as compiled, nothing else on the chip.
 
     `submit_us` is what the host adds per run, from the march (fitted to published latencies), in neither sum;
-    `serial_us` the part of it that bounds all `cores` together when every one of them is kept busy.
+    `serial_us` the part of it that bounds all `cores` together when every one of them is kept busy. Where
+    several cores share the work of a run, `cores` counts how many runs the chip does at once.
     """
 
     segments: tuple[SegmentLatency, ...]
@@ -98,9 +99,14 @@ def latency_of(program: Program, march: March) -> Latency:
         tuple(_segment(program, index, march) for index in range(len(program.segments))),
         submit_us=float(march.cpu.submit_us),
         serial_us=float(march.cpu.serial_us),
-        cores=march.chip.cores,
+        cores=max(march.chip.cores // cores_of(program), 1),
         dequantize_us=bare * march.cpu.dequantize_ps / _PS_PER_US,
     )
+
+
+def cores_of(program: Program) -> int:
+    """Return how many cores share the work of the program's BPU segments; 1 when there are none."""
+    return max([1, *(len(s.code) for s in program.segments if isinstance(s, BpuSegment))])
 
 
 def _is_integer(tensor: Tensor) -> bool:

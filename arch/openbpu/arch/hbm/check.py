@@ -88,6 +88,8 @@ def _check_tensor(where: str, t: Tensor, program: Program) -> None:
             f"{where}: address of {size} bytes",
             t.address,
         )
+    elif t.space is Space.L2M:
+        _require(0 <= t.address <= MAX_CHIP_BYTES - size, f"{where}: address of {size} bytes", t.address)
     elif t.space is Space.CHIP:
         _require(-1 <= t.address <= MAX_BYTES, f"{where}: address", t.address)
 
@@ -138,6 +140,7 @@ def _check_cpu(where: str, segment: CpuSegment) -> None:
 
 def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int]) -> None:
     _require(0 <= segment.chip_bytes <= MAX_CHIP_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
+    _require(0 <= segment.l2m_bytes <= MAX_CHIP_BYTES, f"{where}: l2m_bytes", segment.l2m_bytes)
     inside = set(known)
     for index, op in enumerate(segment.operators):
         place = f"{where}.operators[{index}] {type(op).__name__}"

@@ -18,7 +18,7 @@ from openbpu.arch.isa.base import (
     Instr,
     headers,
 )
-from openbpu.arch.isa.dma import Load, Store
+from openbpu.arch.isa.dma import L2M_BASE, MAX_CORES, Load, Store
 from openbpu.arch.isa.serves import SERVES
 from openbpu.arch.isa.tae import ConvTile, MatMulTile
 from openbpu.arch.isa.trans import GatherTile, MoveTile
@@ -61,6 +61,8 @@ __all__ = [
     "HEADER_DTYPE",
     "INSTRUCTIONS",
     "ISA",
+    "L2M_BASE",
+    "MAX_CORES",
     "RECORDS",
     "RECORD_BYTES",
     "SERVES",

@@ -38,7 +38,9 @@ class Chip:
 
     clock_hz: cycles per second of the BPU · cores: BPU cores · tops: advertised "equivalent" int8 TOPS of all
     cores · chip_bytes: on-chip memory of one core that programs can address · shared_bytes: second-level
-    memory of all cores (0: none; no program uses it yet) · alignment: smallest tensor allocation in bytes ·
+    memory of all cores, the L2M (0: none; programs use it where they are compiled with --max-l2m-size) ·
+    shared_bytes_per_cycle: what LOAD and STORE of one core each move between it and on-chip memory, whatever
+    the other cores do (0: there is none) · alignment: smallest tensor allocation in bytes ·
     nv12_stride: alignment of the row stride of NV12 images in bytes · start_us: time of a core per BPU
     segment before its first and after its last instruction (fetching the program, starting, reporting) ·
     layer_cycles: engine time of setting up an operator, once (all engines but LOAD and STORE) ·
@@ -52,6 +54,7 @@ class Chip:
     tops: int
     chip_bytes: int
     shared_bytes: int = at_least(0)
+    shared_bytes_per_cycle: int = at_least(0)
     alignment: int
     nv12_stride: int
     start_us: int = at_least(0)

@@ -18,6 +18,7 @@ class Space(Enum):
     CONST = "const"  # in the constants of the file, loaded to DDR at the same offset
     DDR = "ddr"  # in the dynamic memory of the program
     CHIP = "chip"  # only in on-chip memory, while its segment runs
+    L2M = "l2m"  # in the memory that all cores share, between on-chip memory and DDR
     VIEW = "view"  # shares the bytes of another tensor (a reshape)
 
 
@@ -76,7 +77,8 @@ class BpuSegment:
     """Operators that run on the BPU as one submission.
 
     `code` holds the encoded tile instructions of each core, uint8 [n, 128]; `inputs` and `outputs` are tensor
-    ids in DDR; `chip_bytes` is what the code uses of on-chip memory.
+    ids in DDR (or in the L2M, if only BPU segments use them); `chip_bytes` is what the code uses of on-chip
+    memory, by the core that uses most, `l2m_bytes` what it uses of the L2M.
     """
 
     name: str
@@ -85,6 +87,7 @@ class BpuSegment:
     outputs: tuple[int, ...]
     code: tuple[npt.NDArray[np.uint8], ...] = field(compare=False)
     chip_bytes: int = 0
+    l2m_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 applies them to encoded instructions. The scheduler and the timing simulator read the same rules.
 """
 
-from openbpu.arch.timing.dma import dma_cycles, memory_cycles, port_cycles
+from openbpu.arch.timing.dma import dma_cycles, memory_cycles, port_cycles, shared_cycles
 from openbpu.arch.timing.records import Costs, cycles, fill_cycles, instruction_costs
 from openbpu.arch.timing.tae import conv_cycles, matmul_cycles, passes
 from openbpu.arch.timing.vector import (
@@ -36,5 +36,6 @@ __all__ = [
     "reduce_cycles",
     "resize_cycles",
     "row_cycles",
+    "shared_cycles",
     "vpu_cycles",
 ]

@@ -1,5 +1,7 @@
 """Cycles of LOAD and STORE: whole bursts at the memory's rate, and a little per contiguous run.
 
+What goes to the L2M or comes from there takes no memory time: every core has ports of its own to it.
+
 A transfer first takes the engine's issue cycles, then memory time. Memory time is what all engines and cores
 share: alone it runs at full rate, with k transfers under way each gets 1/k. Latency comes after the last
 byte.
@@ -28,6 +30,11 @@ def memory_cycles(march: March, *, rows: Ints, run: Ints, offset: Ints = 0) -> I
 def dma_cycles(march: March, *, rows: Ints, run: Ints, offset: Ints = 0) -> Ints:
     """Return the engine cycles of a Load or Store that has the memory for itself."""
     return march.ddr.issue_cycles + memory_cycles(march, rows=rows, run=run, offset=offset)
+
+
+def shared_cycles(march: March, nbytes: Ints) -> Ints:
+    """Return the engine time of `nbytes` bytes to or from the L2M, behind the issue cycles."""
+    return ceil_div(nbytes, max(march.chip.shared_bytes_per_cycle, 1))
 
 
 def port_cycles(march: March, moved: Ints) -> Ints:

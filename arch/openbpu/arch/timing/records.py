@@ -28,12 +28,14 @@ class Costs:
     """What each instruction costs, int64 [n] each.
 
     cycles: engine time when it has the memory for itself · memory: the part of it that is memory time (LOAD
-    and STORE) · moved: bytes loaded or stored · macs: multiply-accumulates.
+    and STORE) · moved: bytes loaded from DDR or stored there · shared: the same for the L2M · macs:
+    multiply-accumulates.
     """
 
     cycles: Int64
     memory: Int64
     moved: Int64
+    shared: Int64
     macs: Int64
 
 
@@ -42,7 +44,7 @@ def instruction_costs(
 ) -> Costs:
     """Return the costs of instructions, uint8 [n, 128]; raises HbmError for records no compiler writes."""
     heads = isa.headers(code)
-    costs = Costs(*(np.zeros(len(code), dtype=np.int64) for _ in range(4)))
+    costs = Costs(*(np.zeros(len(code), dtype=np.int64) for _ in range(5)))
     layers = Layers(operators, tensors, march)
     for opcode in np.unique(heads["opcode"]).tolist():
         where = np.flatnonzero(heads["opcode"] == opcode)
@@ -54,7 +56,9 @@ def instruction_costs(
         rows = np.ascontiguousarray(code[where]).view(RECORDS[cls])[:, 0]
         _check_header(rows, where, cls, operators)
         if cls.ENGINE in (Engine.LOAD, Engine.STORE):
-            costs.cycles[where], costs.memory[where], costs.moved[where] = _dma(rows, march)
+            parts = (costs.cycles, costs.memory, costs.moved, costs.shared)
+            for column, part in zip(parts, _dma(rows, march), strict=True):
+                column[where] = part
             continue
         costs.cycles[where] = _RULES[cls](rows, layers)
         if cls.ENGINE is Engine.TAE:
@@ -82,7 +86,7 @@ def _hold(costs: Costs, heads: Records, march: March) -> None:
     engine, operator = heads["engine"].astype(np.int64), heads["operator"].astype(np.int64)
     moves = (engine == Engine.LOAD) | (engine == Engine.STORE)
     moved = np.zeros(int(operator.max(initial=-1)) + 1, dtype=np.int64)
-    np.add.at(moved, operator[moves], costs.moved[moves])
+    np.add.at(moved, operator[moves], costs.moved[moves] + costs.shared[moves])
     where = np.flatnonzero(~moves)
     order = where[np.argsort(operator[where], kind="stable")]
     mine, first, count = np.unique(operator[order], return_index=True, return_counts=True)
@@ -133,13 +137,18 @@ def _column(rows: Records, name: str) -> Int64:
     return rows[name].astype(np.int64)
 
 
-def _dma(rows: Records, march: March) -> tuple[Int64, Int64, Int64]:
+def _dma(rows: Records, march: March) -> tuple[Int64, Int64, Int64, Int64]:
+    """Return cycles, memory time, bytes from or to DDR, bytes from or to the L2M."""
     counts, row = _column(rows, "counts"), _column(rows, "row_bytes")
     moved = volume(np.concatenate([counts, row[:, None]], axis=1))
     count, stretch = runs(counts, (_column(rows, "ddr_strides"),), (row,))
     offset = (rows["ddr"] % np.uint64(march.ddr.burst_bytes)).astype(np.int64)
     memory = dma.memory_cycles(march, rows=count, run=stretch * row, offset=offset)
-    return march.ddr.issue_cycles + memory, memory, moved
+    issue, near = march.ddr.issue_cycles, rows["ddr"] >= isa.L2M_BASE
+    if not near.any():
+        return issue + memory, memory, moved, np.zeros_like(moved)
+    busy = np.where(near, np.asarray(dma.shared_cycles(march, moved)), np.asarray(memory))
+    return issue + busy, np.where(near, 0, memory), np.where(near, 0, moved), np.where(near, moved, 0)
 
 
 def _conv(rows: Records, layers: Layers) -> Ints:

@@ -86,8 +86,8 @@ def build_program(
     inputs = tuple(table.id_of(n) for n in graph.inputs)
     drafts = [_draft(graph, part, table, index, debug.of_node[index]) for index, part in enumerate(parts)]
     outputs = tuple(table.id_of(n) for n in graph.outputs)
-    shared = _place_crossing(table, drafts, march.alignment)
-    segments, ddr_bytes = _scheduled(table, drafts, march, effort, shared, progress)
+    crossing = _place_crossing(table, drafts, march.alignment, (*inputs, *outputs), effort.l2m_bytes)
+    segments, ddr_bytes = _scheduled(table, drafts, march, effort, crossing, progress)
     return Program(
         name=graph.name,
         march=march.name,
@@ -116,19 +116,31 @@ def _draft(
     return _Draft(f"bpu{index}", builder, read, tuple(table.id_of(n) for n in part.outputs))
 
 
-def _place_crossing(table: TensorTable, drafts: list[_Draft | Segment], alignment: int) -> int:
-    """Give every tensor that enters or leaves a BPU segment a DDR address of its own; returns bytes used."""
-    at = 0
+def _place_crossing(
+    table: TensorTable, drafts: list[_Draft | Segment], alignment: int, ends: tuple[int, ...], l2m_bytes: int
+) -> tuple[int, int]:
+    """Give every tensor that enters or leaves a BPU segment an address of its own; returns bytes of DDR and
+    L2M used.
+
+    What only BPU segments use is in the L2M, as far as it has room; the CPU sees DDR alone.
+    """
+    hosted = {table.root(i) for d in drafts if not isinstance(d, _Draft) for i in (*d.inputs, *d.outputs)}
+    hosted |= {table.root(i) for i in ends}
+    used = {Space.DDR: 0, Space.L2M: 0}
     for draft in drafts:
         if not isinstance(draft, _Draft):
             continue
         for tensor_id in (*draft.inputs, *draft.outputs):
             root = table.root(tensor_id)
             tensor = table.tensors[root]
-            if tensor.space is Space.DDR and tensor.address < 0:
-                table.place_in_ddr(root, at)
-                at += -(-tensor.nbytes // alignment) * alignment
-    return at
+            if tensor.space is not Space.DDR or tensor.address >= 0:
+                continue
+            size = -(-tensor.nbytes // alignment) * alignment
+            near = root not in hosted and used[Space.L2M] + size <= l2m_bytes
+            space = Space.L2M if near else Space.DDR
+            table.place(root, space, used[space])
+            used[space] += size
+    return used[Space.DDR], used[Space.L2M]
 
 
 def _scheduled(
@@ -136,13 +148,13 @@ def _scheduled(
     drafts: list[_Draft | Segment],
     march: March,
     effort: Effort,
-    shared: int,
+    crossing: tuple[int, int],
     progress: Progress,
 ) -> tuple[list[Segment], int]:
     constants = table.image()
     base = -(-constants.size // ALIGN) * ALIGN
     segments: list[Segment] = []
-    ddr_bytes = shared
+    ddr_bytes, l2m_bytes = crossing
     for index, draft in enumerate(drafts):
         progress("schedule", index / len(drafts))
         if not isinstance(draft, _Draft):
@@ -156,13 +168,22 @@ def _scheduled(
             march,
             effort=effort,
             ddr_base=base,
-            ddr_start=shared,
+            ddr_start=crossing[0],
+            l2m_start=l2m_bytes,
             constants=constants,
         )
         table.tensors = list(done.tensors)
         ddr_bytes = max(ddr_bytes, done.ddr_bytes)
         segments.append(
-            BpuSegment(draft.name, done.operators, draft.inputs, draft.outputs, done.code, done.chip_bytes)
+            BpuSegment(
+                draft.name,
+                done.operators,
+                draft.inputs,
+                draft.outputs,
+                done.code,
+                done.chip_bytes,
+                done.l2m_bytes,
+            )
         )
     return segments, ddr_bytes
 

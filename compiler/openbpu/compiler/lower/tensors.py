@@ -78,10 +78,10 @@ class TensorTable:
         root, view = self.id_of(source), self.id_of(name)
         self.tensors[view] = replace(self.tensors[view], space=Space.VIEW, address=root)
 
-    def place_in_ddr(self, tensor_id: int, address: int) -> None:
-        """Give the tensor (or the root of a view) its DDR address."""
+    def place(self, tensor_id: int, space: Space, address: int) -> None:
+        """Give the tensor (or the root of a view) its address, in DDR or in the L2M."""
         root = self.root(tensor_id)
-        self.tensors[root] = replace(self.tensors[root], address=address)
+        self.tensors[root] = replace(self.tensors[root], space=space, address=address)
 
     def root(self, tensor_id: int) -> int:
         """Id of the tensor that owns the bytes."""

@@ -8,7 +8,7 @@ which operand stays while which loop turns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -114,14 +114,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Input channels of the groups that output channels lo..hi belong to: `per_out` outputs and `per_in`
-    inputs each.
+    """Input channels of the groups that output channels lo..hi, counted from `low`, belong to: `per_out`
+    outputs and `per_in` inputs each.
     """
 
     dim: int
     per_out: int
     per_in: int
     groups: int
+    low: int = 0
 
     @property
     def dims(self) -> Ints:
@@ -131,12 +132,14 @@ class Grouped:
     def span(self, box: Box) -> Span:
         """All channels of every group touched."""
         lo, hi = box[self.dim]
+        lo, hi = lo + self.low, hi + self.low
         return (lo // self.per_out * self.per_in, -(-hi // self.per_out) * self.per_in)
 
     def size(self, tile: Tiles) -> Int64:
         """Groups touched at worst, times their channels."""
         t = tile[self.dim]
-        touched = np.where(t % self.per_out == 0, t // self.per_out, (t - 2) // self.per_out + 2)
+        whole = (t % self.per_out == 0) & (self.low % self.per_out == 0)
+        touched = np.where(whole, t // self.per_out, (t - 2) // self.per_out + 2)
         channels: Int64 = np.clip(touched, 1, self.groups) * self.per_in
         return channels
 
@@ -195,3 +198,45 @@ class Indexed:
         starts = np.arange(0, len(self.first), tile)
         spans = np.maximum.reduceat(self.last, starts) - np.minimum.reduceat(self.first, starts)
         return int(spans.max()) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """An axis whose size does not depend on where a box starts, for boxes counted from `low`."""
+
+    axis: Axis
+    dim: int
+    low: int
+
+    @property
+    def dims(self) -> Ints:
+        """As the axis's."""
+        return self.axis.dims
+
+    def span(self, box: Box) -> Span:
+        """What the box needs, once it is counted from 0."""
+        lo, hi = box[self.dim]
+        moved = (*box[: self.dim], (lo + self.low, hi + self.low), *box[self.dim + 1 :])
+        return self.axis.span(moved)
+
+    def size(self, tile: Tiles) -> Int64:
+        """As the axis's."""
+        return self.axis.size(tile)
+
+
+def shifted(axis: Axis, dim: int, low: int, length: int) -> Axis:
+    """The map of the part low..low + length of iteration axis `dim`, counted from 0."""
+    if dim not in axis.dims:
+        return axis
+    if isinstance(axis, Along):
+        return replace(axis, offset=axis.offset + low)
+    if isinstance(axis, Window):
+        return replace(axis, pad=axis.pad - low * axis.stride)
+    if isinstance(axis, Grouped):
+        return replace(axis, low=axis.low + low)
+    if isinstance(axis, Affine):
+        start = sum([factor for d, factor in axis.terms if d == dim]) * low
+        return Affine(axis.terms, axis.offset + start)
+    if isinstance(axis, Indexed):
+        return Indexed(dim, axis.first[low : low + length], axis.last[low : low + length])
+    return Shifted(axis, dim, low)

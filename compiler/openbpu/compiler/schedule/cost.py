@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.march import March
-from openbpu.arch.timing import memory_cycles, port_cycles
+from openbpu.arch.timing import memory_cycles, port_cycles, shared_cycles
 from openbpu.compiler.schedule.axes import Int64, Ints, Tiles
 from openbpu.compiler.schedule.effort import FASTEST
 from openbpu.compiler.schedule.job import Job, Operand
@@ -24,13 +24,15 @@ class Rules:
     """What a schedule may do.
 
     double: tiles are double buffered, so engines overlap · reuse: a tile that is on chip is not loaded again.
-    balance: what plans are judged by, from DDR bytes (0) to latency (100).
+    balance: what plans are judged by, from DDR bytes (0) to latency (100). shared: roots whose memory is in
+    the L2M instead of DDR.
     """
 
     march: March
     double: bool
     reuse: bool
     balance: int = FASTEST
+    shared: frozenset[int] = frozenset()
 
     def cost(self, cycles: Int64, ddr_bytes: Int64) -> Int64:
         """What plans are compared by: their cycles, or with a lower balance a sum of those and DDR bytes.
@@ -83,7 +85,7 @@ class Costs:
         extent = np.array(job.extent)[:, None]
         self.trips = -(-extent // tiles)
         self.total: Int64 = self.trips.prod(axis=0)
-        self.traffic = [traffic_of(o, tiles, rules.march) for o in job.operands]
+        self.traffic = [traffic_of(o, tiles, rules) for o in job.operands]
         self.compute = job.cycles(rules.march, tiles)
         self.legal: npt.NDArray[np.bool_] = job.legal(tiles)
 
@@ -132,12 +134,12 @@ class Costs:
         """Bytes between DDR and chip, by candidate."""
         total = np.zeros_like(self.total)
         for k, part in enumerate(self.traffic):
-            if self._travels(k):
+            if self._travels(k) and self.job.operands[k].root not in self.rules.shared:
                 total += self.changes(k, order) * part.nbytes
         return total
 
     def _travels(self, k: int) -> bool:
-        """Whether operand k goes through DDR."""
+        """Whether operand k goes through DDR or the L2M."""
         if k not in self.setting.resident:
             return True
         return k == len(self.traffic) - 1 and self.setting.stored
@@ -176,8 +178,9 @@ class Costs:
         return np.asarray(busiest + exposed + first + tail + everything // 2)
 
 
-def traffic_of(operand: Operand, tiles: Tiles, march: March) -> Traffic:
+def traffic_of(operand: Operand, tiles: Tiles, rules: Rules) -> Traffic:
     """What one operand's tile costs to move, per candidate tile shape."""
+    march = rules.march
     shape = operand.tile_shape(tiles)
     rows = run = np.ones(tiles.shape[1], dtype=np.int64)
     contiguous = np.ones(tiles.shape[1], dtype=np.bool_)
@@ -191,5 +194,8 @@ def traffic_of(operand: Operand, tiles: Tiles, march: March) -> Traffic:
         run, rows = np.where(contiguous, run * n, run), np.where(contiguous, rows, rows * n)
         contiguous = contiguous & (n == full)
         reach = stride * full
+    nbytes = rows * run * operand.element
+    if operand.root in rules.shared:
+        return Traffic(nbytes, march.ddr.issue_cycles + shared_cycles(march, nbytes), np.zeros_like(nbytes))
     memory = memory_cycles(march, rows=rows, run=run * operand.element)
-    return Traffic(rows * run * operand.element, memory + march.ddr.issue_cycles, memory)
+    return Traffic(nbytes, memory + march.ddr.issue_cycles, memory)

@@ -11,7 +11,12 @@ FASTEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Optimisation level `opt` (see `schedule`) and `balance` between DDR bytes (0) and latency (100)."""
+    """Optimisation level `opt` (see `schedule`) and `balance` between DDR bytes (0) and latency (100).
+
+    l2m_bytes: how much of the L2M tensors may take · cores: how many cores share the work of every layer.
+    """
 
     opt: int = 2
     balance: int = FASTEST
+    l2m_bytes: int = 0
+    cores: int = 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
 
-from openbpu.arch.isa import HEADER_DTYPE, Code, Instr, Load, Store, encode
+from openbpu.arch.isa import HEADER_DTYPE, L2M_BASE, Code, Instr, Load, Store, encode
 from openbpu.compiler.schedule.axes import Box
 from openbpu.compiler.schedule.cost import Rules
 from openbpu.compiler.schedule.hazards import Interval, Tokens, Wait
@@ -41,7 +41,7 @@ class Placed:
 class Emitter:
     """Collects the instructions of one core in program order.
 
-    `ddr`: flat DDR address by root; DDR below `ddr_base` is constant and needs no tokens.
+    `ddr`: flat address by root, in DDR or the L2M; DDR below `ddr_base` is constant and needs no tokens.
     """
 
     ddr: Mapping[int, int]
@@ -96,7 +96,7 @@ class Emitter:
         for instr in job.emit(box, tuple(views)):
             self.add(instr, reads=spans[:-1], writes=spans[-1:])
         target = homes[-1]
-        if target is None or target.stored:
+        if target is None or target.wants(*(at - target.base for at in spans[-1])):
             self._store(job, job.operands[-1], views[-1])
 
     def copy_tile(self, job: Job, homes: Homes, box: Box, buffer: View | None) -> None:
@@ -118,8 +118,10 @@ class Emitter:
             self._load(job, x, _seen_as(_inside(target, y, there), here))
         if source and not target:
             self._store(job, y, _seen_as(_inside(source, x, here), there))
-        elif target and target.stored:
-            self._store(job, y, _inside(target, y, there))
+        elif target:
+            view = _inside(target, y, there)
+            if target.wants(*(at - target.base for at in view.extent(y.element))):
+                self._store(job, y, view)
 
     def _cover(self, job: Job, operand: Operand, home: Home | None, region: Box) -> None:
         """Load what a region of a home that comes from DDR still lacks: rows if it is whole rows, else
@@ -128,13 +130,13 @@ class Emitter:
         if home is None or not home.loaded:
             return
         span = _inside(home, operand, region).extent(operand.element)
-        lo, hi = span[0] - home.address, span[1] - home.address
-        have = self.covered.get(home)
+        lo, hi = span[0] - home.base, span[1] - home.base
+        have = self.covered.get(home, home.own)
         if have and have[0] <= lo and hi <= have[1]:
             return
         dense = hi - lo == prod(lengths(region)) * operand.element
         if not dense or (have and (lo > have[1] or hi < have[0])):
-            lo, hi = 0, home.nbytes
+            lo, hi = home.low, home.low + home.nbytes
         parts = [(lo, min(hi, have[0])), (max(lo, have[1]), hi)] if have else [(lo, hi)]
         for start, end in parts:
             if start < end:
@@ -146,7 +148,7 @@ class Emitter:
         instr = Load(
             operator=job.index,
             ddr=self.ddr[home.root] + start,
-            chip=home.address + start,
+            chip=home.base + start,
             row_bytes=end - start,
             counts=(1, 1, 1, 1),
             ddr_strides=nothing,
@@ -160,14 +162,18 @@ class Emitter:
 
     def _add_load(self, instr: Load) -> None:
         far, near = _spans(instr)
-        self.ddr_bytes += instr.row_bytes * prod(instr.counts)
+        self._count(instr)
         self.add(instr, ddr_reads=() if far[0] < self.ddr_base else (far,), writes=(near,))
 
     def _store(self, job: Job, operand: Operand, view: View) -> None:
         for instr in stores(job.index, operand, self.ddr[operand.root], view):
             far, near = _spans(instr)
-            self.ddr_bytes += instr.row_bytes * prod(instr.counts)
+            self._count(instr)
             self.add(instr, reads=(near,), ddr_writes=(far,))
+
+    def _count(self, instr: Load | Store) -> None:
+        if instr.ddr < L2M_BASE:
+            self.ddr_bytes += instr.row_bytes * prod(instr.counts)
 
     def add(
         self,
@@ -182,6 +188,8 @@ class Emitter:
         wait = self.tokens.issue(
             instr.ENGINE, reads=reads, writes=writes, ddr_reads=ddr_reads, ddr_writes=ddr_writes
         )
+        if self.tokens.cores > 1 and isinstance(instr, Load | Store) and any(self.tokens.peers):
+            instr = replace(instr, peers=self.tokens.peers)
         self.instrs.append(instr)
         self.waits.append(wait)
         for _, end in writes:
@@ -192,7 +200,7 @@ def _inside(home: Home | None, operand: Operand, region: Box) -> View:
     """A region of an operand inside its home."""
     if home is None:
         raise ValueError(f"tensor {operand.tensor} has neither a tile buffer nor a home")
-    return View(home.address + operand.start(region), operand.strides, region)
+    return View(home.base + operand.start(region), operand.strides, region)
 
 
 def tile_buffer(at: int, operand: Operand, region: Box) -> View:

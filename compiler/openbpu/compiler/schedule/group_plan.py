@@ -131,16 +131,17 @@ def _cost(
 def _moved(
     operand: Operand, done: Sequence[Box], tiles: Int64, rules: Rules
 ) -> tuple[Engine, tuple[int, int, int], int]:
-    """LOAD or STORE; its cycles, memory cycles and bytes for an operand over all steps; the longest of one
-    step.
+    """LOAD or STORE; its cycles, memory cycles and DDR bytes for an operand over all steps; the longest of
+    one step.
     """
-    cost = traffic_of(operand, tiles, rules.march)
+    cost = traffic_of(operand, tiles, rules)
     engine = Engine.STORE if operand.output else Engine.LOAD
     regions = [operand.region(b) for b in done]
     new = np.array([i == 0 or r != regions[i - 1] for i, r in enumerate(regions)])
     longest = int(cost.engine.max()) // (4 if operand.constant else 1)
     sums = [int(part[new].sum()) for part in (cost.engine, cost.memory, cost.nbytes)]
-    return engine, (sums[0], sums[1], sums[2]), longest
+    through_ddr = 0 if operand.root in rules.shared else sums[2]
+    return engine, (sums[0], sums[1], through_ddr), longest
 
 
 def _halos(group: Group, steps: Sequence[Stride], rules: Rules) -> int:

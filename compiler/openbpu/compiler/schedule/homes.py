@@ -14,11 +14,17 @@ from openbpu.arch.program import Space, Tensor
 from openbpu.compiler.schedule.job import Operand
 from openbpu.compiler.schedule.memory import Life, pack
 
+Span = tuple[int, int]
+
 
 @dataclass(slots=True)
 class Use:
     """Which jobs write and read the memory of a tensor, in order. `kept`: the segment's output needs it in
     DDR.
+
+    Where several cores share the work, one core's use of it: `low` is the first byte and `nbytes` the number
+    of those it touches; `own`: what it writes of them, if others write the rest; `wanted`: the bytes it must
+    hand on to others, if those are all that must be stored.
     """
 
     root: int
@@ -27,6 +33,9 @@ class Use:
     kept: bool
     writes: list[int] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
+    low: int = 0
+    own: Span | None = None
+    wanted: tuple[Span, ...] | None = None
 
     @property
     def first(self) -> int:
@@ -43,7 +52,9 @@ class Use:
 class Home:
     """A whole tensor in on-chip memory while jobs first..last run; `saved`: DDR bytes that this saves.
 
-    stored: every write goes to DDR too · loaded: its bytes come from DDR, when a job first needs them.
+    stored: every write goes to DDR too (only that of `wanted` bytes, if given) · loaded: its bytes come from
+    DDR, when a job first needs them (all but `own`, if given). `low`: the byte of the tensor that it starts
+    with; 0 where it is the whole one.
     """
 
     root: int
@@ -54,6 +65,20 @@ class Home:
     stored: bool
     loaded: bool
     address: int = -1
+    low: int = 0
+    own: Span | None = None
+    wanted: tuple[Span, ...] | None = None
+
+    @property
+    def base(self) -> int:
+        """Where the tensor's first byte would be."""
+        return self.address - self.low
+
+    def wants(self, lo: int, hi: int) -> bool:
+        """Whether some of the tensor's bytes lo..hi must be stored."""
+        if self.wanted is None:
+            return self.stored
+        return self.stored and any(lo < end and start < hi for start, end in self.wanted)
 
     @property
     def interval(self) -> tuple[int, int]:
@@ -110,7 +135,10 @@ def options(use: Use) -> list[Home]:
         transfers = k - 1 if use.given else k + (not stored)
         if transfers > 0:
             saved = transfers * use.nbytes
-            out.append(Home(use.root, use.nbytes, use.first, last, saved, stored, use.given))
+            loaded = use.given or use.own is not None
+            wanted = use.wanted if k == n else None
+            home = Home(use.root, use.nbytes, use.first, last, saved, stored, loaded)
+            out.append(replace(home, low=use.low, own=use.own, wanted=wanted))
     return out
 
 

@@ -143,6 +143,13 @@ def compile_(  # noqa: PLR0917  # an argument per option
             "--balance", min=0, max=100, help="What the schedule aims at: 0 fewest DDR bytes … 100 latency."
         ),
     ] = 100,
+    max_l2m_size: Annotated[
+        int,
+        typer.Option("--max-l2m-size", min=0, metavar="BYTES", help="L2M that tensors may take, not DDR."),
+    ] = 0,
+    core_num: Annotated[
+        int, typer.Option("--core-num", min=1, help="Cores that share the work of every layer.")
+    ] = 1,
     remove_io: Annotated[
         str,
         typer.Option(
@@ -182,6 +189,8 @@ def compile_(  # noqa: PLR0917  # an argument per option
             march=march,
             opt=opt,
             balance=balance,
+            max_l2m_size=max_l2m_size,
+            core_num=core_num,
             shapes=sizes,
             remove_io=tuple(removed),
             bpu_ops=arguments.wishes(bpu),

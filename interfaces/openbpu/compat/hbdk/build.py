@@ -68,12 +68,15 @@ def compile(  # noqa: A001 - the vendor's name
     march: Any = None,
     opt: int | str = 2,
     balance: int = 100,
+    core_num: int = 1,
+    max_l2m_size: int = 0,
     **ignored: Any,
 ) -> Hbm:
     """Compile a module and write it; the suffix decides what is returned: Hbm, or Hbo for `link`.
 
-    march: that of `convert` unless given. opt, balance: as in `openbpu.compiler.compile`, whose errors it
-    raises. Other options of the vendor's (jobs, progress_bar, …) are accepted and do nothing.
+    march: that of `convert` unless given. opt, balance, core_num, max_l2m_size: as in
+    `openbpu.compiler.compile`, whose errors it raises. Other options of the
+    vendor's (jobs, progress_bar, …) are accepted and do nothing.
     """
     del ignored
     from openbpu.compiler import compile as build  # noqa: PLC0415  # only when it is used
@@ -83,7 +86,15 @@ def compile(  # noqa: A001 - the vendor's name
     if target is None:
         raise CompileError(must("compile", "march", "given", None, "compile(m, path, March.NASH_M)"))
     name = check_march(module, target, "compile")
-    program = build(module.model, march=name, opt=level(opt), balance=balance, remove_io=module.removed)
+    program = build(
+        module.model,
+        march=name,
+        opt=level(opt),
+        balance=balance,
+        core_num=core_num,
+        max_l2m_size=max_l2m_size,
+        remove_io=module.removed,
+    )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_hbm(program, path)
     return (Hbo if Path(path).suffix == ".hbo" else Hbm)(path)

@@ -42,7 +42,8 @@ class Site:
         address = [_ddr_addresses(code) for code in segment.code]
         self.constant = [(a >= 0) & (a < len(program.constants)) for a in address]
         ends = self._ends()
-        self.spilled = [(a >= len(program.constants)) & ~_inside(a, ends) for a in address]
+        base = len(program.constants)
+        self.spilled = [(a >= base) & (a < isa.L2M_BASE) & ~_inside(a, ends) for a in address]
 
     @cached_property
     def held(self) -> list[Int64]:
@@ -102,8 +103,8 @@ class Site:
         """
         before, after = np.zeros((2, len(self.segment.operators)))
         for c, operator, share in zip(self.costs, self.operator, shares, strict=True):
-            np.add.at(before, operator, c.moved)
-            np.add.at(after, operator, c.moved * share)
+            np.add.at(before, operator, c.moved + c.shared)
+            np.add.at(after, operator, c.moved * share + c.shared)
         left = np.divide(after, before, out=np.ones_like(after), where=before > 0)
         found = []
         for number, (c, share) in enumerate(zip(costs, shares, strict=True)):

@@ -17,13 +17,15 @@ def load(core: Core, instr: Load, _: Operator) -> None:
     """Execute a LOAD."""
     counts = (*instr.counts, instr.row_bytes)
     near = core.chip.box(instr.chip, counts, (*instr.chip_strides, 1), np.uint8)
-    near.write(core.ddr.box(instr.ddr, counts, (*instr.ddr_strides, 1), np.uint8).read())
+    memory, address = core.far(instr.ddr)
+    near.write(memory.box(address, counts, (*instr.ddr_strides, 1), np.uint8).read())
 
 
 def store(core: Core, instr: Store, _: Operator) -> None:
     """Execute a STORE."""
     counts = (*instr.counts, instr.row_bytes)
-    far = core.ddr.box(instr.ddr, counts, (*instr.ddr_strides, 1), np.uint8)
+    memory, address = core.far(instr.ddr)
+    far = memory.box(address, counts, (*instr.ddr_strides, 1), np.uint8)
     far.write(core.chip.box(instr.chip, counts, (*instr.chip_strides, 1), np.uint8).read())
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.isa import L2M_BASE
 from openbpu.arch.program import Program
 from openbpu.simulator.exact.memory import Array, Box, FaultError, Memory
 
@@ -25,8 +26,13 @@ class Core:
 
     chip: Memory
     ddr: Memory
+    l2m: Memory
     program: Program
     saturations: int = 0
+
+    def far(self, address: int) -> tuple[Memory, int]:
+        """The memory at the far side of a LOAD or STORE, and the address in it."""
+        return (self.ddr, address) if address < L2M_BASE else (self.l2m, address - L2M_BASE)
 
     def dtype(self, tensor_id: int) -> np.dtype[Any]:
         """The NumPy dtype of a tensor."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from openbpu.arch.isa import ENGINES, Engine, Instr
+from openbpu.arch.isa import ENGINES, Engine, Instr, Load, Store
 
 _EAGER = (
     Engine.LOAD,
@@ -24,11 +24,15 @@ _LAZY = tuple(reversed(_EAGER))
 
 @dataclass(slots=True)
 class Queues:
-    """The queues of one core: `heads[e]` is the position in code of the next instruction of engine e."""
+    """The queues of one core: `heads[e]` is the position in code of the next instruction of engine e.
+
+    others: the queues of the other cores, in order; LOAD and STORE may wait for theirs.
+    """
 
     code: Sequence[Instr]
     by_engine: list[list[int]] = field(default_factory=lambda: [[] for _ in range(ENGINES)])
     done: list[int] = field(default_factory=lambda: [0] * ENGINES)
+    others: tuple[Queues, ...] = ()
 
     def __post_init__(self) -> None:
         for position, instr in enumerate(self.code):
@@ -45,7 +49,22 @@ class Queues:
 
     def _is_ready(self, engine: int) -> bool:
         at = self.head(engine)
-        return at is not None and all(d >= w for d, w in zip(self.done, self.code[at].wait, strict=True))
+        return at is not None and not self._lacking(at)
+
+    def _lacking(self, at: int) -> list[tuple[str, int, int]]:
+        """What an instruction still waits for: engine, completions wanted, completions there are."""
+        instr = self.code[at]
+        found = [
+            (Engine(e).name, w, d)
+            for e, (d, w) in enumerate(zip(self.done, instr.wait, strict=True))
+            if d < w
+        ]
+        if isinstance(instr, Load | Store) and any(instr.peers):
+            for k, w in enumerate(instr.peers):
+                d = self.others[k // 2].done[k % 2] if k // 2 < len(self.others) else 0
+                if d < w:
+                    found.append((f"{Engine(k % 2).name} of other core {k // 2}", w, d))
+        return found
 
     def finished(self) -> bool:
         """Whether every instruction completed."""
@@ -58,11 +77,7 @@ class Queues:
             at = self.head(engine)
             if at is None:
                 continue
-            lacking = [
-                f"{Engine(e).name} {w} (has {d})"
-                for e, (d, w) in enumerate(zip(self.done, self.code[at].wait, strict=True))
-                if d < w
-            ]
+            lacking = [f"{name} {w} (has {d})" for name, w, d in self._lacking(at)]
             parts.append(f"{engine.name} at instruction {at} waits for {', '.join(lacking)}")
         return "; ".join(parts)
 

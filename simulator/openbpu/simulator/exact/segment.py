@@ -60,14 +60,16 @@ class ExactSegment:
 
         `saturations` then holds how many accumulators this run saturated to int32.
         """
-        ddr = self._ddr(tensors)
+        ddr, l2m = self._filled(tensors)
         cores = [
-            Core(self._memory("on-chip", self.segment.chip_bytes), ddr, self.program) for _ in self._code
+            Core(self._memory("on-chip", self.segment.chip_bytes), ddr, l2m, self.program) for _ in self._code
         ]
         queues = [Queues(code) for code in self._code]
+        for number, queue in enumerate(queues):
+            queue.others = tuple(q for other, q in enumerate(queues) if other != number)
         self._execute(cores, queues, Order(self.order_seed))
         self.saturations = sum(core.saturations for core in cores)
-        return {i: self._output(ddr, i) for i in self.segment.outputs}
+        return {i: self._output(ddr, l2m, i) for i in self.segment.outputs}
 
     def _decoded(self, core: int, code: isa.Code) -> list[Instr]:
         """Decode the code of one core and check that its operators exist and fit."""
@@ -128,16 +130,17 @@ class ExactSegment:
                 f"{self.segment.name}: {name} memory of {size} bytes does not fit this computer"
             ) from error
 
-    def _ddr(self, tensors: Mapping[int, Array]) -> Memory:
-        """Return the DDR with constants and inputs in it."""
+    def _filled(self, tensors: Mapping[int, Array]) -> tuple[Memory, Memory]:
+        """Return the DDR with constants and inputs in it, and the L2M with the inputs that are there."""
         size = self._ddr_base + self.program.ddr_bytes
         ddr = self._memory("DDR", size, constants=len(self.program.constants))
         ddr.fill(0, self.program.constants)
+        l2m = self._memory("L2M", self.segment.l2m_bytes)
         for i in self.segment.inputs:
-            self._put(ddr, i, tensors)
-        return ddr
+            self._put(ddr, l2m, i, tensors)
+        return ddr, l2m
 
-    def _put(self, ddr: Memory, i: int, tensors: Mapping[int, Array]) -> None:
+    def _put(self, ddr: Memory, l2m: Memory, i: int, tensors: Mapping[int, Array]) -> None:
         t = self.program.tensors[i]
         where = f"{self.segment.name}: input '{t.name}'"
         if i not in tensors:
@@ -146,13 +149,16 @@ class ExactSegment:
         if value.shape != t.shape or value.dtype != t.dtype.numpy:
             wanted, given = f"{t.dtype.value} {t.shape}", f"{value.dtype.name} {value.shape}"
             raise InputError(must(where, "the array", wanted, given))
-        if self.program.tensors[self.program.root(i)].space is not Space.CONST:
-            ddr.fill(self._address(i), value)
+        space = self.program.tensors[self.program.root(i)].space
+        if space is not Space.CONST:
+            memory = l2m if space is Space.L2M else ddr
+            memory.box(self._address(i), (value.nbytes,), (1,), np.uint8)
+            memory.fill(self._address(i), value)
 
     def _address(self, i: int) -> int:
-        """Return the DDR address of a tensor, or of the tensor whose bytes it shares."""
+        """Return the address of a tensor, or of the tensor whose bytes it shares, in DDR or the L2M."""
         root = self.program.tensors[self.program.root(i)]
-        if root.space is Space.CONST:
+        if root.space in {Space.CONST, Space.L2M}:
             return root.address
         if root.space is not Space.DDR:
             raise SimulationError(
@@ -160,9 +166,10 @@ class ExactSegment:
             )
         return self._ddr_base + root.address
 
-    def _output(self, ddr: Memory, i: int) -> Array:
+    def _output(self, ddr: Memory, l2m: Memory, i: int) -> Array:
         t = self.program.tensors[i]
+        memory = l2m if self.program.tensors[self.program.root(i)].space is Space.L2M else ddr
         try:
-            return ddr.dense(self._address(i), t.shape, t.dtype.numpy).read()
+            return memory.dense(self._address(i), t.shape, t.dtype.numpy).read()
         except SimulationError as error:
             raise SimulationError(f"{self.segment.name}: output '{t.name}': {error}") from error

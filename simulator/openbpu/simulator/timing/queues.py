@@ -45,15 +45,21 @@ class Queues:
         self._name = name
         orders, first, counts, deps = [], [0], [], []
         base = 0
-        for head in heads:
+        lengths_of = [np.bincount(head["engine"], minlength=ENGINES) for head in heads]
+        bases = np.cumsum([0, *(len(head) for head in heads)])
+        for number, (head, lengths) in enumerate(zip(heads, lengths_of, strict=True)):
             engine, wait = head["engine"].astype(np.int64), head["wait"]
             order = np.argsort(engine, kind="stable")
-            lengths = np.bincount(engine, minlength=ENGINES)
             starts = base + np.concatenate([[0], np.cumsum(lengths)])
             need = _needs(wait.astype(np.int64)[order], engine[order], starts - base)
             _check_needs(need, order, engine, lengths, name)
+            targets = starts[:ENGINES]
+            if len(heads) > 1:
+                peers = _news(peers_of(codes[number])[order], starts - base)
+                need = np.concatenate([need, peers], axis=1)
+                targets = np.concatenate([targets, _foreign(number, lengths_of, bases, peers, name)])
             rows, columns = np.nonzero(need)
-            deps.append(starts[columns] + need[rows, columns] - 1)
+            deps.append(targets[columns] + need[rows, columns] - 1)
             counts.append(np.count_nonzero(need, axis=1))
             orders.append(order)
             first += starts[1:].tolist()
@@ -115,15 +121,46 @@ def _concatenate(parts: list[Int64]) -> Int64:
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
-def _needs(wait: Int64, engine: Int64, starts: Int64) -> Int64:
-    """Return the waits that say something new: above earlier ones of the queue, not on its own past."""
-    need = wait.copy()
+def peers_of(code: Code) -> Int64:
+    """Return how many LOADs and STOREs of the other cores each instruction waits for, int64 [n, peers]."""
+    opcodes = isa.headers(code)["opcode"]
+    found = np.zeros((len(code), 2 * (isa.MAX_CORES - 1)), dtype=np.int64)
+    for cls in (isa.Load, isa.Store):
+        where = np.flatnonzero(opcodes == cls.OPCODE)
+        found[where] = np.ascontiguousarray(code[where]).view(isa.RECORDS[cls])[:, 0]["peers"]
+    return found
+
+
+def _foreign(number: int, lengths: Sequence[Int64], bases: Int64, peers: Int64, name: str) -> Int64:
+    """Return where the queues begin that `peers` of this core counts; refuse counts they never reach."""
+    others = [core for core in range(len(lengths)) if core != number]
+    starts = np.zeros(peers.shape[1], dtype=np.int64)
+    for k, most in enumerate(peers.max(axis=0, initial=0).tolist()):
+        has = int(lengths[others[k // 2]][k % 2]) if k // 2 < len(others) else 0
+        if most > has:
+            wanted = f"{Engine(k % 2).name} {most} of another core (which has {has} instructions)"
+            raise SimulationError(f"{name}: deadlock: core {number} waits for {wanted}; a token is wrong")
+        if k // 2 < len(others):
+            other = others[k // 2]
+            starts[k] = bases[other] + int(lengths[other][: k % 2].sum())
+    return starts
+
+
+def _news(counts: Int64, starts: Int64) -> Int64:
+    """Return counts of which only those are left that are above all earlier ones of their queue."""
+    news = counts.copy()
     for e in range(ENGINES):
         part = slice(int(starts[e]), int(starts[e + 1]))
         if part.start == part.stop:
             continue
-        known = np.maximum.accumulate(wait[part], axis=0)
-        need[part][1:][wait[part][1:] <= known[:-1]] = 0
+        known = np.maximum.accumulate(counts[part], axis=0)
+        news[part][1:][counts[part][1:] <= known[:-1]] = 0
+    return news
+
+
+def _needs(wait: Int64, engine: Int64, starts: Int64) -> Int64:
+    """Return the waits that say something new: above earlier ones of the queue, not on its own past."""
+    need = _news(wait, starts)
     own = need[np.arange(len(need)), engine]
     before = np.arange(len(need)) - starts[engine]
     need[np.arange(len(need)), engine] = np.where(own <= before, 0, own)

@@ -18,7 +18,7 @@ class CoreTiming:
 
     start, end: cycles of engine time (LOAD and STORE: with the memory they shared) · engine, operator: of
     each · moved: bytes loaded or stored · macs: multiply-accumulates · cause: the instruction whose token
-    came last while the engine had nothing else to do (−1: it never waited for one).
+    came last while the engine had nothing else to do (−1: it never waited for one, or for another core's).
     """
 
     start: Int64
@@ -58,7 +58,8 @@ class Timing:
     cycles: from the first instruction to the last token · busy: engine time, int64 [cores, engines] ·
     stalls: cycles an engine with work left spent waiting for tokens, int64 [cores, engines] · waits: the same
     cycles by the engine whose token came last, int64 [cores, engines, engines] · loaded, stored: DDR bytes ·
-    macs: multiply-accumulates · cores: per instruction · layers: per operator.
+    shared: bytes from and to the L2M · macs: multiply-accumulates · cores: per instruction ·
+    layers: per operator.
     """
 
     cycles: int
@@ -68,6 +69,7 @@ class Timing:
     waits: Int64
     loaded: int
     stored: int
+    shared: int
     macs: int
     cores: tuple[CoreTiming, ...]
     layers: LayerTiming

@@ -33,10 +33,12 @@ def simulate(program: Program, segment: BpuSegment, march: March) -> Timing:
         at = queues.order[mine]
         times = np.full((3, len(at)), -1, dtype=np.int64)
         times[0, at], times[1, at] = start[mine], end[mine]
-        times[2, at] = np.where(cause[mine] >= 0, queues.order[cause[mine]], -1)
+        own = (cause[mine] >= 0) & (queues.core[cause[mine]] == number)
+        times[2, at] = np.where(own, queues.order[cause[mine]], -1)
         engine, operator = head["engine"].astype(np.int64), head["operator"].astype(np.int64)
         cores.append(CoreTiming(times[0], times[1], engine, operator, cost.moved, cost.macs, cause=times[2]))
-    return _summary(tuple(cores), len(segment.operators), march)
+    shared = sum(int(cost.shared.sum()) for cost in costs)
+    return _summary(tuple(cores), len(segment.operators), march, shared)
 
 
 def costs_of(
@@ -53,7 +55,7 @@ def costs_of(
     return costs
 
 
-def _summary(cores: tuple[CoreTiming, ...], operators: int, march: March) -> Timing:
+def _summary(cores: tuple[CoreTiming, ...], operators: int, march: March, shared: int) -> Timing:
     fill = fill_cycles(march)
     shape = (len(cores), ENGINES, ENGINES)
     busy, stalls, waits = (
@@ -77,6 +79,7 @@ def _summary(cores: tuple[CoreTiming, ...], operators: int, march: March) -> Tim
         waits=waits,
         loaded=int(layers.loaded.sum()),
         stored=int(layers.stored.sum()),
+        shared=shared,
         macs=int(layers.macs.sum()),
         cores=cores,
         layers=layers,

@@ -1,0 +1,153 @@
+"""The jobs of a segment as one core or several do them: plans, homes, and the order they are emitted in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from openbpu.arch.errors import CompileError
+from openbpu.arch.isa import ENGINES
+from openbpu.arch.march import with_values
+from openbpu.arch.program import Space, Tensor
+from openbpu.compiler.schedule.cost import Rules
+from openbpu.compiler.schedule.division import Division
+from openbpu.compiler.schedule.emit import Emitter, Placed
+from openbpu.compiler.schedule.emit_group import PlacedGroup, emit_group
+from openbpu.compiler.schedule.fusing import fused
+from openbpu.compiler.schedule.group_plan import GroupPlan
+from openbpu.compiler.schedule.groups import Group
+from openbpu.compiler.schedule.hazards import Shared, Tokens
+from openbpu.compiler.schedule.homes import Home, Use, uses_of
+from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.memory import gaps_between
+from openbpu.compiler.schedule.planning import Placement, live_at, place_units
+from openbpu.compiler.schedule.sharing import Ends, touches_of, uses_on
+from openbpu.compiler.schedule.split import Parts
+from openbpu.compiler.schedule.tiling import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Who does what. placements: by core · moments: of their units, in a count that all cores share ·
+    uses: of all tensors, by that count · waits: cycles that cores spend waiting for each other.
+    """
+
+    placements: tuple[Placement, ...]
+    moments: tuple[tuple[int, ...], ...]
+    uses: Mapping[int, Use]
+    waits: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """Estimated cycles, of the core that needs most."""
+        return max(p.cycles for p in self.placements) + self.waits
+
+    @property
+    def homes(self) -> list[Home]:
+        """Those of all cores."""
+        return [h for p in self.placements for h in p.homes]
+
+    def outside(self) -> set[int]:
+        """Roots that some core stores or loads, so that they need memory outside the cores."""
+        found = set()
+        for placement in self.placements:
+            touched = {o.root for unit in placement.units for o in unit.operands}
+            found |= touched - {h.root for h in placement.homes if not (h.stored or h.loaded)}
+        return found & self.uses.keys()
+
+    def emit(self, flat: Mapping[int, int], ddr_base: int, rules: Rules) -> list[Emitter]:
+        """Emit the units of all cores in the order of the common count; returns an emitter per core."""
+        cores = len(self.placements)
+        if cores == 1:
+            emitter = Emitter(flat, ddr_base, rules)
+            for index in range(len(self.moments[0])):
+                _emit_unit(emitter, self.placements[0], index)
+            return [emitter]
+        memory = Shared(cores * ENGINES)
+        tokens = [Tokens(core, cores, memory) for core in range(cores)]
+        emitters = [Emitter(flat, ddr_base, rules, tokens=t) for t in tokens]
+        order = sorted((m, core, i) for core, ms in enumerate(self.moments) for i, m in enumerate(ms))
+        for moment, core, index in order:
+            memory.moment = moment
+            _emit_unit(emitters[core], self.placements[core], index)
+        return emitters
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A segment's jobs. resident: tensors may stay on chip."""
+
+    jobs: Sequence[Job]
+    tensors: Sequence[Tensor]
+    ends: Ends
+    resident: bool
+
+    def on_one(self, rules: Rules) -> Split:
+        """One core does everything: beside tensors that live on chip, in groups where that is cheaper."""
+        placement = self._grouped(rules)
+        uses = self._uses(placement.units)
+        return Split((placement,), (tuple(range(len(placement.units))),), uses)
+
+    def _grouped(self, rules: Rules) -> Placement:
+        if not self.resident:
+            return place_units(self.jobs, {}, rules)[1]
+        uses = self._uses(self.jobs)
+        planner, plain = place_units(self.jobs, uses, rules)
+        units = fused(self.jobs, uses, planner, plain)
+        if len(units) == len(self.jobs):
+            return plain
+        try:
+            grouped = place_units(units, self._uses(units), rules)[1]
+        except CompileError:
+            return plain
+        return grouped if grouped.cost < plain.cost else plain
+
+    def _uses(self, units: Sequence[Job | Group]) -> dict[int, Use]:
+        return uses_of(units, self.tensors, self.ends.given, self.ends.kept)
+
+    def on_several(self, cores: int, l2m_bytes: int, rules: Rules) -> Split:
+        """Every core does a part of every job; each may count on its share of the memory's rate."""
+        constant = [t.space is Space.CONST for t in self.tensors]
+        parts = Division(self.jobs, constant, rules.march, cores, l2m_bytes).parts()
+        rate = {"ddr.bytes_per_second": rules.march.ddr.bytes_per_second // cores}
+        crowded = replace(rules, march=with_values(rules.march, rate))
+        placed = [self._core(core, parts, crowded) for core in range(cores)]
+        ddr = rules.march.ddr
+        waits = _handovers(parts, constant) * (2 * ddr.latency_cycles + ddr.issue_cycles)
+        return Split(tuple(p for p, _ in placed), tuple(m for _, m in placed), self._uses(self.jobs), waits)
+
+    def _core(self, core: int, parts: Sequence[Parts], rules: Rules) -> tuple[Placement, tuple[int, ...]]:
+        """What one core does, and at which moments."""
+        moments = tuple(m for m, p in enumerate(parts) if p[core])
+        mine = [part for p in parts if (part := p[core])]
+        uses: dict[int, Use] = {}
+        if self.resident:
+            count = {m: i for i, m in enumerate(moments)}
+            uses = uses_on(core, touches_of(parts, self.tensors), count, self.tensors, self.ends)
+        return place_units(mine, uses, rules)[1], moments
+
+
+def _handovers(parts: Sequence[Parts], constant: Sequence[bool]) -> int:
+    """Jobs that read what more than one core, or another one, wrote."""
+    writers: dict[int, frozenset[int]] = {}
+    count = 0
+    for row in parts:
+        doers = frozenset(core for core, part in enumerate(row) if part)
+        job = next(part for part in row if part)
+        roots = {o.root for o in job.operands[:-1] if not constant[o.root]} & writers.keys()
+        count += any(len(writers[r] | doers) > 1 for r in roots)
+        target = job.operands[-1].root
+        writers[target] = writers.get(target, frozenset()) | doers
+    return count
+
+
+def _emit_unit(emitter: Emitter, placement: Placement, index: int) -> None:
+    unit, plan = placement.units[index], placement.plans[index]
+    live = live_at(placement.homes, index)
+    by_root = {h.root: h for h in live}
+    if isinstance(unit, Group) and isinstance(plan, GroupPlan):
+        emit_group(emitter, PlacedGroup(unit, plan, by_root))
+    elif isinstance(unit, Job) and isinstance(plan, Plan):
+        homes = tuple([by_root.get(o.root) for o in unit.operands])
+        gaps = gaps_between([h.interval for h in live], emitter.rules.march.chip_bytes)
+        emitter.job(Placed(unit, plan, homes, gaps))
