@@ -121,6 +121,10 @@ x = torch.rand(10)
 quant_x, scale = tensor_quant.tensor_quant(x, x.abs().max())
 print(_tensor_quant(x, x.abs().max())[0])
 print(TensorQuantizer(quant_desc)(x.reshape(2, 5)).max().item())
+fake_quant_x = tensor_quant.fake_tensor_quant(x, x.abs().max())
+print(fake_quant_x)
+from pytorch_quantization.tensor_quant import *
+print(QUANT_DESC_8BIT_LINEAR_WEIGHT_PER_ROW.axis, TensorQuantFunction.apply is not None)
 """
 
 LINEAR = """\
@@ -256,7 +260,11 @@ def test_a_traced_model_is_checked_and_compiled(tmp_path: Path) -> None:
 def test_pytorch_quantization_prints_what_its_document_prints(tmp_path: Path) -> None:
     ran = run_script(tmp_path, LOW_LEVEL)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == "tensor([126., 113., 127.,  59.,  11.,  23.,  47.,  73.,  43.,  27.])\n15.0\n"
+    assert ran.stdout == (
+        "tensor([126., 113., 127.,  59.,  11.,  23.,  47.,  73.,  43.,  27.])\n15.0\n"
+        "tensor([0.9843, 0.8828, 0.9921, 0.4609, 0.0859, 0.1797, 0.3672, 0.5703, 0.3359,\n        0.2109])\n"
+        "0 True\n"
+    )
 
 
 def test_the_broadcast_script_of_document_3_runs_with_its_products_on_the_bpu(tmp_path: Path) -> None:

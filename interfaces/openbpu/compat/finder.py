@@ -22,6 +22,8 @@ class VendorModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__all__":  # what `from module import *` brings
+            return sorted({n for source in MODULES[self.__name__] for n in _public(source)})
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         child = f"{self.__name__}.{name}"

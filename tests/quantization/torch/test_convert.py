@@ -50,6 +50,7 @@ FUNCTIONS: dict[str, Any] = {
     "maximum": lambda x: torch.maximum(x, x.flip(1)),
     "number minus": lambda x: 1 - x,
     "number times": lambda x: x * 0.37,
+    "threshold": lambda x: F.threshold(x, 0.5, -2.0),
     "clamp": lambda x: x.clamp(-1, 1),
     "pow": lambda x: x**3,
     "sum": lambda x: x.sum(1),

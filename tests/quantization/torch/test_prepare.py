@@ -161,6 +161,14 @@ def test_evaluating_in_calibration_is_named() -> None:
         model(data)
 
 
+def test_evaluating_in_qat_is_named() -> None:
+    model, data = prepared_block()
+    bpu.set_fake_quantize(model, STATE.QAT)
+    model.train()(data)
+    with pytest.warns(bpu.QatEvaluationWarning, match=LINE + ".*VALIDATION"):
+        model.eval()(data)
+
+
 def test_converting_what_was_only_evaluated_in_calibration_is_named() -> None:
     model, data = prepared_block()
     model.eval()

@@ -124,7 +124,8 @@ def test_a_descriptor_keeps_every_argument_and_none_can_be_set() -> None:
     assert (desc.num_bits, desc.name, desc.fake_quant, desc.axis) == (4, "w", False, 0)
     assert (desc.unsigned, desc.narrow_range, desc.learn_amax, desc.amax) == (True, True, False, None)
     assert (desc.scale_amax, desc.calib_method) == (None, "max")
-    for name in ("num_bits", "name", "fake_quant", "axis", "unsigned", "amax", "learn_amax", "scale_amax"):
+    read_only = "fake_quant name learn_amax scale_amax axis calib_method num_bits amax unsigned"
+    for name in read_only.split():  # as the document lists them
         with pytest.raises(AttributeError):
             setattr(desc, name, None)
 
@@ -173,6 +174,20 @@ def test_the_predefined_descriptors_are_those_of_the_document() -> None:
     assert all(getattr(lowlevel, name).axis == 0 for name in found - per_tensor)
     assert all(getattr(lowlevel, name).axis is None for name in per_tensor)
     assert lowlevel.QUANT_DESC_UNSIGNED_8BIT_PER_TENSOR.unsigned
+
+
+@pytest.mark.parametrize("axis", [2, -3, (0, 2)])
+def test_an_axis_that_a_tensor_does_not_have_is_refused(axis: Any) -> None:
+    with pytest.raises(ValueError, match=r"axis must be within -2\.\.1, not"):
+        TensorQuantizer(QuantDescriptor(axis=axis))(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(0, (2, 1)), (-1, (1, 3)), ((0, 1), (2, 3))])
+def test_an_axis_keeps_a_range_of_its_own(axis: Any, shape: Any) -> None:
+    quantizer = TensorQuantizer(QuantDescriptor(axis=axis), if_quant=False, if_calib=True)
+    quantizer(torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -60.0]]))
+    quantizer.load_calib_amax()
+    assert tuple(quantizer.amax.shape) == shape
 
 
 def test_the_quantizer_of_the_document_gives_unsigned_4_bit_integers_per_row(x: Any) -> None:

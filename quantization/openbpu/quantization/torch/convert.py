@@ -22,9 +22,9 @@ def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
     """Return the model with every operator in the integer arithmetic of `openbpu.arch.numerics`.
 
     Its outputs equal, bit for bit, those of the simulator for the exported model on the march that is set.
-    Operators that the BPU does not have are computed in float32. It cannot be trained; `export` takes it like
-    the prepared model. Raises ExportError for a model whose scales were never observed; a module that no
-    calibration batch reached raises it when it is used.
+    Operators that the BPU does not have are computed in float32, long sums in torch's order. It cannot be
+    trained; `export` takes it like the prepared model. Raises ExportError for a model whose scales were never
+    observed; a module that no calibration batch reached raises it when it is used.
     """
     found = fake_quantizers(model)
     if not found:

@@ -48,6 +48,10 @@ class FloatValidationWarning(QuantizationWarning):
     """The model is evaluated in CALIBRATION: these are the float model's results."""
 
 
+class QatEvaluationWarning(QuantizationWarning):
+    """The model is evaluated in QAT: the evaluation data move the scales."""
+
+
 class InitialScaleWarning(QuantizationWarning):
     """Scales still have their initial value 1: nothing was observed."""
 

@@ -131,6 +131,11 @@ def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Float64:
     return POINTWISE["Softplus"]({}, _real(x) * factor) / factor
 
 
+def _threshold(x: Any, threshold: float, value: float) -> Float64:
+    real = _real(x)
+    return np.where(real > float(np.float32(threshold)), real, float(np.float32(value)))
+
+
 def _shrink(x: Any, lambd: float = 0.5, *, soft: bool) -> Float64:
     lambd = float(np.float32(lambd))
     return POINTWISE["Shrink"]({"lambd": lambd, "bias": lambd if soft else 0.0}, _real(x))
@@ -163,6 +168,7 @@ _BY_NAME: dict[str, Callable[..., Float64]] = {
     "softshrink": partial(_shrink, soft=True),
     "logsigmoid": lambda x: POINTWISE["Log"]({}, POINTWISE["Sigmoid"]({}, _real(x))),
     "softplus": _softplus,
+    "threshold": _threshold,
     **{
         name: _one(op)
         for name, op in {

@@ -19,6 +19,10 @@ def reduce_amax(x: Any, axis: int | tuple[int, ...] | None = None, *, keepdims: 
     """Return max |x|: one number, or one per entry of the axes that are *kept*, with rank unless told."""
     if axis is None:
         return x.abs().max()
+    for a in (axis,) if isinstance(axis, int) else axis:
+        if not -x.dim() <= a < x.dim():
+            fix = "the axis of the descriptor must exist in every tensor"
+            raise ValueError(must("reduce_amax", "axis", f"within {-x.dim()}..{x.dim() - 1}", a, fix))
     kept = {a % x.dim() for a in ((axis,) if isinstance(axis, int) else axis)}
     away = [a for a in range(x.dim()) if a not in kept]
     return x.abs().amax(dim=away, keepdim=keepdims) if away else x.abs()

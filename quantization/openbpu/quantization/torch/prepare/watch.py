@@ -12,6 +12,7 @@ from openbpu.quantization.torch.errors import (
     EvalAfterStateWarning,
     FloatValidationWarning,
     InitialScaleWarning,
+    QatEvaluationWarning,
     QuantizationWarning,
     StateNotSetWarning,
 )
@@ -37,6 +38,10 @@ _TEXTS: dict[type[QuantizationWarning], str] = {
     EvalAfterStateWarning: (
         "eval() or train() was called after set_fake_quantize(CALIBRATION): in the vendor's plugin this "
         "switches the observers off and the scales stay 1 (openbpu keeps observing); call eval() first"
+    ),
+    QatEvaluationWarning: (
+        "the model is evaluated in QAT, which observes: these data move the scales; call "
+        "set_fake_quantize(model, FakeQuantState.VALIDATION)"
     ),
     FloatValidationWarning: (
         "the model is evaluated in CALIBRATION, which does not quantize: these are the float "
@@ -77,6 +82,7 @@ def _misuses(model: nn.Module, shared: ModelState) -> list[type[QuantizationWarn
     # In eval() a trained or loaded QAT model rounds as it should, whether or not a state was set.
     settled = shared.trained or not (shared.calibrating or nothing_observed(model))
     found = {
+        QatEvaluationWarning: shared.state is FakeQuantState.QAT and not model.training,
         CalibrationInTrainModeWarning: model.training and (calibrating or (unset and meant)),
         StateNotSetWarning: unset and not model.training and not settled,
         EvalAfterStateWarning: calibrating and bool(shared.modes) and shared.batches == 0,

@@ -48,7 +48,7 @@ COMPUTES = _words(
     add sub rsub mul div matmul bmm cat stack sum mean amax amin max min maximum minimum exp log sqrt
     rsqrt reciprocal pow abs neg sin cos tan asin acos atan sinh cosh tanh sigmoid erf floor ceil round
     sign relu relu6 clamp leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh
-    softplus softsign softmax log_softmax layer_norm avg_pool1d avg_pool2d adaptive_avg_pool1d
+    softplus softsign threshold softmax log_softmax layer_norm avg_pool1d avg_pool2d adaptive_avg_pool1d
     adaptive_avg_pool2d interpolate prelu where masked_fill var_mean square cumsum grid_sample linear
     conv1d conv2d conv_transpose2d scaled_dot_product_attention group_norm instance_norm glu
     einsum rms_norm logsigmoid log1p expm1 addmm baddbmm std var normalize asinh acosh atanh tanhshrink
@@ -70,7 +70,6 @@ _ALIAS = {
     "clip": "clamp",
     "clamp_min": "clamp",
     "clamp_max": "clamp",
-    "threshold": "relu",
     "absolute": "abs",
     "arcsin": "asin",
     "arccos": "acos",
