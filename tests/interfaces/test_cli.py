@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -403,9 +405,9 @@ def test_signals_leave_nothing_behind(tmp_path: Path, number: int, code: int) ->
     script = f"""
 import os
 from openbpu.arch.files import write_atomic
-from openbpu.cli import guard
 from openbpu.cli.app import app, command
-guard.prepare_process()
+from openbpu.cli.signals import catch_signals
+catch_signals()
 def chunks():
     yield b"half"
     os.kill(os.getpid(), {int(number)})
@@ -424,6 +426,59 @@ app(["slow"], prog_name="openbpu")
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "openbpu: interrupted\n"), (signal.SIGTERM, 143, "")],
+)
+@pytest.mark.parametrize(
+    "body", ["{kill}", "class Of:\n    name = type('T', (), {{'__set_name__': lambda *_: {kill}}})()"]
+)
+def test_signals_during_an_import_end_the_process_there(
+    tmp_path: Path, body: str, number: int, code: int, said: str
+) -> None:
+    kill = f"os.kill(os.getpid(), {int(number)})"
+    inside = textwrap.indent(body.format(kill=kill), "    ")
+    text = f"import os\ntry:\n{inside}\nexcept BaseException:\n    pass\n"
+    (tmp_path / "greedy.py").write_text(text)
+    script = "from openbpu.cli.signals import catch_signals; catch_signals(); import greedy; print('went on')"
+    env = {"PYTHONPATH": ":".join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (code, said, "")
+
+
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    script = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        "from openbpu.cli.signals import catch_signals; catch_signals(); "
+        "os.kill(os.getpid(), signal.SIGINT); print('went on')"
+    )
+    env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "went on\n"
+
+
+def test_an_input_given_twice_is_said(openbpu: Command, files: Path) -> None:
+    given = ("--input", f"image={files}/image.npy") * 2
+    fails(openbpu("run", files / "cpu.hbm", *given), "input 'image' must be given once, not twice")
+
+
+def full_disk(_path: Path) -> BinaryIO:
+    return os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_is_said_with_the_name_of_the_file(
+    openbpu: Command, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openbpu.arch.files._created", full_disk)
+    monkeypatch.setattr("openbpu.arch.files.check_target", lambda _path: None)
+    ran = openbpu("perf", files / "bpu.hbm", "-o", files / "report")
+    fails(ran, f"{files}/report/bpu.json: No space left on device")
 
 
 def test_an_ascii_terminal_survives_every_character(process: Command, files: Path) -> None:

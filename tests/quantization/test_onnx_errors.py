@@ -122,7 +122,7 @@ def test_no_samples_are_refused(data: dict[str, Array] | list[dict[str, Array]])
     ("data", "message"),
     [
         ({"p": noise(1, 4), "z": noise(1, 4)}, "input names must be p, q, not 'z'"),
-        ({"p": noise(1, 4)}, "input names must be p, q, not without q"),
+        ({"p": noise(1, 4)}, "input names must be p, q, not p; q is missing"),
         ({"p": noise(2, 4), "q": noise(3, 4)}, "the same for every input, not {'p': 2, 'q': 3}"),
         ({"p": noise(2, 4), "q": noise(2, 5)}, r"the shape of input 'q' must be \(1, 4\), not \(1, 5\)"),
         ({"p": noise(2, 4), "q": noise(2)}, r"the shape of input 'q' must be \(N, 1, 4\), not \(2,\)"),
@@ -195,7 +195,7 @@ def test_one_channel_makes_images_grey(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "the folder must be one of .npy, .*without any"),
+        ({}, "a folder of samples must be one of .npy, .*not empty of them"),
         ({"a.png": b"no image"}, r"a\.png: the file must be an image"),
         ({"a.npy": b"no array"}, r"a\.npy: the file must be a NumPy array"),
     ],
@@ -213,6 +213,21 @@ def test_images_need_an_input_of_one_or_three_planes(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"must be \(1, 1 or 3, H, W\) for a folder of images, not \(1, 4\)"):
         load_calibration(tmp_path, float_model(NEG))
+
+
+@pytest.mark.parametrize("name", ["scale", "std"])
+@pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-60])
+def test_pixels_are_never_divided_by_zero(tmp_path: Path, name: str, value: float) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=f"calibration: {name} must be finite and not 0, not"):
+        load_calibration(tmp_path, float_model(PICTURE), **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_picture_too_large_to_decode_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match=r"a\.png: the file must be an image, not .*decompression bomb"):
+        load_calibration(tmp_path, float_model(PICTURE))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK no zip", b"\x80\x04\x95"])

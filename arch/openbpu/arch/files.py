@@ -59,7 +59,9 @@ def write_atomic(path: str | os.PathLike[str], chunks: Iterable[Chunk]) -> None:
             for chunk in chunks:
                 file.write(chunk)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):  # in the name of the file, not of the temporary one
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise

@@ -9,12 +9,15 @@ import sys
 def main() -> None:
     """Run the `openbpu` command; the entry point of the distribution."""
     try:
+        from openbpu.cli.signals import catch_signals
+
+        catch_signals()
         from openbpu.cli.guard import prepare_process
 
         prepare_process()
         from openbpu.cli.commands import app
 
         app(prog_name="openbpu")
-    except KeyboardInterrupt:  # while modules are still being imported; inside commands the guard takes it
+    except KeyboardInterrupt:  # before signals are caught; inside commands the guard takes it
         sys.stderr.write("openbpu: interrupted\n")
         sys.exit(130)

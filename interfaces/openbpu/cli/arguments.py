@@ -156,11 +156,20 @@ def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array
             raise typer.BadParameter(f"must be NAME=FILE.npy, not '{text}'", param_hint="--input")
         named = bool(equals) and (name in names or not Path(text).exists())
         read = _read(Path(path if named else text))
-        if isinstance(read, dict):
-            arrays.update(read)
-        else:
-            arrays[name if named else _only(names, text)] = read
+        new = read if isinstance(read, dict) else {name if named else _only(names, text): read}
+        _check_once(new, arrays)
+        arrays.update(new)
     return arrays
+
+
+def _check_once(new: dict[str, Array], given: dict[str, Array]) -> None:
+    from openbpu.arch.errors import InputError, must
+
+    for name in new:
+        if name in given:
+            raise InputError(
+                must("--input", f"input '{name}'", "given once", "twice", "leave one of them out")
+            )
 
 
 def readable(*paths: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,16 +13,16 @@ from typing import Any, NoReturn
 
 import typer
 
+from openbpu.cli.signals import INTERRUPTED
+
 ERROR = 1
-INTERRUPTED = 130
-TERMINATED = 143
 CLOSED_PIPE = 141
 
 _TRACEBACKS = "OPENBPU_DEBUG"
 
 
 def prepare_process() -> None:
-    """Make SIGTERM unwind the stack, so that half-written files go; make printing survive any encoding.
+    """Make printing survive any encoding.
 
     A process without stdout ends here: a file opened later would take its number, and be printed into.
     """
@@ -32,7 +31,6 @@ def prepare_process() -> None:
     if sys.stdout is None:
         sys.stderr.write("openbpu: stdout is closed; send it to a file, or to /dev/null\n")
         sys.exit(ERROR)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

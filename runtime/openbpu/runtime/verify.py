@@ -62,7 +62,7 @@ def failure(c: Comparison, min_cosine: float | None = None, max_steps: float | N
     if c.cosine < bound and not close:
         return f"{where}: cosine {c.cosine:.6f} is below {bound:g}"
     if max_steps is not None and c.max_steps is not None and c.max_steps > max_steps:
-        return f"{where}: it differs by {c.max_steps:.2f} steps, more than {max_steps:g}"
+        return f"{where}: it differs by {c.max_steps:.3g} steps, more than {max_steps:g}"
     return ""
 
 

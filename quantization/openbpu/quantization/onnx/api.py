@@ -97,7 +97,9 @@ def write(model: ModelProto, path: str | os.PathLike[str]) -> None:
     try:
         write_atomic(path, [model.SerializeToString(deterministic=True)])
     except OSError as error:
-        raise ModelError(must(str(path), "the output", "writable", error.strerror or error)) from error
+        raise ModelError(
+            must(str(path), "the output", "writable", f"({error.strerror or error})", "choose another path")
+        ) from error
     except (ValueError, EncodeError) as error:  # protobuf cannot hold 2 GiB
         raise ModelError(must(str(path), "the model", "smaller than 2 GiB", f"({error})")) from error
 

@@ -86,7 +86,10 @@ def _check_names(given: Mapping[str, object], inputs: Sequence[ValueInfoProto], 
             raise InputError(must(where, "input names", f"{', '.join(allowed) or 'none'}", f"'{name}'"))
     missing = [name for name in allowed if name not in given]
     if missing:
-        raise InputError(must(where, "input names", ", ".join(allowed), f"without {', '.join(missing)}"))
+        found = ", ".join(given) or "none"
+        raise InputError(
+            must(where, "input names", ", ".join(allowed), found, f"{', '.join(missing)} is missing")
+        )
 
 
 def _checked(sample: Mapping[str, Array], inputs: Sequence[ValueInfoProto], where: str) -> Feed:
@@ -168,11 +171,16 @@ def _read_npz(path: Path, inputs: Sequence[ValueInfoProto]) -> dict[str, Array]:
                 arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(
-            must(str(path), "calibration data", "an .npz file or a folder", f"({error})", _HINT)
+            must(str(path), "calibration data", "an .npz file or a folder", f"({_reason(error)})", _HINT)
         ) from error
     if len(inputs) == len(arrays) == 1:
         return {inputs[0].name: next(iter(arrays.values()))}
     return arrays
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system says, without number and path, or what NumPy says."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _read_folder(
@@ -188,7 +196,13 @@ def _read_folder(
     images = [f for f in files if f.suffix.lower() in IMAGES]
     if not tensors and not images:
         raise InputError(
-            must(str(folder), "the folder", f"one of .npy, {', '.join(IMAGES)} files", "without any", _HINT)
+            must(
+                str(folder),
+                "a folder of samples",
+                f"one of .npy, {', '.join(IMAGES)} files",
+                "empty of them",
+                _HINT,
+            )
         )
     if len(inputs) != 1:
         fix = "pass an .npz with one array per input"
@@ -227,7 +241,7 @@ def _read_images(
     std: float | Sequence[float],
     told: Callable[[str], None],
 ) -> list[Array]:
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  (only image folders need it)
+    from PIL import Image  # noqa: PLC0415  (only image folders need it)
 
     shape = shape_of(value) or ()
     size = shape[2:] if len(shape) == 4 else ()
@@ -244,7 +258,7 @@ def _read_images(
                 resized += image.size != (width, height)
                 converted += image.mode != mode
                 fitted = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-        except (UnidentifiedImageError, OSError) as error:
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise InputError(must(str(path), "the file", "an image", f"({error})")) from error
         arrays.append(_normalise(np.asarray(fitted, dtype=np.float32), scale, mean, std))
     changes = (
@@ -269,6 +283,9 @@ def _normalise(
     for name, given in (("mean", mean), ("std", std)):
         if np.size(given) not in {1, channels}:
             raise InputError(must("calibration", name, f"a number or {channels} numbers", given))
+    for name, given in (("scale", scale), ("std", std)):
+        if not np.isfinite(given).all() or not np.asarray(given, dtype=np.float32).all():
+            raise InputError(must("calibration", name, "finite and not 0", given))
     m = np.broadcast_to(np.asarray(mean, dtype=np.float32), (channels,))[:, None, None]
     s = np.broadcast_to(np.asarray(std, dtype=np.float32), (channels,))[:, None, None]
     return ((planes * np.float32(scale) - m) / s)[np.newaxis].astype(np.float32)
