@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openbpu.arch.errors import CompileError, must
 from openbpu.compat.march import march_name
 from openbpu.compat.placement import placement_text
 from openbpu.compat.screen import say
@@ -50,8 +51,11 @@ def compile_model(
     from openbpu.report.placement import placement_summary  # noqa: PLC0415
 
     program = build(_exported(model, example_inputs), march=_march(march), opt=level(opt))
-    Path(hbm).parent.mkdir(parents=True, exist_ok=True)
-    write_hbm(program, hbm)
+    try:
+        Path(hbm).parent.mkdir(parents=True, exist_ok=True)
+        write_hbm(program, hbm)
+    except OSError as error:
+        raise CompileError(must("compile_model", "hbm", "a path that can be written", f"'{hbm}'")) from error
     say(f"{hbm}: {program.march}, {placement_summary(program.placement)}")
     return 0
 

@@ -67,6 +67,17 @@ class NoStub(nn.Module):  # type: ignore[misc]  # torch is Any to the type check
         return torch.relu(x) * 2
 
 
+class NoQuant(nn.Module):  # type: ignore[misc]
+    """A convolution on what no QuantStub has quantized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dequant = conv(), bpu.DeQuantStub()
+
+    def forward(self, x: Any) -> Any:
+        return self.dequant(self.conv(x))
+
+
 class Raises(Between):
     """Stops with an error of its own."""
 
@@ -115,6 +126,18 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "quant: the qconfig must be a QConfig of openbpu or None, not 5",
     ),
     "fx: a branch": (lambda: by_fx(FloatBranch(conv())), rf"FloatBranch \(.*{LINE}.*control flow"),
+    "fx: no stub": (
+        lambda: by_fx(NoQuant()),
+        rf"conv \(.*{LINE}: some tensor .* quantized, not none; put a Q",
+    ),
+    "a method that is none": (
+        lambda: prepared(Between(conv()), method="eager"),
+        r"method must be one of PrepareMethod\.EAGER, .* not 'eager'",
+    ),
+    "compile: no such folder": (
+        lambda: compile_model(calibrated(Between(conv()), DATA), [DATA], hbm="/proc/none/model.hbm"),
+        "hbm must be a path that can be written, not '/proc/none/model.hbm'",
+    ),
     "fx: no qconfig": (
         lambda: bpu.prepare_qat_fx(Between(conv()), {}),
         "Between: some module must be quantized, not none",
@@ -179,6 +202,12 @@ def test_calibration_data_that_are_not_finite_are_refused(value: float) -> None:
         bpu.PrepareError, match=r"Between \(.*networks\.py:\d+\): observed values must be finite"
     ):
         model(torch.full_like(DATA, value))
+
+
+@pytest.mark.parametrize("options", [{"observer": "mse"}, {"fix_scale": 0.0}, {"fix_scale": float("nan")}])
+def test_a_qconfig_says_what_is_wrong(options: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"get_qconfig: {next(iter(options))} must be"):
+        bpu.get_qconfig(**options)
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, float("inf"), "1/128"])

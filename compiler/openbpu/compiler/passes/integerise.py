@@ -261,10 +261,24 @@ class _Pass:
                 return True
             self.refuse_behind(form.node, (*form.extra, *clamps))
         if core.op in POINTWISE and core.op not in OPS:
-            self.refuse(
-                core, Refused(f"no BPU unit for {core.op} of several tensors", "use one tensor and constants")
-            )
+            self.refuse(core, self.no_unit(core, out, target))
         return False
+
+    def no_unit(self, core: Node, out: Scaling, target: str) -> Refused:
+        """Why a function that exists as a table only is none here: its one tensor, or that there are two."""
+        tensors = [i for i, name in enumerate(core.inputs) if name and self.graph.const(name) is None]
+        if len(tensors) == 1:
+            name = core.inputs[tensors[0]]
+            if self.graph.values[name].dtype == "bool" and name not in self.producers:
+                return Refused(
+                    f"its input '{name}' is a bool input of the model, which has no scale",
+                    "feed the mask as floats of 0 and 1, to a QuantStub (a QuantizeLinear) of its own",
+                )
+            try:
+                self.site(core, out, target, ()).leaf(tensors[0])
+            except Refused as refused:
+                return refused
+        return Refused(f"no BPU unit for {core.op} of several tensors", "use one tensor and constants")
 
     def refuse_behind(self, node: Node, others: Sequence[Node]) -> None:
         """Tell the operators that would have been fused into a refused one why they were not."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from openbpu.arch.errors import must
 from openbpu.quantization.torch.dtype import QDType, as_qdtype, qint8, qint16
 from openbpu.quantization.torch.fake_quantize import FakeQuantize
 from openbpu.quantization.torch.observers import (
@@ -63,6 +64,11 @@ def get_qconfig(
     calibration: bool | None = None,
 ) -> QConfig:
     """Return a QConfig by dtypes; out_dtype None is high precision; fix_scale fixes the result's scale."""
+    kind: Any = observer
+    if not (isinstance(kind, type) and issubclass(kind, Observer)):
+        raise TypeError(must("get_qconfig", "observer", "a class such as MSEObserver", repr(observer)))
+    if fix_scale is not None and not 0 < fix_scale < float("inf"):
+        raise ValueError(must("get_qconfig", "fix_scale", "a number above 0", fix_scale))
     if fix_scale is not None and out_dtype is None:
         raise ValueError("get_qconfig: fix_scale fixes the result's scale, so out_dtype must be given")
     out: Factory | None = None

@@ -24,12 +24,13 @@ class Step:
 class Recorder:
     """The steps of one forward pass, in order. A QTensor made while recording carries its step's number.
 
-    `line` tells which line of the user's runs.
+    `line` tells which line of the user's runs; `unquantized` is where a layer first met a plain tensor.
     """
 
     steps: list[Step] = field(default_factory=list)
     called: dict[int, int] = field(default_factory=dict)
     line: Callable[[], str] = str
+    unquantized: str = ""
 
     def note(self, name: str, path: str, module: Any, reads: Iterable[Any], shape: tuple[int, ...]) -> int:
         """Record a step that reads the QTensors `reads`; returns its number."""

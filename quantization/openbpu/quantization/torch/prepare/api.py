@@ -63,6 +63,10 @@ def prepare(
     """
     get_march()
     _check_model("prepare", model)
+    way: Any = method
+    if not isinstance(way, PrepareMethod):
+        allowed = ", ".join(f"PrepareMethod.{m.name}" for m in PrepareMethod)
+        raise PrepareError(must("prepare", "method", f"one of {allowed}", repr(way)))
     setters = _setters(qconfig_setter)
     prepared = model if inplace else deepcopy(model)
     if method is PrepareMethod.EAGER:

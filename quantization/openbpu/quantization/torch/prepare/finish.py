@@ -25,7 +25,8 @@ def finish(model: nn.Module, recorder: Recorder, setters: Sequence[Setter]) -> N
     assign(model, setters, _outputs(recorder), _kinds(recorder))
     if all(step.module is None for step in recorder.steps):
         fix = "put a QuantStub in front of the first operator"
-        raise PrepareError(must(type(model).__name__, "some tensor of the forward", "quantized", "none", fix))
+        place = recorder.unquantized or type(model).__name__
+        raise PrepareError(must(place, "some tensor of the forward", "quantized", "none", fix))
     _warn_shared(model, recorder)
     watch(model)
 

@@ -14,7 +14,7 @@ from openbpu.quantization.torch.attempt import first_line
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
-from openbpu.quantization.torch.qat import is_leaf
+from openbpu.quantization.torch.qat import Weighted, is_leaf
 from openbpu.quantization.torch.qtensor.dispatch import moves, operator_here
 from openbpu.quantization.torch.qtensor.names import COMPUTES, REFLECTED, name_of
 from openbpu.quantization.torch.quantized import Quantized
@@ -92,6 +92,8 @@ class _Tracer(fx.Tracer):  # Any where torch is not installed
 
     def _module(self, node: fx.Node, module: nn.Module, reads: list[_Value]) -> None:
         leaves = isinstance(module, QATDeQuantStub)
+        if isinstance(module, Weighted) and not reads:
+            self.recorder.unquantized = self.recorder.unquantized or f"{module.bpu_path} ({user_line()})"
         if not isinstance(module, Quantized) or not (reads or isinstance(module, QATQuantStub)):
             node.meta["quantized"] = bool(reads)
             return
