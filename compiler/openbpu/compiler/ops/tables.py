@@ -99,6 +99,24 @@ def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
     return chain.leaf, tuple(chain.nodes)
 
 
+def no_unit(site: Site) -> Refused:
+    """Why a function that exists as a table only is none here: its one tensor, or that there are two."""
+    core, graph = site.node, site.graph
+    tensors = [i for i, name in enumerate(core.inputs) if name and graph.const(name) is None]
+    if len(tensors) == 1:
+        name = core.inputs[tensors[0]]
+        if graph.values[name].dtype == "bool" and name not in site.producers:
+            return Refused(
+                f"its input '{name}' is a bool input of the model, which has no scale",
+                "feed the mask as floats of 0 and 1, to a QuantStub (a QuantizeLinear) of its own",
+            )
+        try:
+            site.leaf(tensors[0])
+        except Refused as refused:
+            return refused
+    return Refused(f"no BPU unit for {core.op} of several tensors", "use one tensor and constants")
+
+
 def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
     for limit in EVERY:

@@ -17,7 +17,7 @@ from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ops import OPS, Refused, Site
-from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain
+from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain, no_unit
 from openbpu.compiler.passes.forms import CODES, forms
 from openbpu.compiler.passes.moves import is_move, sink_dequantize
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
@@ -261,24 +261,8 @@ class _Pass:
                 return True
             self.refuse_behind(form.node, (*form.extra, *clamps))
         if core.op in POINTWISE and core.op not in OPS:
-            self.refuse(core, self.no_unit(core, out, target))
+            self.refuse(core, no_unit(self.site(core, out, target, ())))
         return False
-
-    def no_unit(self, core: Node, out: Scaling, target: str) -> Refused:
-        """Why a function that exists as a table only is none here: its one tensor, or that there are two."""
-        tensors = [i for i, name in enumerate(core.inputs) if name and self.graph.const(name) is None]
-        if len(tensors) == 1:
-            name = core.inputs[tensors[0]]
-            if self.graph.values[name].dtype == "bool" and name not in self.producers:
-                return Refused(
-                    f"its input '{name}' is a bool input of the model, which has no scale",
-                    "feed the mask as floats of 0 and 1, to a QuantStub (a QuantizeLinear) of its own",
-                )
-            try:
-                self.site(core, out, target, ()).leaf(tensors[0])
-            except Refused as refused:
-                return refused
-        return Refused(f"no BPU unit for {core.op} of several tensors", "use one tensor and constants")
 
     def refuse_behind(self, node: Node, others: Sequence[Node]) -> None:
         """Tell the operators that would have been fused into a refused one why they were not."""
