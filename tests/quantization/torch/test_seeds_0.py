@@ -113,6 +113,15 @@ def test_bool_is_promoted_as_torch_promotes_it() -> None:
     assert result.dtype == torch.float32
 
 
+def test_the_seeded_data_are_the_printed_input_but_for_the_value_out_of_scale() -> None:
+    script = recipe("small_model/small_model.py")
+    seeded, printed = script.bool_example(), script.example()
+    joined = torch.cat([seeded["actors_data"], seeded["actors_mask"]], dim=-1)
+    joined[0, 0, 0, 2] = 60.5
+    same_text(joined, INPUT)
+    assert torch.allclose(joined, printed, atol=5e-5)
+
+
 @pytest.mark.parametrize("variant", ["equals_one", "logical_not", "int16_mask", "quantized_mask"])
 def test_every_way_of_masking_is_right_in_float(variant: str) -> None:
     found = recipe("small_model/small_model.py").VARIANTS[variant]
