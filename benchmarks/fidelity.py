@@ -17,8 +17,8 @@ from pathlib import Path
 
 import fidelity_data as data
 import numpy as np
-from fidelity_fit import Floats, fit, log_errors
-from fidelity_knobs import knobs
+from fidelity_fit import Floats, fit, log_errors, one_thread_errors
+from fidelity_knobs import host_knobs, knobs
 from fidelity_timing import Bench, Prediction
 from rich.table import Table
 from scipy.stats import kendalltau
@@ -70,8 +70,12 @@ def report(march: str, options: argparse.Namespace) -> None:
         sys.stdout.write(f"fitted: {done.values}\n{march}, fitted: {_summary(framed, done.errors)}\n")
         left = leave_out(bench, march, framed, options.rounds)
         sys.stdout.write(f"{march}, each family left out: {_summary(framed, left)}\n")
+        timed = [r for r in rows if r.one_thread]
+        host = fit(bench, march, host_knobs(march), timed, options.rounds, one_thread_errors)
+        off = np.abs(np.expm1(host.errors))
+        sys.stdout.write(f"host: {host.values}; one thread, fitted: MAPE {off.mean():.1%}\n")
         if options.write:
-            write(march, done.values)
+            write(march, {**done.values, **host.values})
     bench.close()
 
 

@@ -7,7 +7,7 @@ log(predicted / published), so twice too slow counts as much as twice too fast, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,19 +57,26 @@ def log_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequen
     return np.array([np.log(found[r.model].frame_on(r.cores) / 1e3 / (r.frame or 1.0)) for r in rows])
 
 
+def one_thread_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequence[Row]) -> Floats:
+    """Return log(predicted / published time in one thread) of every row."""
+    found = bench.predict(march, values, [r.model for r in rows])
+    return np.array([np.log(found[r.model].one_thread / 1e3 / (r.one_thread or 1.0)) for r in rows])
+
+
 def fit(
     bench: Bench,
     march: str,
     knobs: Sequence[Knob],
     rows: Sequence[Row],
     rounds: int,
+    wrong: Callable[[Bench, str, Mapping[str, int], Sequence[Row]], Floats] = log_errors,
 ) -> Fit:
-    """Fit the knobs to the rows, from their first guesses."""
+    """Fit the knobs to the rows, from their first guesses; `wrong` says how far off every row is."""
     start = np.log([k.start for k in knobs])
     low, high = (np.log([max(getattr(k, side), 0.5) for k in knobs]) for side in ("low", "high"))
 
     def residuals(x: Floats) -> Floats:
-        errors = log_errors(bench, march, _values(knobs, x), rows)
+        errors = wrong(bench, march, _values(knobs, x), rows)
         return np.concatenate([errors, _PRIOR * (x - start)])
 
     def slopes(x: Floats) -> Floats:

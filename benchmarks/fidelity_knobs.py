@@ -39,6 +39,13 @@ _BAYES = (
     Knob("cpu.handover_us", 500, 20, 2000),
     Knob("cpu.flops_per_cycle", 4, 1, 16),
 )
+_SUBMIT = Knob("cpu.submit_us", 300, 20, 2000)
+_HOST = {
+    "nash-e": (_SUBMIT, Knob("cpu.dequantize_ps", 300, 5, 10_000)),
+    "nash-m": (_SUBMIT,),
+    "nash-p": (_SUBMIT, Knob("cpu.dequantize_ps", 300, 5, 10_000)),
+    "bayes-e": (_SUBMIT, Knob("cpu.dequantize_ps", 2000, 5, 20_000)),
+}
 _KNOBS = {"nash-e": _NASH, "nash-m": _M, "nash-p": _P, "bayes-e": _BAYES}
 """nash-m and nash-p have nash-e's core: only what lies around it is theirs. 77 GB/s is the peak of a 96-bit
 LPDDR5 at 6400 MT/s."""
@@ -47,3 +54,8 @@ LPDDR5 at 6400 MT/s."""
 def knobs(march: str) -> tuple[Knob, ...]:
     """Return the knobs of a march; they start at first guesses, not where an earlier fit left its file."""
     return _KNOBS[march]
+
+
+def host_knobs(march: str) -> tuple[Knob, ...]:
+    """Return the knobs of the host: what one thread waits for besides the segments."""
+    return _HOST[march]
