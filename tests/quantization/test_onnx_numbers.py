@@ -189,6 +189,19 @@ def test_grid_of_a_grid_sample_is_int16() -> None:
     )
 
 
+@pytest.mark.parametrize("opset", [25, 26, 27, 28])
+def test_an_opset_that_onnx_runtime_does_not_know_goes_back(opset: int) -> None:
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip(f"this onnx has no opset {opset}")
+    text = "(float[1,4,4,4] x) => (float y) { a = Conv(x, w) b = Celu(a) y = DepthToSpace<blocksize = 2>(b) }"
+    weight = {"w": noise(4, 4, 1, 1)}
+    made = quantized(text, weight, opset=opset)
+    assert made.opset_import[0].version == min(opset, 26)
+    older = quantized(text, weight, opset=25)
+    assert [n.op_type for n in made.graph.node] == [n.op_type for n in older.graph.node]
+    assert [t.raw_data for t in made.graph.initializer] == [t.raw_data for t in older.graph.initializer]
+
+
 def test_group_normalization_has_parameters_per_channel_from_opset_21_on() -> None:
     text = "(float[1,4,8,8] x) => (float y) { y = GroupNormalization <num_groups = 2> (x, g, b) }"
     model = float_model(text, {"g": noise(2), "b": noise(2, seed=1)}, opset=18)

@@ -109,7 +109,11 @@ class Inference:
         reason = str(error).split("] ")[-1].strip().splitlines()[0]
         place = f"node '{node.name}' ({node.op})"
         what = must(
-            place, "inputs", "what the operator accepts", f"{shapes} ({reason})", "export the model again"
+            place,
+            "inputs",
+            "what the operator accepts",
+            f"{shapes or 'none'} ({reason})",
+            "export the model again",
         )
         raise ModelError(what) from error
 

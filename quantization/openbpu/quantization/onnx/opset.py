@@ -1,7 +1,8 @@
-"""Raise a net to the opset that its quantized form needs."""
+"""Bring a net to an opset that its quantized form can have and ONNX Runtime can run."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -17,15 +18,23 @@ OPSET_PER_CHANNEL = 13
 OPSET_INT16 = 21
 """First opset whose QuantizeLinear makes int16."""
 
+OPSET_RUNS = 26
+"""Newest opset that ONNX Runtime 1.31 runs; a newer model that uses nothing newer goes back to it."""
+
 _IR_VERSION = {OPSET_PER_CHANNEL: 7, OPSET_INT16: 10}
 
 
 def raise_opset(net: Net, opset: int) -> Net:
     """Return `net` at `opset` or newer; raises ModelError where ONNX cannot convert it.
 
+    A net that is newer than `OPSET_RUNS` goes back to that where it can.
+
     The converter sees the shapes, which spare it detours (a Softmax on the last axis stays one node), but no
     large weights.
     """
+    if net.opset > OPSET_RUNS:
+        with contextlib.suppress(ModelError):  # it needs what is new: perhaps this ONNX Runtime knows it
+            net = _converted(net, OPSET_RUNS)
     if net.opset < opset:
         if net.opset < OPSET_INT16 <= opset:
             net = _norms_per_channel(net)
