@@ -50,6 +50,9 @@ ENDS: dict[str, Any] = {
     "Transpose, Reshape": lambda b, y: b.node(
         "Reshape", b.node("Transpose", y, perm=[0, 2, 1]), ints(b, 2, 30)
     ),
+    "Reshape of the channels, Transpose": lambda b, y: b.node(
+        "Transpose", b.node("Reshape", y, ints(b, 2, 3, 2, 5)), perm=[0, 2, 3, 1]
+    ),
     "Unsqueeze": lambda b, y: b.node("Unsqueeze", y, ints(b, 1)),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 _TORCH = "openbpu.quantization.torch"
 _DEPLOY = "openbpu.compat.deploy"
+_PREPARE = "openbpu.compat.prepare"
 _HBDK = "openbpu.compat.hbdk"
 _LOW = "openbpu.quantization.torch.lowlevel"
 
@@ -52,7 +53,12 @@ _QAT = tuple(f"{_TORCH}.qat.{name}" for name in ("weighted", "simple", "norm"))
 
 MODULES: dict[str, tuple[str, ...]] = {
     **{
-        f"horizon_plugin_pytorch{name}": (_TORCH, _DEPLOY, *(_QAT if name.startswith(".nn.qat") else ()))
+        f"horizon_plugin_pytorch{name}": (
+            _PREPARE,
+            _TORCH,
+            _DEPLOY,
+            *(_QAT if name.startswith(".nn.qat") else ()),
+        )
         for name in _PLUGIN
     },
     "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH),
@@ -76,7 +82,6 @@ MODULES: dict[str, tuple[str, ...]] = {
 """Vendor module → the openbpu modules in which its names are looked up, in this order."""
 
 _LAYERS = "openbpu.quantization.torch.prepare, which gives a float model's layers their quantizers"
-_REPR = "print(model): a prepared model shows what is fused (ConvBNReLU2d), its dtypes and its scales"
 _INSTEAD = {
     **dict.fromkeys((f"Quant{kind}" for kind in ("Conv1d", "Conv2d", "Conv3d", "Linear")), _LAYERS),
     "quant_modules": _LAYERS,
@@ -87,10 +92,9 @@ _INSTEAD = {
     "model_profiler": "openbpu.quantization.torch.sensitivity_table and statistics_table",
     "featuremap_similarity": "openbpu.quantization.torch.sensitivity_table",
     "compare_weights": "openbpu.quantization.torch.statistics_table",
-    "get_module_called_count": "the SharedModuleWarning of prepare, which counts and names the lines",
-    "check_unfused_operations": _REPR,
-    "check_qconfig": _REPR,
-    "check_qat_model": f"check_model for where nodes run, the warnings of prepare, and {_REPR}",
+    "get_module_called_count": "check_qat_model(model, inputs).called",
+    "check_unfused_operations": "check_qat_model(model, inputs).fusable",
+    "check_qconfig": "check_qat_model, which writes qconfig_info.txt",
     "check_deploy_device": "check_model or `openbpu check`, which give every node's place and reason",
     "HbirModelVerifier": "`openbpu verify`, and convert, whose outputs are the simulator's bits",
     "QFunctional": "FloatFunctional; convert gives it integer arithmetic",

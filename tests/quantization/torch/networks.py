@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +19,13 @@ MARCH = bpu.March.NASH_M
 
 
 def calibrated(model: Any, data: Any, setter: Any = bpu.default_calibration_qconfig_setter) -> Any:
-    """The model prepared, calibrated on `data` and set to VALIDATION."""
+    """The model prepared, calibrated on `data` (a tuple: its inputs) and set to VALIDATION."""
     bpu.set_march(MARCH)
     prepared = bpu.prepare(model.eval(), data, qconfig_setter=setter)
     prepared.eval()
     bpu.set_fake_quantize(prepared, bpu.FakeQuantState.CALIBRATION)
     with torch.no_grad():
-        prepared(data)
+        prepared(*data) if isinstance(data, tuple) else prepared(data)
     prepared.eval()
     bpu.set_fake_quantize(prepared, bpu.FakeQuantState.VALIDATION)
     return prepared
@@ -40,7 +41,8 @@ def simulated(model: Any, data: Any) -> tuple[np.ndarray[Any, Any], Any]:
 
 def converted(model: Any, data: Any) -> np.ndarray[Any, Any]:
     """The output of the converted model."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", bpu.CpuOperatorWarning)
         return bpu.convert(model)(data).numpy()  # type: ignore[no-any-return]
 
 

@@ -134,11 +134,41 @@ def test_fx_goes_through_modules_of_torch_that_are_not_prepared() -> None:
     assert hasattr(model.function, "_generated_interpolate_0")
 
 
-def test_a_mask_of_attention_is_refused_with_what_to_write() -> None:
+def test_grouped_heads_are_refused_with_what_to_write() -> None:
     bpu.set_march(bpu.March.NASH_M)
-    model = Between(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True)).eval()
-    with pytest.raises(bpu.QTensorError, match=r"test_functions.py:\d+.*masked_fill"):
+    model = Between(lambda x: F.scaled_dot_product_attention(x, x, x, enable_gqa=True)).eval()
+    with pytest.raises(bpu.QTensorError, match=r"test_functions.py:\d+.*repeat_interleave"):
         bpu.prepare(model, torch.randn(1, 2, 4, 8))
+
+
+MASKS: dict[str, Any] = {
+    "causal": {"is_causal": True},
+    "what takes part": {"attn_mask": torch.ones(4, 4).tril().bool()},
+    "0 and -inf": {"attn_mask": torch.full((4, 4), -torch.inf).triu(1)},
+    "added": {"attn_mask": torch.linspace(-3, 0, 16).view(4, 4)},
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_constant_mask_of_attention_is_on_the_bpu(name: str) -> None:
+    def attend(x: Any) -> Any:
+        return F.scaled_dot_product_attention(x, x * 2, x, **MASKS[name])
+
+    assert {row.on for row in compared(attend, "int8").placement} == {"BPU"}
+    data = torch.randn(1, 2, 4, 8)
+    wanted, found = attend(data), converted(calibrated(Between(attend), data), data)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=0.15)
+
+
+def test_what_a_mask_leaves_out_has_no_share() -> None:
+    data = torch.randn(1, 2, 4, 4) * 3
+    mask = torch.ones(4, 4).triu(1).bool()
+    model = calibrated(Between(lambda x: x.masked_fill(mask, -torch.inf).softmax(-1)), data)
+    shares = converted(model, data)
+    assert not shares[..., mask.numpy()].any()
+    quantizer = model._generated_masked_fill_0.activation_post_process
+    assert quantizer.dtype is bpu.qint16
+    assert float(quantizer.scale) < 40 / 32767
 
 
 def test_weights_of_a_function_train() -> None:

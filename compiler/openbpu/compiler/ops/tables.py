@@ -53,10 +53,11 @@ class _Chain:
         return all(self.collect(i) for i in node.inputs if i)
 
     def compared(self, name: str) -> bool:
-        """Whether a condition is a comparison, negated or not."""
+        """Whether a condition is a comparison; "not equal" is a negated one."""
         node = self.site.producers.get(name)
-        while node is not None and node.op == "Not":
-            node = self.site.producers.get(node.inputs[0])
+        behind = self.site.producers.get(node.inputs[0]) if node is not None and node.op == "Not" else None
+        if behind is not None:
+            return behind.op == "Equal"
         return node is not None and node.op in COMPARISONS
 
     def evaluate(self, name: str, x: Float64, done: dict[str, Float64]) -> Float64:

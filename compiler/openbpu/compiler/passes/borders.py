@@ -30,6 +30,11 @@ def place_borders(graph: Graph, march: March) -> Graph:
             # Scales per channel of an axis that it splits cannot sink below it, but it moves nothing.
             rw.add("Reshape", node.inputs[:1], node.outputs, node.origins, node.name)
             floats.add(node.outputs[0])
+        elif node.op == "Transpose" and node.domain == "" and node.inputs[0] in floats and _static(rw, node):
+            rank = len(rw.graph.values[node.outputs[0]].shape or ())
+            perm = tuple(node.attrs.get("perm") or reversed(range(rank)))
+            rw.add("Transpose", node.inputs[:1], node.outputs, node.origins, node.name, perm=perm)
+            floats.add(node.outputs[0])
         else:
             rw.nodes.append(node)
     return rw.finish()

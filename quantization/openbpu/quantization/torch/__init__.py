@@ -32,17 +32,21 @@ Names:
     convert(model, inplace=False) -> nn.Module (integer arithmetic), convert_fx
     export(model, example_inputs, path=None, *, input_names=None, output_names=None) -> onnx.ModelProto
     sensitivity_table(model, baseline, inputs), statistics_table(model, inputs)
+    check_qat_model(model, example_inputs, save_results=False, out_dir=None) -> CheckResult;
+    model_check_result.txt and qconfig_info.txt, which prepare(…, report_dir=folder) writes too
 
 Needs the extra `openbpu[torch]`. Imports torch, numpy, `openbpu.arch`, and onnx when it exports.
 `check_model(model, example_inputs, march=None, advice=None)` and `compile_model(model, example_inputs,
 hbm=..., march=None, opt=2)`, which need the compiler, are in `openbpu.compat.deploy`.
 """
 
+from openbpu.quantization.torch.check import CheckResult, check_qat_model
 from openbpu.quantization.torch.convert import convert, convert_fx
 from openbpu.quantization.torch.debug import sensitivity_table, statistics_table
 from openbpu.quantization.torch.dtype import QDType, qinfo, qint8, qint16, qint32
 from openbpu.quantization.torch.errors import (
     CalibrationInTrainModeWarning,
+    CpuOperatorWarning,
     EvalAfterStateWarning,
     ExportError,
     FloatValidationWarning,
@@ -125,8 +129,10 @@ from openbpu.quantization.torch.stubs import DeQuantStub, QuantStub
 __all__ = [
     "PASS",
     "CalibrationInTrainModeWarning",
+    "CheckResult",
     "ClipObserver",
     "ConvDtypeTemplate",
+    "CpuOperatorWarning",
     "DeQuantStub",
     "EvalAfterStateWarning",
     "ExportError",
@@ -166,6 +172,7 @@ __all__ = [
     "StateNotSetWarning",
     "UnknownModuleWarning",
     "calibration_8bit_weight_16bit_act_qconfig_setter",
+    "check_qat_model",
     "convert",
     "convert_fx",
     "default_calib_8bit_fake_quant_qconfig",

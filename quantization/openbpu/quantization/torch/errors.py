@@ -62,3 +62,7 @@ class UnknownModuleWarning(QuantizationWarning):
 
 class SharedModuleWarning(QuantizationWarning):
     """One module is called several times in a forward: its results share one scale."""
+
+
+class CpuOperatorWarning(QuantizationWarning):
+    """A converted model computes an operator in float32 because no BPU unit has it."""

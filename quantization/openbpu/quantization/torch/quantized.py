@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from openbpu.quantization.torch.dtype import QDType
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import FakeQuantize
 from openbpu.quantization.torch.qtensor import QTensor
@@ -18,8 +19,9 @@ class Quantized(nn.Module):
     """`activation_post_process` rounds the result; without one the result is a high-precision QTensor.
 
     `raw`: the operator behind it rounds, so nothing is rounded here; `takes_raw`: it reads such a result.
-    `unquantized_at`: where, in prepare, a plain tensor came in. `integer` switches to the integer arithmetic
-    of a converted model. `bpu_path` is the module's path in the prepared model.
+    `unquantized_at`: where, in prepare, a plain tensor came in. `result_dtype` overrides the qconfig's where
+    the operator needs it. `integer` switches to the integer arithmetic of a converted model. `bpu_path` is
+    the module's path in the prepared model.
     """
 
     qconfig: Any = None
@@ -28,6 +30,7 @@ class Quantized(nn.Module):
     unquantized_at: str = ""
     raw: bool = False
     takes_raw: bool = False
+    result_dtype: QDType | None = None
 
     def attach_output(self, quantizer: FakeQuantize | None) -> None:
         """Set the quantizer of the result; None leaves it in high precision."""

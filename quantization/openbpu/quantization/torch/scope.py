@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -39,6 +39,7 @@ class _Scope(threading.local):
         self.recorder: Recorder | None = None
         self.exporting = False
         self.owner: nn.Module | None = None
+        self.varies: Callable[[Any], bool] | None = None
 
 
 scope = _Scope()

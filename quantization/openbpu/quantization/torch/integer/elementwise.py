@@ -58,6 +58,33 @@ def multiplied(a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
     return numerics.requantize(a.codes * b.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
 
 
+def divided(a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
+    """rhe(a·reciprocal[b]·mult / 2^shift), b int8."""
+    table, unit = numerics.reciprocal_table()
+    factor = a.grid.s * (unit / b.grid.s) / out.s
+    reach = float(a.grid.reach) * 2.0 ** (numerics.RECIPROCAL_BITS + 4)
+    fixed = numerics.fixed_point_sum((factor,), (reach,))
+    total = a.codes * table.astype(np.int64)[b.codes + 128] * fixed.multipliers[0]
+    return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
+
+
+def chosen(
+    mask: npt.NDArray[np.bool_], sides: Sequence[Codes | npt.NDArray[np.float32]], out: Grid, clamp: Clamp
+) -> Int64:
+    """The first side where `mask` holds, else the second, each rounded to the grid `out` on its own."""
+    first, second = (_on_grid(side, out) for side in sides)
+    low, high = out.bounds(clamp)
+    return np.clip(np.where(mask, first, second), low, high)
+
+
+def _on_grid(side: Codes | npt.NDArray[np.float32], out: Grid) -> Int64:
+    if not isinstance(side, Codes):
+        return np.asarray(numerics.quantize(side, out.s, 0, out.dtype)).astype(np.int64)
+    fixed = numerics.fixed_point_sum((side.grid.s / out.s,), (float(side.grid.reach),))
+    total = side.codes * fixed.multipliers[0]
+    return numerics.requantize(total, fixed.shift, 0, out.dtype.qmin, out.dtype.qmax)
+
+
 def preluded(x: Codes, slope: Codes, out: Grid, clamp: Clamp) -> Int64:
     """x·mult_a where x >= 0, x·slope·mult_b elsewhere."""
     fixed = numerics.fixed_point_sum(
@@ -79,7 +106,8 @@ def reduced(x: Codes, axes: Sequence[int], keepdims: bool, fn: str, out: Grid, c
     fixed = numerics.fixed_point_sum((x.grid.s / out.s / (count if fn == "mean" else 1),), (float(reach),))
     pick = np.sum if summed else (np.max if fn == "max" else np.min)
     total = pick(x.codes, axis=tuple(axes), keepdims=keepdims)
-    return numerics.requantize(total * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+    codes = numerics.requantize(total * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+    return codes.reshape(np.shape(total))
 
 
 def joined(parts: Sequence[Codes], axis: int, out: Grid, clamp: Clamp) -> Int64:

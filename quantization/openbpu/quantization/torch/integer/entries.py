@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from openbpu.arch import numerics
+from openbpu.quantization.torch.errors import CpuOperatorWarning
 from openbpu.quantization.torch.integer.elementwise import Computed, preluded
 from openbpu.quantization.torch.integer.operators import Clamped, deferred
 from openbpu.quantization.torch.integer.products import batch_norm_product, weighted_product
@@ -25,6 +26,7 @@ from openbpu.quantization.torch.integer.values import (
     tensor_of,
 )
 from openbpu.quantization.torch.qtensor.tensor import QTensor, unwrap
+from openbpu.quantization.torch.scope import here, warn_user
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -75,10 +77,16 @@ def functional(module: Any, name: str, func: Callable[..., Any], args: Args, kwa
     """A FloatFunctional's operator; None where its result is no single float tensor."""
 
     def real() -> Any:
-        return func(*unwrap(args), **unwrap(kwargs)).detach().numpy()
+        found = func(*unwrap(args), **unwrap(kwargs))
+        return (found[0] if isinstance(found, tuple) else found).detach().numpy()
 
     operands = (*args, func) if name == "lut" else args
     with torch.no_grad():
+        if name in {"max", "min"} and isinstance(both := func(*unwrap(args), **unwrap(kwargs)), tuple):
+            values = _settled(module, deferred(name, operands, kwargs, real), _relu_bounds(module.fused_relu))
+            return type(both)((values, *both[1:]))
+        if getattr(module, "computed", False) and getattr(args[0], "compared", None) is None:
+            return _settled(module, Computed(_never, real), _relu_bounds(module.fused_relu))
         result = deferred(name, operands, kwargs, real)
         return _settled(module, result, _relu_bounds(module.fused_relu))
 
@@ -152,17 +160,26 @@ def _settled(layer: Any, result: Deferred, clamp: Clamp) -> QTensor:
     quantizer = layer.output_quantizer
     if quantizer is None:
         return raw_tensor(result if clamp == OPEN else Clamped(result, clamp))
+    why = ""
     try:
         codes = result.rounded(grid_of(quantizer), clamp)
-    except (NoTable, OverflowError):
-        codes = None
+    except (NoTable, OverflowError) as refused:
+        codes, why = None, str(refused)
     if codes is not None:
         return tensor_of(codes, quantizer)
-    return _on_cpu(layer, lambda: torch.from_numpy(Clamped(result, clamp).real()))
+    return _on_cpu(layer, lambda: torch.from_numpy(Clamped(result, clamp).real()), why)
 
 
-def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor]) -> QTensor:
+def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor], why: str = "") -> QTensor:
     """An operator that has no BPU form: float32, then quantized as ONNX's QuantizeLinear does it."""
+    if not layer.__dict__.get("told"):
+        layer.told = True
+        reason = f"{why}; " if why else ""
+        warn_user(
+            f"{here()}: '{layer.bpu_path}' runs on the CPU: {reason}its float32 result may differ from ONNX "
+            "Runtime's in the last bit; openbpu.compat.deploy.check_model says why it is there",
+            CpuOperatorWarning,
+        )
     with torch.no_grad():
         y = compute().detach().cpu()
     quantizer = layer.output_quantizer

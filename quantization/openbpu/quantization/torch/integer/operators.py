@@ -17,6 +17,8 @@ from openbpu.quantization.torch.integer.elementwise import (
     Computed,
     added,
     averaged,
+    chosen,
+    divided,
     joined,
     linear_table,
     multiplied,
@@ -90,6 +92,8 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
     if pair is not None and len(args) > 1 and not set(kwargs) - {"alpha"}:
         a, b = codes_of(args[0]), codes_of(args[1])
         # int8 x·x is one table; int16 x·x is exact as a product of two.
+        if name == "div" and (b is None or b.grid.dtype is not DType.INT8):
+            b = None
         if a is not None and b is not None and (args[0] is not args[1] or a.grid.dtype is DType.INT16):
             return _none if kwargs.get("alpha", 1) != 1 else partial(_run_pair, pair, a, b)
         if name in _AFFINE and kwargs.get("alpha", 1) == 1:
@@ -264,6 +268,33 @@ def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
     return lambda out, clamp: resized(x, tables[0], tables[1], out, clamp)
 
 
+def _where(args: Args, kwargs: Kwargs) -> Code | None:
+    del kwargs
+    condition, *sides = args
+    compared = getattr(condition, "compared", None)
+    tensors = [s for s in sides if isinstance(s, QTensor)]
+    if compared is not None and all(t is compared[1][0] or t is compared[1][1] for t in tensors):
+        name, operands = compared
+        x = tensors[0]
+
+        def function(column: Any) -> Any:
+            flag = evaluate(name, tuple(column if o is x else o for o in operands), {})
+            return evaluate("where", (flag, *(column if s is x else s for s in sides)), {})
+
+        return _table_of(x, function) if all(s.numel() == 1 for s in sides if s is not x) else _none
+    known = [codes_of(s) if isinstance(s, QTensor) else s.detach().numpy() for s in sides]
+    sides = [k for k in known if k is not None]
+    return partial(chosen, condition.numpy(), sides) if len(sides) == len(known) else _none
+
+
+def _table_of(x: QTensor, function: Any) -> Code:
+    def code(out: Grid, clamp: Clamp) -> Any:
+        operand = codes_of(x)
+        return None if operand is None else np.clip(looked_up(operand, function, out), *out.bounds(clamp))
+
+    return code
+
+
 def _lut(args: Args, kwargs: Kwargs) -> Code | None:
     del kwargs
     return partial(_unary, "lut", args, {})
@@ -285,6 +316,7 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "adaptive_avg_pool2d": _adaptive,
     "interpolate": _interpolate,
     "lut": _lut,
+    "where": _where,
 }
 
 _AFFINE = frozenset({"add", "sub", "mul"})
@@ -293,6 +325,7 @@ _PAIRS: dict[str, Callable[[Codes, Codes, Grid, Clamp], Int64]] = {
     "sub": partial(added, sign=-1.0),
     "mul": multiplied,
     "maximum": partial(picked, pick=np.maximum),
+    "div": divided,
     "minimum": partial(picked, pick=np.minimum),
     "add_relu": lambda a, b, out, clamp: added(a, b, out, (max(clamp[0], 0.0), clamp[1])),
 }

@@ -12,7 +12,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.quantization.torch.integer.values import Codes, Float64, Grid, Int64
-from openbpu.quantization.torch.qtensor.names import REFLECTED, name_of
+from openbpu.quantization.torch.qtensor.names import REFLECTED, TABLED, name_of
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -131,26 +131,40 @@ def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Float64:
     return POINTWISE["Softplus"]({}, _real(x) * factor) / factor
 
 
-def _threshold(x: Any, threshold: float, value: float) -> Float64:
-    real = _real(x)
-    return np.where(real > float(np.float32(threshold)), real, float(np.float32(value)))
-
-
 def _shrink(x: Any, lambd: float = 0.5, *, soft: bool) -> Float64:
     lambd = float(np.float32(lambd))
     return POINTWISE["Shrink"]({"lambd": lambd, "bias": lambd if soft else 0.0}, _real(x))
+
+
+def _where(condition: Any, x: Any, y: Any) -> Float64:
+    return POINTWISE["Where"]({}, _real(condition), _real(x), _real(y))
+
+
+def _compared(op: str) -> Callable[..., Float64]:
+    return lambda a, b: POINTWISE[op]({}, _real(a), _real(b))
+
+
+def _div(a: Any, b: Any, *, rounding_mode: str | None = None) -> Float64:
+    if rounding_mode is not None:
+        raise NoTable
+    return POINTWISE["Div"]({}, _real(a), _real(b))
 
 
 _BY_NAME: dict[str, Callable[..., Float64]] = {
     "add": _scaled("Add"),
     "sub": _scaled("Sub"),
     "mul": _onnx("Mul"),
-    "div": _onnx("Div"),
+    "div": _div,
     "pow": _onnx("Pow"),
     "maximum": _onnx("Max"),
     "minimum": _onnx("Min"),
     "square": lambda x: _real(x) * _real(x),
     "relu": _one("Relu"),
+    "threshold": lambda x, threshold, value, *_: _where(evaluate("gt", (x, threshold), {}), x, value),
+    "where": _where,
+    "clamp_min": _clamp,
+    "clamp_max": lambda x, max: _clamp(x, None, max),  # noqa: A006 - torch's own names
+    **{name: _compared(op) for name, op in TABLED.items()},
     "relu6": lambda x, *_: _clamp(x, 0.0, 6.0),
     "clamp": _clamp,
     "hardtanh": _hardtanh,
@@ -168,7 +182,6 @@ _BY_NAME: dict[str, Callable[..., Float64]] = {
     "softshrink": partial(_shrink, soft=True),
     "logsigmoid": lambda x: POINTWISE["Log"]({}, POINTWISE["Sigmoid"]({}, _real(x))),
     "softplus": _softplus,
-    "threshold": _threshold,
     **{
         name: _one(op)
         for name, op in {
@@ -249,7 +262,12 @@ def _made(function: Callable[[Any], Any], grid: Grid, out: Grid) -> tuple[str, A
         return "rescale", (fixed, out.bounds((float(target.min()), float(target.max()))))
     if grid.dtype is DType.INT8:
         return "table", np.clip(np.rint(target / out.s), out.dtype.qmin, out.dtype.qmax).astype(np.int64)
-    return "segments", numerics.segment_table(target / out.s, out.dtype.qmin, out.dtype.qmax)
+    wanted = target / out.s
+    segments = numerics.segment_table(wanted, out.dtype.qmin, out.dtype.qmax)
+    error = numerics.segment_error(wanted, segments, out.dtype.qmin, out.dtype.qmax)
+    if error > numerics.MAX_SEGMENT_ERROR:
+        return "refused", numerics.segment_refusal("the function", error)
+    return "segments", segments
 
 
 def _apply(made: tuple[str, Any], x: Codes, out: Grid) -> Int64:
@@ -261,4 +279,6 @@ def _apply(made: tuple[str, Any], x: Codes, out: Grid) -> Int64:
     if kind == "table":
         table: Int64 = content
         return table[x.codes + 128]
+    if kind == "refused":
+        raise NoTable(content)
     return numerics.segment_lut(x.codes, content, out.dtype.qmin, out.dtype.qmax)

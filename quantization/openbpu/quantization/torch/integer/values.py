@@ -76,7 +76,9 @@ def codes_of(x: Any) -> Codes | None:
 def tensor_of(codes: Int64, quantizer: FakeQuantize) -> QTensor:
     """The QTensor of codes on a quantizer's grid; the float is code · scale in float32."""
     reals = numerics.dequantize(codes, np.float32(float(quantizer.scale.reshape(-1)[0])))
-    return QTensor(torch.from_numpy(reals), quantizer.scale, quantizer.zero_point, quantizer.dtype)
+    return QTensor(
+        torch.from_numpy(np.asarray(reals)), quantizer.scale, quantizer.zero_point, quantizer.dtype
+    )
 
 
 def raw_tensor(deferred: Deferred) -> QTensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from enum import Enum
@@ -11,18 +12,15 @@ import torch
 from torch import nn
 
 from openbpu.arch.errors import must
-from openbpu.quantization.torch.attempt import attempt
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import fake_quantizers
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.prepare.assign import assign
-from openbpu.quantization.torch.prepare.control import ControlFlow
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
+from openbpu.quantization.torch.prepare.record import record
 from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qconfig import QConfig
-from openbpu.quantization.torch.qtensor.tensor import qtensors
 from openbpu.quantization.torch.quantized import Quantized
-from openbpu.quantization.torch.scope import recording, user_line
 from openbpu.quantization.torch.setters import (
     PASS,
     Answer,
@@ -31,7 +29,6 @@ from openbpu.quantization.torch.setters import (
     Setter,
     default_calibration_qconfig_setter,
 )
-from openbpu.quantization.torch.trace import Recorder
 
 
 class PrepareMethod(Enum):
@@ -53,13 +50,17 @@ def prepare(
     qconfig_setter: Setter | Sequence[Setter] | None = None,
     method: PrepareMethod = PrepareMethod.SYMBOLIC,
     inplace: bool = False,
+    *,
+    report_dir: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
     """Return a copy of a float model that observes and fake-quantizes; call set_march first.
 
     example_inputs: what the model takes: one argument (a tensor, a dict, …) or a tuple of arguments.
     qconfig_setter: one or several; the first answer counts. Every module
     that computes, and every operator on quantized tensors in a forward, gets a scale of its own; convolution,
-    BatchNorm, addition and ReLU that follow one another are fused. Raises PrepareError, QTensorError.
+    BatchNorm, addition and ReLU that follow one another are fused. report_dir: a folder to write
+    model_check_result.txt and qconfig_info.txt to (see check_qat_model); not in eager mode.
+    Raises PrepareError, QTensorError.
     """
     get_march()
     _check_model("prepare", model)
@@ -74,7 +75,11 @@ def prepare(
     if example_inputs is None:
         raise PrepareError("prepare: example_inputs must be given (only PrepareMethod.EAGER works without)")
     swap_all(prepared)
-    finish(prepared, _record(prepared, example_inputs), setters)
+    finish(prepared, record(prepared, example_inputs), setters)
+    if report_dir is not None:
+        from openbpu.quantization.torch.check import check_qat_model  # noqa: PLC0415 - it needs this package
+
+        check_qat_model(prepared, example_inputs, save_results=True, out_dir=report_dir)
     return prepared
 
 
@@ -187,14 +192,3 @@ def _eager(model: nn.Module, setters: Sequence[Setter]) -> nn.Module:
     assign(model, setters)
     watch(model)
     return model
-
-
-def _record(model: nn.Module, example_inputs: Any) -> Recorder:
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    with torch.no_grad(), recording(Recorder(line=user_line)) as recorder, ControlFlow():
-        result = attempt("prepare", model, example_inputs, PrepareError)
-        recorder.note("output", "", None, qtensors(result), ())
-    for module, mode in modes:
-        module.training = mode
-    return recorder

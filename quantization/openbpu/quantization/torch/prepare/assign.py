@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from openbpu.arch.errors import must
-from openbpu.quantization.torch.dtype import qint8, qint16
+from openbpu.quantization.torch.dtype import QDType, qint8, qint16
 from openbpu.quantization.torch.errors import PrepareError, UnknownModuleWarning
 from openbpu.quantization.torch.fake_quantize import ModelState, fake_quantizers
 from openbpu.quantization.torch.functional import FloatFunctional
@@ -49,8 +49,8 @@ def assign(
         if config is not None and not isinstance(config, QConfig):
             fix = "use get_qconfig, a default_…_qconfig, or None for float"
             raise PrepareError(must(path, "the qconfig", "a QConfig of openbpu or None", repr(config), fix))
-        if id(module) in inside:
-            config = _part(inside[id(module)], module, config)
+        part = inside[id(module)].part_dtype(module) if id(module) in inside else None
+        config = _of_dtype(config, part or module.result_dtype)
         module.bpu_path = module.bpu_path or path
         _attach(module, config)
     if not fake_quantizers(model):
@@ -89,9 +89,8 @@ def share_state(model: nn.Module) -> None:
         quantizer.shared = state
 
 
-def _part(whole: Decomposed, module: nn.Module, config: QConfig | None) -> QConfig | None:
-    """What a part of a decomposed operator gets: the dtype that this part needs."""
-    dtype = whole.part_dtype(module)
+def _of_dtype(config: QConfig | None, dtype: QDType | None) -> QConfig | None:
+    """Replace the dtype of the result, where an operator or a part of one needs another."""
     if config is None or config.activation is None or dtype is None:
         return config
     factory = config.activation
@@ -111,7 +110,8 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
     if isinstance(module, Decomposed):
         for name in module.constants:
             module.add_module(f"{name}_fake_quant", fake_quant(MinMaxObserver, qint16)())
-        return
+        if not isinstance(module, FloatFunctional):
+            return
     if isinstance(module, PReLU):
         module.add_module("weight_fake_quant", fake_quant(MinMaxObserver, qint8)())
     if isinstance(module, Weighted):

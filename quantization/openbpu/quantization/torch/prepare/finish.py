@@ -16,7 +16,7 @@ from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import attach, warn_about
 from openbpu.quantization.torch.setters import Setter
-from openbpu.quantization.torch.trace import Recorder
+from openbpu.quantization.torch.trace import Recorder, Step
 
 
 def finish(model: nn.Module, recorder: Recorder, setters: Sequence[Setter]) -> None:
@@ -52,13 +52,25 @@ def swap_all(model: nn.Module) -> None:
 
 
 def _outputs(recorder: Recorder) -> list[int]:
-    """Ids of modules whose results only DeQuantStubs (and the caller) read."""
-    found = []
-    for step in recorder.steps:
-        users = [recorder.steps[i].name for i in step.users]
-        if isinstance(step.module, Weighted) and users and all(n in {"dequant", "output"} for n in users):
-            found.append(id(step.module))
-    return found
+    """Ids of modules whose results only DeQuantStubs and the caller read."""
+    return [id(s.module) for s in recorder.steps if isinstance(s.module, Weighted) and _leaves(recorder, s)]
+
+
+_VIEWS = frozenset({
+    "reshape", "reshape_as", "view", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous",
+    "permute", "transpose", "t", "T", "mT", "movedim", "moveaxis", "swapaxes", "swapdims", "clone", "detach",
+})  # fmt: skip
+"""Moves of a high-precision result that the BPU has."""
+
+
+def _leaves(recorder: Recorder, step: Step) -> bool:
+    """Whether only DeQuantStubs and the caller read a result, axes changed or not."""
+    users = [recorder.steps[i] for i in step.users]
+    ends = (
+        u.name in {"dequant", "output"} or (u.module is None and u.name in _VIEWS and _leaves(recorder, u))
+        for u in users
+    )
+    return bool(users) and all(ends)
 
 
 def _kinds(recorder: Recorder) -> dict[int, str]:

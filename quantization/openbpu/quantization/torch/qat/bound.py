@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.qat.constant import is_constant
 from openbpu.quantization.torch.qat.decomposed import Form
 from openbpu.quantization.torch.qat.simple import PReLU
 from openbpu.quantization.torch.qat.weighted import Conv1d, Conv2d, ConvTranspose2d, Linear, Weighted
@@ -71,6 +72,26 @@ def _defaults(cls: type[Bound]) -> dict[str, Any]:
 
 class LinearForm(Bound, Linear):
     """F.linear."""
+
+
+class MatmulForm(LinearForm):
+    """x @ weight with a constant matrix [K, N]: a linear layer without bias."""
+
+    @classmethod
+    def of(cls, x: Any, weight: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        """The module; a product of two computed tensors stays one operator."""
+        matrix = isinstance(weight, torch.Tensor) and weight.ndim == 2
+        if (
+            not matrix
+            or not is_constant(weight)
+            or (isinstance(x, torch.Tensor) and not isinstance(x, QTensor))
+        ):
+            return FloatFunctional()
+        return super().of(x, weight, *rest, **kwargs)
+
+    def bound(self, input: Any, other: Any) -> Any:  # type: ignore[override]  # noqa: A002 - torch's own names
+        """Multiply by this matrix."""
+        return super().bound(input, other.transpose(0, 1))
 
 
 class Conv1dForm(Bound, Conv1d):

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.qat.attention import AttentionForm
 from openbpu.quantization.torch.qat.bound import (
     Conv1dForm,
     Conv2dForm,
     ConvTranspose2dForm,
     LinearForm,
+    MatmulForm,
     PReLUForm,
 )
+from openbpu.quantization.torch.qat.choice import Choice
+from openbpu.quantization.torch.qat.constant import ConstantForm
 from openbpu.quantization.torch.qat.decomposed import Form
+from openbpu.quantization.torch.qat.einsum import EinsumForm
 from openbpu.quantization.torch.qat.norm import (
     GroupNormForm,
     InstanceNormForm,
@@ -20,9 +25,17 @@ from openbpu.quantization.torch.qat.norm import (
     NormalizeForm,
     RMSNormForm,
 )
-from openbpu.quantization.torch.qat.rows import AttentionForm, GLUForm, LogSoftmaxForm
+from openbpu.quantization.torch.qat.rows import GLUForm, LogSoftmaxForm
+from openbpu.quantization.torch.qat.spread import (
+    CosineForm,
+    LogSumExpForm,
+    NormForm,
+    StdForm,
+    VarForm,
+    VarMeanForm,
+)
 
-FORMS: dict[str, type[Form]] = {
+FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "layer_norm": LayerNormForm,
     "rms_norm": RMSNormForm,
     "group_norm": GroupNormForm,
@@ -36,6 +49,17 @@ FORMS: dict[str, type[Form]] = {
     "conv2d": Conv2dForm,
     "conv_transpose2d": ConvTranspose2dForm,
     "prelu": PReLUForm,
+    "matmul": MatmulForm,
+    "einsum": EinsumForm,
+    "where": Choice,
+    "masked_fill": Choice,
+    "var": VarForm,
+    "std": StdForm,
+    "var_mean": VarMeanForm,
+    "norm": NormForm,
+    "logsumexp": LogSumExpForm,
+    "cosine_similarity": CosineForm,
+    **dict.fromkeys(("add", "sub", "mul", "maximum", "minimum"), ConstantForm),
 }
 """Name of a function → the class of its module."""
 

@@ -1,20 +1,15 @@
-"""Functions of rows that are made of several operators: log_softmax, attention, gates."""
+"""Functions of rows that are made of several operators: log_softmax, gates."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
-from openbpu.quantization.torch.dtype import QDType, qint8, qint16
-from openbpu.quantization.torch.errors import QTensorError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.qat.decomposed import Decomposed, Form
 from openbpu.quantization.torch.qtensor import QTensor
-from openbpu.quantization.torch.scope import here
 from openbpu.quantization.torch.segment_lut import SegmentLUT
 
 
@@ -92,62 +87,3 @@ class GLUForm(Decomposed, Form):
         """Halves along `dim`."""
         left, right = input.chunk(2, dim)
         return self.mul.mul(left, self.sigmoid.sigmoid(right))
-
-
-class AttentionForm(Decomposed, Form):
-    """F.scaled_dot_product_attention without a mask: matmul, mul, softmax, matmul.
-
-    The scores are int16 and the probabilities int8, so that no product has two int16 operands if query, key
-    and value are int8.
-    """
-
-    @classmethod
-    def of(
-        cls,
-        q: Any,
-        k: Any,
-        v: Any,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        **kwargs: Any,
-    ) -> AttentionForm:
-        """The parts; raises QTensorError for a mask."""
-        del q, k, v, dropout_p
-        if attn_mask is not None or is_causal or kwargs.get("enable_gqa"):
-            raise QTensorError(
-                f"{here()}: scaled_dot_product_attention must have no mask and no grouped heads, not "
-                "attn_mask, is_causal or enable_gqa; write it out with matmul, masked_fill and softmax"
-            )
-        made = cls()
-        made.scores, made.scale, made.softmax, made.output = (FloatFunctional() for _ in range(4))
-        return made
-
-    def last(self) -> nn.Module:
-        """The product with the values."""
-        found: nn.Module = self.output
-        return found
-
-    def part_dtype(self, part: nn.Module) -> QDType | None:
-        """int16 scores, int8 probabilities."""
-        if part is self.last():
-            return None
-        return qint8 if part is self.softmax else qint16
-
-    def forward(
-        self,
-        query: Any,
-        key: Any,
-        value: Any,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        **_: Any,
-    ) -> Any:
-        """softmax(q · kᵀ · scale) · v."""
-        del attn_mask, is_causal
-        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        scores = self.scale.mul_scalar(self.scores.matmul(query, key.transpose(-2, -1)), factor)
-        shares = self.softmax.softmax(scores, -1)
-        return self.output.matmul(F.dropout(shares, dropout_p) if dropout_p else shares, value)

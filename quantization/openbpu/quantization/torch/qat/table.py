@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.qat.attention import MultiheadAttention
 from openbpu.quantization.torch.qat.norm import GroupNorm, LayerNorm, RMSNorm
 from openbpu.quantization.torch.qat.rows import LogSoftmax
 from openbpu.quantization.torch.qat.simple import SIMPLE
@@ -19,6 +20,7 @@ _DECOMPOSED = {
     nn.RMSNorm: RMSNorm,
     nn.GroupNorm: GroupNorm,
     nn.LogSoftmax: LogSoftmax,
+    nn.MultiheadAttention: MultiheadAttention,
 }
 _OWN = {QuantStub: QATQuantStub, DeQuantStub: QATDeQuantStub, **_DECOMPOSED}
 

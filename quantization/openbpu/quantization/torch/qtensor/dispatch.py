@@ -14,6 +14,7 @@ from openbpu.quantization.torch.qtensor.names import (
     MOVES,
     QUERIES,
     REFLECTED,
+    TABLED,
     name_of,
 )
 from openbpu.quantization.torch.qtensor.tensor import QTensor, qtensors, unwrap
@@ -32,8 +33,7 @@ def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if moves(name, args, kwargs):
         return _moved(func, name, args, kwargs)
     if name in COMPARISONS or name in QUERIES:
-        _used(name, args, kwargs)
-        return func(*unwrap(args), **unwrap(kwargs))
+        return _answered(func, name, args, kwargs)
     if name in COMPUTES or name in REFLECTED:
         return _computed(func, name, args, kwargs)
     if name in {
@@ -52,7 +52,7 @@ def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
             "build the result with torch.cat, torch.where or a multiplication by a mask"
         )
     raise QTensorError(
-        f"{here()}: torch function '{getattr(func, '__name__', func)}' has no rule for a QTensor; "
+        f"{here()}: torch function '{name}' has no rule for a QTensor; "
         "put a DeQuantStub in front of it, or write it with supported operators"
     )
 
@@ -62,6 +62,33 @@ def moves(name: str, args: Args, kwargs: Kwargs) -> bool:
     if name != "interpolate":
         return name in MOVES
     return str(args[3] if len(args) > 3 else kwargs.get("mode", "nearest")).startswith("nearest")
+
+
+def _answered(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
+    """Something that is not quantized; a comparison of one tensor with numbers remembers which."""
+    _used(name, args, kwargs)
+    if name in {"topk", "sort", "argsort"}:
+        return _ordered(func, name, unwrap(args), unwrap(kwargs))
+    result = func(*unwrap(args), **unwrap(kwargs))
+    others = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
+    if name in TABLED and len(others) == 1 and len(args) == 2:
+        result.compared = (name, args)
+    return result
+
+
+def _ordered(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
+    """Equal codes are common: the one in front comes first, as ONNX Runtime's TopK has it."""
+    if scope.exporting:
+        return func(*args, **kwargs)
+    if name != "topk":
+        return func(*args, **{**kwargs, "stable": True}) if len(args) == 1 else func(*args, **kwargs)
+    return _topk(*args, **kwargs)
+
+
+def _topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:  # noqa: A002
+    del sorted
+    values, indices = torch.sort(input, dim=dim, descending=largest, stable=True)
+    return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
 
 
 def _used(name: str, args: Args, kwargs: Kwargs) -> None:
@@ -81,8 +108,28 @@ def _converted(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) 
 
 
 def _moved(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:
+    if name == "getitem" and (picked := _picked(args)) is not None:
+        func, args = picked
     y = func(*unwrap(args), **unwrap(kwargs))
     return _wrapped(name, args, kwargs, y)
+
+
+def _picked(args: Args) -> tuple[Callable[..., Any], Args] | None:
+    """x[:, [0, 3, 5]] as index_select, which is one Gather; None for any other index."""
+    x, index = args
+    entries = index if isinstance(index, tuple) else (index,)
+    lists = [i for i, e in enumerate(entries) if isinstance(e, (list, torch.Tensor))]
+    if len(lists) != 1 or any(e != slice(None) for i, e in enumerate(entries) if i != lists[0]):
+        return None
+    wanted = entries[lists[0]]
+    if isinstance(wanted, list):
+        if not all(type(v) is int for v in wanted):
+            return None
+        wanted = torch.tensor(wanted)
+    if isinstance(wanted, QTensor) or wanted.ndim != 1 or wanted.dtype not in {torch.int64, torch.int32}:
+        return None
+    length = x.shape[lists[0]]
+    return torch.index_select, (x, lists[0], torch.where(wanted < 0, wanted + length, wanted))
 
 
 def _wrapped(name: str, args: Args, kwargs: Kwargs, y: Any) -> Any:

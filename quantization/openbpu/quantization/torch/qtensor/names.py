@@ -30,7 +30,7 @@ QUERIES = _words(
     zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
     new_tensor is_same_size is_nonzero allclose equal sort topk argsort register_hook retain_grad
     backward is_inference type_as is_pinned data_ptr untyped_storage has_names broadcast_tensors
-    shape_as_tensor
+    shape_as_tensor is_nested is_sparse is_meta is_mkldnn is_conj is_neg layout names itemsize nbytes
     """
 )
 """They answer with something that is not quantized."""
@@ -43,6 +43,19 @@ COMPARISONS = _words(
 )
 """They give plain bool tensors."""
 
+TABLED = {
+    "eq": "Equal",
+    "lt": "Less",
+    "less": "Less",
+    "le": "LessOrEqual",
+    "less_equal": "LessOrEqual",
+    "gt": "Greater",
+    "greater": "Greater",
+    "ge": "GreaterOrEqual",
+    "greater_equal": "GreaterOrEqual",
+}
+"""Comparisons that may stand in a table, and their ONNX operators."""
+
 COMPUTES = _words(
     """
     add sub rsub mul div matmul bmm cat stack sum mean amax amin max min maximum minimum exp log sqrt
@@ -52,7 +65,7 @@ COMPUTES = _words(
     adaptive_avg_pool2d interpolate prelu where masked_fill var_mean square cumsum grid_sample linear
     conv1d conv2d conv_transpose2d scaled_dot_product_attention group_norm instance_norm glu
     einsum rms_norm logsigmoid log1p expm1 addmm baddbmm std var normalize asinh acosh atanh tanhshrink
-    hardshrink softshrink
+    hardshrink softshrink clamp_min clamp_max norm logsumexp cosine_similarity
     """
 )
 """They compute: each gets a quantizer of its own behind it."""
@@ -68,8 +81,6 @@ _ALIAS = {
     "concatenate": "cat",
     "mm": "matmul",
     "clip": "clamp",
-    "clamp_min": "clamp",
-    "clamp_max": "clamp",
     "absolute": "abs",
     "arcsin": "asin",
     "arccos": "acos",

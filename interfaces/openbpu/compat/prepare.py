@@ -1,0 +1,31 @@
+"""prepare and prepare_qat_fx as the vendor's scripts know them: they leave reports where the script runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openbpu.quantization import torch as plugin
+from openbpu.quantization.torch import PrepareMethod
+
+
+def prepare(
+    model: Any,
+    example_inputs: Any = None,
+    qconfig_setter: Any | Sequence[Any] | None = None,
+    method: PrepareMethod = PrepareMethod.SYMBOLIC,
+    inplace: bool = False,
+) -> Any:
+    """openbpu.quantization.torch.prepare with report_dir="."; eager mode has no inputs to run."""
+    folder = None if example_inputs is None or method is PrepareMethod.EAGER else "."
+    return plugin.prepare(model, example_inputs, qconfig_setter, method, inplace, report_dir=folder)
+
+
+def prepare_qat_fx(
+    model: Any, qconfig_dict: Mapping[str, Any] | Any, example_inputs: Any = None, hybrid: bool = False
+) -> Any:
+    """openbpu.quantization.torch.prepare_qat_fx; with example_inputs, and report_dir="."."""
+    prepared = plugin.prepare_qat_fx(model, qconfig_dict, example_inputs, hybrid)
+    if example_inputs is not None:
+        plugin.check_qat_model(prepared, example_inputs, save_results=True)
+    return prepared
