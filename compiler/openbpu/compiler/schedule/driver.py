@@ -72,8 +72,8 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     `effort.opt` 0: one tile at a time, every tensor through DDR · 1: tiles go round the on-chip memory so
     that LOAD, STORE and compute overlap, what is on chip is not loaded again, DDR is reused · 2: tensors
     also stay on chip. `effort.balance`: what plans are compared by (`Rules.cost`). `effort.l2m_bytes`:
-    tensors that do not stay on chip are in the L2M as far as there is room. `effort.cores`: every core does
-    a part of every job.
+    tensors that do not stay on chip are in the L2M as far as there is room. `effort.cores`: so many cores, or
+    two of them, do a part of every job each, or one does all, whatever takes least time.
 
     Raises CompileError where even the smallest tile of an operator does not fit on chip.
     """
@@ -109,9 +109,12 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
         cost = rules.cost(np.array(split.cycles), np.array(sum(e.ddr_bytes for e in emitters)))
         return int(cost), done
 
-    ways: list[Callable[[Rules], Split]] = [work.on_one]
-    if effort.cores > 1:
-        ways.append(partial(work.on_several, effort.cores, effort.l2m_bytes - l2m_start))
+    several = sorted({2, effort.cores}) if effort.cores > 1 else []
+    room = effort.l2m_bytes - l2m_start
+    ways: list[Callable[[Rules], Split]] = [
+        work.on_one,
+        *(partial(work.on_several, cores, room) for cores in several),
+    ]
     balances = _LADDER if effort.balance < FASTEST else (FASTEST,)
     tried = [attempt(balance, way) for way in ways for balance in balances]
     return min(tried, key=lambda made: made[0])[1]

@@ -9,12 +9,13 @@ from math import prod
 import numpy as np
 
 from openbpu.arch.isa import HEADER_DTYPE, L2M_BASE, Code, Instr, Load, Store, encode
-from openbpu.compiler.schedule.axes import Box
+from openbpu.compiler.schedule.axes import Box, Ints
 from openbpu.compiler.schedule.cost import Rules
 from openbpu.compiler.schedule.hazards import Interval, Tokens, Wait
 from openbpu.compiler.schedule.homes import Home
 from openbpu.compiler.schedule.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.memory import Gap, Ring
+from openbpu.compiler.schedule.split import beyond
 from openbpu.compiler.schedule.strided import dense_strides
 from openbpu.compiler.schedule.tiling import Plan, boxes
 from openbpu.compiler.schedule.transfer import loads, stores
@@ -54,6 +55,7 @@ class Emitter:
     ddr_bytes: int = 0  # loaded and stored
     ring: Ring = field(init=False)
     covered: dict[Home, Interval] = field(default_factory=dict)
+    rows: set[tuple[Home, int, Ints, Box]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.ring = Ring(self.rules.march.alignment)
@@ -129,6 +131,9 @@ class Emitter:
         """
         if home is None or not home.loaded:
             return
+        if home.by_rows and home.own:
+            self._cover_rows(job, operand, home, beyond(operand, region, home.own) or [])
+            return
         span = _inside(home, operand, region).extent(operand.element)
         lo, hi = span[0] - home.base, span[1] - home.base
         have = self.covered.get(home, home.own)
@@ -142,6 +147,14 @@ class Emitter:
             if start < end:
                 self._load_bytes(job, home, start, end)
         self.covered[home] = (min(lo, have[0]), max(hi, have[1])) if have else (lo, hi)
+
+    def _cover_rows(self, job: Job, operand: Operand, home: Home, parts: Sequence[Box]) -> None:
+        """Load parts of an operand into its home, unless they are there."""
+        for part in parts:
+            key = (home, operand.offset, operand.strides, part)
+            if key not in self.rows:
+                self.rows.add(key)
+                self._load(job, operand, _inside(home, operand, part))
 
     def _load_bytes(self, job: Job, home: Home, start: int, end: int) -> None:
         nothing = (0, 0, 0, 0)

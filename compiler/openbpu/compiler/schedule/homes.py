@@ -23,8 +23,9 @@ class Use:
     DDR.
 
     Where several cores share the work, one core's use of it: `low` is the first byte and `nbytes` the number
-    of those it touches; `own`: what it writes of them, if others write the rest; `wanted`: the bytes it must
-    hand on to others, if those are all that must be stored.
+    of those it touches; `own`: what it writes of them, if others write the rest (`by_rows`: that must be
+    loaded when a tile needs it, since not all is there when the first does); `wanted`: the bytes it must hand
+    on to others, if those are all that must be stored.
     """
 
     root: int
@@ -35,6 +36,7 @@ class Use:
     reads: list[int] = field(default_factory=list)
     low: int = 0
     own: Span | None = None
+    by_rows: bool = False
     wanted: tuple[Span, ...] | None = None
 
     @property
@@ -53,8 +55,8 @@ class Home:
     """A whole tensor in on-chip memory while jobs first..last run; `saved`: DDR bytes that this saves.
 
     stored: every write goes to DDR too (only that of `wanted` bytes, if given) · loaded: its bytes come from
-    DDR, when a job first needs them (all but `own`, if given). `low`: the byte of the tensor that it starts
-    with; 0 where it is the whole one.
+    DDR, when a job first needs them (all but `own`, if given; `by_rows`: no more than a tile needs). `low`:
+    the byte of the tensor that it starts with; 0 where it is the whole one.
     """
 
     root: int
@@ -67,6 +69,7 @@ class Home:
     address: int = -1
     low: int = 0
     own: Span | None = None
+    by_rows: bool = False
     wanted: tuple[Span, ...] | None = None
 
     @property
@@ -138,7 +141,7 @@ def options(use: Use) -> list[Home]:
             loaded = use.given or use.own is not None
             wanted = use.wanted if k == n else None
             home = Home(use.root, use.nbytes, use.first, last, saved, stored, loaded)
-            out.append(replace(home, low=use.low, own=use.own, wanted=wanted))
+            out.append(replace(home, low=use.low, own=use.own, by_rows=use.by_rows, wanted=wanted))
     return out
 
 

@@ -7,8 +7,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from openbpu.arch.program import Space, Tensor
+from openbpu.compiler.schedule.axes import Box
 from openbpu.compiler.schedule.homes import Span, Use
-from openbpu.compiler.schedule.split import Extent, Parts, extent_of
+from openbpu.compiler.schedule.job import Operand
+from openbpu.compiler.schedule.split import Extent, Parts, beyond, extent_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Touch:
     moment: int
     output: bool
     extent: Extent
+    operand: Operand
+    region: Box
 
 
 Touches = Mapping[int, Sequence[Touch]]
@@ -34,7 +38,9 @@ def touches_of(jobs: Sequence[Parts], tensors: Sequence[Tensor]) -> Touches:
                 continue
             for operand in part.operands:
                 if tensors[operand.root].space is not Space.CONST:
-                    touch = Touch(core, moment, operand.output, extent_of(part, operand))
+                    region = operand.region(tuple([(0, n) for n in part.extent]))
+                    extent = extent_of(part, operand)
+                    touch = Touch(core, moment, operand.output, extent, operand, region)
                     found.setdefault(operand.root, []).append(touch)
     return found
 
@@ -77,7 +83,8 @@ def _use(core: int, root: int, touches: Sequence[Touch], nbytes: int, given: boo
     if own is None:
         return None
     if any(t.extent.low < own[0] or own[1] < t.extent.high for t in mine):
-        if not _complete(mine, touches):
+        use.by_rows = not _complete(mine, touches)
+        if use.by_rows and any(beyond(t.operand, t.region, own) is None for t in mine if not t.output):
             return None
         use.own = own
     wanted = _wanted(core, touches, own)

@@ -25,6 +25,9 @@ from openbpu.compiler.schedule.sharing import Ends, touches_of, uses_on
 from openbpu.compiler.schedule.split import Parts
 from openbpu.compiler.schedule.tiling import Plan
 
+_AT_ONCE = 2
+"""One core in so many uses the memory at a time, plans assume: the others compute."""
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -109,7 +112,7 @@ class Work:
         """Every core does a part of every job; each may count on its share of the memory's rate."""
         constant = [t.space is Space.CONST for t in self.tensors]
         parts = Division(self.jobs, constant, rules.march, cores, l2m_bytes).parts()
-        rate = {"ddr.bytes_per_second": rules.march.ddr.bytes_per_second // cores}
+        rate = {"ddr.bytes_per_second": rules.march.ddr.bytes_per_second // -(-cores // _AT_ONCE)}
         crowded = replace(rules, march=with_values(rules.march, rate))
         placed = [self._core(core, parts, crowded) for core in range(cores)]
         ddr = rules.march.ddr
