@@ -16,13 +16,16 @@ DEV := $(VENV)/.openbpu-$(EXTRAS)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint format bench docs clean
+.PHONY: help demo install test test-all lint format bench docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(RUN)  ## compile and run the model that ships with openbpu
 	$(BIN)/python examples/demo.py
+
+install: $(DEV)  ## what the targets below need
+	@
 
 test: $(DEV)  ## the tests
 	$(BIN)/python -m pytest $(ARGS)
