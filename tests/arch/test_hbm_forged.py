@@ -168,6 +168,7 @@ FORGERIES = {
     "indices": (operator("Gather", shape=[1, 12, 16]), "cannot be"),
     "fn": (operator("Binary", fn="xor"), "fn cannot be xor"),
     "counts": (operator("Pool", kernel=[3, 3]), "shape of"),
+    "window of a pool": (operator("Pool", kernel=[2, 1 << 31]), "kernel cannot be"),
     "infinite scale": (operator("Quantize", scale=float("inf")), "finite float"),
     "negative scale": (operator("Quantize", scale=-1.0), "scale cannot be"),
     "arity": (operator("MatMul", inputs=[1]), "number of inputs cannot be 1"),

@@ -102,3 +102,13 @@ def test_options_may_come_as_one_mapping() -> None:
         CompileError, match="an option must be opt, shapes, remove_io, bpu_ops, not 'optimise'"
     ):
         compile_model(model, march="nash-e", options={"optimise": 1})
+
+
+def test_a_string_attribute_that_is_no_text_is_refused_in_words() -> None:
+    model = qdq_model("Resize", [1, 4, 4, 4], None, 13, {}, mode="nearest")
+    resize = model.graph.node[2]
+    resize.input.extend(["", "sc"])
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "sc"))
+    next(a for a in resize.attribute if a.name == "mode").s = b"\xff"
+    placed = {p.node: p for p in check(model, march="nash-e")}
+    assert placed["the_op"].on == "CPU"

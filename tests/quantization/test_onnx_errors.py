@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import ModelProto, helper
 from PIL import Image
 
 from openbpu.arch.dtypes import DType
@@ -228,6 +228,35 @@ def test_a_picture_too_large_to_decode_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(InputError, match=r"a\.png: the file must be an image, not .*decompression bomb"):
         load_calibration(tmp_path, float_model(PICTURE))
+
+
+def damaged(how: str) -> ModelProto:
+    model = float_model("(float[1,4] x) => (float[1,4] y) { a = Div(x, w) y = Relu(a) }", {"w": noise(4)})
+    if how == "an input too few":
+        del model.graph.node[0].input[1]
+    elif how == "a type that ONNX does not have":
+        model.graph.initializer[0].data_type = 99
+    elif how == "fewer bytes than elements":
+        model.graph.initializer[0].raw_data = b"\0\0"
+    else:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = -4
+    return model
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["an input too few", "a type that ONNX does not have", "fewer bytes than elements", "a negative size"],
+)
+def test_what_onnx_refuses_is_no_error_of_openbpu(how: str) -> None:
+    for attempt in (quantize_random, lambda m: quantize(m, {"x": noise(2, 1, 4)})):
+        with pytest.raises(OpenbpuError):
+            attempt(damaged(how))
+
+
+def test_an_error_of_openbpu_is_not_blamed_on_a_valid_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openbpu.quantization.onnx.api.make_plan", None)
+    with pytest.raises(TypeError, match="not callable"):
+        quantize_random(float_model(NEG))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK no zip", b"\x80\x04\x95"])

@@ -33,6 +33,7 @@ from openbpu.arch.program import (
     Softmax,
     Space,
 )
+from openbpu.arch.program.operators import MAX_WINDOW
 
 _TABLE = 256
 _Q15 = 1 << 15
@@ -189,6 +190,7 @@ def _check_pool(program: Program, op: Pool) -> None:
         _geometry(name, getattr(op, name), 4)
     for name in ("kernel", "strides", "dilations"):
         _geometry(name, getattr(op, name), 2)
+    _need(op.kernel[0] * op.kernel[1] <= MAX_WINDOW, "kernel", op.kernel)
     (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
     _need((yn, oc) == (n, c), "y_shape", op.y_shape)
     _need(op.fn in {"max", "avg"}, "fn", op.fn)

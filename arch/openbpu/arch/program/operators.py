@@ -162,6 +162,10 @@ class Rescale(Operator):
     hi: int
 
 
+MAX_WINDOW = 1 << 18
+"""Positions of the largest window of a Pool: four times what any march allows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool(Operator):
     """AAE. x [N,H,W,C] → y [N,OH,OW,C] over the positions of the window that lie inside the input.
@@ -170,7 +174,7 @@ class Pool(Operator):
     fn "avg": y = clamp(rhe(Σ(x − x_zero)·mult[count] / 2^shift[count]) + zero), `count` = how many positions
     lie inside the input, or with `count_pad` inside the padded input.
 
-    counts_id: int64 [KH·KW+1, 2] = mult, shift by count, or [1, 2] for "max".
+    counts_id: int64 [KH·KW+1, 2] = mult, shift by count, or [1, 2] for "max". KH·KW is at most MAX_WINDOW.
     """
 
     counts_id: int

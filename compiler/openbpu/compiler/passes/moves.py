@@ -50,7 +50,7 @@ def _is_nearest(node: Node) -> bool:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 # --- constants ----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES, cosines, run_all
-from openbpu.quantization.onnx.load import ModelLike
+from openbpu.quantization.onnx.load import ModelLike, valid
 from openbpu.quantization.onnx.net import Net, assemble
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
@@ -58,17 +58,29 @@ def quantize(
     """
     _check_types(activation, weight, tail, method)
     report = progress or (lambda _stage, _done, _total: None)
+    with valid(model):
+        quantized = _quantized(model, calibration, (activation, weight, tail), method, report)
+    if out is not None:
+        write(quantized, out)
+    return quantized
+
+
+def _quantized(
+    model: ModelLike,
+    calibration: Calibration,
+    types: tuple[DType, DType, DType],
+    method: Method,
+    report: Progress,
+) -> ModelProto:
+    activation, weight, tail = types
     net, plan = _planned(model, activation, weight, tail)
     feeds = feeds_of(calibration, net.header.graph.input)
     tops = max_ranges(net, plan.sources, feeds, report)
     methods = METHODS[:-1] if method == "mix" else (method,)
     counts = {} if methods == ("max",) else histograms(net, tops, feeds, report)
-    types = {pair.source: pair.dtype for pair in plan.pairs.values()}
-    candidates = (apply_plan(net, plan, clipped_ranges(m, tops, counts, types), weight) for m in methods)
-    quantized = _best(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else next(candidates)
-    if out is not None:
-        write(quantized, out)
-    return quantized
+    dtypes = {pair.source: pair.dtype for pair in plan.pairs.values()}
+    candidates = (apply_plan(net, plan, clipped_ranges(m, tops, counts, dtypes), weight) for m in methods)
+    return _best(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else next(candidates)
 
 
 def quantize_random(
@@ -85,8 +97,9 @@ def quantize_random(
     random data. Raises as `quantize` does.
     """
     _check_types(activation, weight, activation, "max")
-    net, plan = _planned(model, activation, weight, tail=activation)
-    quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
+    with valid(model):
+        net, plan = _planned(model, activation, weight, tail=activation)
+        quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
     if out is not None:
         write(quantized, out)
     return quantized

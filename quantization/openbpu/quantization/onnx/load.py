@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, inliner
 
-from openbpu.arch.errors import ModelError, QuantizationError, must
+from openbpu.arch.errors import ModelError, OpenbpuError, QuantizationError, must
 from openbpu.quantization.onnx.net import Net, take_apart
 
 _QUANTIZED_OPS = {
@@ -39,6 +41,36 @@ def load(model: ModelLike) -> Net:
 def _named(model: ModelLike) -> str:
     """Return how messages call the model."""
     return f"model '{model.graph.name}'" if isinstance(model, ModelProto) else str(model)
+
+
+@contextlib.contextmanager
+def valid(model: ModelLike) -> Iterator[None]:
+    """Turn an error that is none of openbpu's into a ModelError where ONNX refuses the model too.
+
+    Not every model is checked: the checker costs as much as reading, and refuses what runs all the same.
+    """
+    try:
+        yield
+    except OpenbpuError:
+        raise
+    except Exception as error:
+        reason = _refusal(read_model(model))
+        if not reason:
+            raise
+        fix = "export the model again"
+        raise ModelError(must(_named(model), "the model", "valid ONNX", f"({reason})", fix)) from error
+
+
+def _refusal(model: ModelProto) -> str:
+    """Return why ONNX refuses a model, in one line; "" when it does not."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # noqa: BLE001 - a broken protobuf raises whatever its bindings raise
+        return " ".join(str(error).split()) or type(error).__name__
+    shapes = [v.type.tensor_type.shape for v in (*model.graph.input, *model.graph.output)]
+    if any(d.dim_value < 0 for shape in shapes for d in shape.dim):
+        return "an input or output has a negative size"
+    return ""
 
 
 def read_model(model: ModelLike) -> ModelProto:

@@ -8,17 +8,17 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.isa import PoolTile, ResizeTile
 from openbpu.arch.program import Pool, Resize
+from openbpu.arch.program.operators import MAX_WINDOW
 from openbpu.simulator.exact.core import Core, Int64
 from openbpu.simulator.exact.memory import Array, Box, FaultError
 
-_WINDOW_MAX = 1 << 18
 _WEIGHT_BITS = 15
 _DROP = 14
 
 
 def pool_tile(core: Core, tile: PoolTile, op: Pool) -> None:
     """Execute a PoolTile."""
-    if op.kernel[0] * op.kernel[1] > _WINDOW_MAX:
+    if op.kernel[0] * op.kernel[1] > MAX_WINDOW:
         raise FaultError(f"a window of {op.kernel} elements is larger than any pool")
     x_dtype, y_dtype = core.dtype(op.inputs[0]), core.dtype(op.outputs[0])
     shape = (tile.out_h, tile.out_w, tile.channels)
