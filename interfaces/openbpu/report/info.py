@@ -82,6 +82,7 @@ def _segment_json(segment: Segment) -> dict[str, Any]:
         "instructions": instruction_counts(segment),
         "cores": len(segment.code),
         "chip_bytes": segment.chip_bytes,
+        "l2m_bytes": segment.l2m_bytes,
     }
 
 
@@ -116,6 +117,9 @@ def _program_table(session: Session) -> Table:
         "on-chip memory": f"{in_bytes(memory['chip'])} of {in_bytes(session.march.chip_bytes)} per core",
         "MACs": ", ".join(f"{pair} {n:,}" for pair, n in program.macs) or "none",
     }
+    near = max((s.l2m_bytes for s in program.segments if isinstance(s, BpuSegment)), default=0)
+    if near:
+        rows["L2M"] = f"{in_bytes(near)} of {in_bytes(session.march.chip.shared_bytes)}"
     for name, value in rows.items():
         add_row(made, name, value)
     return made

@@ -100,22 +100,27 @@ class Division:
         return _Way(parts, compute, constants, {root: tuple(e) for root, e in reads.items()}, writes)
 
     def _cost(self, moment: int) -> int:
-        """Estimated cycles of a job: compute or constants, then what cores must hand to each other."""
+        """Estimated cycles of a job: compute or constants, then what cores must hand to each other.
+
+        All that a core moves keeps it from computing, as the port's rule says.
+        """
         way, march = self.ways[moment][self.chosen[moment]], self.march
-        far, near, handed = 0, [0] * self.cores, False
+        doing = max(sum(p is not None for p in way.parts), 1)
+        far, handed = 0, False
+        near, moved = [0] * self.cores, [way.constants // doing] * self.cores
         for root, extents in way.reads.items():
             missing = [self._missing(root, core, extent) for core, extent in enumerate(extents)]
             made_here = root in self.writers
             handed |= made_here and any(missing)
+            moved = [a + b * (1 + made_here) for a, b in zip(moved, missing, strict=True)]
             if made_here and self._bytes(root) <= self.shared_bytes:
                 near = [a + 2 * b for a, b in zip(near, missing, strict=True)]
             else:
                 far += sum(missing) * (1 + made_here)
         exchange = int(memory_cycles(march, rows=1, run=far)) + int(shared_cycles(march, max(near)))
         loads = int(memory_cycles(march, rows=1, run=way.constants))
-        held = int(port_cycles(march, way.constants // max(sum(p is not None for p in way.parts), 1)))
         wait = 2 * (march.ddr.latency_cycles + march.ddr.issue_cycles) if handed else 0
-        return max(way.compute + held, loads) + exchange + wait
+        return max(way.compute + int(port_cycles(march, max(moved))), loads) + exchange + wait
 
     def _bytes(self, root: int) -> int:
         """Bytes of a tensor that jobs write."""

@@ -37,9 +37,10 @@ def spilled(site: Site, index: int) -> str:
     if not moved:
         return ""
     chip = site.march.chip_bytes / 1024
+    near = ", or --max-l2m-size" if site.march.chip.shared_bytes else ""
     return (
         f"{moved / 1024:.0f} KiB of feature maps pass through DDR ({chip:.0f} KiB on chip): "
-        "smaller maps, that stay on chip"
+        f"smaller maps, that stay on chip{near}"
     )
 
 
