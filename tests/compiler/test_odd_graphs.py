@@ -99,7 +99,7 @@ def test_options_may_come_as_one_mapping() -> None:
     together = compile_model(model, march="nash-e", options={"opt": 1, "remove_io": ["quantize"]})
     assert together == compile_model(model, march="nash-e", opt=1, remove_io=["quantize"])
     with pytest.raises(
-        CompileError, match="an option must be opt, balance, .*remove_io, bpu_ops, not 'optimise'"
+        CompileError, match=r"an option must be opt, balance, .*remove_io, bpu_ops, not 'optimise'"
     ):
         compile_model(model, march="nash-e", options={"optimise": 1})
 
