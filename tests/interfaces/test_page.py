@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from openbpu.runtime import Session
 from runtime.qdq import mixed_model
 
 VOID = ("meta",)
+DIGITS = Path(__file__).parents[2] / "models" / "digits" / "digits.q.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,16 @@ def test_no_engine_does_two_things_at_once(session: Session) -> None:
     for spans in rows.values():
         spans.sort()
         assert all(end <= start + 1e-3 for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def test_cores_that_share_a_model_raise_the_roof_and_get_their_own_rows() -> None:
+    one, four = (
+        Session(build(DIGITS, march="nash-p", opt=1, core_num=cores, max_l2m_size=size))
+        for cores, size in ((1, 0), (4, 1 << 20))
+    )
+    roofs = [performance_json(s)["openbpu"]["roofline"]["roof"] for s in (one, four)]
+    assert [r["cores"] for r in roofs] == [1, 4]
+    assert roofs[1]["int8 macs per second"] == 4 * roofs[0]["int8 macs per second"]
+    page = Page(performance_page(performance_json(four), "net"))
+    assert {f"core {n}" for n in range(4)} <= set(page.texts)
+    assert {e["pid"] for e in trace_json(four)["traceEvents"]} == {0, 1, 2, 3, 4}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openbpu.arch.isa import Engine
 from openbpu.arch.march import March
+from openbpu.arch.program import BpuSegment
 from openbpu.report.disasm import layer_name
 from openbpu.report.text import add_row, in_time, table
 from openbpu.runtime import Session
@@ -15,7 +16,6 @@ from openbpu.runtime.roofline import Advice, CpuBound, LayerBound, NetworkChange
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openbpu.arch.program import BpuSegment
 
 _DDR = (Engine.LOAD, Engine.STORE)
 _SHOWN_CHANGES = 6
@@ -27,7 +27,7 @@ def roofline_json(session: Session) -> dict[str, Any]:
 
     A gain is the whole segment timed again with the change; CPU figures are estimates and say so.
     """
-    roof, found = _roof(session.march), session.roofline
+    roof, found = _roof(session), session.roofline
     return {
         "roof": roof,
         "layers": [_layer(session, line) for line in found.layers],
@@ -36,10 +36,13 @@ def roofline_json(session: Session) -> dict[str, Any]:
     }
 
 
-def _roof(march: March) -> dict[str, Any]:
-    """Return the march's roof, of one core: MACs at the array's rate, bytes at the memory's."""
-    peak = march.tae.macs_per_cycle * march.clock_hz
+def _roof(session: Session) -> dict[str, Any]:
+    """Return the roof of the cores that the program uses: MACs at the arrays' rate, bytes at the memory's."""
+    march = session.march
+    cores = max((len(s.code) for s in session.program.segments if isinstance(s, BpuSegment)), default=1)
+    peak = march.tae.macs_per_cycle * march.clock_hz * max(cores, 1)
     return {
+        "cores": max(cores, 1),
         "int8 macs per second": peak,
         "ddr bytes per second": march.ddr.bytes_per_second,
         "ridge (macs per byte)": round(peak / march.ddr.bytes_per_second, 1),

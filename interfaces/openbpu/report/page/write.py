@@ -33,6 +33,8 @@ def _figures(document: Json) -> str:
         ("stored to DDR", in_bytes(ddr["stored bytes per run"])),
         ("DDR memory needed", in_bytes(ddr["min memory requirement"])),
     ]
+    l2m = document["openbpu"]["L2M"]["bytes moved per run"]
+    figures += [("moved to and from the L2M", in_bytes(l2m))] if l2m else []
     cpu = {c["segment"]: c for c in document["openbpu"]["roofline"]["cpu segments"]}
     segments = [
         (s["name"], s["on"], f"{s['cycles']:,}" if s["cycles"] else "", in_time(s["us"]), _basis(s, cpu))
