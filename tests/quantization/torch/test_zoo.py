@@ -29,7 +29,9 @@ BORDERS = {"QuantizeLinear", "DequantizeLinear"}
 def compared(case: Case, dtype: str) -> tuple[Any, list[Any], list[Any]]:
     """(program, converted outputs, simulated outputs)."""
     data = case.data()
-    model = calibrated(case.module(), data, SETTERS[dtype])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bpu.SharedModuleWarning)
+        model = calibrated(case.module(), data, SETTERS[dtype])
     proto = bpu.export(model, data)
     program = compiler.compile(proto, march=str(MARCH))
     feeds = {value.name: t.numpy() for value, t in zip(proto.graph.input, data, strict=True)}

@@ -102,6 +102,16 @@ ROWS: dict[str, Case] = {
         layer=nn.TransformerEncoderLayer(16, 4, 32, batch_first=True),
         mask=CAUSAL,
     ),
+    "nn.TransformerEncoder": case(
+        TOKENS,
+        lambda m, x: m.layers(x, mask=m.mask),
+        layers=nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, norm_first=True),
+            2,
+            enable_nested_tensor=False,
+        ),
+        mask=torch.zeros(12, 12).masked_fill(CAUSAL, -torch.inf),
+    ),
     "nn.TransformerDecoderLayer": case(
         ((1, 6, 16), *TOKENS),
         lambda m, x, y: m.layer(x, y),

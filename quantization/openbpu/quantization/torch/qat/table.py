@@ -9,6 +9,7 @@ from openbpu.quantization.torch.qat.attention import MultiheadAttention
 from openbpu.quantization.torch.qat.norm import GroupNorm, LayerNorm, RMSNorm
 from openbpu.quantization.torch.qat.rows import LogSoftmax
 from openbpu.quantization.torch.qat.simple import SIMPLE
+from openbpu.quantization.torch.qat.transformer import CONTAINERS
 from openbpu.quantization.torch.qat.weighted import WEIGHTED
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.segment_lut import SegmentLUT
@@ -40,6 +41,7 @@ def swap(module: nn.Module) -> bool:
         return False
     found = swapped_class(module)
     if found is None:
+        module.__class__ = CONTAINERS.get(type(module), type(module))
         return False
     module.__class__ = found
     if found is QATQuantStub:
