@@ -160,13 +160,26 @@ def test_a_constant_mask_of_attention_is_on_the_bpu(name: str) -> None:
     np.testing.assert_allclose(found, wanted.numpy(), atol=0.15)
 
 
-def test_what_a_mask_leaves_out_has_no_share() -> None:
+NEVER = torch.ones(4, 4).triu(1).bool()
+
+
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [
+        ("masked_fill", lambda x: x.masked_fill(NEVER, -torch.inf)),
+        ("masked_fill", lambda x: x.masked_fill(NEVER, torch.finfo(torch.float32).min)),
+        ("where", lambda x: torch.where(NEVER, -1e9, x)),
+        ("add", lambda x: x + NEVER * -100.0),
+        ("add", lambda x: torch.zeros(4, 4).masked_fill(NEVER, -torch.inf) + x),
+    ],
+)
+def test_what_a_mask_leaves_out_has_no_share(name: str, masked: Any) -> None:
     data = torch.randn(1, 2, 4, 4) * 3
-    mask = torch.ones(4, 4).triu(1).bool()
-    model = calibrated(Between(lambda x: x.masked_fill(mask, -torch.inf).softmax(-1)), data)
+    model = calibrated(Between(lambda x: masked(x).softmax(-1)), data)
     shares = converted(model, data)
-    assert not shares[..., mask.numpy()].any()
-    quantizer = model._generated_masked_fill_0.activation_post_process
+    assert not shares[..., NEVER.numpy()].any()
+    np.testing.assert_allclose(shares, masked(data).softmax(-1).numpy(), atol=0.03)
+    quantizer = getattr(model, f"_generated_{name}_0").activation_post_process
     assert quantizer.dtype is bpu.qint16
     assert float(quantizer.scale) < 40 / 32767
 

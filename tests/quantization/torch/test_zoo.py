@@ -49,7 +49,8 @@ def check(case: Case, dtype: str) -> set[str]:
     assert len(found) == len(wanted)
     for mine, simulated in zip(found, wanted, strict=True):
         assert mine.shape == simulated.shape
-        if case.loose or "MatMul" in on_cpu:  # ONNX Runtime adds floats in another order
+        # ONNX Runtime adds floats in another order, and divides by a scale in float32.
+        if case.loose or (on_cpu and dtype == "int16"):
             np.testing.assert_allclose(mine, simulated, rtol=0, atol=np.abs(mine).max() / 8192)
         else:
             np.testing.assert_array_equal(mine, simulated)

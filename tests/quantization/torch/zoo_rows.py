@@ -73,6 +73,12 @@ ROWS: dict[str, Case] = {
     "masked attention, added": case(
         TOKENS, lambda m, x: attended(m, x, lambda m, s: s + m.mask), **projections(mask=CAUSAL * -20.0)
     ),
+    "masked attention, -100 added": case(
+        TOKENS,
+        lambda m, x: attended(m, x, lambda m, s: s + m.mask),
+        **projections(mask=CAUSAL * -100.0),
+        fast=True,
+    ),
     "heads": case(TOKENS, heads, qkv=nn.Linear(16, 48), out=nn.Linear(16, 16)),
     "transformer block": case(
         TOKENS,

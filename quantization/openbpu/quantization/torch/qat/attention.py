@@ -13,7 +13,7 @@ from openbpu.quantization.torch.dtype import QDType, qint8, qint16
 from openbpu.quantization.torch.errors import PrepareError, QTensorError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.qat.bound import LinearForm
-from openbpu.quantization.torch.qat.choice import FAR, Choice
+from openbpu.quantization.torch.qat.choice import MASKS, Choice
 from openbpu.quantization.torch.qat.constant import ConstantForm, is_constant
 from openbpu.quantization.torch.qat.decomposed import Decomposed, Form
 from openbpu.quantization.torch.qat.weighted import Linear
@@ -62,7 +62,7 @@ class Attention(Decomposed):
             )
         if mask.dtype != torch.bool:
             chooses = "mask_fill" in self._modules if scope.recorder is None else _is_choice(mask)
-            mask = mask <= -FAR if chooses else mask
+            mask = mask <= -MASKS if chooses else mask
         if mask.dtype == torch.bool:
             return self.part("mask_fill", lambda: _filling(mask)).masked(scores, mask, -math.inf)
         return self.part("mask_add", ConstantForm).add(scores, mask)
@@ -91,7 +91,7 @@ def _filling(mask: torch.Tensor) -> Choice:
 
 def _is_choice(mask: torch.Tensor) -> bool:
     """Whether a mask to add holds only 0 and what is far below."""
-    return is_constant(mask) and bool(((mask == 0) | (mask <= -FAR)).all())
+    return is_constant(mask) and bool(((mask == 0) | (mask <= -MASKS)).all())
 
 
 class AttentionForm(Attention, Form):
@@ -220,4 +220,4 @@ def _merged(attn_mask: Any, padding: Any, heads: int) -> Any:
 
 
 def _as_bool(mask: torch.Tensor) -> torch.Tensor:
-    return mask if mask.dtype == torch.bool else mask <= -FAR
+    return mask if mask.dtype == torch.bool else mask <= -MASKS

@@ -11,12 +11,15 @@ from openbpu.quantization.torch.dtype import qint16
 from openbpu.quantization.torch.errors import QTensorError
 from openbpu.quantization.torch.fake_quantize import FakeQuantState
 from openbpu.quantization.torch.functional import FloatFunctional
-from openbpu.quantization.torch.qat.constant import is_constant
+from openbpu.quantization.torch.qat.constant import ConstantForm, is_constant
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.scope import here
 
 FAR = 1e4
 """A fill of at least this size only says "never": no quantized tensor has room for it beside values."""
+
+MASKS = 50.0
+"""An added constant of 0 and at most −50 is a mask: exp(−50) is nothing. (Shifted windows add −100.)"""
 
 GAP = 16.0
 """What stands for it lies so far beyond the values: exp(−16) is below every step of a softmax."""
@@ -64,6 +67,32 @@ class Choice(FloatFunctional):
             near = torch.where(beyond, torch.zeros_like(y), y)
             y = torch.where(beyond, torch.sign(y) * (near.detach().abs().max() + GAP), near)
         return super().finish(name, y, reads)
+
+
+class MaskForm(Choice):
+    """x + mask, where a constant mask holds 0 and what only says "never": it chooses like masked_fill."""
+
+    @classmethod
+    def of(cls, *args: Any, **kwargs: Any) -> FloatFunctional:
+        """The choice, or what an addition is otherwise."""
+        constants = [a for a in args if isinstance(a, torch.Tensor) and is_constant(a)]
+        if kwargs or len(args) != 2 or len(constants) != 1 or not _is_mask(constants[0]):
+            return ConstantForm.of(*args, **kwargs)
+        made = cls()
+        made.widen((-FAR,))
+        return made
+
+    def call(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Choose by the mask."""
+        if name != "add":
+            return super().call(name, func, args, kwargs)
+        x, mask = args if isinstance(args[0], QTensor) else reversed(args)
+        return self.masked(x, mask <= -MASKS, -torch.inf)
+
+
+def _is_mask(value: torch.Tensor) -> bool:
+    never = value <= -MASKS
+    return value.is_floating_point() and bool(never.any()) and bool((never | (value == 0)).all())
 
 
 _OBSERVING = (FakeQuantState.CALIBRATION, FakeQuantState.QAT)

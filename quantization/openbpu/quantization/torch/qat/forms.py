@@ -14,7 +14,7 @@ from openbpu.quantization.torch.qat.bound import (
     MatmulForm,
     PReLUForm,
 )
-from openbpu.quantization.torch.qat.choice import Choice
+from openbpu.quantization.torch.qat.choice import Choice, MaskForm
 from openbpu.quantization.torch.qat.constant import ConstantForm
 from openbpu.quantization.torch.qat.decomposed import Form
 from openbpu.quantization.torch.qat.einsum import EinsumForm
@@ -51,6 +51,7 @@ FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "prelu": PReLUForm,
     "matmul": MatmulForm,
     "einsum": EinsumForm,
+    "add": MaskForm,
     "where": Choice,
     "masked_fill": Choice,
     "var": VarForm,
@@ -59,7 +60,7 @@ FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "norm": NormForm,
     "logsumexp": LogSumExpForm,
     "cosine_similarity": CosineForm,
-    **dict.fromkeys(("add", "sub", "mul", "maximum", "minimum"), ConstantForm),
+    **dict.fromkeys(("sub", "mul", "maximum", "minimum"), ConstantForm),
 }
 """Name of a function → the class of its module."""
 
