@@ -2,13 +2,14 @@
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from openbpu.arch.errors import HbmError, SimulationError
-from openbpu.arch.isa import Engine, Instr
+from openbpu.arch.isa import L2M_BASE, Engine, Instr, Load, Store
 from openbpu.arch.march import get_march, with_values
 from openbpu.arch.timing import fill_cycles, instruction_costs
 from openbpu.simulator.timing import Timing, kernel, simulate
@@ -26,6 +27,7 @@ MARCH = with_values(
         "chip.layer_cycles": 0,
         "chip.table_cycles": 0,
         "chip.port_bytes_per_cycle": 0,
+        "chip.shared_bytes_per_cycle": 3,
         "ddr.bytes_per_second": 1_000_000_000,
         "ddr.burst_bytes": 1,
         "ddr.row_cycles": 0,
@@ -229,7 +231,11 @@ def by_ticks(cores: Sequence[Sequence[Instr]], program: Any) -> list[tuple[list[
                 at = next((i for i in queue if end[c][i] < 0), None)
                 if at is None:
                     continue
-                if start[c][at] < 0 and all(has_token(c, o, n, now) for o, n in enumerate(cores[c][at].wait)):
+                tokens = [(c, o, n) for o, n in enumerate(cores[c][at].wait)]
+                others = [o for o in range(len(cores)) if o != c]
+                for k, n in enumerate(getattr(cores[c][at], "peers", ())):
+                    tokens += [(others[k // 2], k % 2, n)] if n else []
+                if start[c][at] < 0 and all(has_token(*token, now) for token in tokens):
                     start[c][at] = now
                     progress = True
                 began, cost = start[c][at], costs[c]
@@ -255,6 +261,40 @@ def test_event_engine_equals_looking_at_every_cycle(seed: int) -> None:
     program = copying(*cores)
     timing = simulate(program, segment_of(program), MARCH)
     assert [(starts(timing, c), ends(timing, c)) for c in range(len(cores))] == by_ticks(cores, program)
+
+
+def with_peers(rng: np.random.Generator, cores: Sequence[list[Instr]]) -> list[list[Instr]]:
+    """Transfers that also wait for transfers of earlier cores, and half of them to and from the L2M."""
+    out: list[list[Instr]] = []
+    for number, code in enumerate(cores):
+        has = [[sum(i.ENGINE is e for i in c) for e in (Engine.LOAD, Engine.STORE)] for c in cores[:number]]
+        waits = [
+            [int(rng.integers(0, n + 1)) if rng.random() < 0.4 else 0 for counts in has for n in counts]
+            for _ in code
+        ]
+        peers = [tuple(w) + (0,) * (6 - len(w)) for w in waits]
+        near = [L2M_BASE * int(rng.integers(2)) for _ in code]
+        out.append(
+            [
+                replace(i, peers=p, ddr=i.ddr + base) if isinstance(i, Load | Store) else i
+                for i, p, base in zip(code, peers, near, strict=True)
+            ]
+        )
+    return out
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_waiting_for_other_cores_equals_looking_at_every_cycle(seed: int) -> None:
+    rng = np.random.default_rng(1000 + seed)
+    cores = with_peers(rng, [random_code(rng, int(rng.integers(4, 16))) for _ in range(2 + seed % 3)])
+    program = copying(*cores)
+    timing = simulate(program, segment_of(program), MARCH)
+    assert [(starts(timing, c), ends(timing, c)) for c in range(len(cores))] == by_ticks(cores, program)
+    near = [i for c in cores for i in c if isinstance(i, Load | Store) and i.ddr >= L2M_BASE]
+    assert timing.shared == sum(i.row_bytes for i in near)
+    assert timing.loaded + timing.stored + timing.shared == sum(
+        i.row_bytes for c in cores for i in c if isinstance(i, Load | Store)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
