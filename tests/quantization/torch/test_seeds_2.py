@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,15 @@ SMALL = {"size": 32, "images": 48, "test_images": 4, "epochs": 1, "qat_epochs": 
 
 def script() -> Any:
     return recipe("mobilenetv2_yolov3/mobilenetv2_yolov3.py")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine use processor time; their number also rounds sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @functools.cache
@@ -154,6 +164,7 @@ def test_prepare_qat_fx_takes_the_documents_dictionary() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_qat_and_calibration_steps_cost_at_most_two_and_a_half_float_steps() -> None:
     steps = recipe("../benchmarks/torch_steps.py")
     taken = steps.measure(steps.Settings(batch=8, rounds=5))
@@ -162,6 +173,7 @@ def test_qat_and_calibration_steps_cost_at_most_two_and_a_half_float_steps() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_the_workflow_learns_and_keeps_what_it_learned_to_the_simulator() -> None:
     scores = script().workflow(script().Settings()).scores
     assert scores["float"] > 0.3
@@ -183,6 +195,7 @@ def test_spreading_the_channels_changes_no_float_output() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_qat_recovers_at_least_half_of_what_ptq_lost() -> None:
     recovery = recipe("mobilenetv2_yolov3/recovery.py")
     fewer = replace(recovery.SETTINGS, images=2048, test_images=300)
