@@ -28,7 +28,7 @@ def script() -> Any:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine use processor time; their number also rounds sums."""
+    """Waiting threads use processor time on a busy machine; their number rounds sums, too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
