@@ -41,7 +41,7 @@ SKIPS = (
     Skip(
         "ONNX Runtime's Python interface returns float8 as the uint8 of its bytes",
         "AssertionError:(.|\\n)*dtype\\('uint8'\\)(.|\\n)*float8",
-        "FLOAT8.*_expanded",
+        "FLOAT8",
     ),
     Skip(
         "ONNX Runtime's function body of Attention mixes bfloat16 and float", _ORT + "Type parameter", "bf16"

@@ -18,10 +18,11 @@ WIDENED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("Constant", "ConstantOfShape", "Flatten", "Identity", "Pad", "Reshape"), _TYPES),
     **dict.fromkeys(("Shape", "Size", "Squeeze", "Transpose", "Unsqueeze"), _TYPES),
     "Range": (27,),
-    **dict.fromkeys(("BitShift", "Celu", "Compress", "DepthToSpace", "Einsum", "Mod", "OneHot"), (28,)),
+    **dict.fromkeys(("BitShift", "Celu", "Compress", "DepthToSpace", "Einsum", "OneHot"), (28,)),
     **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp", "ReverseSequence", "SpaceToDepth", "Unique"), (28,)),
 }
-"""Revisions that only took more element types or attributes: without those a node means what it did."""
+"""Revisions that only took more element types or attributes: without those a node means what it did (not Mod: 28
+defines fmod=0 of floats)."""
 
 
 def oldest_opsets(
