@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
 from openbpu.quantization import torch as bpu  # noqa: E402
+from quantization.torch import networks  # noqa: E402
 from quantization.torch.networks import (  # noqa: E402
     Between,
     calibrated,
@@ -118,3 +120,18 @@ def test_weights_of_one_scale_give_the_same_bits_converted_and_simulated() -> No
     found, program = simulated(prepared, data)
     np.testing.assert_array_equal(converted(prepared, data), found)
     assert {row.on for row in program.placement} == {"BPU"}
+
+
+@pytest.mark.parametrize("name", ["quantized on the CPU", "a softmax that the march leaves to the CPU"])
+def test_a_march_with_less_on_the_bpu_has_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "MARCH", bpu.March.BAYES_E)
+    function = F.relu if name.startswith("quantized") else partial(torch.softmax, dim=1)
+    torch.manual_seed(0)
+    data = torch.randn(1, 16, 64, 64)  # enough to meet what float32 and float64 round differently
+    model = calibrated(Between(function), data, bpu.calibration_8bit_weight_16bit_act_qconfig_setter)
+    found, program = simulated(model, data)
+    on_cpu = {row.op for row in program.placement if row.on == "CPU"}
+    assert on_cpu == {"QuantizeLinear", "DequantizeLinear"} | (set() if function is F.relu else {"Softmax"})
+    different = np.abs(converted(model, data) - found)
+    assert different.max() <= (0 if function is F.relu else 1.01 * np.abs(found).max() / 32767)
+    assert (different > 0).mean() < 1e-3

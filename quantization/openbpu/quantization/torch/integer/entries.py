@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from openbpu.arch import numerics
+from openbpu.arch.march import get_march as load_march
 from openbpu.quantization.torch.errors import CpuOperatorWarning
 from openbpu.quantization.torch.integer.elementwise import Computed, preluded
-from openbpu.quantization.torch.integer.operators import Clamped, deferred
+from openbpu.quantization.torch.integer.operators import Clamped, deferred, left_to_cpu
 from openbpu.quantization.torch.integer.products import batch_norm_product, weighted_product
 from openbpu.quantization.torch.integer.tables import NoTable, looked_up
 from openbpu.quantization.torch.integer.values import (
@@ -25,6 +26,7 @@ from openbpu.quantization.torch.integer.values import (
     raw_tensor,
     tensor_of,
 )
+from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor.tensor import QTensor, unwrap
 from openbpu.quantization.torch.scope import here, warn_user
 
@@ -39,7 +41,16 @@ def quantize(stub: Any, x: Any) -> QTensor:
         return QTensor(unwrap(x), None)
     if codes_of(x) is not None:
         return rescaled(quantizer, x)
-    return constant(quantizer, unwrap(x))
+    return _at_the_border(unwrap(x), quantizer)
+
+
+def _at_the_border(values: torch.Tensor, quantizer: Any) -> QTensor:
+    """Floats that become codes where they enter the BPU: on the CPU, ONNX Runtime divides in float32."""
+    if load_march(str(get_march())).quantize_on_bpu:
+        return constant(quantizer, values)
+    grid = grid_of(quantizer)
+    codes = np.rint(values.detach().cpu().numpy().astype(np.float32) / np.float32(grid.s))
+    return tensor_of(np.clip(codes, grid.dtype.qmin, grid.dtype.qmax).astype(np.int64), quantizer)
 
 
 def constant(quantizer: Any, values: torch.Tensor) -> QTensor:
@@ -117,7 +128,7 @@ def sloped(layer: Any, x: QTensor, slope: QTensor) -> QTensor:
         return torch.nn.functional.prelu(x.plain, slope.plain).detach().numpy()
 
     operand, factor = codes_of(x), codes_of(slope)
-    if operand is None or factor is None:
+    if operand is None or factor is None or left_to_cpu("prelu"):
         return _settled(layer, Computed(_never, real), OPEN)
     if factor.codes.size > 1:
         shape = (1, -1, *([1] * (operand.codes.ndim - 2)))
@@ -185,6 +196,4 @@ def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor], why: str = "") -> Q
     quantizer = layer.output_quantizer
     if quantizer is None:
         return QTensor(y, None)
-    grid = grid_of(quantizer)
-    codes = numerics.quantize(y.numpy().astype(np.float32), np.float32(grid.s), 0, grid.dtype)
-    return tensor_of(codes.astype(np.int64), quantizer)
+    return _at_the_border(y, quantizer)

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.march import get_march as load_march
 from openbpu.quantization.torch.integer.elementwise import (
     Computed,
     added,
@@ -28,8 +29,9 @@ from openbpu.quantization.torch.integer.elementwise import (
     softmaxed,
 )
 from openbpu.quantization.torch.integer.products import Product, WithResidual, affine_product, matrix_product
-from openbpu.quantization.torch.integer.tables import evaluate, looked_up
+from openbpu.quantization.torch.integer.tables import ONE_TO_ONE, evaluate, looked_up
 from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, Int64, codes_of
+from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor import QTensor
 
 Args = tuple[Any, ...]
@@ -60,6 +62,8 @@ def deferred(name: str, args: Args, kwargs: Kwargs, real: Real) -> Deferred:
     pending = [a.pending for a in args[:2] if isinstance(a, QTensor) and a.pending is not None]
     if pending:
         return _behind(name, pending[0], args, real)
+    if left_to_cpu(name):
+        return Computed(_none, real)
     return Computed(_code(name, args, kwargs), real)
 
 
@@ -76,6 +80,28 @@ def _behind(name: str, pending: Deferred, args: Args, real: Real) -> Deferred:
         result = WithResidual(pending, others[0])
         return Clamped(result, (0.0, np.inf)) if name == "add_relu" else result
     return Computed(_none, real)
+
+
+def left_to_cpu(name: str) -> bool:
+    """Whether the march that is set lists the ONNX operator of a torch function as the CPU's."""
+    op = _LISTED.get(name) or ONE_TO_ONE.get(name)
+    return op is not None and op in load_march(str(get_march())).cpu_ops
+
+
+_LISTED = {
+    "softmax": "Softmax",
+    "prelu": "PRelu",
+    "min": "ReduceMin",
+    "amin": "ReduceMin",
+    "max": "ReduceMax",
+    "amax": "ReduceMax",
+    "sum": "ReduceSum",
+    "mean": "ReduceMean",
+    "minimum": "Min",
+    "maximum": "Max",
+    "div": "Div",
+    "where": "Where",
+}
 
 
 def _none(out: Grid, clamp: Clamp) -> Any:

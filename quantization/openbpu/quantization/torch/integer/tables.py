@@ -150,6 +150,38 @@ def _div(a: Any, b: Any, *, rounding_mode: str | None = None) -> Float64:
     return POINTWISE["Div"]({}, _real(a), _real(b))
 
 
+ONE_TO_ONE = {
+    "exp": "Exp",
+    "log": "Log",
+    "sqrt": "Sqrt",
+    "reciprocal": "Reciprocal",
+    "abs": "Abs",
+    "neg": "Neg",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "erf": "Erf",
+    "sin": "Sin",
+    "cos": "Cos",
+    "tan": "Tan",
+    "asin": "Asin",
+    "acos": "Acos",
+    "atan": "Atan",
+    "sinh": "Sinh",
+    "cosh": "Cosh",
+    "asinh": "Asinh",
+    "acosh": "Acosh",
+    "atanh": "Atanh",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "round": "Round",
+    "sign": "Sign",
+    "hardswish": "HardSwish",
+    "mish": "Mish",
+    "selu": "Selu",
+    "softsign": "Softsign",
+}
+"""Functions that are one ONNX operator without attributes."""
+
 _BY_NAME: dict[str, Callable[..., Float64]] = {
     "add": _scaled("Add"),
     "sub": _scaled("Sub"),
@@ -182,39 +214,7 @@ _BY_NAME: dict[str, Callable[..., Float64]] = {
     "softshrink": partial(_shrink, soft=True),
     "logsigmoid": lambda x: POINTWISE["Log"]({}, POINTWISE["Sigmoid"]({}, _real(x))),
     "softplus": _softplus,
-    **{
-        name: _one(op)
-        for name, op in {
-            "exp": "Exp",
-            "log": "Log",
-            "sqrt": "Sqrt",
-            "reciprocal": "Reciprocal",
-            "abs": "Abs",
-            "neg": "Neg",
-            "sigmoid": "Sigmoid",
-            "tanh": "Tanh",
-            "erf": "Erf",
-            "sin": "Sin",
-            "cos": "Cos",
-            "tan": "Tan",
-            "asin": "Asin",
-            "acos": "Acos",
-            "atan": "Atan",
-            "sinh": "Sinh",
-            "cosh": "Cosh",
-            "asinh": "Asinh",
-            "acosh": "Acosh",
-            "atanh": "Atanh",
-            "floor": "Floor",
-            "ceil": "Ceil",
-            "round": "Round",
-            "sign": "Sign",
-            "hardswish": "HardSwish",
-            "mish": "Mish",
-            "selu": "Selu",
-            "softsign": "Softsign",
-        }.items()
-    },
+    **{name: _one(op) for name, op in ONE_TO_ONE.items()},
 }
 
 

@@ -20,6 +20,8 @@ def is_constant(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return scope.varies is None or not scope.varies(value)
     if hasattr(value, "all_input_nodes"):
+        if value.meta.get("quantized"):
+            return False
         return value.op != "placeholder" and all(is_constant(n) for n in value.all_input_nodes)
     return True
 
