@@ -21,8 +21,9 @@ WIDENED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("BitShift", "Celu", "Compress", "DepthToSpace", "Einsum", "OneHot"), (28,)),
     **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp", "ReverseSequence", "SpaceToDepth", "Unique"), (28,)),
 }
-"""Revisions that only took more element types or attributes: without those a node means what it did (not Mod: 28
-defines fmod=0 of floats)."""
+"""Revisions that only took more element types or attributes: without those a node means what it did.
+
+Not Mod: its revision 28 is the first to define fmod=0 for floats."""
 
 
 def oldest_opsets(
