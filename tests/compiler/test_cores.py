@@ -38,6 +38,7 @@ from openbpu.compiler.schedule.job import Job, Operand
 from openbpu.compiler.schedule.jobs import Context, jobs_of
 from openbpu.compiler.schedule.split import beyond, extent_of, splits
 from openbpu.compiler.schedule.strided import dense_strides
+from openbpu.report.performance import performance_json
 from openbpu.runtime import Session
 from openbpu.simulator.timing import Timing, simulate
 from simulator.build import segment_of
@@ -213,6 +214,20 @@ def test_every_core_has_a_timeline() -> None:
     macs = [int(core.macs.sum()) for core in found.cores]
     assert sum(macs) == timing(scheduled(plain(), MARCH, 2)).macs
     assert max(macs) < 1.3 * min(macs)
+
+
+def test_the_performance_document_shows_every_core_and_the_l2m() -> None:
+    model, _ = crossing()
+    with spread():
+        program = compile_model(model, march="nash-p", core_num=3, max_l2m_size=MIB)
+    session = Session(program)
+    document = performance_json(session)
+    assert document["summary"]["model info"]["BPU core number"] == 3
+    assert [group["core"] for group in document["coreSummaryGroup"]] == [0, 1, 2]
+    timings = [s.timing for s in session.latency.segments if s.timing]
+    for core, rows in enumerate(document["details"]):
+        assert len(rows) == sum(len(t.cores[core].end) for t in timings) > 0
+    assert document["openbpu"]["L2M"]["bytes moved per run"] == sum(t.shared for t in timings) > 0
 
 
 def test_a_layer_that_splitting_does_not_help_stays_on_one_core() -> None:
