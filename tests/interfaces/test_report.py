@@ -18,6 +18,7 @@ from openbpu.report.fit import fitted
 from openbpu.report.intervals import spread
 from openbpu.report.march import march_tables, marches_table
 from openbpu.report.placement import placement_json, placement_summary, placement_table
+from openbpu.report.plain import plain
 
 PLACED = (
     Placement("conv1", "Conv", "BPU", 1, "int8/int8", layer=0),
@@ -105,6 +106,32 @@ def test_spread_keeps_the_sum_and_the_place() -> None:
     amount: Sequence[float] = [10, 4, 8, 7]
     found = spread(edges, start, end, np.array(amount, dtype=np.float64))
     np.testing.assert_allclose(found, [5 + 4, 5 + 7, 3, 5])
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_table_in_a_pipe_is_what_rich_prints(number: int) -> None:
+    ends = text.table("Name", "Größe", "日本", numbers=("Größe",))
+    for cells in (("a", 1, "x"), ("[b]", 12.5, "日本語"), ("", "", "")):
+        text.add_row(ends, *cells)
+        ends.add_section()
+    tables = (
+        ends,
+        marches_table([get_march("nash-e")]),
+        placement_table(PLACED),
+        march_tables(get_march("nash-e"))[-1],
+    )
+    made = tables[number]
+    assert not made.title or number
+    lines = [line.rstrip() for line in rendered(made, width=100_000).splitlines()]
+    assert [line for line in plain(made).splitlines() if line] == [line for line in lines if line]
+
+
+def test_a_section_in_a_pipe_is_a_blank_line() -> None:
+    made = text.table("A", "B", title="What it is")
+    text.add_row(made, "1", "2")
+    made.add_section()
+    text.add_row(made, "3", "4")
+    assert plain(made) == "What it is\n\n A  B\n ────\n 1  2\n\n 3  4\n"
 
 
 TABLES = (*march_tables(get_march("nash-e")), marches_table([get_march("nash-e")]), placement_table(PLACED))

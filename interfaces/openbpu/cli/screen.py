@@ -29,11 +29,18 @@ def show(*parts: RenderableType) -> None:
     from rich.table import Table
 
     from openbpu.report.fit import fitted
+    from openbpu.report.plain import plain
 
     wide = None if sys.stdout.isatty() else _PIPE_WIDTH
     console = Console(width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    is_plain = wide is not None and not console.is_terminal and not console.options.ascii_only
     for part in parts:
-        console.print(fitted(part, console.width) if isinstance(part, Table) else part)
+        if not isinstance(part, Table):
+            console.print(part)
+        elif is_plain:
+            typer.echo(plain(part))
+        else:
+            console.print(fitted(part, console.width))
 
 
 def show_json(document: Any, *, compact: bool = False) -> None:
