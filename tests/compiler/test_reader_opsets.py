@@ -53,6 +53,7 @@ def test_the_older_stamp_computes_the_same() -> None:
         (SPACED.format("blocksize"), 21),
         ("g (float16[3] x) => (float16[3] y) { y = Celu (x) }", 28),
         ("g (float[3] x) => (float[3] y) { y = Swish (x) }", 24),
+        ("g (float[3] x, float[3] n) => (float[3] y) { y = Mod (x, n) }", 28),
     ],
 )
 def test_what_only_a_newer_revision_has_keeps_its_opset(text: str, needs: int) -> None:

@@ -18,12 +18,13 @@ WIDENED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("Constant", "ConstantOfShape", "Flatten", "Identity", "Pad", "Reshape"), _TYPES),
     **dict.fromkeys(("Shape", "Size", "Squeeze", "Transpose", "Unsqueeze"), _TYPES),
     "Range": (27,),
-    **dict.fromkeys(("BitShift", "Celu", "Compress", "DepthToSpace", "Einsum", "OneHot"), (28,)),
+    **dict.fromkeys(("BitShift", "Celu", "Compress", "DepthToSpace", "Einsum", "Mod", "OneHot"), (28,)),
     **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp", "ReverseSequence", "SpaceToDepth", "Unique"), (28,)),
 }
-"""Revisions that only took more element types or attributes: without those a node means what it did.
-
-Not Mod: its revision 28 is the first to define fmod=0 for floats."""
+"""Revisions that only took more element types or attributes: without those a node means what it did."""
+_FLOATS = frozenset({"tensor(float)", "tensor(double)", "tensor(float16)", "tensor(bfloat16)"})
+DEFINED: dict[tuple[str, int], frozenset[str]] = {("Mod", 28): _FLOATS}
+"""Revisions that say for the first time what these types mean: Mod with fmod=0 of floats."""
 
 
 def oldest_opsets(
@@ -56,7 +57,9 @@ def _oldest(node: Node, schema: Schema, values: Mapping[str, Value]) -> Schema:
     """Go back over revisions that only widened the operator, as far as the node uses nothing new."""
     while schema.since > FORM_OPSET and schema.since in WIDENED.get(node.op, ()):
         older = schema_of(node.op, schema.since - 1, "")
-        if older is None or not _takes(older, node, values):
+        redefined = DEFINED.get((node.op, schema.since), frozenset())
+        changed = any(_type_of(values.get(name)) in redefined for name in node.inputs)
+        if older is None or changed or not _takes(older, node, values):
             break
         schema = older
     return schema
