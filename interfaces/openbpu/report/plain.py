@@ -1,4 +1,4 @@
-"""A table as lines of text for a pipe or a file: what rich prints without a terminal, fifty times as fast."""
+"""A table as lines of text for a pipe or a file: what rich prints without a terminal, many times as fast."""
 
 from __future__ import annotations
 
