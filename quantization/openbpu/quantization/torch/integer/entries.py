@@ -13,7 +13,8 @@ from openbpu.arch import numerics
 from openbpu.arch.march import get_march as load_march
 from openbpu.quantization.torch.errors import CpuOperatorWarning
 from openbpu.quantization.torch.integer.elementwise import Computed, preluded
-from openbpu.quantization.torch.integer.operators import Clamped, deferred, left_to_cpu
+from openbpu.quantization.torch.integer.listed import left_to_cpu
+from openbpu.quantization.torch.integer.operators import Clamped, deferred
 from openbpu.quantization.torch.integer.products import batch_norm_product, weighted_product
 from openbpu.quantization.torch.integer.tables import NoTable, looked_up
 from openbpu.quantization.torch.integer.values import (

@@ -13,12 +13,11 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.march import get_march as load_march
+from openbpu.quantization.torch.integer.choices import nothing, where
 from openbpu.quantization.torch.integer.elementwise import (
     Computed,
     added,
     averaged,
-    chosen,
     divided,
     joined,
     linear_table,
@@ -28,10 +27,10 @@ from openbpu.quantization.torch.integer.elementwise import (
     resized,
     softmaxed,
 )
+from openbpu.quantization.torch.integer.listed import left_to_cpu
 from openbpu.quantization.torch.integer.products import Product, WithResidual, affine_product, matrix_product
-from openbpu.quantization.torch.integer.tables import ONE_TO_ONE, evaluate, looked_up
+from openbpu.quantization.torch.integer.tables import evaluate, looked_up
 from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, Int64, codes_of
-from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor import QTensor
 
 Args = tuple[Any, ...]
@@ -63,7 +62,7 @@ def deferred(name: str, args: Args, kwargs: Kwargs, real: Real) -> Deferred:
     if pending:
         return _behind(name, pending[0], args, real)
     if left_to_cpu(name):
-        return Computed(_none, real)
+        return Computed(nothing, real)
     return Computed(_code(name, args, kwargs), real)
 
 
@@ -75,37 +74,11 @@ def _behind(name: str, pending: Deferred, args: Args, real: Real) -> Deferred:
         return Clamped(pending, (0.0, 6.0))
     others = [codes for a in args[:2] if (codes := codes_of(a)) is not None]
     if name not in {"add", "add_relu"} or len(others) != 1 or not isinstance(pending, Product):
-        return Computed(_none, real)
+        return Computed(nothing, real)
     if others[0].codes.shape == pending.sums.shape:
         result = WithResidual(pending, others[0])
         return Clamped(result, (0.0, np.inf)) if name == "add_relu" else result
-    return Computed(_none, real)
-
-
-def left_to_cpu(name: str) -> bool:
-    """Whether the march that is set lists the ONNX operator of a torch function as the CPU's."""
-    op = _LISTED.get(name) or ONE_TO_ONE.get(name)
-    return op is not None and op in load_march(str(get_march())).cpu_ops
-
-
-_LISTED = {
-    "softmax": "Softmax",
-    "prelu": "PRelu",
-    "min": "ReduceMin",
-    "amin": "ReduceMin",
-    "max": "ReduceMax",
-    "amax": "ReduceMax",
-    "sum": "ReduceSum",
-    "mean": "ReduceMean",
-    "minimum": "Min",
-    "maximum": "Max",
-    "div": "Div",
-    "where": "Where",
-}
-
-
-def _none(out: Grid, clamp: Clamp) -> Any:
-    del out, clamp
+    return Computed(nothing, real)
 
 
 def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
@@ -121,7 +94,7 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
         if name == "div" and (b is None or b.grid.dtype is not DType.INT8):
             b = None
         if a is not None and b is not None and (args[0] is not args[1] or a.grid.dtype is DType.INT16):
-            return _none if kwargs.get("alpha", 1) != 1 else partial(_run_pair, pair, a, b)
+            return nothing if kwargs.get("alpha", 1) != 1 else partial(_run_pair, pair, a, b)
         if name in _AFFINE and kwargs.get("alpha", 1) == 1:
             found = _per_channel(name, args)
             if found is not None:
@@ -240,20 +213,20 @@ def _matmul(args: Args, kwargs: Kwargs) -> Code | None:
     del kwargs
     a, b = codes_of(args[0]), codes_of(args[1])
     product = None if a is None or b is None else matrix_product(a, b)
-    return _none if product is None else product.rounded
+    return nothing if product is None else product.rounded
 
 
 def _avg_pool(args: Args, kwargs: Kwargs) -> Code | None:
     x = codes_of(args[0])
     if x is None or x.codes.ndim != 4:
-        return _none
+        return nothing
     size = _pair(_argument(args, kwargs, 1, "kernel_size"))
     stride = _pair(_argument(args, kwargs, 2, "stride") or size)
     pad = _pair(_argument(args, kwargs, 3, "padding", default=0))
     ceil = bool(_argument(args, kwargs, 4, "ceil_mode", default=False))
     counts_pad = bool(_argument(args, kwargs, 5, "count_include_pad", default=True))
     if _argument(args, kwargs, 6, "divisor_override") is not None or (ceil and counts_pad and any(pad)):
-        return _none
+        return nothing
 
     def sums(t: torch.Tensor) -> torch.Tensor:
         fill = 1.0 if counts_pad and bool((t == 1).all()) else 0.0
@@ -267,7 +240,7 @@ def _avg_pool(args: Args, kwargs: Kwargs) -> Code | None:
 def _adaptive(args: Args, kwargs: Kwargs) -> Code | None:
     x = codes_of(args[0])
     if x is None or x.codes.ndim != 4 or _pair(_argument(args, kwargs, 1, "output_size")) != (1, 1):
-        return _none
+        return nothing
     return lambda out, clamp: reduced(x, (2, 3), True, "mean", out, clamp)
 
 
@@ -278,9 +251,9 @@ def _pair(value: Any) -> tuple[int, int]:
 def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
     x = codes_of(args[0])
     if x is None or x.codes.ndim != 4 or _argument(args, kwargs, 3, "mode") != "bilinear":
-        return _none
+        return nothing
     if _argument(args, kwargs, 6, "antialias", default=False):
-        return _none
+        return nothing
     corners = bool(_argument(args, kwargs, 4, "align_corners", default=False))
     size = _argument(args, kwargs, 1, "size")
     factor = _argument(args, kwargs, 2, "scale_factor")
@@ -292,33 +265,6 @@ def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
     steps = [o / n if f is None else float(f) for n, o, f in zip(shape, wanted, given, strict=True)]
     tables = [linear_table(n, o, f, corners) for n, o, f in zip(shape, wanted, steps, strict=True)]
     return lambda out, clamp: resized(x, tables[0], tables[1], out, clamp)
-
-
-def _where(args: Args, kwargs: Kwargs) -> Code | None:
-    del kwargs
-    condition, *sides = args
-    compared = getattr(condition, "compared", None)
-    tensors = [s for s in sides if isinstance(s, QTensor)]
-    if compared is not None and all(t is compared[1][0] or t is compared[1][1] for t in tensors):
-        name, operands = compared
-        x = tensors[0]
-
-        def function(column: Any) -> Any:
-            flag = evaluate(name, tuple(column if o is x else o for o in operands), {})
-            return evaluate("where", (flag, *(column if s is x else s for s in sides)), {})
-
-        return _table_of(x, function) if all(s.numel() == 1 for s in sides if s is not x) else _none
-    known = [codes_of(s) if isinstance(s, QTensor) else s.detach().numpy() for s in sides]
-    sides = [k for k in known if k is not None]
-    return partial(chosen, condition.numpy(), sides) if len(sides) == len(known) else _none
-
-
-def _table_of(x: QTensor, function: Any) -> Code:
-    def code(out: Grid, clamp: Clamp) -> Any:
-        operand = codes_of(x)
-        return None if operand is None else np.clip(looked_up(operand, function, out), *out.bounds(clamp))
-
-    return code
 
 
 def _lut(args: Args, kwargs: Kwargs) -> Code | None:
@@ -342,7 +288,7 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "adaptive_avg_pool2d": _adaptive,
     "interpolate": _interpolate,
     "lut": _lut,
-    "where": _where,
+    "where": where,
 }
 
 _AFFINE = frozenset({"add", "sub", "mul"})

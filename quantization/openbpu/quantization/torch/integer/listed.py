@@ -1,0 +1,29 @@
+"""Operators that the march leaves to the CPU although the BPU could compute them."""
+
+from __future__ import annotations
+
+from openbpu.arch.march import get_march as load_march
+from openbpu.quantization.torch.integer.tables import ONE_TO_ONE
+from openbpu.quantization.torch.march import get_march
+
+
+def left_to_cpu(name: str) -> bool:
+    """Whether the march that is set lists the ONNX operator of a torch function as the CPU's."""
+    op = _LISTED.get(name) or ONE_TO_ONE.get(name)
+    return op is not None and op in load_march(str(get_march())).cpu_ops
+
+
+_LISTED = {
+    "softmax": "Softmax",
+    "prelu": "PRelu",
+    "min": "ReduceMin",
+    "amin": "ReduceMin",
+    "max": "ReduceMax",
+    "amax": "ReduceMax",
+    "sum": "ReduceSum",
+    "mean": "ReduceMean",
+    "minimum": "Min",
+    "maximum": "Max",
+    "div": "Div",
+    "where": "Where",
+}
