@@ -120,6 +120,13 @@ class GroupNorm(Normalization, nn.GroupNorm):
 class NormForm(Normalization, Form):
     """A normalization that a forward calls as a function; weight and bias come with every call."""
 
+    @classmethod
+    def made(cls, eps: float, weight: Any, bias: Any, *, centred: bool = True) -> NormForm:
+        """The module, with the parts that weight and bias need."""
+        form = cls()
+        form.build(eps, centred=centred, weight=weight is not None, bias=bias is not None)
+        return form
+
 
 class LayerNormForm(NormForm):
     """F.layer_norm."""
@@ -127,12 +134,10 @@ class LayerNormForm(NormForm):
     @classmethod
     def of(
         cls, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any, **__: Any
-    ) -> LayerNormForm:
+    ) -> NormForm:
         """The parts that weight and bias need."""
         del x, shape
-        made = cls()
-        made.build(eps, centred=True, weight=weight is not None, bias=bias is not None)
-        return made
+        return cls.made(eps, weight, bias)
 
     def forward(
         self,
@@ -151,12 +156,10 @@ class RMSNormForm(NormForm):
     """F.rms_norm."""
 
     @classmethod
-    def of(cls, x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> RMSNormForm:
+    def of(cls, x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> NormForm:
         """The parts that a weight needs."""
         del x, shape
-        made = cls()
-        made.build(_eps(eps), centred=False, weight=weight is not None, bias=False)
-        return made
+        return cls.made(_eps(eps), weight, None, centred=False)
 
     def forward(
         self,
@@ -176,12 +179,10 @@ class GroupNormForm(NormForm):
     @classmethod
     def of(
         cls, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
-    ) -> GroupNormForm:
+    ) -> NormForm:
         """The parts that weight and bias need."""
         del x, groups
-        made = cls()
-        made.build(eps, centred=True, weight=weight is not None, bias=bias is not None)
-        return made
+        return cls.made(eps, weight, bias)
 
     def forward(
         self,
@@ -216,9 +217,7 @@ class InstanceNormForm(NormForm):
         del x, running_mean, running_var, momentum
         if not use_input_stats:
             return FloatFunctional()
-        made = cls()
-        made.build(eps, centred=True, weight=weight is not None, bias=bias is not None)
-        return made
+        return cls.made(eps, weight, bias)
 
     def forward(
         self,
