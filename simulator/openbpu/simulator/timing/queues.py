@@ -44,12 +44,12 @@ class Queues:
         heads = [isa.headers(code) for code in codes]
         self._name = name
         orders, first, counts, deps = [], [0], [], []
-        base = 0
         lengths_of = [np.bincount(head["engine"], minlength=ENGINES) for head in heads]
         bases = np.cumsum([0, *(len(head) for head in heads)])
         for number, (head, lengths) in enumerate(zip(heads, lengths_of, strict=True)):
             engine, wait = head["engine"].astype(np.int64), head["wait"]
             order = np.argsort(engine, kind="stable")
+            base = bases[number]
             starts = base + np.concatenate([[0], np.cumsum(lengths)])
             need = _needs(wait.astype(np.int64)[order], engine[order], starts - base)
             _check_needs(need, order, engine, lengths, name)
@@ -63,11 +63,10 @@ class Queues:
             counts.append(np.count_nonzero(need, axis=1))
             orders.append(order)
             first += starts[1:].tolist()
-            base += len(engine)
         joined = np.concatenate([np.zeros(1, dtype=np.int64), *counts])
         self.order = _concatenate(orders)
         self.core = np.repeat(np.arange(len(heads)), [len(h) for h in heads])
-        self._at = self.order + np.cumsum([0, *(len(h) for h in heads)])[self.core]
+        self._at = self.order + bases[self.core]
         self._first = np.array(first, dtype=np.int64)
         self._dep_first = np.cumsum(joined)
         self._deps = _concatenate(deps)
