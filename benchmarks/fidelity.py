@@ -52,12 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def report(march: str, options: argparse.Namespace) -> None:
     """Print the tables of one march."""
-    rows, tag = data.rows(march), data.state(march)
-    failed = {m: e for m, _, e in data.prepare(march, [r.model for r in rows], options.jobs, tag) if e}
-    for model, error in failed.items():
-        sys.stdout.write(f"{march} {model}: {error}\n")
-    rows = [r for r in rows if r.model not in failed]
-    bench = Bench([(march, r.model) for r in rows], options.jobs, tag)
+    rows, bench = Bench.of_march(march, options.jobs)
     framed = [r for r in rows if r.frame]
     found = bench.predict(march, {}, [r.model for r in rows])
     show(_table(march, rows, found))

@@ -6,6 +6,11 @@ from fidelity_fit import Knob
 
 GIGA = 1_000_000_000
 
+_DDR = Knob("ddr.bytes_per_second", 60 * GIGA, 18 * GIGA, 77 * GIGA)
+_PORT = Knob("chip.port_bytes_per_cycle", 64, 16, 1024)
+_START = Knob("chip.start_us", 20, 1, 200)
+_SUBMIT = Knob("cpu.submit_us", 300, 20, 2000)
+_DEQUANTIZE = Knob("cpu.dequantize_ps", 300, 5, 10_000)
 _NASH = (
     Knob("tae.stall_permille", 200, 20, 1500),
     Knob("tae.weight_bytes_per_cycle", 64, 8, 1024),
@@ -13,17 +18,17 @@ _NASH = (
     Knob("tae.raw_lanes", 4, 1, 256),
     Knob("vae.softmax_passes", 8, 3, 40),
     Knob("trans.elements_per_cycle", 6, 2, 128),
-    Knob("ddr.bytes_per_second", 60 * GIGA, 18 * GIGA, 77 * GIGA),
+    _DDR,
     Knob("chip.layer_cycles", 200, 1, 4000),
     Knob("chip.table_cycles", 1500, 1, 4000),
-    Knob("chip.port_bytes_per_cycle", 64, 16, 1024),
+    _PORT,
 )
-_M = (Knob("ddr.bytes_per_second", 60 * GIGA, 18 * GIGA, 77 * GIGA), Knob("chip.start_us", 20, 1, 200))
+_M = (_DDR, _START)
 _P = (
     Knob("chip.clock_hz", 2 * GIGA, GIGA, 3 * GIGA),
     Knob("ddr.bytes_per_second", 60 * GIGA, 18 * GIGA, 200 * GIGA),
-    Knob("chip.start_us", 20, 1, 200),
-    Knob("chip.port_bytes_per_cycle", 64, 16, 1024),
+    _START,
+    _PORT,
     Knob("cpu.serial_us", 50, 10, 100),
 )
 _BAYES = (
@@ -39,11 +44,10 @@ _BAYES = (
     Knob("cpu.handover_us", 500, 20, 2000),
     Knob("cpu.flops_per_cycle", 4, 1, 16),
 )
-_SUBMIT = Knob("cpu.submit_us", 300, 20, 2000)
 _HOST = {
-    "nash-e": (_SUBMIT, Knob("cpu.dequantize_ps", 300, 5, 10_000)),
+    "nash-e": (_SUBMIT, _DEQUANTIZE),
     "nash-m": (_SUBMIT,),
-    "nash-p": (_SUBMIT, Knob("cpu.dequantize_ps", 300, 5, 10_000)),
+    "nash-p": (_SUBMIT, _DEQUANTIZE),
     "bayes-e": (_SUBMIT, Knob("cpu.dequantize_ps", 2000, 5, 20_000)),
 }
 _KNOBS = {"nash-e": _NASH, "nash-m": _M, "nash-p": _P, "bayes-e": _BAYES}

@@ -28,11 +28,7 @@ def main() -> int:
         return 0
     parts = [HEAD]
     for march in data.MARCHES:
-        rows, tag = data.rows(march), data.state(march)
-        for model, _, error in data.prepare(march, [r.model for r in rows], 2, tag):
-            if error:
-                sys.stdout.write(f"{march} {model}: {error}\n")
-        bench = Bench([(march, r.model) for r in rows], 2, tag)
+        rows, bench = Bench.of_march(march)
         found = bench.predict(march, {}, [r.model for r in rows])
         bench.close()
         parts.append(_table(march, rows, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,19 @@ class Bench:
             mine, theirs = context.Pipe()
             context.Process(target=_work, args=(theirs, share), daemon=True).start()
             self._pipes.append(mine)
+
+    @classmethod
+    def of_march(cls, march: str, jobs: int = 2) -> tuple[list[data.Row], Bench]:
+        """Compile all published networks of a march; returns the rows of those that compile, and their bench.
+
+        What does not compile is said on stdout.
+        """
+        rows, tag = data.rows(march), data.state(march)
+        failed = {m: e for m, _, e in data.prepare(march, [r.model for r in rows], jobs, tag) if e}
+        for model, error in failed.items():
+            sys.stdout.write(f"{march} {model}: {error}\n")
+        rows = [r for r in rows if r.model not in failed]
+        return rows, cls([(march, r.model) for r in rows], jobs, tag)
 
     def close(self) -> None:
         """Let the processes end."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fidelity_data import GRAPHS, quantized
+from fidelity_data import ENDS, GRAPHS, quantized
 from onnx import TensorProto, helper, numpy_helper
 from rich.table import Table
 
@@ -30,7 +30,6 @@ from openbpu.report.text import add_row, table
 from openbpu.runtime.latency import latency_of
 
 NETWORKS = ("ResNet18", "YOLOv8n", "EfficientFormer_l1", "YOLO11x")
-ENDS = ("quantize", "dequantize", "transpose")
 MIB = 1 << 20
 MEGA = 1e6
 COLUMNS = ("Network", "Options", "Latency", "", "DDR", "", "L2M", "Compile")
