@@ -49,10 +49,12 @@ class Context:
         outer = self.tensors[local.root].nbytes
         return self.place(tensor) == local.within(self.place(local.root), outer)
 
-    def _operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], role: str) -> Operand:
+    def _operand(
+        self, tensor: int, shape: Ints, axes: tuple[Axis, ...], role: str, *, runs: bool = False
+    ) -> Operand:
         place, element = self.place(tensor), self.tensors[tensor].dtype.nbytes
         strides = place.strides(shape, element)
-        if strides is None:
+        if strides is None or (runs and shape[-1] > 1 and strides[-1] != element):
             raise MisfitError(self.owners[tensor])
         return Operand(
             tensor,
@@ -66,17 +68,20 @@ class Context:
             constant=role == "constant",
         )
 
-    def operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
-        """An input: tensor `tensor` seen as `shape`."""
-        return self._operand(tensor, shape, axes, "input")
+    def operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], *, runs: bool = False) -> Operand:
+        """An input: tensor `tensor` seen as `shape`.
+
+        runs: the instruction has no stride for the last axis, so its elements must be neighbours.
+        """
+        return self._operand(tensor, shape, axes, "input", runs=runs)
 
     def constant(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
         """A constant that belongs to the operator: weights, tables, indices."""
         return self._operand(tensor, shape, axes, "constant")
 
-    def output(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
-        """The output: tensor `tensor` seen as `shape`."""
-        return self._operand(tensor, shape, axes, "output")
+    def output(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], *, runs: bool = False) -> Operand:
+        """The output: tensor `tensor` seen as `shape`; `runs` as for an input."""
+        return self._operand(tensor, shape, axes, "output", runs=runs)
 
     def elements(self, tensor: int) -> int:
         """Number of elements of a tensor."""

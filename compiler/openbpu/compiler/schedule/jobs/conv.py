@@ -103,7 +103,7 @@ def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
     y_axes: tuple[Axis, ...] = (Along(0), Along(1), Along(2), Along(3))
     weight = (cout, *op.kernel, per_in)
     operands = [
-        c.operand(op.inputs[0], op.x_shape, x_axes),
+        c.operand(op.inputs[0], op.x_shape, x_axes, runs=True),
         c.constant(op.weight_id, weight, (Along(3), *(Whole(n) for n in weight[1:]))),
         c.constant(op.params_id, (cout, 4), (Along(3), Whole(4))),
     ]
@@ -116,8 +116,8 @@ def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
         operands.append(whole_constant(op.table_id, c))
     if len(op.inputs) > 1 and op.inputs[1] >= 0:
         places["residual"] = len(operands)
-        operands.append(c.operand(op.inputs[1], op.y_shape, y_axes))
-    operands.append(c.output(op.outputs[0], op.y_shape, y_axes))
+        operands.append(c.operand(op.inputs[1], op.y_shape, y_axes, runs=True))
+    operands.append(c.output(op.outputs[0], op.y_shape, y_axes, runs=True))
     step = per_out if op.groups > 1 and per_out % _CHANNELS else _CHANNELS
     step *= -(-_CHANNELS // step)
     return [
@@ -202,10 +202,10 @@ def matmul_jobs(index: int, op: MatMul, c: Context) -> list[Job]:
     b_shape = (op.b_batch, op.n, op.k) if op.b_transposed else (op.b_batch, op.k, op.n)
     b_axes: tuple[Axis, ...] = (Along(2), Whole(op.k)) if op.b_transposed else (Whole(op.k), Along(2))
     operands = [
-        c.operand(op.inputs[0], (op.a_batch, op.m, op.k), (of(op.a_batch), Along(1), Whole(op.k))),
-        c.operand(op.inputs[1], b_shape, (of(op.b_batch), *b_axes)),
+        c.operand(op.inputs[0], (op.a_batch, op.m, op.k), (of(op.a_batch), Along(1), Whole(op.k)), runs=True),
+        c.operand(op.inputs[1], b_shape, (of(op.b_batch), *b_axes), runs=True),
         *([whole_constant(op.table_id, c)] if op.table_id >= 0 else []),
-        c.output(op.outputs[0], (batch, op.m, op.n), (Along(0), Along(1), Along(2))),
+        c.output(op.outputs[0], (batch, op.m, op.n), (Along(0), Along(1), Along(2)), runs=True),
     ]
     return [
         MatMulJob(

@@ -272,9 +272,11 @@ def gather_jobs(index: int, op: Gather, c: Context) -> list[Job]:
     a, r, b = op.shape
     count = c.elements(op.indices_id)
     operands = (
-        c.operand(op.inputs[0], op.shape, (Along(0), indexed(1, op.indices_id, 1, r, c), Along(2))),
+        c.operand(
+            op.inputs[0], op.shape, (Along(0), indexed(1, op.indices_id, 1, r, c), Along(2)), runs=True
+        ),
         c.constant(op.indices_id, (count,), (Along(1),)),
-        c.output(op.outputs[0], (a, count, b), (Along(0), Along(1), Along(2))),
+        c.output(op.outputs[0], (a, count, b), (Along(0), Along(1), Along(2)), runs=True),
     )
     steps = (1, 1, min(64, b))
     return [

@@ -48,9 +48,9 @@ def row_jobs(index: int, op: Softmax | LayerNorm, c: Context) -> list[Job]:
     rows, length = op.shape
     tables = (op.exp_id,) if isinstance(op, Softmax) else (op.gain_id, op.bias_id)
     operands = (
-        c.operand(op.inputs[0], op.shape, (Along(0), Whole(length))),
+        c.operand(op.inputs[0], op.shape, (Along(0), Whole(length)), runs=True),
         *(whole_constant(t, c) for t in tables),
-        c.output(op.outputs[0], op.shape, (Along(0), Whole(length))),
+        c.output(op.outputs[0], op.shape, (Along(0), Whole(length)), runs=True),
     )
     return [
         RowJob(

@@ -75,9 +75,9 @@ def pool_jobs(index: int, op: Pool, c: Context) -> list[Job]:
     rows, cols = (Window(1 + i, n, op.strides[i], reach[i], op.pads[i]) for i, n in enumerate((h, w)))
     counts = c.tensors[op.counts_id].shape
     operands = (
-        c.operand(op.inputs[0], op.x_shape, (Along(0), rows, cols, Along(3))),
+        c.operand(op.inputs[0], op.x_shape, (Along(0), rows, cols, Along(3)), runs=True),
         c.constant(op.counts_id, counts, tuple(Whole(n) for n in counts)),
-        c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4))),
+        c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4)), runs=True),
     )
     steps = (1, 1, 1, min(_CHANNELS, channels))
     return [
@@ -143,10 +143,10 @@ def resize_jobs(index: int, op: Resize, c: Context) -> list[Job]:
     (_, h, w, channels), (_, oh, ow, _) = op.x_shape, op.y_shape
     rows, cols = indexed(1, op.rows_id, 2, h, c), indexed(2, op.cols_id, 2, w, c)
     operands = (
-        c.operand(op.inputs[0], op.x_shape, (Along(0), rows, cols, Along(3))),
+        c.operand(op.inputs[0], op.x_shape, (Along(0), rows, cols, Along(3)), runs=True),
         c.constant(op.rows_id, (oh, 3), (Along(1), Whole(3))),
         c.constant(op.cols_id, (ow, 3), (Along(2), Whole(3))),
-        c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4))),
+        c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4)), runs=True),
     )
     return [
         ResizeJob(
