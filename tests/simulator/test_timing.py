@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from openbpu.arch.errors import HbmError, SimulationError
+from openbpu.arch.events import SHARES, run
 from openbpu.arch.isa import L2M_BASE, Engine, Instr, Load, Store
 from openbpu.arch.march import get_march, with_values
 from openbpu.arch.timing import fill_cycles, instruction_costs
-from openbpu.simulator.timing import Timing, kernel, simulate
+from openbpu.simulator.timing import Timing, simulate
 from simulator.build import segment_of
 from simulator.coder import with_code
 from simulator.random_operators import program_of
@@ -247,9 +248,9 @@ def by_ticks(cores: Sequence[Sequence[Instr]], program: Any) -> list[tuple[list[
                     left.pop((c, e), None)
                     progress = True
                 elif (c, e) not in left:
-                    left[c, e] = int(cost.memory[at]) * kernel.SHARES
+                    left[c, e] = int(cost.memory[at]) * SHARES
         for key in left:
-            left[key] -= kernel.SHARES // len(left)
+            left[key] -= SHARES // len(left)
         now += 1
     return list(zip(start, end, strict=True))
 
@@ -339,7 +340,7 @@ def test_many_small_programs_bring_in_the_compiled_engine(monkeypatch: pytest.Mo
 
     def counted(*tables: Any) -> int:
         ran.append(1)
-        return kernel.run(*tables)
+        return run(*tables)
 
     monkeypatch.setattr(module, "_SMALL", 5)
     monkeypatch.setattr(module, "_IN_PYTHON", module._Tally())

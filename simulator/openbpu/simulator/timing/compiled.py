@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-from openbpu.simulator.timing.kernel import run
+from openbpu.arch.events import run
 
 
 def _compiled() -> Any:

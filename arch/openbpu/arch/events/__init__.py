@@ -1,0 +1,9 @@
+"""When instructions start and end: an event engine over queues, tokens and shared memory, in integer cycles.
+
+The timing simulator shows what it finds; the compiler chooses between finished schedules by it.
+"""
+
+from openbpu.arch.events.kernel import SHARES, run
+from openbpu.arch.events.queues import Queues
+
+__all__ = ["SHARES", "Queues", "run"]
