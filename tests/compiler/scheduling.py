@@ -13,9 +13,7 @@ import pytest
 from openbpu.arch.isa import Instr, decode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import Effort, schedule
-from openbpu.compiler.schedule.cost import Rules
-from openbpu.compiler.schedule.work import Split, Work
+from openbpu.compiler.schedule import Effort, candidates, driver, schedule
 from openbpu.simulator.exact import ExactSegment
 from simulator.build import random_tensor, segment_of
 
@@ -51,14 +49,13 @@ def scheduled(
 
 @contextmanager
 def spread() -> Iterator[None]:
-    """Several cores share the work whether or not it pays: what one core would do looks dear."""
-    alone = Work.on_one
+    """All cores that are asked for share the work, whether or not it pays."""
 
-    def dear(self: Work, rules: Rules) -> Split:
-        return replace(alone(self, rules), waits=1 << 50)
+    def shared(effort: Effort) -> list[candidates.Way]:
+        return [way for way in candidates.ways(effort) if way.cores == effort.cores]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Work, "on_one", dear)
+        patch.setattr(driver, "ways", shared)
         yield
 
 

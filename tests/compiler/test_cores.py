@@ -201,6 +201,18 @@ def test_more_cores_take_less_time(net: Callable[[], Program]) -> None:
     assert cycles[2] < cycles[0] * 0.8
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=SEEDS, kib=st.sampled_from([16, 64, 1024]), opt=st.integers(0, 2))
+def test_more_cores_or_the_l2m_never_take_more_time(seed: int, kib: int, opt: int) -> None:
+    program, march = random_net(seed), chip_of(kib << 10, "nash-p")
+    times = [
+        [timing(scheduled(program, march, opt, cores=n, l2m_bytes=room), march).cycles for n in (1, 2, 3, 4)]
+        for room in (0, 4 * MIB)
+    ]
+    assert all(row == sorted(row, reverse=True) for row in times)
+    assert all(near <= far for far, near in zip(*times, strict=True))
+
+
 def test_cores_that_share_ddr_wait_for_it() -> None:
     program = scheduled(deep(), MARCH, 2, cores=4)
     narrow = with_values(MARCH, {"ddr.bytes_per_second": MARCH.ddr.bytes_per_second // 8})

@@ -13,9 +13,10 @@ from openbpu.arch.isa import ENGINES
 from openbpu.compiler.schedule.axes import Affine, Axis, Grouped, Indexed, Window
 from openbpu.compiler.schedule.hazards import Tokens
 from openbpu.compiler.schedule.memory import Life, Ring, gaps_between, pack
+from openbpu.compiler.schedule.orders import sizes_of, thinned
 from openbpu.compiler.schedule.places import Place, rows
 from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
-from openbpu.compiler.schedule.tiling import boxes, sizes_of, thinned
+from openbpu.compiler.schedule.tiling import boxes
 from openbpu.compiler.schedule.transfer import transfers
 
 SMALL = st.integers(1, 4)

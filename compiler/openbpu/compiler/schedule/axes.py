@@ -29,6 +29,10 @@ class Axis(Protocol):
     def dims(self) -> Ints:
         """The iteration axes this axis depends on."""
 
+    @property
+    def even(self) -> bool:
+        """Whether `size` is the same for every part of the iterations, wherever it begins."""
+
     def span(self, box: Box) -> Span:
         """First and last + 1 index that `box` needs; never empty."""
 
@@ -44,6 +48,11 @@ class Whole:
 
     length: int
     dims: Ints = ()
+
+    @property
+    def even(self) -> bool:
+        """Yes."""
+        return True
 
     def span(self, box: Box) -> Span:  # noqa: ARG002 - the same for every box
         """0..length."""
@@ -65,6 +74,11 @@ class Along:
     def dims(self) -> Ints:
         """`dim` alone."""
         return (self.dim,)
+
+    @property
+    def even(self) -> bool:
+        """Yes."""
+        return True
 
     def span(self, box: Box) -> Span:
         """The box's span, shifted."""
@@ -96,6 +110,11 @@ class Window:
     def dims(self) -> Ints:
         """`dim` alone."""
         return (self.dim,)
+
+    @property
+    def even(self) -> bool:
+        """Yes."""
+        return True
 
     def span(self, box: Box) -> Span:
         """Positions inside the input that some output of the box reads."""
@@ -129,6 +148,11 @@ class Grouped:
         """`dim` alone, or nothing when there is one group."""
         return (self.dim,) if self.groups > 1 else ()
 
+    @property
+    def even(self) -> bool:
+        """If no group is cut."""
+        return self.low % self.per_out == 0
+
     def span(self, box: Box) -> Span:
         """All channels of every group touched."""
         lo, hi = box[self.dim]
@@ -154,6 +178,11 @@ class Affine:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(d for d, _ in self.terms))
+
+    @property
+    def even(self) -> bool:
+        """Yes."""
+        return True
 
     def span(self, box: Box) -> Span:
         """The hull of the indices."""
@@ -184,6 +213,11 @@ class Indexed:
         """`dim` alone."""
         return (self.dim,)
 
+    @property
+    def even(self) -> bool:
+        """The table may name anything."""
+        return False
+
     def span(self, box: Box) -> Span:
         """The hull of the named indices."""
         lo, hi = box[self.dim]
@@ -212,6 +246,11 @@ class Shifted:
     def dims(self) -> Ints:
         """As the axis's."""
         return self.axis.dims
+
+    @property
+    def even(self) -> bool:
+        """Yes."""
+        return True
 
     def span(self, box: Box) -> Span:
         """What the box needs, once it is counted from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -46,6 +47,13 @@ class Rules:
         moving = ddr_bytes * rate >> _RATE_BITS
         return max(self.balance, 1) * cycles + (FASTEST - self.balance) * _DEAR * moving
 
+    def rank(self, cycles: int, ddr_bytes: int) -> tuple[int, int]:
+        """What finished schedules are compared by: time at 100, DDR bytes at 0, in between what plans are."""
+        if self.balance == 0:
+            return ddr_bytes, cycles
+        cost = int(self.cost(np.array(cycles), np.array(ddr_bytes)))
+        return cost, ddr_bytes if self.balance == FASTEST else cycles
+
 
 class Buffers(Enum):
     """Which operands have two tile buffers, so that one is filled or emptied while the other is in use."""
@@ -77,8 +85,25 @@ class Traffic:
     memory: Int64
 
 
+@dataclass(frozen=True, slots=True)
+class Looped:
+    """Candidates under one loop order, int64 [n]: estimated cycles, DDR bytes, on-chip bytes of all buffers.
+
+    `depths`: number of buffers, [operands, n].
+    """
+
+    order: Ints
+    cycles: Int64
+    ddr_bytes: Int64
+    nbytes: Int64
+    depths: Int64
+
+
 class Costs:
-    """A job's candidate tiles [axes, n]: what does not depend on the loop order, worked out once."""
+    """A job's candidate tiles [axes, n]: what does not depend on the loop order, worked out once.
+
+    `sizes`: bytes of a buffer per operand, [operands, n]; 0 where it needs none.
+    """
 
     def __init__(self, job: Job, tiles: Tiles, setting: Setting, rules: Rules) -> None:
         self.job, self.tiles, self.setting, self.rules = job, tiles, setting, rules
@@ -87,9 +112,24 @@ class Costs:
         self.total: Int64 = self.trips.prod(axis=0)
         self.traffic = [traffic_of(o, tiles, rules) for o in job.operands]
         self.compute = job.cycles(rules.march, tiles)
-        self.legal: npt.NDArray[np.bool_] = job.legal(tiles)
+        align = rules.march.alignment
+        self.sizes = np.zeros((len(self.traffic), tiles.shape[1]), dtype=np.int64)
+        for k, part in enumerate(self.traffic):
+            if self._buffered(k):
+                self.sizes[k] = -(-part.nbytes // align) * align
 
-    def changes(self, k: int, order: Ints) -> Int64:
+    def looped(self, order: Ints, buffers: Buffers) -> Looped:
+        """The candidates with their loops in one order."""
+        changes = [self._changes(k, order) for k in range(len(self.traffic))]
+        doubled = [self._doubled(times, buffers) for times in changes]
+        depths = np.zeros_like(self.sizes)
+        for k, twice in enumerate(doubled):
+            if self._buffered(k):
+                depths[k] = 1 + twice
+        cycles = self._cycles(changes, doubled, buffers)
+        return Looped(order, cycles, self._ddr_bytes(changes), (self.sizes * depths).sum(axis=0), depths)
+
+    def _changes(self, k: int, order: Ints) -> Int64:
         """How often operand k changes its region while the loops turn."""
         operand = self.job.operands[k]
         if not (self.rules.reuse or operand.output):
@@ -102,18 +142,6 @@ class Costs:
                 seen = np.where(self.trips[d] > 1, turns, seen)
         return seen
 
-    def blocks(self, order: Ints, buffers: Buffers) -> tuple[Int64, Int64]:
-        """Bytes and number of buffers per operand, [operands, n]; none for resident ones."""
-        n, align = len(self.total), self.rules.march.alignment
-        sizes = np.zeros((len(self.traffic), n), dtype=np.int64)
-        depths = np.zeros_like(sizes)
-        for k, part in enumerate(self.traffic):
-            if not self._moves(k) or (k in self.setting.resident):
-                continue
-            sizes[k] = -(-part.nbytes // align) * align
-            depths[k] = 1 + self._doubled(self.changes(k, order), buffers)
-        return sizes, depths
-
     def _doubled(self, changes: Int64, buffers: Buffers) -> npt.NDArray[np.bool_]:
         """Whether an operand whose tile changes so often has two buffers."""
         if buffers is Buffers.SINGLE:
@@ -121,21 +149,18 @@ class Costs:
         least = 2 if buffers is Buffers.DOUBLE else np.maximum(self.total, 2)
         return np.asarray(changes >= least)
 
-    def _moves(self, k: int) -> bool:
+    def _buffered(self, k: int) -> bool:
         """Whether operand k has a tile buffer of its own: a copy's output leaves from its input's buffer."""
-        job = self.job
-        return not job.copy or (k == 0 and not self.setting.resident)
+        if k in self.setting.resident:
+            return False
+        return not self.job.copy or (k == 0 and not self.setting.resident)
 
-    def cost(self, order: Ints, cycles: Int64) -> Int64:
-        """What candidates of so many cycles are compared by."""
-        return self.rules.cost(cycles, self.ddr_bytes(order))
-
-    def ddr_bytes(self, order: Ints) -> Int64:
+    def _ddr_bytes(self, changes: Sequence[Int64]) -> Int64:
         """Bytes between DDR and chip, by candidate."""
         total = np.zeros_like(self.total)
         for k, part in enumerate(self.traffic):
             if self._travels(k) and self.job.operands[k].root not in self.rules.shared:
-                total += self.changes(k, order) * part.nbytes
+                total += changes[k] * part.nbytes
         return total
 
     def _travels(self, k: int) -> bool:
@@ -144,7 +169,9 @@ class Costs:
             return True
         return k == len(self.traffic) - 1 and self.setting.stored
 
-    def cycles(self, order: Ints, buffers: Buffers) -> Int64:
+    def _cycles(
+        self, changes: Sequence[Int64], doubled: Sequence[npt.NDArray[np.bool_]], buffers: Buffers
+    ) -> Int64:
         """Estimated cycles of the job, by candidate: the busiest engine, then what cannot overlap with it.
 
         Half of everything is added, since what one job leaves idle others can use.
@@ -155,10 +182,10 @@ class Costs:
         for k, part in enumerate(self.traffic):
             if not self._travels(k):
                 continue
-            times = self.changes(k, order)
+            times = changes[k]
             memory = memory + times * part.memory
             moved = moved + times * part.nbytes
-            alone: Int64 = np.where(self._doubled(times, buffers), 0, times - 1)
+            alone: Int64 = np.where(doubled[k], 0, times - 1)
             exposed = exposed + alone * (part.engine + self.rules.march.ddr.latency_cycles)
             if k == last:
                 stores = times * part.engine

@@ -15,7 +15,8 @@ from openbpu.compiler.schedule.cost import Rules, traffic_of
 from openbpu.compiler.schedule.groups import Group, Stride, cut_axes, strides_of
 from openbpu.compiler.schedule.job import Operand, lengths
 from openbpu.compiler.schedule.memory import Gap, aligned
-from openbpu.compiler.schedule.tiling import place_blocks, sizes_of
+from openbpu.compiler.schedule.orders import sizes_of
+from openbpu.compiler.schedule.tiling import place_blocks
 
 _STEPS = 96
 """Most steps of a group: stripes thinner than that cost more instructions than they save memory."""
@@ -31,7 +32,6 @@ class GroupPlan:
     addresses: Mapping[Buffer, Ints]
     nbytes: int
     cost: int
-    cycles: int
 
 
 def search_group(
@@ -64,12 +64,12 @@ def _plan(
     if nbytes > sum(hi - lo for lo, hi in gaps):
         return None
     found = _cost(group, steps, resident, rules)
-    if found is None or (best and found[0] >= best.cost):
+    if found is None or (best and found >= best.cost):
         return None
     addresses = place_blocks(list(blocks.values()), gaps)
     if addresses is None:
         return None
-    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, *found)
+    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, found)
 
 
 def _blocks(
@@ -95,12 +95,9 @@ def _blocks(
     return out
 
 
-def _cost(
-    group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules
-) -> tuple[int, int] | None:
-    """What plans are compared by, and estimated cycles, as `Costs.cycles` counts them.
-
-    The latter are the busiest engine's, and one step for the pipeline to fill.
+def _cost(group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules) -> int | None:
+    """What plans are compared by, as `Costs` counts it: cycles of the busiest engine, and one step for the
+    pipeline to fill.
 
     None when a tile does not fit its instruction.
     """
@@ -125,7 +122,7 @@ def _cost(
             first += longest
     busy[Engine.TRANS] += _halos(group, steps, rules)
     cycles = max(busy.max(), memory) + first + busy.sum() // 2
-    return int(rules.cost(np.array(cycles), np.array(ddr_bytes))), int(cycles)
+    return int(rules.cost(np.array(cycles), np.array(ddr_bytes)))
 
 
 def _moved(

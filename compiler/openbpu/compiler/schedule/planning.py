@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from openbpu.arch.errors import CompileError, must
 from openbpu.compiler.schedule.cost import Rules, Setting
+from openbpu.compiler.schedule.grids import Grids
 from openbpu.compiler.schedule.group_plan import GroupPlan, search_group
 from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.homes import Home, Use, choose_homes
@@ -35,17 +36,12 @@ class Placement:
         """What placements are compared by."""
         return sum(plan.cost for plan in self.plans)
 
-    @property
-    def cycles(self) -> int:
-        """Estimated cycles of all units."""
-        return sum(plan.cycles for plan in self.plans)
-
 
 class Planner:
     """Plans of units beside homes, each worked out once."""
 
-    def __init__(self, units: Sequence[Unit], rules: Rules) -> None:
-        self.units, self.rules = units, rules
+    def __init__(self, units: Sequence[Unit], rules: Rules, grids: Grids) -> None:
+        self.units, self.rules, self.grids = units, rules, grids
         self.memory = rules.march.chip_bytes
         self._plans: dict[tuple[int, Setting, tuple[Gap, ...]], Plan | GroupPlan | None] = {}
 
@@ -58,7 +54,7 @@ class Planner:
                 resident = frozenset(unit.operands[k].root for k in setting.resident)
                 self._plans[key] = search_group(unit, resident, self.rules, gaps)
             else:
-                self._plans[key] = search(unit, setting, self.rules, gaps)
+                self._plans[key] = search(unit, setting, self.rules, gaps, self.grids)
         return self._plans[key]
 
     def handoff(self, moment: int) -> bool:
@@ -100,12 +96,14 @@ class Planner:
         return plan.cost if plan else _NO_PLAN
 
 
-def place_units(units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules) -> tuple[Planner, Placement]:
+def place_units(
+    units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules, grids: Grids
+) -> tuple[Planner, Placement]:
     """Decide which of the `uses` get homes, and plan every unit in the memory that is left.
 
     Raises CompileError when a job does not fit even without homes.
     """
-    planner = Planner(units, rules)
+    planner = Planner(units, rules, grids)
     homes: list[Home] = []
     if uses:
         homes = choose_homes(uses, _reserves(planner, uses), planner.memory, rules.march.alignment)

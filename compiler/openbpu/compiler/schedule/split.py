@@ -6,6 +6,7 @@ parts need are read by both.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -29,6 +30,13 @@ class Part(Job):
     whole: Job
     dim: int
     low: int
+
+    @property
+    def alike(self) -> Hashable:
+        """Parts of one job as long as each other, if it does not matter where they begin."""
+        if all(axis.even for o in self.operands for axis in o.axes if self.dim in axis.dims):
+            return id(self.whole), self.dim, self.extent
+        return id(self)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """The instructions of the same tile of the whole job."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
-from math import prod
+from itertools import product
 
 import numpy as np
 
-from openbpu.compiler.schedule.axes import Box, Ints, Tiles
+from openbpu.compiler.schedule.axes import Box, Ints
 from openbpu.compiler.schedule.cost import Buffers, Costs, Rules, Setting
 from openbpu.compiler.schedule.effort import FASTEST
+from openbpu.compiler.schedule.grids import Grids
 from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.orders import sizes_of, thinned
 
 Gap = tuple[int, int]
 _GRID = 1200
@@ -30,8 +31,7 @@ _TRIED = 64
 class Plan:
     """How a job is cut: tile shape, loop order (outermost first), bytes and number of buffers per operand.
 
-    `addresses`: of those buffers, all live at once. `cost` is what plans are compared by, `cycles` an
-    estimate.
+    `addresses`: of those buffers, all live at once. `cost` is what plans are compared by.
     """
 
     tile: Ints
@@ -39,7 +39,6 @@ class Plan:
     sizes: Ints
     addresses: tuple[Ints, ...]
     cost: int
-    cycles: int
 
     @property
     def nbytes(self) -> int:
@@ -70,79 +69,49 @@ def place_blocks(blocks: Sequence[tuple[int, int]], gaps: Sequence[Gap]) -> tupl
     return tuple(tuple(addresses) for addresses in out)
 
 
-def sizes_of(n: int, step: int, cap: int) -> list[int]:
-    """Tile lengths worth trying for an axis of length n: even cuts into 1, 2, 3, 4, 6, 8, 12, … parts."""
-    out: list[int] = []
-    parts = 1
-    while True:
-        t = min(-(-n // parts), cap)
-        t = n if t >= n else -(-t // step) * step
-        if t <= n and (not out or t < out[-1]):
-            out.append(t)
-        if t <= step or parts >= n:
-            return out
-        parts = parts * 3 // 2 if parts & (parts - 1) == 0 and parts > 1 else -(-parts * 4 // 3)
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """What a plan is sought for."""
+
+    job: Job
+    setting: Setting
+    rules: Rules
+    grids: Grids
 
 
-def thinned(lists: Sequence[list[int]], limit: int) -> list[list[int]]:
-    """Fewer lengths per axis, evenly spread with both ends, until there are at most `limit` combinations."""
-    out = [list(c) for c in lists]
-    while prod(len(c) for c in out) > limit:
-        longest = max(range(len(out)), key=lambda d: len(out[d]))
-        keep = len(out[longest]) - 1
-        c = lists[longest]
-        if keep < 2:
-            break
-        out[longest] = [c[round(i * (len(c) - 1) / (keep - 1))] for i in range(keep)]
-    return out
-
-
-def orders(lists: Sequence[list[int]]) -> list[Ints]:
-    """Loop orders worth trying: all of the (few) axes that may be cut, the rest outermost."""
-    cut = [d for d, c in enumerate(lists) if len(c) > 1]
-    rest = [d for d in range(len(lists)) if d not in cut]
-    if len(cut) < 2:
-        return [(*rest, *cut)]
-    if len(cut) == 4:
-        return [(*rest, cut[0], *p) for p in permutations(cut[1:])]
-    if len(cut) > 4:
-        return [(*rest, *cut), (*rest, *reversed(cut))]
-    return [(*rest, *p) for p in permutations(cut)]
-
-
-def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap]) -> Plan | None:
+def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap], grids: Grids) -> Plan | None:
     """The cheapest plan whose buffers fit the gaps, or None.
 
     Where memory is so tight that double buffers of preferred sizes cost much more than they would with
     room, fewer buffers and smaller tiles are tried too.
     """
+    sought = _Sought(job, setting, rules, grids)
     first = Buffers.DOUBLE if rules.double else Buffers.SINGLE
     steps, ones = job.steps, (1,) * len(job.extent)
-    best, ideal = _refined(job, steps, setting, rules, gaps, first)
+    best, ideal = _refined(sought, steps, gaps, first)
     if best and best.cost <= ideal * (1 + _TIGHT * rules.balance / FASTEST):
         return best
     rest = [(steps, b) for b in Buffers if b is not first and rules.double]
     for finer, buffers in (*rest, *((ones, b) for b in Buffers if rules.double or b is first)):
-        plan, _ = _refined(job, finer, setting, rules, gaps, buffers)
+        plan, _ = _refined(sought, finer, gaps, buffers)
         if plan and (best is None or plan.cost < best.cost):
             best = plan
     return best
 
 
-def _refined(
-    job: Job, steps: Ints, setting: Setting, rules: Rules, gaps: Sequence[Gap], buffers: Buffers
-) -> tuple[Plan | None, int]:
+def _refined(sought: _Sought, steps: Ints, gaps: Sequence[Gap], buffers: Buffers) -> tuple[Plan | None, int]:
     """The cheapest plan that fits, first on a coarse grid, then around it; and the cheapest with all the
     room.
     """
+    job = sought.job
     caps = job.caps or job.extent
     full = [sizes_of(n, min(s, n), c) for n, s, c in zip(job.extent, steps, caps, strict=True)]
     coarse = thinned(full, _GRID)
-    best, ideal = _cheapest(job, coarse, setting, rules, gaps, buffers)
+    best, ideal = _cheapest(sought, coarse, gaps, buffers)
     if best is None or coarse == full:
         return best, ideal
     near = [_around(f, c, t) for f, c, t in zip(full, coarse, best.tile, strict=True)]
-    finer, _ = _cheapest(job, thinned(near, _GRID), setting, rules, gaps, buffers)
+    finer, _ = _cheapest(sought, thinned(near, _GRID), gaps, buffers)
     return (finer if finer and finer.cost < best.cost else best), ideal
 
 
@@ -154,34 +123,26 @@ def _around(full: list[int], coarse: list[int], chosen: int) -> list[int]:
 
 
 def _cheapest(
-    job: Job,
-    lists: Sequence[list[int]],
-    setting: Setting,
-    rules: Rules,
-    gaps: Sequence[Gap],
-    buffers: Buffers,
+    sought: _Sought, lists: Sequence[list[int]], gaps: Sequence[Gap], buffers: Buffers
 ) -> tuple[Plan | None, int]:
     """The cheapest plan of a grid that fits the gaps (None: none does), and the least cost if all would."""
-    grid: Tiles = np.stack([a.ravel() for a in np.meshgrid(*lists, indexing="ij")])
-    costs = Costs(job, grid, setting, rules)
+    grid = sought.grids.of(sought.job, lists, sought.setting, sought.rules, buffers)
     room = sum(hi - lo for lo, hi in gaps)
     best: Plan | None = None
     ideal = 1 << 62
-    for order in orders(lists):
-        cycles = costs.cycles(order, buffers)
-        cost = costs.cost(order, cycles)
-        ideal = min(ideal, int(cost[costs.legal].min(initial=ideal)))
-        sizes, depths = costs.blocks(order, buffers)
-        fits = costs.legal & ((sizes * depths).sum(axis=0) <= room)
+    for loop in grid.loops:
+        cost = sought.rules.cost(loop.cycles, loop.ddr_bytes)
+        ideal = min(ideal, int(cost.min(initial=ideal)))
+        fits = loop.nbytes <= room
         if best is not None:
             fits &= cost < best.cost
         candidates = np.flatnonzero(fits)
         for i in candidates[np.argsort(cost[candidates], kind="stable")][:_TRIED].tolist():
-            blocks = list(zip(sizes[:, i].tolist(), depths[:, i].tolist(), strict=True))
-            addresses = place_blocks(blocks, gaps)
+            sizes = tuple(grid.sizes[:, i].tolist())
+            addresses = place_blocks(list(zip(sizes, loop.depths[:, i].tolist(), strict=True)), gaps)
             if addresses is not None:
-                tile = tuple(grid[:, i].tolist())
-                best = Plan(tile, order, tuple(sizes[:, i].tolist()), addresses, int(cost[i]), int(cycles[i]))
+                tile = tuple(grid.tiles[:, i].tolist())
+                best = Plan(tile, loop.order, sizes, addresses, int(cost[i]))
                 break
     return best, ideal
 
@@ -189,6 +150,4 @@ def _cheapest(
 def smallest_bytes(job: Job, setting: Setting, rules: Rules) -> int:
     """On-chip bytes of the smallest tile: one element of every axis, single buffers."""
     tile = np.ones((len(job.extent), 1), dtype=np.int64)
-    order = tuple(range(len(job.extent)))
-    sizes, _ = Costs(job, tile, setting, rules).blocks(order, Buffers.SINGLE)
-    return int(sizes.sum())
+    return int(Costs(job, tile, setting, rules).sizes.sum())

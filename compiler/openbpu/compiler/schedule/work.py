@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from openbpu.arch.errors import CompileError
 from openbpu.arch.isa import ENGINES
@@ -14,6 +14,7 @@ from openbpu.compiler.schedule.division import Division
 from openbpu.compiler.schedule.emit import Emitter, Placed
 from openbpu.compiler.schedule.emit_group import PlacedGroup, emit_group
 from openbpu.compiler.schedule.fusing import fused
+from openbpu.compiler.schedule.grids import Grids
 from openbpu.compiler.schedule.group_plan import GroupPlan
 from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.hazards import Shared, Tokens
@@ -21,7 +22,7 @@ from openbpu.compiler.schedule.homes import Home, Use, uses_of
 from openbpu.compiler.schedule.job import Job
 from openbpu.compiler.schedule.memory import gaps_between
 from openbpu.compiler.schedule.planning import Placement, live_at, place_units
-from openbpu.compiler.schedule.sharing import Ends, touches_of, uses_on
+from openbpu.compiler.schedule.sharing import Ends, Touches, touches_of, uses_on
 from openbpu.compiler.schedule.split import Parts
 from openbpu.compiler.schedule.tiling import Plan
 
@@ -32,18 +33,12 @@ _AT_ONCE = 2
 @dataclass(frozen=True, slots=True)
 class Split:
     """Who does what. placements: by core · moments: of their units, in a count that all cores share ·
-    uses: of all tensors, by that count · waits: cycles that cores spend waiting for each other.
+    uses: of all tensors, by that count.
     """
 
     placements: tuple[Placement, ...]
     moments: tuple[tuple[int, ...], ...]
     uses: Mapping[int, Use]
-    waits: int = 0
-
-    @property
-    def cycles(self) -> int:
-        """Estimated cycles, of the core that needs most."""
-        return max(p.cycles for p in self.placements) + self.waits
 
     @property
     def homes(self) -> list[Home]:
@@ -78,12 +73,16 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A segment's jobs. resident: tensors may stay on chip."""
+    """A segment's jobs. resident: tensors may stay on chip. `divided`: the jobs' parts by number of cores and
+    bytes of the L2M, once they were asked for.
+    """
 
     jobs: Sequence[Job]
     tensors: Sequence[Tensor]
     ends: Ends
     resident: bool
+    grids: Grids = field(default_factory=Grids)
+    divided: dict[tuple[int, int], Sequence[Parts]] = field(default_factory=dict)
 
     def on_one(self, rules: Rules) -> Split:
         """One core does everything: beside tensors that live on chip, in groups where that is cheaper."""
@@ -93,14 +92,14 @@ class Work:
 
     def _grouped(self, rules: Rules) -> Placement:
         if not self.resident:
-            return place_units(self.jobs, {}, rules)[1]
+            return place_units(self.jobs, {}, rules, self.grids)[1]
         uses = self._uses(self.jobs)
-        planner, plain = place_units(self.jobs, uses, rules)
+        planner, plain = place_units(self.jobs, uses, rules, self.grids)
         units = fused(self.jobs, uses, planner, plain)
         if len(units) == len(self.jobs):
             return plain
         try:
-            grouped = place_units(units, self._uses(units), rules)[1]
+            grouped = place_units(units, self._uses(units), rules, self.grids)[1]
         except CompileError:
             return plain
         return grouped if grouped.cost < plain.cost else plain
@@ -111,37 +110,27 @@ class Work:
     def on_several(self, cores: int, l2m_bytes: int, rules: Rules) -> Split:
         """Every core does a part of every job; each may count on its share of the memory's rate."""
         constant = [t.space is Space.CONST for t in self.tensors]
-        parts = Division(self.jobs, constant, rules.march, cores, l2m_bytes).parts()
+        key = (cores, l2m_bytes)
+        if key not in self.divided:
+            self.divided[key] = Division(self.jobs, constant, rules.march, cores, l2m_bytes).parts()
+        parts = self.divided[key]
         rate = {"ddr.bytes_per_second": rules.march.ddr.bytes_per_second // -(-cores // _AT_ONCE)}
         crowded = replace(rules, march=with_values(rules.march, rate))
-        placed = [self._core(core, parts, crowded) for core in range(cores)]
-        ddr = rules.march.ddr
-        waits = _handovers(parts, constant) * (2 * ddr.latency_cycles + ddr.issue_cycles)
-        return Split(tuple(p for p, _ in placed), tuple(m for _, m in placed), self._uses(self.jobs), waits)
+        touches = touches_of(parts, self.tensors)
+        placed = [self._core(core, parts, touches, crowded) for core in range(cores)]
+        return Split(tuple(p for p, _ in placed), tuple(m for _, m in placed), self._uses(self.jobs))
 
-    def _core(self, core: int, parts: Sequence[Parts], rules: Rules) -> tuple[Placement, tuple[int, ...]]:
+    def _core(
+        self, core: int, parts: Sequence[Parts], touches: Touches, rules: Rules
+    ) -> tuple[Placement, tuple[int, ...]]:
         """What one core does, and at which moments."""
         moments = tuple(m for m, p in enumerate(parts) if p[core])
         mine = [part for p in parts if (part := p[core])]
         uses: dict[int, Use] = {}
         if self.resident:
             count = {m: i for i, m in enumerate(moments)}
-            uses = uses_on(core, touches_of(parts, self.tensors), count, self.tensors, self.ends)
-        return place_units(mine, uses, rules)[1], moments
-
-
-def _handovers(parts: Sequence[Parts], constant: Sequence[bool]) -> int:
-    """Jobs that read what more than one core, or another one, wrote."""
-    writers: dict[int, frozenset[int]] = {}
-    count = 0
-    for row in parts:
-        doers = frozenset(core for core, part in enumerate(row) if part)
-        job = next(part for part in row if part)
-        roots = {o.root for o in job.operands[:-1] if not constant[o.root]} & writers.keys()
-        count += any(len(writers[r] | doers) > 1 for r in roots)
-        target = job.operands[-1].root
-        writers[target] = writers.get(target, frozenset()) | doers
-    return count
+            uses = uses_on(core, touches, count, self.tensors, self.ends)
+        return place_units(mine, uses, rules, self.grids)[1], moments
 
 
 def _emit_unit(emitter: Emitter, placement: Placement, index: int) -> None:

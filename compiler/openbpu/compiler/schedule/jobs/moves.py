@@ -165,6 +165,11 @@ class Clipped:
         """`dim` alone."""
         return (self.dim,)
 
+    @property
+    def even(self) -> bool:
+        """Yes."""
+        return True
+
     def span(self, box: Box) -> tuple[int, int]:
         """The box's span in x, clipped."""
         lo, hi = box[self.dim]
