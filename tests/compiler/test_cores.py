@@ -220,7 +220,8 @@ def test_cores_that_share_ddr_wait_for_it() -> None:
 
 
 def test_every_core_has_a_timeline() -> None:
-    program = scheduled(plain(), MARCH, 2, cores=4)
+    with spread():
+        program = scheduled(plain(), MARCH, 2, cores=4)
     found = timing(program)
     assert len(found.cores) == 4
     macs = [int(core.macs.sum()) for core in found.cores]
