@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ from openbpu.compiler.schedule.job import Job, Operand
 from openbpu.compiler.schedule.jobs import Context, jobs_of
 from openbpu.compiler.schedule.split import beyond, extent_of, splits
 from openbpu.compiler.schedule.strided import dense_strides
+from openbpu.report.info import info_json
 from openbpu.report.performance import performance_json
 from openbpu.runtime import Session
 from openbpu.simulator.timing import Timing, simulate
@@ -48,6 +50,7 @@ from witness.emit import EMITTERS
 
 MIB = 1 << 20
 MARCH = get_march("nash-p")
+DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.q.onnx"
 Tensors = dict[int, npt.NDArray[np.generic]]
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -249,6 +252,16 @@ def test_a_layer_that_splitting_does_not_help_stays_on_one_core() -> None:
     program = net.program([net.conv(net.b.input((1, 4, 4, 16)), 16)])
     used = [len(code) > 0 for code in segment_of(scheduled(program, MARCH, 2, cores=4)).code]
     assert used == [True, False, False, False]
+
+
+def test_reports_say_how_many_cores_work() -> None:
+    program = compile_model(DIGITS, march="nash-p", core_num=4)
+    assert (program.cores, program.working_cores) == (4, 1)
+    assert performance_json(Session(program))["openbpu"]["working cores"] == 1
+    assert info_json(Session(program), [])["segments"][0]["working_cores"] == 1
+    with spread():
+        shared = compile_model(crossing()[0], march="nash-p", core_num=3)
+    assert (shared.cores, shared.working_cores) == (3, 3)
 
 
 def without_peers(code: Sequence[Instr]) -> list[Instr]:

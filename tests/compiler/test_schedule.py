@@ -97,7 +97,7 @@ def always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
             h for h in placement.homes if h.first <= last and first <= h.last and h.root not in group.links
         ]
         roots = frozenset(h.root for h in live)
-        fits = search_group(group, roots, planner.rules, planner.gaps(live))
+        fits = search_group(group, roots, planner.rules, planner.gaps(live), planner.memo)
         return 1 + last - first if fits else 0
 
     monkeypatch.setattr(fusing, "_gain", gain)

@@ -158,9 +158,10 @@ def test_balance_trades_traffic_for_latency_on_every_drawn_network(seed: int, ki
 
 def assert_traded(programs: list[Program], march: March) -> None:
     """With a higher balance never fewer bytes, and never more cycles."""
-    traffic = [moved(p, Load) + moved(p, Store) for p in programs]
+    found = [simulate(p, segment_of(p), march) for p in programs]
+    traffic = [timing.loaded + timing.stored for timing in found]
     assert traffic == sorted(traffic)
-    times = [cycles(p, march) for p in programs]
+    times = [timing.cycles for timing in found]
     assert times == sorted(times, reverse=True)
 
 

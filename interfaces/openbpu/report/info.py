@@ -81,6 +81,7 @@ def _segment_json(segment: Segment) -> dict[str, Any]:
         "operators": dict(Counter(type(op).__name__ for op in segment.operators)),
         "instructions": instruction_counts(segment),
         "cores": len(segment.code),
+        "working_cores": segment.working_cores,
         "chip_bytes": segment.chip_bytes,
         "l2m_bytes": segment.l2m_bytes,
     }
@@ -117,6 +118,8 @@ def _program_table(session: Session) -> Table:
         "on-chip memory": f"{in_bytes(memory['chip'])} of {in_bytes(session.march.chip_bytes)} per core",
         "MACs": ", ".join(f"{pair} {n:,}" for pair, n in program.macs) or "none",
     }
+    if program.cores > 1:
+        rows["BPU cores"] = f"{program.working_cores} of {program.cores} work"
     near = max((s.l2m_bytes for s in program.segments if isinstance(s, BpuSegment)), default=0)
     if near:
         rows["L2M"] = f"{in_bytes(near)} of {in_bytes(session.march.chip.shared_bytes)}"

@@ -41,13 +41,14 @@ def performance_json(session: Session) -> dict[str, Any]:
             "DDR access data": _ddr(session, segments),
             "interval info": _intervals(session, segments),
             "layer details": [_layer(cost, session.latency.bpu_us) for cost in layers],
-            "model info": _model(session, segments),
+            "model info": _model(session),
         },
         "coreSummaryGroup": _cores(segments),
         "details": _details(session, segments),
         "openbpu": {
             "latency": latency_json(session.latency),
             "estimates": estimates_json(session),
+            "working cores": session.program.working_cores,
             "L2M": _l2m(segments),
             "roofline": roofline_json(session),
             "placement": {
@@ -122,11 +123,11 @@ def _share(us: float, total_us: float) -> str:
     return f"{us:.3g} us ({us / total_us if total_us else 0:.1%} of model)"
 
 
-def _model(session: Session, segments: list[TimedSegment]) -> dict[str, Any]:
+def _model(session: Session) -> dict[str, Any]:
     macs = dict(session.program.macs)
     return {
         "BPU march": session.program.march,
-        "BPU core number": max((len(s.timing.cores) for s in segments), default=0),
+        "BPU core number": session.program.cores,
         "compiling options": " ".join(f"{k}={v}" for k, v in session.program.options),
         **{name: macs.get(pair, 0) for name, pair in _PAIRS.items()},
         "original conv ops": 2 * sum(macs.values()),
@@ -203,8 +204,10 @@ def _figures(session: Session, segments: list[TimedSegment]) -> str:
     if not segments:
         return f"{session.program.name}: nothing runs on the BPU"
     performance, ddr = _performance(session), _ddr(session, segments)
+    program = session.program
+    on = f"{program.working_cores} of {program.cores} cores of " if program.cores > 1 else ""
     return (
-        f"{session.program.name} on {session.program.march}: FPS={performance['FPS']}, "
+        f"{program.name} on {on}{program.march}: FPS={performance['FPS']}, "
         f"latency = {performance['latency (us)']} us, "
         f"DDR = {ddr['loaded bytes per run'] + ddr['stored bytes per run']} bytes (BPU only)"
     )

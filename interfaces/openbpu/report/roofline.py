@@ -39,10 +39,10 @@ def roofline_json(session: Session) -> dict[str, Any]:
 def _roof(session: Session) -> dict[str, Any]:
     """Return the roof of the cores that the program uses: MACs at the arrays' rate, bytes at the memory's."""
     march = session.march
-    cores = max((len(s.code) for s in session.program.segments if isinstance(s, BpuSegment)), default=1)
-    peak = march.tae.macs_per_cycle * march.clock_hz * max(cores, 1)
+    cores = max(session.program.working_cores, 1)
+    peak = march.tae.macs_per_cycle * march.clock_hz * cores
     return {
-        "cores": max(cores, 1),
+        "cores": cores,
         "int8 macs per second": peak,
         "ddr bytes per second": march.ddr.bytes_per_second,
         "ridge (macs per byte)": round(peak / march.ddr.bytes_per_second, 1),

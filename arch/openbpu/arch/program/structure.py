@@ -89,6 +89,11 @@ class BpuSegment:
     chip_bytes: int = 0
     l2m_bytes: int = 0
 
+    @property
+    def working_cores(self) -> int:
+        """How many cores have instructions: fewer than were asked for where more would take more time."""
+        return sum(len(code) > 0 for code in self.code)
+
 
 @dataclass(frozen=True, slots=True)
 class CpuSegment:
@@ -133,6 +138,16 @@ class Program:
     placement: tuple[Placement, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     macs: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def cores(self) -> int:
+        """How many cores it was compiled for; 0 where nothing runs on the BPU."""
+        return max((len(s.code) for s in self.segments if isinstance(s, BpuSegment)), default=0)
+
+    @property
+    def working_cores(self) -> int:
+        """How many of them have instructions, in the segment that uses most."""
+        return max((s.working_cores for s in self.segments if isinstance(s, BpuSegment)), default=0)
 
     def constant(self, tensor_id: int) -> npt.NDArray[np.generic]:
         """Return a read-only view of a constant tensor."""

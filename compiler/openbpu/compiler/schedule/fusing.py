@@ -78,7 +78,7 @@ def _gain(planner: Planner, placement: Placement, group: Group, first: int, last
     span = range(first, last + 1)
     live = [h for h in placement.homes if h.first <= last and first <= h.last and h.root not in group.links]
     resident = frozenset(h.root for h in live)
-    plan = search_group(group, resident, planner.rules, planner.gaps(live))
+    plan = search_group(group, resident, planner.rules, planner.gaps(live), planner.memo)
     if plan is None:
         return 0
     return sum(planner.cost(m, live_at(placement.homes, m)) for m in span) - plan.cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from math import prod
 
@@ -14,14 +14,19 @@ from openbpu.compiler.schedule.axes import Box, Int64, Ints
 from openbpu.compiler.schedule.cost import Rules, traffic_of
 from openbpu.compiler.schedule.groups import Group, Stride, cut_axes, strides_of
 from openbpu.compiler.schedule.job import Operand, lengths
+from openbpu.compiler.schedule.memo import Memo
 from openbpu.compiler.schedule.memory import Gap, aligned
 from openbpu.compiler.schedule.orders import sizes_of
 from openbpu.compiler.schedule.tiling import place_blocks
 
 _STEPS = 96
 """Most steps of a group: stripes thinner than that cost more instructions than they save memory."""
+_ENTRY = 200
+"""Bytes of memory that a buffer's entry takes, about."""
 Buffer = tuple[int, int]
 """(position of the job, position of the operand), or (−1, root) for the windows of a link."""
+Blocks = dict[Buffer, tuple[int, int]]
+"""Bytes and number of buffers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,47 +39,89 @@ class GroupPlan:
     cost: int
 
 
+class _Stripes:
+    """Ways to cut a group along one axis: what they need and cost, from the memo or worked out now."""
+
+    def __init__(self, group: Group, resident: frozenset[int], rules: Rules, memo: Memo) -> None:
+        self.group, self.rules, self.memo = group, rules, memo
+        touched = [o.root for job in group.jobs for o in job.operands]
+        self.resident = resident.intersection(touched)
+        self.near = rules.shared.intersection(touched)
+
+    def steps(self, dim: int, length: int) -> list[Stride] | None:
+        """The steps; None where rows would go back."""
+        return strides_of(self.group, dim, length)
+
+    def blocks(self, dim: int, length: int) -> Blocks | None:
+        """Bytes and number of the buffers, beside what lives on chip; None where rows would go back."""
+
+        def make() -> Blocks | None:
+            steps = self.steps(dim, length)
+            return _blocks(self.group, steps, self.rules.march.alignment) if steps else None
+
+        found = self.memo.recall((self.group.alike, dim, length), self.group, make, _size_of)
+        if found is None:
+            return None
+        operands = [job.operands for job in self.group.jobs]
+        return {
+            (p, k): block
+            for (p, k), block in found.items()
+            if p < 0 or operands[p][k].root not in self.resident
+        }
+
+    def cost(self, dim: int, length: int) -> int | None:
+        """What plans are compared by; None when a tile does not fit its instruction."""
+
+        def make() -> tuple[int, int] | None:
+            steps = self.steps(dim, length)
+            return _cost(self.group, steps, self.resident, self.rules) if steps else None
+
+        key = (self.group.alike, dim, length, self.resident, self.near, self.rules.march.ddr)
+        found = self.memo.recall(key, self.group, make, _size_of)
+        return None if found is None else int(self.rules.cost(*(np.array(n) for n in found)))
+
+
+def _size_of(found: Sized | None) -> int:
+    return _ENTRY * (1 + len(found or ()))
+
+
 def search_group(
-    group: Group, resident: frozenset[int], rules: Rules, gaps: Sequence[Gap]
+    group: Group, resident: frozenset[int], rules: Rules, gaps: Sequence[Gap], memo: Memo
 ) -> GroupPlan | None:
     """The cheapest stripes whose buffers fit the gaps, or None. `resident`: roots that live on chip."""
-    best: GroupPlan | None = None
+    stripes = _Stripes(group, resident, rules, memo)
+    room = sum(hi - lo for lo, hi in gaps)
+    best: tuple[int, int, int] | None = None
     for dim in cut_axes(group)[:2]:
         extent = group.jobs[-1].extent[dim]
         for length in sizes_of(extent, 1, extent):
             if extent > length * _STEPS:
                 break
-            steps = strides_of(group, dim, length)
-            plan = _plan(group, steps, resident, rules, gaps, best) if steps else None
-            best = plan or best
-    return best
+            blocks = stripes.blocks(dim, length)
+            if blocks is None or sum(size * count for size, count in blocks.values()) > room:
+                continue
+            cost = stripes.cost(dim, length)
+            if (
+                cost is None
+                or (best and cost >= best[0])
+                or place_blocks(list(blocks.values()), gaps) is None
+            ):
+                continue
+            best = (cost, dim, length)
+    return _plan(stripes, gaps, *best) if best else None
 
 
-def _plan(
-    group: Group,
-    steps: Sequence[Stride],
-    resident: frozenset[int],
-    rules: Rules,
-    gaps: Sequence[Gap],
-    best: GroupPlan | None,
-) -> GroupPlan | None:
-    """The plan of these steps if it fits and beats `best`."""
-    blocks = _blocks(group, steps, resident, rules.march.alignment)
+def _plan(stripes: _Stripes, gaps: Sequence[Gap], cost: int, dim: int, length: int) -> GroupPlan | None:
+    """The plan of stripes that fit."""
+    steps, blocks = stripes.steps(dim, length), stripes.blocks(dim, length)
+    addresses = place_blocks(list(blocks.values()), gaps) if blocks else None
+    if not (steps and blocks and addresses):
+        return None
     nbytes = sum(size * count for size, count in blocks.values())
-    if nbytes > sum(hi - lo for lo, hi in gaps):
-        return None
-    found = _cost(group, steps, resident, rules)
-    if found is None or (best and found >= best.cost):
-        return None
-    addresses = place_blocks(list(blocks.values()), gaps)
-    if addresses is None:
-        return None
-    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, found)
+    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, cost)
 
 
-def _blocks(
-    group: Group, steps: Sequence[Stride], resident: frozenset[int], alignment: int
-) -> dict[Buffer, tuple[int, int]]:
+def _blocks(group: Group, steps: Sequence[Stride], alignment: int) -> Blocks:
     """(bytes, number) of every buffer: one of what never changes, two of what does."""
     out: dict[Buffer, tuple[int, int]] = {}
     for root, link in group.links.items():
@@ -82,7 +129,7 @@ def _blocks(
         out[-1, root] = (aligned(rows * link.row_bytes, alignment), 2)
     for position, job in enumerate(group.jobs):
         for k, operand in enumerate(job.operands):
-            if operand.root in group.links or operand.root in resident:
+            if operand.root in group.links:
                 continue
             if job.copy and (k > 0 or job.operands[-1].root in group.links):
                 continue  # LOAD writes the window itself; a last copy's output leaves from its input
@@ -95,9 +142,11 @@ def _blocks(
     return out
 
 
-def _cost(group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules) -> int | None:
-    """What plans are compared by, as `Costs` counts it: cycles of the busiest engine, and one step for the
-    pipeline to fill.
+def _cost(
+    group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules
+) -> tuple[int, int] | None:
+    """Estimated cycles as `Costs` counts them, of the busiest engine and one step for the pipeline to fill;
+    DDR bytes.
 
     None when a tile does not fit its instruction.
     """
@@ -122,7 +171,7 @@ def _cost(group: Group, steps: Sequence[Stride], resident: frozenset[int], rules
             first += longest
     busy[Engine.TRANS] += _halos(group, steps, rules)
     cycles = max(busy.max(), memory) + first + busy.sum() // 2
-    return int(rules.cost(np.array(cycles), np.array(ddr_bytes)))
+    return int(cycles), ddr_bytes
 
 
 def _moved(

@@ -12,7 +12,7 @@ inside is written by one job and read by later jobs of the group only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -54,6 +54,11 @@ class Group:
     def engine(self) -> Engine:
         """The engine of the last job."""
         return self.jobs[-1].engine
+
+    @property
+    def alike(self) -> Hashable:
+        """The same for groups of the same jobs around the same tensors."""
+        return tuple([id(job) for job in self.jobs]), frozenset(self.links)
 
 
 @dataclass(frozen=True, slots=True)

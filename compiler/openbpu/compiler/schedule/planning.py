@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from openbpu.arch.errors import CompileError, must
 from openbpu.compiler.schedule.cost import Rules, Setting
-from openbpu.compiler.schedule.grids import Grids
 from openbpu.compiler.schedule.group_plan import GroupPlan, search_group
 from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.homes import Home, Use, choose_homes
 from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.memo import Memo
 from openbpu.compiler.schedule.memory import Gap, gaps_between
 from openbpu.compiler.schedule.tiling import Plan, search, smallest_bytes
 
@@ -40,8 +40,8 @@ class Placement:
 class Planner:
     """Plans of units beside homes, each worked out once."""
 
-    def __init__(self, units: Sequence[Unit], rules: Rules, grids: Grids) -> None:
-        self.units, self.rules, self.grids = units, rules, grids
+    def __init__(self, units: Sequence[Unit], rules: Rules, memo: Memo) -> None:
+        self.units, self.rules, self.memo = units, rules, memo
         self.memory = rules.march.chip_bytes
         self._plans: dict[tuple[int, Setting, tuple[Gap, ...]], Plan | GroupPlan | None] = {}
 
@@ -52,9 +52,9 @@ class Planner:
             unit = self.units[moment]
             if isinstance(unit, Group):
                 resident = frozenset(unit.operands[k].root for k in setting.resident)
-                self._plans[key] = search_group(unit, resident, self.rules, gaps)
+                self._plans[key] = search_group(unit, resident, self.rules, gaps, self.memo)
             else:
-                self._plans[key] = search(unit, setting, self.rules, gaps, self.grids)
+                self._plans[key] = search(unit, setting, self.rules, gaps, self.memo)
         return self._plans[key]
 
     def handoff(self, moment: int) -> bool:
@@ -97,13 +97,13 @@ class Planner:
 
 
 def place_units(
-    units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules, grids: Grids
+    units: Sequence[Unit], uses: Mapping[int, Use], rules: Rules, memo: Memo
 ) -> tuple[Planner, Placement]:
     """Decide which of the `uses` get homes, and plan every unit in the memory that is left.
 
     Raises CompileError when a job does not fit even without homes.
     """
-    planner = Planner(units, rules, grids)
+    planner = Planner(units, rules, memo)
     homes: list[Home] = []
     if uses:
         homes = choose_homes(uses, _reserves(planner, uses), planner.memory, rules.march.alignment)

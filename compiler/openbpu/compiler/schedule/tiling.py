@@ -11,8 +11,9 @@ import numpy as np
 from openbpu.compiler.schedule.axes import Box, Ints
 from openbpu.compiler.schedule.cost import Buffers, Costs, Rules, Setting
 from openbpu.compiler.schedule.effort import FASTEST
-from openbpu.compiler.schedule.grids import Grids
+from openbpu.compiler.schedule.grids import grid_of
 from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.memo import Memo
 from openbpu.compiler.schedule.orders import sizes_of, thinned
 
 Gap = tuple[int, int]
@@ -76,16 +77,16 @@ class _Sought:
     job: Job
     setting: Setting
     rules: Rules
-    grids: Grids
+    memo: Memo
 
 
-def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap], grids: Grids) -> Plan | None:
+def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap], memo: Memo) -> Plan | None:
     """The cheapest plan whose buffers fit the gaps, or None.
 
     Where memory is so tight that double buffers of preferred sizes cost much more than they would with
     room, fewer buffers and smaller tiles are tried too.
     """
-    sought = _Sought(job, setting, rules, grids)
+    sought = _Sought(job, setting, rules, memo)
     first = Buffers.DOUBLE if rules.double else Buffers.SINGLE
     steps, ones = job.steps, (1,) * len(job.extent)
     best, ideal = _refined(sought, steps, gaps, first)
@@ -126,7 +127,7 @@ def _cheapest(
     sought: _Sought, lists: Sequence[list[int]], gaps: Sequence[Gap], buffers: Buffers
 ) -> tuple[Plan | None, int]:
     """The cheapest plan of a grid that fits the gaps (None: none does), and the least cost if all would."""
-    grid = sought.grids.of(sought.job, lists, sought.setting, sought.rules, buffers)
+    grid = grid_of(sought.job, lists, sought.setting, sought.rules, buffers, sought.memo)
     room = sum(hi - lo for lo, hi in gaps)
     best: Plan | None = None
     ideal = 1 << 62

@@ -14,12 +14,12 @@ from openbpu.compiler.schedule.division import Division
 from openbpu.compiler.schedule.emit import Emitter, Placed
 from openbpu.compiler.schedule.emit_group import PlacedGroup, emit_group
 from openbpu.compiler.schedule.fusing import fused
-from openbpu.compiler.schedule.grids import Grids
 from openbpu.compiler.schedule.group_plan import GroupPlan
 from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.hazards import Shared, Tokens
 from openbpu.compiler.schedule.homes import Home, Use, uses_of
 from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.memo import Memo
 from openbpu.compiler.schedule.memory import gaps_between
 from openbpu.compiler.schedule.planning import Placement, live_at, place_units
 from openbpu.compiler.schedule.sharing import Ends, Touches, touches_of, uses_on
@@ -81,7 +81,7 @@ class Work:
     tensors: Sequence[Tensor]
     ends: Ends
     resident: bool
-    grids: Grids = field(default_factory=Grids)
+    memo: Memo = field(default_factory=Memo)
     divided: dict[tuple[int, int], Sequence[Parts]] = field(default_factory=dict)
 
     def on_one(self, rules: Rules) -> Split:
@@ -92,14 +92,14 @@ class Work:
 
     def _grouped(self, rules: Rules) -> Placement:
         if not self.resident:
-            return place_units(self.jobs, {}, rules, self.grids)[1]
+            return place_units(self.jobs, {}, rules, self.memo)[1]
         uses = self._uses(self.jobs)
-        planner, plain = place_units(self.jobs, uses, rules, self.grids)
+        planner, plain = place_units(self.jobs, uses, rules, self.memo)
         units = fused(self.jobs, uses, planner, plain)
         if len(units) == len(self.jobs):
             return plain
         try:
-            grouped = place_units(units, self._uses(units), rules, self.grids)[1]
+            grouped = place_units(units, self._uses(units), rules, self.memo)[1]
         except CompileError:
             return plain
         return grouped if grouped.cost < plain.cost else plain
@@ -130,7 +130,7 @@ class Work:
         if self.resident:
             count = {m: i for i, m in enumerate(moments)}
             uses = uses_on(core, touches, count, self.tensors, self.ends)
-        return place_units(mine, uses, rules, self.grids)[1], moments
+        return place_units(mine, uses, rules, self.memo)[1], moments
 
 
 def _emit_unit(emitter: Emitter, placement: Placement, index: int) -> None:

@@ -220,10 +220,12 @@ def _report(program: Program, output: Path, seconds: float, *, json: bool) -> No
                 "bytes": size,
                 "march": program.march,
                 "options": dict(program.options),
+                "working_cores": program.working_cores,
                 "seconds": round(seconds, 3),
                 "summary": summary,
                 "placement": placement_json(program.placement),
             }
         )
         return
-    show(f"{output}: {in_bytes(size)}, {program.march}, compiled in {seconds:.1f} s", summary)
+    of_them = f", {program.working_cores} of {program.cores} cores work" if program.cores > 1 else ""
+    show(f"{output}: {in_bytes(size)}, {program.march}{of_them}, compiled in {seconds:.1f} s", summary)

@@ -1,0 +1,36 @@
+"""What was worked out once and is asked for again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_KEPT = 1 << 27
+"""Bytes that are kept; beyond that all is forgotten."""
+
+
+class Memo:
+    """Results of one segment's searches.
+
+    The same jobs are searched again beside other tensors on chip, by another balance, with another split of
+    the work. What their tiles take does not change with these, only which of them is best.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[object, Any]] = {}
+        self._bytes = 0
+
+    def recall(self, key: Hashable, about: object, make: Callable[[], T], nbytes: Callable[[T], int]) -> T:
+        """The result under a key, made the first time. `about` lives on with it, so that ids in the key stay
+        its own; `nbytes`: how much memory a result takes.
+        """
+        found = self._kept.get(key)
+        if found is None:
+            found = (about, make())
+            if self._bytes > _KEPT:
+                self._kept, self._bytes = {}, 0
+            self._kept[key] = found
+            self._bytes += nbytes(found[1])
+        result: T = found[1]
+        return result
