@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 from openbpu.arch.isa import Instr, decode
@@ -16,6 +17,8 @@ from openbpu.arch.program import Program
 from openbpu.compiler.schedule import Effort, candidates, driver, schedule
 from openbpu.simulator.exact import ExactSegment
 from simulator.build import random_tensor, segment_of
+from witness.builder import GraphBuilder
+from witness.emit import EMITTERS
 
 Array = npt.NDArray[np.generic]
 
@@ -78,3 +81,13 @@ def instrs_of(program: Program) -> list[Instr]:
 def same(left: Mapping[int, Array], right: Mapping[int, Array]) -> bool:
     """Whether two sets of outputs are equal to the last bit."""
     return left.keys() == right.keys() and all(np.array_equal(left[t], right[t]) for t in left)
+
+
+def crossing() -> tuple[onnx.ModelProto, dict[str, npt.NDArray[np.generic]]]:
+    """A model of two BPU segments with a CPU one between them; what it feeds on."""
+    b = GraphBuilder()
+    x = b.quantized_input((1, 8, 6, 6))
+    y = b.qdq(EMITTERS["Conv"](b, x, channels=8, pads=1)[0])
+    z = b.qdq(EMITTERS["Conv"](b, y, channels=8, pads=1)[0])
+    b.output(b.qdq(b.node("Add", z, b.qdq(b.node("Hardmax", y)))))
+    return b.model(), b.inputs

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.chains import Net, random_net
-from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled, spread
+from compiler.scheduling import chip_of, crossing, executed, inputs_of, same, scheduled, spread
 from compiler.test_schedule_quality import plain, residual, split
 from openbpu.arch.errors import SimulationError
 from openbpu.arch.hbm import read_hbm, to_bytes
@@ -45,8 +44,6 @@ from openbpu.runtime import Session
 from openbpu.simulator.timing import Timing, simulate
 from simulator.build import segment_of
 from simulator.random_operators import CASES, program_of
-from witness.builder import GraphBuilder
-from witness.emit import EMITTERS
 
 MIB = 1 << 20
 MARCH = get_march("nash-p")
@@ -361,12 +358,3 @@ def test_what_only_bpu_segments_use_may_stay_in_the_l2m_between_them() -> None:
     for mode in ("exact", "fast"):
         found = Session(read_hbm(to_bytes(near)), mode=mode).run(inputs).outputs
         assert all(np.array_equal(found[name], value) for name, value in wanted.items())
-
-
-def crossing() -> tuple[onnx.ModelProto, dict[str, npt.NDArray[np.generic]]]:
-    b = GraphBuilder()
-    x = b.quantized_input((1, 8, 6, 6))
-    y = b.qdq(EMITTERS["Conv"](b, x, channels=8, pads=1)[0])
-    z = b.qdq(EMITTERS["Conv"](b, y, channels=8, pads=1)[0])
-    b.output(b.qdq(b.node("Add", z, b.qdq(b.node("Hardmax", y)))))
-    return b.model(), b.inputs

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from compiler.scheduling import spread
+from compiler.scheduling import crossing, spread
 from openbpu.compiler import compile as build
 from openbpu.report.page import performance_page
 from openbpu.report.performance import performance_json
@@ -158,9 +158,10 @@ def test_no_engine_does_two_things_at_once(session: Session) -> None:
 
 
 def test_cores_that_share_a_model_raise_the_roof_and_get_their_own_rows() -> None:
-    one = Session(build(DIGITS, march="nash-p", opt=1))
+    model, _ = crossing()
+    one = Session(build(model, march="nash-p", opt=1))
     with spread():
-        four = Session(build(DIGITS, march="nash-p", opt=1, core_num=4, max_l2m_size=1 << 20))
+        four = Session(build(model, march="nash-p", opt=1, core_num=4))
     roofs = [performance_json(s)["openbpu"]["roofline"]["roof"] for s in (one, four)]
     assert [r["cores"] for r in roofs] == [1, 4]
     assert roofs[1]["int8 macs per second"] == 4 * roofs[0]["int8 macs per second"]
