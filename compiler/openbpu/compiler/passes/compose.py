@@ -6,6 +6,7 @@ table(Conv(…))                    becomes      Conv(…) with the table behind
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +32,7 @@ def compose_tables(graph: Graph) -> Graph:
     """Replace every element-wise node that depends on one int8 tensor by a look-up of that tensor."""
     rw = Rewriter(graph)
     known: dict[str, _Unary] = {}
-    producers = graph.producers()
+    composed: dict[str, tuple[Node, str]] = {}  # by output: the last node of a chain, and what it starts from
     for node in graph.nodes:
         unary = _unary(graph, node, known) if node.is_bpu else None
         if unary is None or unary.root is None:
@@ -43,9 +44,22 @@ def compose_tables(graph: Graph) -> Graph:
             rw.nodes.append(node)
             continue
         table = rw.constant(f"{out}/table", unary.table.astype(graph.values[out].dtype))
-        origins = tuple(dict.fromkeys([*_origins(producers, node, unary.root), *node.origins]))
-        rw.add("Lut", (unary.root, table), (out,), origins, node.name)
-    return rw.finish()
+        rw.add("Lut", (unary.root, table), (out,), node.origins, node.name)
+        composed[out] = (node, unary.root)
+    return _named(rw.finish(), graph, composed)
+
+
+def _named(made: Graph, graph: Graph, composed: Mapping[str, tuple[Node, str]]) -> Graph:
+    """Give every look-up that is left the origins of its whole chain; those within chains are gone by now."""
+    producers, nodes = graph.producers(), []
+    for node in made.nodes:
+        chain = composed.get(node.outputs[0])
+        if chain is None:
+            nodes.append(node)
+            continue
+        origins = tuple(dict.fromkeys([*_origins(producers, *chain), *node.origins]))
+        nodes.append(replace(node, origins=origins))
+    return replace(made, nodes=tuple(nodes))
 
 
 def _origins(producers: dict[str, Node], node: Node, root: str) -> list[Origin]:

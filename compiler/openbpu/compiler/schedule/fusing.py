@@ -9,7 +9,7 @@ from openbpu.compiler.schedule.group_plan import search_group
 from openbpu.compiler.schedule.groups import Group, make_group
 from openbpu.compiler.schedule.homes import Use
 from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.planning import Placement, Planner, Unit, live_at
+from openbpu.compiler.schedule.planning import Placement, Planner, Unit
 
 _REACH = 3
 """How many jobs a group may have before the writer and behind the last reader of the tensor it is made
@@ -30,7 +30,9 @@ class _Offer:
 
 def fused(jobs: Sequence[Job], uses: Mapping[int, Use], planner: Planner, placement: Placement) -> list[Unit]:
     """The jobs with groups in place of some: the offers that save most, none of them overlapping."""
-    offers = [o for use in uses.values() for o in _offers(jobs, uses, planner, placement, use)]
+    housed = {h.root for h in placement.homes}
+    inside = [use for use in uses.values() if _inside(use) and use.root not in housed]
+    offers = [o for use in inside for o in _offers(jobs, uses, planner, placement, use)]
     taken: list[_Offer] = []
     for offer in sorted(offers, key=lambda o: (-o.gain, o.first, o.last)):
         if all(offer.last < t.first or t.last < offer.first for t in taken):
@@ -46,9 +48,7 @@ def fused(jobs: Sequence[Job], uses: Mapping[int, Use], planner: Planner, placem
 def _offers(
     jobs: Sequence[Job], uses: Mapping[int, Use], planner: Planner, placement: Placement, use: Use
 ) -> Iterator[_Offer]:
-    """Groups that keep a tensor without a home inside, where they save cycles."""
-    if not _inside(use) or any(h.root == use.root for h in placement.homes):
-        return
+    """Groups that keep a tensor inside, where they save cycles."""
     for first in range(max(use.first - _REACH, 0), use.first + 1):
         for last in range(use.last, min(use.last + _REACH, len(jobs) - 1) + 1):
             group = _group(jobs, uses, first, last) if last - first < _JOBS else None
@@ -76,9 +76,9 @@ def _group(jobs: Sequence[Job], uses: Mapping[int, Use], first: int, last: int) 
 def _gain(planner: Planner, placement: Placement, group: Group, first: int, last: int) -> int:
     """Cycles that the group saves beside the homes that its jobs have now."""
     span = range(first, last + 1)
-    live = [h for h in placement.homes if h.first <= last and first <= h.last and h.root not in group.links]
-    resident = frozenset(h.root for h in live)
+    homes = {h.root: h for m in span for h in placement.live[m] if h.root not in group.links}
+    live, resident = list(homes.values()), frozenset(homes)
     plan = search_group(group, resident, planner.rules, planner.gaps(live), planner.memo)
     if plan is None:
         return 0
-    return sum(planner.cost(m, live_at(placement.homes, m)) for m in span) - plan.cost
+    return sum(planner.cost(m, placement.live[m]) for m in span) - plan.cost

@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,14 +32,17 @@ def pack(lives: Iterable[Life], alignment: int, start: int = 0) -> tuple[dict[in
     Largest first; each goes into the smallest gap it fits, among those that its neighbours in time leave.
     Returns the addresses by key and the end of the highest block.
     """
-    placed: list[tuple[int, int, Life]] = []
+    starting: defaultdict[int, list[Gap]] = defaultdict(list)
+    living: defaultdict[int, list[Gap]] = defaultdict(list)
     addresses: dict[int, int] = {}
     end = start
     for life in sorted(lives, key=lambda b: (-b.nbytes, b.first, b.key)):
         size = aligned(life.nbytes, alignment)
-        busy = sorted((lo, hi) for lo, hi, o in placed if o.first <= life.last and life.first <= o.last)
-        at = best_gap(busy, size, start)
-        placed.append((at, at + size, life))
+        later = [gap for moment in range(life.first + 1, life.last + 1) for gap in starting.get(moment, ())]
+        at = best_gap(sorted([*living.get(life.first, ()), *later]), size, start)
+        starting[life.first].append((at, at + size))
+        for moment in range(life.first, life.last + 1):
+            living[moment].append((at, at + size))
         addresses[life.key] = at
         end = max(end, at + size)
     return addresses, end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openbpu.arch.errors import CompileError, must
 from openbpu.compiler.schedule.cost import Rules, Setting
@@ -30,6 +30,10 @@ class Placement:
     units: tuple[Unit, ...]
     plans: tuple[Plan | GroupPlan, ...]
     homes: tuple[Home, ...]
+    live: tuple[tuple[Home, ...], ...] = field(init=False, compare=False)  # the homes beside every unit
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "live", tuple(map(tuple, live_at(self.homes, len(self.units)))))
 
     @property
     def cost(self) -> int:
@@ -109,8 +113,9 @@ def place_units(
         homes = choose_homes(uses, _reserves(planner, uses), planner.memory, rules.march.alignment)
         homes = _feasible(planner, _relieved(planner, homes))
     plans = []
+    live = live_at(homes, len(units))
     for moment, unit in enumerate(units):
-        plan = planner.beside(moment, live_at(homes, moment))
+        plan = planner.beside(moment, live[moment])
         if plan is None:
             raise _too_large(unit, rules)
         plans.append(plan)
@@ -122,32 +127,40 @@ def _feasible(planner: Planner, homes: list[Home]) -> list[Home]:
     none.
     """
     for _ in range(3):
-        if all(planner.cost(m, live_at(homes, m)) < _NO_PLAN for m in range(len(planner.units))):
+        live = live_at(homes, len(planner.units))
+        if all(planner.cost(moment, beside) < _NO_PLAN for moment, beside in enumerate(live)):
             return homes
         homes = _relieved(planner, homes)
     return []
 
 
-def live_at(homes: Sequence[Home], moment: int) -> list[Home]:
-    """The homes that live while a unit runs."""
-    return [h for h in homes if h.first <= moment <= h.last]
+def live_at(homes: Sequence[Home], moments: int) -> list[list[Home]]:
+    """The homes that live while each of so many units runs."""
+    live: list[list[Home]] = [[] for _ in range(moments)]
+    for home in homes:
+        for moment in range(home.first, home.last + 1):
+            live[moment].append(home)
+    return live
 
 
 def _relieved(planner: Planner, homes: list[Home]) -> list[Home]:
     """Without the homes that crowd tiles more than they save: those beside strained units are tried one by
     one.
     """
+    live = live_at(homes, len(planner.units))
+    given_up: set[int] = set()
     for moment in range(len(planner.units)):
-        for home in sorted(live_at(homes, moment), key=lambda h: (h.density, h.root)):
-            live = live_at(homes, moment)
-            if planner.strain(moment, live) <= _STRAINED:
+        for home in sorted(live[moment], key=lambda h: (h.density, h.root)):
+            if planner.strain(moment, live[moment]) <= _STRAINED:
                 break
-            fewer = [h for h in homes if h is not home]
             span = range(home.first, home.last + 1)
-            with_it, without = (sum(planner.cost(m, live_at(hs, m)) for m in span) for hs in (homes, fewer))
-            if without < with_it or planner.cost(moment, live) == _NO_PLAN:
-                homes = fewer
-    return homes
+            fewer = [[h for h in live[m] if h is not home] for m in span]
+            with_it = sum(planner.cost(m, live[m]) for m in span)
+            without = sum(planner.cost(m, beside) for m, beside in zip(span, fewer, strict=True))
+            if without < with_it or planner.cost(moment, live[moment]) == _NO_PLAN:
+                live[home.first : home.last + 1] = fewer
+                given_up.add(home.root)
+    return [h for h in homes if h.root not in given_up]
 
 
 def _reserves(planner: Planner, uses: Mapping[int, Use]) -> list[int]:

@@ -21,7 +21,7 @@ from openbpu.compiler.schedule.homes import Home, Use, uses_of
 from openbpu.compiler.schedule.job import Job
 from openbpu.compiler.schedule.memo import Memo
 from openbpu.compiler.schedule.memory import gaps_between
-from openbpu.compiler.schedule.planning import Placement, live_at, place_units
+from openbpu.compiler.schedule.planning import Placement, place_units
 from openbpu.compiler.schedule.sharing import Ends, Touches, touches_of, uses_on
 from openbpu.compiler.schedule.split import Parts
 from openbpu.compiler.schedule.tiling import Plan
@@ -135,7 +135,7 @@ class Work:
 
 def _emit_unit(emitter: Emitter, placement: Placement, index: int) -> None:
     unit, plan = placement.units[index], placement.plans[index]
-    live = live_at(placement.homes, index)
+    live = placement.live[index]
     by_root = {h.root: h for h in live}
     if isinstance(unit, Group) and isinstance(plan, GroupPlan):
         emit_group(emitter, PlacedGroup(unit, plan, by_root))
