@@ -53,6 +53,31 @@ compile(source, march=march, remove_io=("quantize", "dequantize") if fast else (
 print(json.dumps([t1 - t0, time.process_time() - t1]))
 """
 
+CHAIN_NODES, CHAIN_SECONDS = 20_000, 20.0
+"""A chain so long, of alternating functions with QuantizeLinear and DequantizeLinear, and its CPU seconds."""
+
+CHAIN = """
+import json, sys, time
+import numpy as np
+from onnx import helper, numpy_helper
+from openbpu.compiler import compile
+inits = [numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")]
+nodes = []
+def add(op, *inputs, **attrs):
+    nodes.append(helper.make_node(op, inputs, [f"y{len(nodes)}"], **attrs))
+    return nodes[-1].output[0]
+x = "x"
+while len(nodes) < int(sys.argv[2]):
+    if nodes:
+        x = add("Sigmoid", x) if len(nodes) % 2 else add("MaxPool", x, kernel_shape=[3, 3], pads=[1] * 4)
+    x = add("DequantizeLinear", add("QuantizeLinear", x, "s", "z"), "s", "z")
+ends = [helper.make_tensor_value_info(name, 1, [1, 8, 8, 8]) for name in ("x", x)]
+model = helper.make_model(helper.make_graph(nodes, "chain", ends[:1], ends[1:], inits))
+t = time.process_time()
+compile(model, march=sys.argv[1])
+print(json.dumps(time.process_time() - t))
+"""
+
 TIMING = """
 import json, sys, time
 from openbpu.runtime import Session
@@ -177,6 +202,13 @@ def running_lines(path: Path, march: str) -> Iterator[Line]:
         yield Line(f"{path.stem}: exact, CPU", json.loads(spend(script(EXACT, hbm)).out), "s", 30)
 
 
+def chain_lines(march: str) -> Iterator[Line]:
+    """Measure compiling a long chain: nothing in the compiler may take more than its length's time."""
+    show("chain")
+    seconds = json.loads(spend(script(CHAIN, march, str(CHAIN_NODES))).out)
+    yield Line(f"chain of {CHAIN_NODES:,} nodes: compile() alone, CPU", seconds, "s", CHAIN_SECONDS)
+
+
 def graph_lines(march: str, name: str) -> Iterator[Line]:
     """Measure a float graph of the shared folder by --fast-perf, where it is."""
     packed = GRAPHS / f"{name}.onnx.xz"
@@ -220,6 +252,7 @@ def parts(options: argparse.Namespace) -> Iterator[Iterator[Line]]:
     for name, seconds in QUANTIZED.items():
         for path in (options.fixtures / f"{name}.{variant}.onnx" for variant in VARIANTS):
             yield fixture_lines(path, march, seconds)
+    yield chain_lines(march)
     yield running_lines(options.fixtures / "resnet18.s8.onnx", march)
     for name in options.graph or FLOAT_GRAPHS:
         yield graph_lines(march, name)

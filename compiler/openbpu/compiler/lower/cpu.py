@@ -32,10 +32,9 @@ _FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Sh
 
 def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuSegment:
     """Return the segment with its ONNX model; constants it needs are copied into that model."""
-    wanted = {n for node in part.nodes for n in node.reads}
-    values = {n: v for n, v in graph.values.items() if n in wanted or n in part.outputs or n in part.inputs}
-    for node in part.nodes:
-        values.update((o, graph.values[o]) for o in node.outputs if o)
+    touched = [n for node in part.nodes for n in (*node.reads, *node.outputs) if n]
+    names = dict.fromkeys([*part.inputs, *touched, *part.outputs])
+    values = {n: graph.values[n] for n in names if n in graph.values}
     sub = replace(
         graph,
         nodes=_uniquely_named(part.nodes),

@@ -7,9 +7,13 @@ after another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openbpu.compiler.ir import Graph, Node
+
+_OUTSIDE = -1
+"""The stage of those who run the model: they read its outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ def partition(graph: Graph) -> tuple[Part, ...]:
     """Split the graph into segments in the order they run."""
     stages: dict[int, list[Node]] = {}
     of_value: dict[str, int] = {}
+    readers: dict[str, set[int]] = {name: {_OUTSIDE} for name in graph.outputs}
     for node in graph.nodes:
         stage = 0 if node.is_bpu else 1
         for name in node.reads:
@@ -33,21 +38,19 @@ def partition(graph: Graph) -> tuple[Part, ...]:
             stage = max(stage, before if (before - stage) % 2 == 0 else before + 1)
         stages.setdefault(stage, []).append(node)
         of_value.update((o, stage) for o in node.outputs if o)
-    return tuple(_part(graph, stages[s]) for s in sorted(stages))
+        for name in node.reads:
+            readers.setdefault(name, set()).add(stage)
+    return tuple(_part(graph, stages[s], readers, s) for s in sorted(stages))
 
 
-def _part(graph: Graph, nodes: list[Node]) -> Part:
+def _part(graph: Graph, nodes: list[Node], readers: Mapping[str, set[int]], stage: int) -> Part:
+    """The nodes of a stage as a segment; `readers`: the stages that read a value."""
     made = {o for n in nodes for o in n.outputs if o}
-    own = {id(n) for n in nodes}
     read: dict[str, None] = {}
     for node in nodes:
         for name in node.reads:
             value = graph.values.get(name)
             if name not in made and value is not None and value.const is None:
                 read[name] = None
-    wanted = set(graph.outputs)
-    for node in graph.nodes:
-        if id(node) not in own:
-            wanted.update(node.reads)
-    handed = tuple(o for n in nodes for o in n.outputs if o in wanted)
+    handed = tuple(o for n in nodes for o in n.outputs if readers.get(o, set()) - {stage})
     return Part(nodes[0].is_bpu, tuple(nodes), tuple(read), handed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
 
     Raises CompileError where even the smallest tile of an operator does not fit on chip.
     """
-    owners = _owners(tensors)
+    owners = _Owners(tensors)
     given, kept = ({owners[t] for t in ids} for ids in (inputs, outputs))
     context = Context(tensors, owners, {}, constants)
     places, jobs = _jobs(operators, context, frozenset(given | kept), march, inside=effort.opt > 1)
@@ -109,12 +110,25 @@ def _jobs(
             apart |= {misfit.owner}
 
 
-def _owners(tensors: Sequence[Tensor]) -> list[int]:
-    """The owner of every tensor's bytes: itself, or where its chain of VIEWs ends."""
-    out = []
-    for i in range(len(tensors)):
-        at = i
-        while tensors[at].space is Space.VIEW:
-            at = tensors[at].address
-        out.append(at)
-    return out
+class _Owners(Sequence[int]):
+    """The owner of a tensor's bytes, by id: itself, or where its chain of VIEWs ends.
+
+    Found when it is asked for: the table is the whole program's, and there may be many segments.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        while self.tensors[at].space is Space.VIEW:
+            at = self.tensors[at].address
+        return at
