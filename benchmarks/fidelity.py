@@ -53,18 +53,18 @@ def main(arguments: Sequence[str]) -> int:
 def report(march: str, options: argparse.Namespace) -> None:
     """Print the tables of one march."""
     rows, bench = Bench.of_march(march, options.jobs)
-    framed = [r for r in rows if r.frame]
+    framed, usable = [r for r in rows if r.frame], [r for r in rows if r.measured]
     found = bench.predict(march, {}, [r.model for r in rows])
     show(_table(march, rows, found))
-    errors = np.array([np.log(found[r.model].frame_on(r.cores) / 1e3 / (r.frame or 1)) for r in framed])
+    errors = log_errors(bench, march, {}, framed)
     sys.stdout.write(f"{march}: {_summary(framed, errors)}\n{_one_thread(rows, found)}\n")
     if march == "bayes-e":
         sys.stdout.write(_estimates(found))
     if options.fit:
-        done = fit(bench, march, knobs(march), framed, options.rounds)
-        sys.stdout.write(f"fitted: {done.values}\n{march}, fitted: {_summary(framed, done.errors)}\n")
-        left = leave_out(bench, march, framed, options.rounds)
-        sys.stdout.write(f"{march}, each family left out: {_summary(framed, left)}\n")
+        done = fit(bench, march, knobs(march), usable, options.rounds)
+        sys.stdout.write(f"fitted: {done.values}\n{march}, fitted: {_of_frames(usable, done.errors)}\n")
+        left = leave_out(bench, march, usable, options.rounds)
+        sys.stdout.write(f"{march}, each family left out: {_of_frames(usable, left)}\n")
         timed = [r for r in rows if r.one_thread]
         host = fit(bench, march, host_knobs(march), timed, options.rounds, one_thread_errors)
         off = np.abs(np.expm1(host.errors))
@@ -82,6 +82,11 @@ def leave_out(bench: Bench, march: str, rows: Sequence[data.Row], rounds: int) -
         done = fit(bench, march, knobs(march), [r for r in rows if r.family != family], rounds)
         errors[mine] = log_errors(bench, march, done.values, [rows[i] for i in mine])
     return errors
+
+
+def _of_frames(rows: Sequence[data.Row], errors: Floats) -> str:
+    kept = [i for i, r in enumerate(rows) if r.frame]
+    return _summary([rows[i] for i in kept], errors[kept])
 
 
 def _summary(rows: Sequence[data.Row], errors: Floats) -> str:

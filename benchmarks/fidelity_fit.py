@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from fidelity_data import Row
-from fidelity_timing import Bench
+from fidelity_timing import Bench, Prediction
 from scipy.optimize import least_squares
 
 Floats = npt.NDArray[np.float64]
@@ -52,9 +52,13 @@ def _values(knobs: Sequence[Knob], logs: Floats) -> dict[str, int]:
 
 
 def log_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequence[Row]) -> Floats:
-    """Return log(predicted / published time per frame) of every row."""
+    """Return log(predicted / published) of every row: of the time per frame, or else of one thread."""
     found = bench.predict(march, values, [r.model for r in rows])
-    return np.array([np.log(found[r.model].frame_on(r.cores) / 1e3 / (r.frame or 1.0)) for r in rows])
+    return np.array([np.log(_predicted(r, found[r.model]) / 1e3 / (r.measured or 1.0)) for r in rows])
+
+
+def _predicted(row: Row, found: Prediction) -> float:
+    return found.frame_on(row.cores) if row.frame else found.one_thread
 
 
 def one_thread_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequence[Row]) -> Floats:

@@ -41,8 +41,8 @@ _BAYES = (
     Knob("chip.start_us", 20, 1, 100),
     Knob("chip.layer_cycles", 300, 50, 3000),
     Knob("cpu.bytes_per_second", 4 * GIGA, GIGA // 2, 20 * GIGA),
-    Knob("cpu.handover_us", 500, 20, 2000),
-    Knob("cpu.flops_per_cycle", 4, 1, 16),
+    Knob("cpu.handover_us", 300, 20, 2000),
+    Knob("cpu.flops_per_cycle", 6, 1, 16),
 )
 _HOST = {
     "nash-e": (_SUBMIT, _DEQUANTIZE),

@@ -236,7 +236,8 @@ def supported_ops_page() -> str:
         mine = [rule for rule in rules if rule.engine == engine]
         heading = f"{engine}: {title}" if engine in ENGINES else f"Free: {title}"
         parts += [f"\n## {heading}\n\n", _rules(mine, marches), _limits(mine, marches)]
-    parts += [TABLES_INTRO, table(("kind", "operators"), _table_rows()), LEFT_INTRO]
+    parts += [TABLES_INTRO, table(("kind", "operators"), _table_rows())]
+    parts += [_limits(tables.RULES, marches), LEFT_INTRO]
     parts += [table(("operator", "always", "unless asked with `--bpu`"), _left_rows(marches))]
     return "".join(parts)
 

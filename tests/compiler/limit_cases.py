@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -278,6 +279,7 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
                 {"softmax_axis_min": 1},
             ),
         },
+        **{op: {"gelu_rank": (partial(_tokens, op), {"gelu_rank": 4})} for op in ("Gelu", "Erf")},
         "LayerNormalization": {
             "layernorm_rank": (
                 lambda m: (normalization("LayerNormalization", 4), "2"),
@@ -291,6 +293,11 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
         "Gather": {"gather_index_max": (_gathered, {})},
         "Resize": {"resize_power_of_two": (_resized, {"resize_power_of_two": 1})},
     }
+
+
+def _tokens(op: str, m: Limits) -> Breaking:
+    del m
+    return unary(op, (2, 3, 4)), "3"
 
 
 def _normalized(op: str) -> Build:

@@ -325,7 +325,7 @@ def test_what_was_fused_behind_a_refused_operator_says_which() -> None:
     ended(b, b.node("Relu", y))
     refusal = "kernel sides must be 1..31, not 32×32"
     assert reason(b, "Conv") == refusal
-    assert reason(b, "Relu") == f"it cannot be fused behind Conv 'Conv_0': {refusal}"
+    assert reason(b, "Relu") == f"it cannot be fused with Conv 'Conv_0': {refusal}"
 
 
 def test_operators_around_a_refused_one_stay_on_the_bpu() -> None:

@@ -30,7 +30,15 @@ FAMILIES = (
     ("Relu", "Clip", "Sigmoid", "LeakyRelu", "HardSwish", "SwishQdq"),
     ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize"),
     ("Reshape", "Transpose", "Slice", "Split", "Pad", "Flatten", "DepthToSpace", "SpaceToDepth"),
-    ("Softmax", "LayerNormalization", "BatchNormalization", "ReduceMean", "ReduceSum", "ReduceMax"),
+    (
+        "Softmax",
+        "LayerNormalization",
+        "BatchNormalization",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceL2",
+    ),
     tuple(EMITTERS),
 )
 """One is drawn before the operator, so that the many functions do not crowd out convolutions."""

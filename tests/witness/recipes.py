@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from witness.builder import GraphBuilder
 from witness.emit.activation import POSITIVE, UNARY
+from witness.emit.spatial import REDUCTIONS
 
 MAX_ELEMENTS = 4096
 TAME = 30.0
@@ -317,7 +318,7 @@ RECIPES: dict[str, Recipe] = {
     "AveragePool": Recipe(_average_pool, _spatial),
     "GlobalAveragePool": Recipe(_nothing, _spatial),
     "GlobalMaxPool": Recipe(_nothing, _spatial),
-    **{op: Recipe(_reduce, _several) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")},
+    **{op: Recipe(_reduce, _several) for op in REDUCTIONS},
     "Resize": Recipe(_resize, _image),
     "Concat": Recipe(_concat, lambda shape, _: len(shape) >= 2 and int(np.prod(shape)) <= MAX_ELEMENTS // 2),
     "Split": Recipe(_split, lambda shape, _: max(shape) > 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from witness.builder import Style
+from witness.emit.spatial import REDUCTIONS
 
 STYLES: dict[str, Style] = {
     "int8": Style("int8"),
@@ -250,7 +251,7 @@ VARIATIONS: dict[str, Variations] = {
     },
     "GlobalAveragePool": {"4d": {}, "3d": {"shape": (2, 4, 11)}, "large": {"shape": (1, 2, 31, 33)}},
     "GlobalMaxPool": {"4d": {}, "3d": {"shape": (2, 4, 11)}},
-    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), _REDUCE),
+    **dict.fromkeys(REDUCTIONS, _REDUCE),
     "Resize": _RESIZE,
     "Concat": {
         "channels": {},

@@ -47,7 +47,18 @@ def global_pool(b: GraphBuilder, x: str, *, op: str) -> tuple[str, ...]:
     return (b.node(op, x),)
 
 
-@emitter("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+REDUCTIONS = (
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+)
+
+
+@emitter(*REDUCTIONS)
 def reduce(
     b: GraphBuilder, x: str, *, op: str, axes: tuple[int, ...] | None = (1,), keepdims: int = 1
 ) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ LIMITS: dict[str, str] = {
     "arg_axis_max": "length of the axis of ArgMax and ArgMin",
     "arg_axis_only": "the only axis of ArgMax and ArgMin (−1: any)",
     "cumsum_axis_max": "length of the axis of CumSum (0: no CumSum)",
+    "gelu_rank": "the only rank of a Gelu, or of a chain with Erf (0: any)",
     "layernorm_rank": "the only rank of a LayerNormalization (0: any)",
     "softmax_rank": "the only rank of a Softmax (0: any)",
     "softmax_axis_min": "smallest axis of a Softmax",

@@ -15,6 +15,8 @@ from openbpu.compiler.reader import to_onnx
 _PER_ELEMENT = (
     8  # operations an element costs in a transcendental or row function on a CPU, order of magnitude
 )
+_COSTLIER = {"Erf": 280, "Gelu": 310}
+"""A scalar erf: some 30 cycles of a core that does 10 operations in one otherwise."""
 _TENSOR_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _WIDTHS = {
     "float32": 4,
@@ -83,7 +85,9 @@ def _flops(graph: Graph, node: Node) -> int:
         if node.op == "ConvTranspose":
             out = _size(graph, node.inputs[0])
         return 2 * out * taps
-    return _PER_ELEMENT * max(out, max((_size(graph, i) for i in node.inputs if i), default=0))
+    return _COSTLIER.get(node.op, _PER_ELEMENT) * max(
+        out, max((_size(graph, i) for i in node.inputs if i), default=0)
+    )
 
 
 def _bytes(graph: Graph, node: Node) -> int:

@@ -63,14 +63,14 @@ def _axis(site: Site) -> Violation:
     return in_range(int(max(sizes, default=1)), 1, site.limit("reduce_axis_max"))
 
 
-_LIMITS = (Limit("reduced axes must be 1..{reduce_axis_max} long", _axis, "reduce in two steps"),)
+LIMITS = (Limit("reduced axes must be 1..{reduce_axis_max} long", _axis, "reduce in two steps"),)
 _DTYPES = "int8, int16 → int8, int16"
 
 RULES = (
-    OpRule("ReduceMean", "VAE", _DTYPES, _lower("sum", mean=True), _LIMITS),
-    OpRule("ReduceSum", "VAE", _DTYPES, _lower("sum"), _LIMITS),
-    OpRule("ReduceMax", "VAE", _DTYPES, _lower("max"), _LIMITS),
-    OpRule("ReduceMin", "VAE", _DTYPES, _lower("min"), _LIMITS),
-    OpRule("GlobalAveragePool", "VAE", _DTYPES, _lower("sum", mean=True), _LIMITS),
-    OpRule("GlobalMaxPool", "VAE", _DTYPES, _lower("max"), _LIMITS),
+    OpRule("ReduceMean", "VAE", _DTYPES, _lower("sum", mean=True), LIMITS),
+    OpRule("ReduceSum", "VAE", _DTYPES, _lower("sum"), LIMITS),
+    OpRule("ReduceMax", "VAE", _DTYPES, _lower("max"), LIMITS),
+    OpRule("ReduceMin", "VAE", _DTYPES, _lower("min"), LIMITS),
+    OpRule("GlobalAveragePool", "VAE", _DTYPES, _lower("sum", mean=True), LIMITS),
+    OpRule("GlobalMaxPool", "VAE", _DTYPES, _lower("max"), LIMITS),
 )

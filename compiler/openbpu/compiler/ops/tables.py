@@ -11,7 +11,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import CASTS, COMPARISONS, POINTWISE, UNARY
 from openbpu.compiler.ir import Node, Origin
-from openbpu.compiler.ops.rule import EVERY, OpRule
+from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
@@ -120,7 +120,7 @@ def no_unit(site: Site) -> Refused:
 
 def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
-    for limit in EVERY:
+    for limit in (*EVERY, *(limit for node in nodes for limit in _LIMITS.get(node.op, ()))):
         limit.check(site)
     out = site.out_quant()
     site.origins = _origins(site, nodes)
@@ -137,12 +137,24 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
         table = site.rw.constant(f"{site.target}/table", codes.astype(out.dtype))
         site.finish("Lut", (leaf.codes, table))
         return
-    segments = _segments(target / out.s + out.z, nodes, int(info.min), int(info.max))
+    segments = segments_of(target / out.s + out.z, nodes, int(info.min), int(info.max))
     table = site.rw.constant(f"{site.target}/segments", segments)
     site.finish("SegmentLut", (leaf.codes, table), lo=int(info.min), hi=int(info.max))
 
 
-def _segments(target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
+def _gelu_rank(site: Site) -> Violation:
+    rank = len(site.shape_of(site.memo["end"]))
+    return None if rank == site.limit("gelu_rank") else str(rank)
+
+
+_GELU = Limit(
+    "the rank must be {gelu_rank}", _gelu_rank, "reshape to four axes in front of it", when="gelu_rank"
+)
+_LIMITS = {"Gelu": (_GELU,), "Erf": (_GELU,)}
+"""Of functions, wherever in a chain they are."""
+
+
+def segments_of(target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
     """Return the line segments of a chain; raises Refused when they are too few for it."""
     segments = numerics.segment_table(target, low, high)
     error = numerics.segment_error(target, segments, low, high)
@@ -220,7 +232,14 @@ def _not_a_chain(site: Site) -> None:
 
 
 RULES = tuple(
-    OpRule(op, "VAE", "int8 → int8, int16; int16 → int8, int16", _not_a_chain, note="look-up table")
+    OpRule(
+        op,
+        "VAE",
+        "int8 → int8, int16; int16 → int8, int16",
+        _not_a_chain,
+        _LIMITS.get(op, ()),
+        note="look-up table",
+    )
     for op in UNARY
     if op != "Identity"
 )

@@ -240,7 +240,10 @@ class _Pass:
         leaf, nodes = found
         # What the march lists has no unit of its own; inside a longer chain it is just part of a table.
         alone = nodes if len(nodes) == 1 else ()
-        return self.attempt(nodes or (root,), site, lambda: lower_chain(site, leaf, nodes), listed=alone)
+        if self.attempt(nodes or (root,), site, lambda: lower_chain(site, leaf, nodes), listed=alone):
+            return True
+        self.refuse_behind(nodes[0] if nodes else root, nodes[1:])
+        return False
 
     def fused(self, root: Node, out: Scaling, end: str, target: str) -> bool:
         """Try operator + BatchNormalization + Add + Relu/Clip, from the most fused form to the least."""
@@ -265,12 +268,12 @@ class _Pass:
         return False
 
     def refuse_behind(self, node: Node, others: Sequence[Node]) -> None:
-        """Tell the operators that would have been fused into a refused one why they were not."""
+        """Tell the operators that would have been fused with a refused one why they were not."""
         why = next((self.refusals[o.name] for o in node.origins if o.name in self.refusals), None)
         if why is None:
             return
         for other in others:
-            reason = f"it cannot be fused behind {node.op} '{node.name}': {why.reason}"
+            reason = f"it cannot be fused with {node.op} '{node.name}': {why.reason}"
             self.refuse(other, Refused(reason, why.fix or "put a Quantize/Dequantize pair in front of it"))
 
     def peel(self, site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
