@@ -25,7 +25,8 @@ from openbpu.report.placement import placement_summary, placement_table
 from openbpu.report.text import add_row, in_bytes, table
 from openbpu.report.verify import verify_table
 from openbpu.runtime import Session
-from openbpu.runtime.verify import Reference, compare
+from openbpu.runtime.reference import Reference
+from openbpu.runtime.verify import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "models" / "digits"

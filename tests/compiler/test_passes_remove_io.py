@@ -18,7 +18,8 @@ from openbpu.arch.program import BpuSegment, CpuSegment, Program
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.passes.remove_io import remove_io
 from openbpu.runtime import Session
-from openbpu.runtime.verify import Reference, compare, random_inputs
+from openbpu.runtime.reference import Reference
+from openbpu.runtime.verify import compare, random_inputs
 from witness.builder import Style
 
 SHAPE = (1, 3, 6, 6)

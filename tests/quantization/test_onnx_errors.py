@@ -40,6 +40,22 @@ def test_model_without_float_operators_is_refused_with_those_it_has() -> None:
         quantize_random(model)
 
 
+def test_output_that_no_node_makes_is_refused() -> None:
+    model = float_model("(float[1,4] x) => (float[1,4] y) { y = Neg(x) }")
+    model.graph.output.add().CopyFrom(model.graph.output[0])
+    model.graph.output[1].name = "z"
+    with pytest.raises(ModelError, match=r"output 'z' must be made by a node .*, not dangling; export"):
+        quantize(model, {"x": np.ones((1, 1, 4), np.float32)})
+
+
+def test_model_of_the_newest_ir_version_is_quantized() -> None:
+    model = float_model("(float[1,4] x) => (float[1,4] y) { y = Neg(x) }")
+    model.ir_version = onnx.IR_VERSION
+    made = quantize_random(model)
+    assert made.ir_version <= onnx.IR_VERSION
+    assert any(node.op_type == "QuantizeLinear" for node in made.graph.node)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"absent\.onnx: the model must be a readable file, not No such file"

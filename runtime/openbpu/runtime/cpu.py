@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy.typing as npt
 
-from openbpu.arch.errors import HbmError, ModelError
+from openbpu.arch.errors import HbmError, ModelError, must
 from openbpu.arch.program import CpuSegment, Program
 
 Array = npt.NDArray[Any]
 
 _SHOWN_NODES = 4
+OPSET = "opset of ai.onnx"
+_TOO_NEW = {
+    OPSET: re.compile(r"Opset (\d+) is under development.*domain ai\.onnx is till opset (\d+)", re.DOTALL),
+    "IR version": re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)"),
+}
+"""What ONNX Runtime says of a model that came after it: which of them it is, and the newest that it knows."""
 _QUIET = 4  # ONNX Runtime's log: only what is fatal; its errors reach the user as exceptions
 
 
@@ -60,7 +67,20 @@ def make_engine(where: str, model: str | bytes, threads: int) -> Any:
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class per status code and no public base
+        for what, said in _TOO_NEW.items():
+            found = said.search(str(error))
+            if found:
+                raise TooNewError(where, what, int(found[1]), int(found[2]), ort.__version__) from error
         raise ModelError(_failure(where, "load", error)) from error
+
+
+class TooNewError(ModelError):
+    """A model of an opset or IR version that this ONNX Runtime does not know; `newest`: that it does."""
+
+    def __init__(self, where: str, what: str, actual: int, newest: int, version: str) -> None:
+        fix = f"export the model with {newest} or older, or install an ONNX Runtime newer than {version}"
+        super().__init__(must(where, f"the {what}", f"<= {newest} for ONNX Runtime", actual, fix))
+        self.what, self.newest = what, newest
 
 
 def _failure(where: str, what: str, error: Exception) -> str:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.errors import InputError, ModelError, must
+from openbpu.arch.errors import InputError, must
 from openbpu.arch.numerics import dequantize, quantize
 from openbpu.arch.program import BpuSegment, CpuSegment, Dequantize, Program, Quantize
-from openbpu.runtime.cpu import make_engine
+from openbpu.runtime.reference import Feed, Reference
 from openbpu.runtime.session import Session
 from openbpu.runtime.tensors import TensorInfo
 
 Array = npt.NDArray[Any]
-Feed = Mapping[str, Array]
-
-_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantize", "QLinear", "QGemm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +58,6 @@ def failure(c: Comparison, min_cosine: float | None = None, max_steps: float | N
     if max_steps is not None and c.max_steps is not None and c.max_steps > max_steps:
         return f"{where}: it differs by {c.max_steps:.3g} steps, more than {max_steps:g}"
     return ""
-
-
-class Reference:
-    """An ONNX model on ONNX Runtime, meaning what ONNX says: no fusion of QDQ into integer kernels.
-
-    Raises ModelError for a file that is no model or does not run.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
-        if not Path(path).is_file():
-            raise ModelError(must(str(path), "the model", "an ONNX file", "missing", "check the path"))
-        self._where = os.fspath(path)
-        self._engine = make_engine(self._where, os.fspath(path), threads)
-        self.input_names = [i.name for i in self._engine.get_inputs()]
-        self.output_names = [o.name for o in self._engine.get_outputs()]
-
-    @cached_property
-    def is_float(self) -> bool:
-        """Whether nothing in the model is quantized: then it differs from any binary by the quantization."""
-        import onnx  # noqa: PLC0415  # 0.1 s that only a comparison pays
-
-        nodes = onnx.load(self._where, load_external_data=False).graph.node
-        return not any(n.op_type.startswith(_QUANTIZED) or n.op_type.endswith("Integer") for n in nodes)
-
-    def run(self, feed: Feed) -> dict[str, Array]:
-        """Return the outputs by name."""
-        try:
-            made = self._engine.run(self.output_names, dict(feed))
-        except Exception as error:  # ONNX Runtime has a class per status code and no public base
-            raise ModelError(
-                f"{self._where}: ONNX Runtime cannot run it: {' '.join(str(error).split())}"
-            ) from error
-        return {name: np.asarray(y) for name, y in zip(self.output_names, made, strict=True)}
 
 
 def random_inputs(session: Session, seed: int) -> dict[str, Array]:

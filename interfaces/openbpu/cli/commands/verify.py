@@ -52,7 +52,8 @@ def verify(  # noqa: PLR0917  # an argument per option
     arguments.readable(onnx_model, model)
     from openbpu.report.verify import LEGEND, float_remark, verdict, verify_json, verify_table
     from openbpu.runtime import Session
-    from openbpu.runtime.verify import Reference, check_feeds, compare, failure, random_inputs
+    from openbpu.runtime.reference import Reference
+    from openbpu.runtime.verify import check_feeds, compare, failure, random_inputs
 
     session, reference = (
         Session(model, mode=mode.value, threads=threads, march=march),

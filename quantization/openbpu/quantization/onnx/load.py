@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto, inliner
+from onnx import GraphProto, ModelProto, TensorProto, inliner
 
 from openbpu.arch.errors import ModelError, OpenbpuError, QuantizationError, must
 from openbpu.quantization.onnx.net import Net, take_apart
@@ -35,12 +35,23 @@ def load(model: ModelLike) -> Net:
     if proto.graph.sparse_initializer:
         raise ModelError(must(where, "initializers", "dense", "sparse", "store the weights as dense tensors"))
     _check_is_float(where, proto)
+    _check_outputs(where, proto.graph)
     return take_apart(inliner.inline_local_functions(proto) if proto.functions else proto)
 
 
 def _named(model: ModelLike) -> str:
     """Return how messages call the model."""
     return f"model '{model.graph.name}'" if isinstance(model, ModelProto) else str(model)
+
+
+def _check_outputs(where: str, graph: GraphProto) -> None:
+    """Refuse an output that nothing makes: it would be gone without a word."""
+    made = {v.name for v in (*graph.input, *graph.initializer)}
+    made.update(name for node in graph.node for name in node.output)
+    for value in graph.output:
+        if value.name not in made:
+            allowed, fix = "made by a node or be a graph input or initializer", "export the model again"
+            raise ModelError(must(where, f"output '{value.name}'", allowed, "dangling", fix))
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ OPSET_INT16 = 21
 OPSET_RUNS = 26
 """Newest opset that ONNX Runtime 1.31 runs; a newer model that uses nothing newer goes back to it."""
 
+IR_RUNS = 13
+"""Newest IR version that ONNX Runtime 1.31 reads; newer ones only added what a model may hold."""
+
 _IR_VERSION = {OPSET_PER_CHANNEL: 7, OPSET_INT16: 10}
 
 
@@ -39,11 +42,14 @@ def raise_opset(net: Net, opset: int) -> Net:
         if net.opset < OPSET_INT16 <= opset:
             net = _norms_per_channel(net)
         net = _converted(net, opset)
-    if net.header.ir_version >= _IR_VERSION[opset]:
+    ir_version = max(net.header.ir_version, _IR_VERSION[opset])
+    if net.opset <= OPSET_RUNS:
+        ir_version = min(ir_version, IR_RUNS)
+    if net.header.ir_version == ir_version:
         return net
     header = ModelProto()
     header.CopyFrom(net.header)
-    header.ir_version = _IR_VERSION[opset]
+    header.ir_version = ir_version
     return replace(net, header=header)
 
 
