@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from openbpu.arch.hbm import write_hbm
 from openbpu.cli.commands import app
 from runtime.models import bpu_program, cpu_program, mixed_program
+from runtime.qdq import mixed_model
+
+DIGITS = Path(__file__).parents[2] / "models" / "digits"
+QUANTIZED = DIGITS / "digits.q.onnx"
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,29 @@ def files(tmp_path: Path) -> Path:
     np.save(tmp_path / "image.npy", np.array([[-1, 0, 1], [2, -2, 0.5]], np.float32))
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(1, 4, 4, 8)).astype(np.float32))
     return tmp_path
+
+
+def fails(ran: Ran, *parts: str, code: int = 1) -> None:
+    """One message, nothing on stdout, no traceback."""
+    assert ran.code == code, ran
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+    assert ran.err.startswith("openbpu: ")
+    assert len(ran.err.splitlines()) == 1
+    for part in parts:
+        assert part in ran.err
+
+
+@pytest.fixture
+def hbm(openbpu: Command, tmp_path: Path) -> Path:
+    path = tmp_path / "digits.hbm"
+    assert openbpu("compile", QUANTIZED, "-o", path, "--march", "nash-e").code == 0
+    return path
+
+
+@pytest.fixture
+def mixed(openbpu: Command, tmp_path: Path) -> Path:
+    onnx.save(mixed_model(), tmp_path / "mixed.onnx")
+    path = tmp_path / "mixed.hbm"
+    assert openbpu("compile", tmp_path / "mixed.onnx", "-o", path, "--march", "nash-e").code == 0
+    return path

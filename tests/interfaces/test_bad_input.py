@@ -1,6 +1,7 @@
 """Bad input through the command: exit code 1, one message that names the place, nothing damaged or left.
 
-The list is the project's; wrong values of `--input` are in test_cli.py, signals while a file is written too.
+The list is the project's; wrong values of `--input` are in test_cli_files.py, signals while a file is
+written in test_cli_models.py.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ from interfaces.bad_models import (
     quantized_model,
     store_outside,
 )
-from interfaces.conftest import Command, Ran
-from interfaces.test_cli import fails
+from interfaces.conftest import Command, Ran, fails
 from openbpu.arch.hbm import FORMAT, to_bytes
 from openbpu.compiler import compile as build
 

@@ -1,8 +1,7 @@
-"""The whole path through the command: quantize, check, compile, run, verify, perf, disasm."""
+"""The whole path through the command: quantize, check, compile, run, disasm."""
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,30 +13,9 @@ import numpy as np
 import onnx
 import pytest
 
-from interfaces.conftest import Command
-from interfaces.test_cli import fails
+from interfaces.conftest import DIGITS, QUANTIZED, Command, fails
 from openbpu.arch.hbm import read_hbm
-from openbpu.arch.march import get_march
 from quantization.float_models import float_model, pair_of
-from runtime.qdq import mixed_model
-
-DIGITS = Path(__file__).parents[2] / "models" / "digits"
-QUANTIZED = DIGITS / "digits.q.onnx"
-
-
-@pytest.fixture
-def hbm(openbpu: Command, tmp_path: Path) -> Path:
-    path = tmp_path / "digits.hbm"
-    assert openbpu("compile", QUANTIZED, "-o", path, "--march", "nash-e").code == 0
-    return path
-
-
-@pytest.fixture
-def mixed(openbpu: Command, tmp_path: Path) -> Path:
-    onnx.save(mixed_model(), tmp_path / "mixed.onnx")
-    path = tmp_path / "mixed.hbm"
-    assert openbpu("compile", tmp_path / "mixed.onnx", "-o", path, "--march", "nash-e").code == 0
-    return path
 
 
 def test_from_float_to_outputs(openbpu: Command, tmp_path: Path) -> None:
@@ -161,177 +139,6 @@ def test_fast_perf_needs_no_calibration(openbpu: Command, tmp_path: Path) -> Non
     again = openbpu("compile", QUANTIZED, "-o", tmp_path / "g.hbm", "--march", "nash-e", "--fast-perf")
     fails(again, "quantized")
     assert not (tmp_path / "g.hbm").exists()
-
-
-def test_perf_json_has_the_keys_users_know(openbpu: Command, mixed: Path) -> None:
-    document = openbpu("perf", mixed, "--json").json()
-    summary = document["summary"]
-    assert set(summary["performance"]) == {"FPS", "latency (us)", "latency (ms)", "latency (us) by segments"}
-    assert set(summary["DDR access data"]) == {
-        "DDR megabytes per run",
-        "loaded bytes per run",
-        "stored bytes per run",
-        "min memory requirement",
-        "input memory",
-        "output memory",
-        "static memory",
-        "dynamic memory",
-    }
-    assert set(summary["interval info"]) == {
-        "interval number",
-        "interval time (ms)",
-        "interval computing unit utilization",
-        "interval ddr loading bandwidth (megabytes/s)",
-        "interval ddr storing bandwidth (megabytes/s)",
-    }
-    assert set(summary["layer details"][0]) == {
-        "layer name",
-        "active period of time",
-        "computing cost (no DDR)",
-        "load cost",
-        "store cost",
-        "origin ops",
-    }
-    assert set(summary["model info"]) == {
-        "BPU march",
-        "BPU core number",
-        "compiling options",
-        "double int8 macs",
-        "feature int16 weight int8 macs",
-        "feature int8 weight int16 macs",
-        "original conv ops",
-    }
-    instruction = document["details"][0][0]
-    assert set(instruction) == {"inst_type", "source_layer_names", "start_time (us)", "working_time (us)"}
-
-
-def test_perf_figures_fit_together(openbpu: Command, mixed: Path) -> None:
-    document = openbpu("perf", mixed, "--json").json()
-    performance, intervals = document["summary"]["performance"], document["summary"]["interval info"]
-    ddr, total = document["summary"]["DDR access data"], performance["latency (us)"]
-    assert len(performance["latency (us) by segments"]) == 2
-    assert sum(performance["latency (us) by segments"]) == pytest.approx(total, abs=0.002)
-    assert performance["FPS"] == pytest.approx(1e6 / total, rel=1e-3)
-    count = intervals["interval number"]
-    running = total - 2 * get_march("nash-e").chip.start_us  # intervals cover what instructions take
-    assert count * intervals["interval time (ms)"] * 1e3 == pytest.approx(running, rel=0.01)
-    for kind, name in (("loading", "loaded"), ("storing", "stored")):
-        rates = intervals[f"interval ddr {kind} bandwidth (megabytes/s)"]
-        moved = sum(rates) * intervals["interval time (ms)"] * 1e3
-        assert moved == pytest.approx(ddr[f"{name} bytes per run"], rel=0.02)
-    assert document["openbpu"]["latency"]["cpu_us_estimate"] > 0
-    ends = [i["start_time (us)"] + i["working_time (us)"] for i in document["details"][0]]
-    assert max(ends) <= total + 0.001
-    assert {i["inst_type"] for i in document["details"][0]} >= {"LOAD", "STORE", "TAE", "VPU"}
-    assert {p["on"] for p in openbpu("info", mixed, "--json").json()["segments"]} == {"BPU", "CPU"}
-
-
-def test_perf_labels_what_is_estimated(openbpu: Command, mixed: Path) -> None:
-    document = openbpu("perf", mixed, "--json").json()["openbpu"]
-    estimates, latency = document["estimates"], document["latency"]
-    assert {e["basis"] for e in estimates} == {"estimate"}
-    cpu = [e for e in estimates if e["what"].startswith("CPU segment")]
-    assert sum(e["us"] for e in cpu) == pytest.approx(latency["cpu_us_estimate"])
-    for e in cpu:
-        work = max(e["arithmetic_us"], e["memory_us"])
-        assert e["us"] == pytest.approx(e["handover_us"] + e["dispatch_us"] + work)
-        assert e["origin ops"]
-    others = {e["what"]: e["us"] for e in estimates if e not in cpu}
-    assert others == {
-        "dispatch: submitting a run": latency["submit_us"],
-        "dequantization of integer outputs": latency["dequantize_us_estimate"],
-    }
-
-
-def test_perf_has_a_roofline_whose_numbers_decide(openbpu: Command, mixed: Path) -> None:
-    document = openbpu("perf", mixed, "--json").json()
-    roofline, names = document["openbpu"]["roofline"], document["summary"]["layer details"]
-    assert [line["layer name"] for line in roofline["layers"]] == [d["layer name"] for d in names]
-    roof = roofline["roof"]
-    ridge = roof["int8 macs per second"] / roof["ddr bytes per second"]
-    assert roof["ridge (macs per byte)"] == pytest.approx(ridge, abs=0.1)
-    for line in roofline["layers"]:
-        three = {k: line[f"{k.lower()}_us"] for k in ("compute", "DDR", "overhead")}
-        assert line["bound"] == max(three, key=lambda k: three[k])
-        if line["macs"]:
-            assert line["macs per byte"] == pytest.approx(line["macs"] / line["ddr bytes"], abs=0.001)
-            assert line["reached macs per us"] <= line["attainable macs per us"]
-        assert 0 <= line["change"]["gain_us"] <= line["exposed_us"] + 0.001
-    assert sum(line["ddr bytes"] for line in roofline["layers"]) == sum(
-        document["summary"]["DDR access data"][f"{k} bytes per run"] for k in ("loaded", "stored")
-    )
-    (segment,) = roofline["cpu segments"]
-    assert segment["basis"] == "estimate"
-    gains = [c["gain_us"] for c in roofline["network"]["changes"]]
-    assert gains == sorted(gains, reverse=True)
-    assert roofline["network"]["best change"]["gain_us"] == gains[0] > 0
-
-
-def test_perf_tables_name_layers_and_sides(openbpu: Command, mixed: Path) -> None:
-    text = openbpu("perf", mixed).out
-    words = ("conv1", "conv2", "TAE", "simulated", "estimate", "FPS=", "Roofline", "What would help most")
-    for word in words:
-        assert word in text
-
-
-def test_verify_compares_every_output(openbpu: Command, mixed: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((1, 8, 6, 6), dtype=np.float32))
-    arguments = ("verify", tmp_path / "mixed.onnx", mixed, "--input", tmp_path / "x.npy")
-    assert "result" in openbpu(*arguments).out
-    (output,) = openbpu(*arguments, "--json").json()["outputs"]
-    assert output["name"] == "result"
-    assert output["step"] == pytest.approx(0.05)
-    assert output["max_steps"] <= 1
-    assert output["elements"] == 288
-
-
-@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])  # bayes-e quantizes on the CPU
-def test_verify_takes_random_inputs(openbpu: Command, tmp_path: Path, march: str) -> None:
-    hbm = tmp_path / "m.hbm"
-    assert openbpu("compile", QUANTIZED, "-o", hbm, "--march", march).code == 0
-    (output,) = openbpu("verify", QUANTIZED, hbm, "--samples", "3", "--seed", "7", "--json").json()["outputs"]
-    assert output["elements"] == 30
-    assert output["max_steps"] <= 1
-
-
-def test_verify_fails_for_the_binary_of_another_model(openbpu: Command, tmp_path: Path) -> None:
-    other = tmp_path / "f.hbm"
-    made = openbpu("compile", DIGITS / "digits.onnx", "-o", other, "--march", "nash-e", "--fast-perf")
-    assert made.code == 0
-    for more in ((), ("--min-cosine", "0.9999")):
-        ran = openbpu("verify", QUANTIZED, other, *more)
-        assert ran.code == 1
-        assert "A step is" in ran.out
-        assert ran.out.endswith("verify: failed, 1 of 1 output differ too much\n")
-        assert re.fullmatch(r"openbpu: output 'logits': cosine 0\.\d+ is below 0\.99(99)?\n", ran.err)
-    document = openbpu("verify", QUANTIZED, other, "--json").json()
-    assert document["passed"] is False
-    assert len(document["failures"]) == 1
-    assert openbpu("verify", QUANTIZED, other, "--min-cosine", "-1").code == 0
-    assert openbpu("verify", QUANTIZED, other, "--min-cosine", "-1", "--max-steps", "1").code == 1
-
-
-def test_verify_says_that_the_reference_is_a_float_model(openbpu: Command, hbm: Path) -> None:
-    remark = "is a float model: the differences include those of its quantization"
-    assert remark in openbpu("verify", DIGITS / "digits.onnx", hbm).out
-    ran = openbpu("verify", QUANTIZED, hbm)
-    assert remark not in ran.out
-    assert ran.out.endswith("verify: passed, 1 output compared\n")
-
-
-@pytest.mark.parametrize(
-    "option", [("--min-cosine", "nan"), ("--max-steps", "nan"), ("--min-cosine", "2"), ("--max-steps", "-1")]
-)
-def test_thresholds_that_mean_nothing_are_usage_errors(
-    openbpu: Command, hbm: Path, option: tuple[str, str]
-) -> None:
-    assert openbpu("verify", QUANTIZED, hbm, *option).code == 2
-
-
-def test_verify_of_another_model_is_refused(openbpu: Command, hbm: Path, mixed: Path, tmp_path: Path) -> None:
-    fails(openbpu("verify", tmp_path / "mixed.onnx", hbm), "cannot run it")
-    fails(openbpu("verify", hbm, hbm), "cannot load it")
-    fails(openbpu("verify", tmp_path / "missing.onnx", hbm), "missing.onnx: No such file or directory")
 
 
 def test_unwritable_output_is_said(openbpu: Command, tmp_path: Path) -> None:
