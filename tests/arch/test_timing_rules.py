@@ -51,6 +51,7 @@ ARRAY = with_values(
         "tae.weight_bytes_per_cycle": 1 << 20,
         "tae.vector_bytes_per_cycle": 1 << 20,
         "tae.stall_permille": 0,
+        "tae.matrix_ns": 0,
         "tae.issue_cycles": 0,
     },
 )
@@ -103,6 +104,17 @@ def test_accumulators_that_leave_as_they_are_leave_slowly() -> None:
     assert conv_cycles(march, (4, 4, 16), (8, 16), (1, 1)) == 2
     assert conv_cycles(march, (4, 4, 16), (8, 16), (1, 1), raw=1) == 128
     assert matmul_cycles(march, m=16, n=16, k=8, raw=1) == 128
+
+
+@pytest.mark.parametrize("clock_hz", [1_000_000_000, 1_500_000_000])
+def test_a_matrix_becomes_weights_in_a_fixed_time(clock_hz: int) -> None:
+    clocked = with_values(ARRAY, {"chip.clock_hz": clock_hz})
+    turning = with_values(clocked, {"tae.matrix_ns": 100})
+    for m, n, k in ((8, 16, 8), (800, 64, 64)):
+        extra = matmul_cycles(turning, m=m, n=n, k=k) - matmul_cycles(clocked, m=m, n=n, k=k)
+        assert extra == clock_hz // 10_000_000
+    out, group, taps = (2, 4, 16), (8, 16), (1, 1)
+    assert conv_cycles(turning, out, group, taps) == conv_cycles(clocked, out, group, taps)
 
 
 def test_weights_that_serve_one_pixel_set_the_pace() -> None:

@@ -43,6 +43,7 @@ QUIET = {
     "tae.pixel_rows": 1,
     "tae.pixel_cols": 1,
     "tae.stall_permille": 0,
+    "tae.matrix_ns": 0,
     "tae.requant_lanes": 1 << 20,
     "tae.raw_lanes": 1 << 20,
     "tae.weight_bytes_per_cycle": 1 << 20,

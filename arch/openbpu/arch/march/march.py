@@ -73,8 +73,10 @@ class Tae:
     int16 · requant_lanes: results written per cycle · raw_lanes: the same for int32 accumulators that leave
     as they are (high-precision outputs) · weight_bytes_per_cycle: weights streamed into the array ·
     vector_bytes_per_cycle: the same where one pixel is all that uses them · stall_permille: extra cycles per
-    1000, for operand fetch conflicts · issue_cycles: engine time per instruction · fill_cycles: pipeline
-    depth, from the end of the engine's time to the token; hidden when the next instruction is ready.
+    1000, for operand fetch conflicts · matrix_ns: time that every matrix of a MatMul takes to become the
+    array's weights, whatever its size and the clock · issue_cycles: engine time per instruction ·
+    fill_cycles: pipeline depth, from the end of the engine's time to the token; hidden when the next
+    instruction is ready.
     """
 
     input_lanes: int
@@ -90,6 +92,7 @@ class Tae:
     weight_bytes_per_cycle: int
     vector_bytes_per_cycle: int
     stall_permille: int = at_least(0)
+    matrix_ns: int = at_least(0)
     issue_cycles: int = at_least(0)
     fill_cycles: int = at_least(0)
 

@@ -11,6 +11,7 @@ from openbpu.arch.march import March, Tae
 from openbpu.arch.timing.integers import Ints, ceil_div, choose, largest, smallest
 
 Sizes = tuple[Ints, ...]
+_NS = 1_000_000_000
 _DEPTHWISE_BLOCK = 16
 """Channels that the depthwise mode takes together: the multiple that public advice asks for."""
 
@@ -53,11 +54,15 @@ def conv_cycles(
 def matmul_cycles(
     march: March, *, m: Ints, n: Ints, k: Ints, step: Ints = 1, weight_bytes: Ints = 1, raw: Ints = 0
 ) -> Ints:
-    """Return the cycles of one MatMulTile: rows of `a` are the pixels, columns of `b` the channels."""
+    """Return the cycles of one MatMulTile: rows of `a` are the pixels, columns of `b` the channels.
+
+    `b` was just computed, so it first becomes weights: a fixed time, since it does not follow the clock.
+    """
     tae = march.tae
     rows = ceil_div(m, tae.pixel_rows * tae.pixel_cols)
     steps = ceil_div(n, tae.output_lanes) * ceil_div(k, tae.input_lanes)
-    return _tile_cycles(tae, rows * steps * step, (m, n), k * n * weight_bytes, raw)
+    turned = ceil_div(tae.matrix_ns * march.clock_hz, _NS)
+    return turned + _tile_cycles(tae, rows * steps * step, (m, n), k * n * weight_bytes, raw)
 
 
 def _tile_cycles(tae: Tae, array: Ints, results: Sizes, weights: Ints, raw: Ints) -> Ints:
