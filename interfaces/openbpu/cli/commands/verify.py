@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openbpu.cli import arguments
 from openbpu.cli.app import command
 from openbpu.cli.screen import note, say_if_kernels_compile, show, show_json
+
+if TYPE_CHECKING:
+    from openbpu.runtime.verify import Comparison
 
 
 @command("verify")
@@ -50,7 +53,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     binary evidently does not belong to the model.
     """
     arguments.readable(onnx_model, model)
-    from openbpu.report.verify import LEGEND, float_remark, verdict, verify_json, verify_table
+    from openbpu.report.verify import float_remark
     from openbpu.runtime import Session
     from openbpu.runtime.reference import Reference
     from openbpu.runtime.verify import check_feeds, compare, failure, random_inputs
@@ -74,20 +77,23 @@ def verify(  # noqa: PLR0917  # an argument per option
         else ""
     )
     if json:
-        show_json(
-            {
-                "onnx": str(onnx_model),
-                "hbm": str(model),
-                "samples": len(feeds),
-                "outputs": verify_json(found),
-                "passed": not failures,
-                "failures": failures,
-                "remark": remark,
-            }
-        )
+        head = {"onnx": str(onnx_model), "hbm": str(model), "samples": len(feeds)}
+        show_json(head | _document(found, failures, remark))
     else:
-        show(verify_table(found), LEGEND, *([remark] if remark else []), verdict(len(found), len(failures)))
+        _show(found, failures, remark)
     for text in failures:
         note(f"openbpu: {text}")
     if failures:
         raise typer.Exit(1)
+
+
+def _document(found: list[Comparison], failures: list[str], remark: str) -> dict[str, Any]:
+    from openbpu.report.verify import verify_json
+
+    return {"outputs": verify_json(found), "passed": not failures, "failures": failures, "remark": remark}
+
+
+def _show(found: list[Comparison], failures: list[str], remark: str) -> None:
+    from openbpu.report.verify import LEGEND, verdict, verify_table
+
+    show(verify_table(found), LEGEND, *([remark] if remark else []), verdict(len(found), len(failures)))
