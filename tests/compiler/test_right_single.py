@@ -20,7 +20,6 @@ APPROXIMATED = {
     "RMSNormalization": 1.0,
     "Div": 1.0,
     "ReduceL2": 1.0,
-    "ReduceSumSquare": 1.0,
     "Resize": 1.0,
 }
 INT16_TABLE_STEPS = 8.0

@@ -6,63 +6,62 @@ ReduceL2(x)   →   x² by a table, int8 → int16;   its sum, int16;   √ by l
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
-from openbpu.compiler.ops.reduce import LIMITS, axes_of
+from openbpu.compiler.ops.reduce import LIMITS, axes_of, lower_sum
 from openbpu.compiler.ops.rule import OpRule
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+from openbpu.compiler.ops.site import Float64, Refused, Site
 from openbpu.compiler.ops.tables import segments_of
 
 _MOST = DType.INT16.qmax
 
 
-def _lower(op: Callable[[Float64], Float64], *, root: bool = False) -> Callable[[Site], None]:
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What is summed, exactly: op(x) = (code − zero) · step, in int16 codes; most: largest code − zero."""
+
+    codes: str
+    zero: int
+    step: float
+    most: int
+
+
+def _terms(site: Site, op: Callable[[Float64], Float64]) -> _Terms:
+    """Emit the table of op(x); a square of up to 255 needs all 16 bits, so 0 may be their lowest code."""
+    x = site.leaf(0, ("int8",))
+    steps = op(numerics.codes(DType(x.dtype)).astype(np.float64) - x.z)
+    most = int(steps.max())
+    zero = 0 if most <= _MOST else DType.INT16.qmin
+    table = site.rw.constant(f"{site.target}/terms/table", (steps + zero).astype(np.int16))
+    codes = site.declare(f"{site.target}/terms", site.shape(), "int16")
+    site.emit("Lut", (x.codes, table), codes)
+    return _Terms(codes, zero, float(op(np.asarray(x.s))), most)
+
+
+def _summed(op: Callable[[Float64], Float64]) -> Callable[[Site], None]:
     def lower(site: Site) -> None:
-        x, axes = site.leaf(0, ("int8",)), axes_of(site)
-        if not axes:
-            raise Refused("it reduces no axis", "remove it")
-        terms, step = _terms(site, x, op)
-        count = int(np.prod([site.shape()[a] for a in axes]))
-        if not root:
-            out = site.out_quant()
-            low, high = site.bounds()
-            _sum(site, terms, site.target, axes, step / out.s, count, zero=out.z, lo=low, hi=high)
-            return
-        _root(site, terms, axes, step, count)
+        out, terms = site.out_quant(), _terms(site, op)
+        low, high = site.bounds()
+        lower_sum(site, terms.codes, terms.zero, terms.step / out.s, terms.most, zero=out.z, lo=low, hi=high)
 
     return lower
 
 
-def _terms(site: Site, x: Leaf, op: Callable[[Float64], Float64]) -> tuple[str, float]:
-    """Codes of op(x) in int16 and their scale: whole steps of op(s), or as few of them as 16 bits allow."""
-    steps = op(numerics.codes(DType(x.dtype)).astype(np.float64) - x.z)
-    factor = max(float(steps.max()) / _MOST, 1.0)
-    table = site.rw.constant(f"{site.target}/terms/table", np.rint(steps / factor).astype(np.int16))
-    terms = site.declare(f"{site.target}/terms", site.shape(), "int16")
-    site.emit("Lut", (x.codes, table), terms)
-    return terms, factor * float(op(np.asarray(x.s)))
-
-
-def _sum(
-    site: Site, terms: str, out: str, axes: tuple[int, ...], ratio: float, count: int, **bounds: int
-) -> None:
-    """Emit Σ terms · ratio as the codes `out`; bounds: zero, lo, hi."""
-    fixed = numerics.fixed_point_sum((ratio,), (float(_MOST * count),))
-    place = site.finish if out == site.target else lambda op, xs, **at: site.emit(op, xs, out, **at)
-    mult, shift = int(fixed.multipliers[0][0]), int(fixed.shift[0])
-    place("Reduce", (terms,), fn="sum", axes=axes, x_zero=0, mult=mult, shift=shift, **bounds)
-
-
-def _root(site: Site, terms: str, axes: tuple[int, ...], step: float, count: int) -> None:
-    """Emit √(Σ terms · step): sums beyond what the result can hold saturate, which it does too."""
+def _root(site: Site) -> None:
+    """√(Σ x²): sums beyond what the result can hold saturate, which it does too."""
     out, (low, high) = site.out_quant(), site.bounds()
-    most = min(count * _MOST * step, ((high - out.z + 1) * out.s) ** 2)
-    scale = most / _MOST
+    if out.dtype != "int8":
+        why = f"the sum under its root has 16 bits, too few for a result of {out.dtype}"
+        raise Refused(why, "quantize its output to int8")
+    terms = _terms(site, np.square)
+    count = int(np.prod([site.shape()[a] for a in axes_of(site)]))
+    scale = min(count * terms.most * terms.step, ((high - out.z + 1) * out.s) ** 2) / _MOST
     sums = site.declare(f"{site.target}/sums", site.out_shape(), "int16")
-    _sum(site, terms, sums, axes, step / scale, count, zero=0, lo=0, hi=_MOST)
+    lower_sum(site, terms.codes, terms.zero, terms.step / scale, terms.most, out=sums, zero=0, lo=0, hi=_MOST)
     roots = np.sqrt(np.maximum(numerics.codes(DType.INT16).astype(np.float64), 0) * scale)
     lines = segments_of(np.clip(roots / out.s + out.z, low, high), (site.node,), low, high)
     table = site.rw.constant(f"{site.target}/segments", lines)
@@ -72,7 +71,7 @@ def _root(site: Site, terms: str, axes: tuple[int, ...], step: float, count: int
 _DTYPES = "int8 → int8, int16"
 
 RULES = (
-    OpRule("ReduceL1", "VAE", _DTYPES, _lower(np.abs), LIMITS),
-    OpRule("ReduceSumSquare", "VAE", _DTYPES, _lower(np.square), LIMITS, note="±1 step of 2⁻¹⁵ of the range"),
-    OpRule("ReduceL2", "VAE", _DTYPES, _lower(np.square, root=True), LIMITS, note="64 lines for √; ±1 step"),
+    OpRule("ReduceL1", "VAE", _DTYPES, _summed(np.abs), LIMITS),
+    OpRule("ReduceSumSquare", "VAE", _DTYPES, _summed(np.square), LIMITS),
+    OpRule("ReduceL2", "VAE", "int8 → int8", _root, LIMITS, note="64 lines for √; ±1 step"),
 )

@@ -31,31 +31,55 @@ def axes_of(site: Site) -> tuple[int, ...]:
     return tuple(sorted({int(a) % rank for a in axes}))
 
 
-def _lower(fn: str, *, mean: bool = False) -> Callable[[Site], None]:
+def lower_sum(
+    site: Site, codes: str, x_zero: int, ratio: float, most: float, *, out: str | None = None, **bounds: int
+) -> None:
+    """Emit Σ (codes − x_zero) · ratio over the site's axes as the codes `out` (None: the site's result).
+
+    most: largest |code − x_zero|; bounds: zero, lo, hi. Raises Refused where the sum may leave int32.
+    """
+    axes = _some(axes_of(site))
+    count = int(np.prod([site.shape()[a] for a in axes]))
+    if most * count > _INT32_MAX:
+        raise Refused(f"a sum of {count} elements of up to {most:.0f} may leave int32", "reduce in two steps")
+    scaling = _scaling(ratio, most * count)
+    attrs = {"fn": "sum", "axes": axes, "x_zero": x_zero, **scaling, **bounds}
+    if out is None:
+        site.finish("Reduce", (codes,), **attrs)
+    else:
+        site.emit("Reduce", (codes,), out, **attrs)
+
+
+def _sum(*, mean: bool = False) -> Callable[[Site], None]:
     def lower(site: Site) -> None:
-        x, out, axes = site.leaf(0), site.out_quant(), axes_of(site)
-        if not axes:
-            raise Refused("it reduces no axis", "remove it")
-        count = int(np.prod([site.shape()[a] for a in axes]))
-        reach = x.reach * (count if fn == "sum" else 1)
-        if reach > _INT32_MAX:
-            raise Refused(f"a sum of {count} elements of {x.dtype} may leave int32", "reduce in two steps")
-        fixed = numerics.fixed_point_sum((x.s / out.s / (count if mean else 1),), (float(reach),))
+        x, out = site.leaf(0), site.out_quant()
+        count = int(np.prod([site.shape()[a] for a in axes_of(site)])) if mean else 1
         low, high = site.bounds()
-        site.finish(
-            "Reduce",
-            (x.codes,),
-            fn=fn,
-            axes=axes,
-            x_zero=x.z,
-            mult=int(fixed.multipliers[0][0]),
-            shift=int(fixed.shift[0]),
-            zero=out.z,
-            lo=low,
-            hi=high,
-        )
+        lower_sum(site, x.codes, x.z, x.s / out.s / count, x.reach, zero=out.z, lo=low, hi=high)
 
     return lower
+
+
+def _extreme(fn: str) -> Callable[[Site], None]:
+    def lower(site: Site) -> None:
+        x, out, axes = site.leaf(0), site.out_quant(), _some(axes_of(site))
+        low, high = site.bounds()
+        scaling = _scaling(x.s / out.s, x.reach)
+        attrs = {"fn": fn, "axes": axes, "x_zero": x.z, **scaling, "zero": out.z, "lo": low, "hi": high}
+        site.finish("Reduce", (x.codes,), **attrs)
+
+    return lower
+
+
+def _some(axes: tuple[int, ...]) -> tuple[int, ...]:
+    if not axes:
+        raise Refused("it reduces no axis", "remove it")
+    return axes
+
+
+def _scaling(ratio: float, reach: float) -> dict[str, int]:
+    fixed = numerics.fixed_point_sum((ratio,), (float(reach),))
+    return {"mult": int(fixed.multipliers[0][0]), "shift": int(fixed.shift[0])}
 
 
 def _axis(site: Site) -> Violation:
@@ -67,10 +91,10 @@ LIMITS = (Limit("reduced axes must be 1..{reduce_axis_max} long", _axis, "reduce
 _DTYPES = "int8, int16 → int8, int16"
 
 RULES = (
-    OpRule("ReduceMean", "VAE", _DTYPES, _lower("sum", mean=True), LIMITS),
-    OpRule("ReduceSum", "VAE", _DTYPES, _lower("sum"), LIMITS),
-    OpRule("ReduceMax", "VAE", _DTYPES, _lower("max"), LIMITS),
-    OpRule("ReduceMin", "VAE", _DTYPES, _lower("min"), LIMITS),
-    OpRule("GlobalAveragePool", "VAE", _DTYPES, _lower("sum", mean=True), LIMITS),
-    OpRule("GlobalMaxPool", "VAE", _DTYPES, _lower("max"), LIMITS),
+    OpRule("ReduceMean", "VAE", _DTYPES, _sum(mean=True), LIMITS),
+    OpRule("ReduceSum", "VAE", _DTYPES, _sum(), LIMITS),
+    OpRule("ReduceMax", "VAE", _DTYPES, _extreme("max"), LIMITS),
+    OpRule("ReduceMin", "VAE", _DTYPES, _extreme("min"), LIMITS),
+    OpRule("GlobalAveragePool", "VAE", _DTYPES, _sum(mean=True), LIMITS),
+    OpRule("GlobalMaxPool", "VAE", _DTYPES, _extreme("max"), LIMITS),
 )
