@@ -309,6 +309,19 @@ def test_a_march_that_leaves_an_operator_to_the_cpu_says_how_to_ask() -> None:
         assert rows(proto, "bayes-e", bpu_ops=(wish,))["Softmax"].on == "BPU"
 
 
+def test_what_asking_alone_would_not_cure_is_said_at_once() -> None:
+    b = Network((4, 6))
+    ended(b, b.node("Softmax", b.x))
+    proto = b.model()
+    refused = rows(proto, "bayes-e")["Softmax"]
+    assert (
+        refused.reason == "Softmax runs on the CPU by default on bayes-e; besides, the rank must be 4, not 2"
+    )
+    assert refused.fix == "reshape to four axes, and ask for the BPU with --bpu Softmax"
+    asked = rows(proto, "bayes-e", bpu_ops=("Softmax",))["Softmax"]
+    assert (asked.reason, asked.fix) == ("the rank must be 4, not 2", "reshape to four axes")
+
+
 def test_a_march_without_a_unit_cannot_be_asked() -> None:
     b = Network((1, 6))
     ended(b, b.node("PRelu", b.x, b.quantized_input((1, 6))))

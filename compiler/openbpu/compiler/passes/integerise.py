@@ -21,6 +21,7 @@ from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain, no_unit
 from openbpu.compiler.passes.forms import CODES, forms
 from openbpu.compiler.passes.moves import is_move, sink_dequantize
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
+from openbpu.compiler.passes.wishes import Wishes
 
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
 
@@ -42,7 +43,7 @@ class _Pass:
 
     graph: Graph
     march: March
-    wanted: frozenset[str]
+    wishes: Wishes
     raw: bool = False
     late: bool = False
     rw: Rewriter = field(init=False)
@@ -160,15 +161,12 @@ class _Pass:
         `listed` are the nodes that must not be on the march's list of CPU operators.
         """
         mark, values = len(self.rw.nodes), dict(self.rw.values)
-        try:
-            for node in listed:
-                self.check_wanted(node)
-            lower()
-        except Refused as refused:
-            why = refused
-        except OverflowError as error:
-            why = Refused(f"its scales do not fit the integer arithmetic: {error}", "calibrate again")
-        else:
+        off = self.wishes.kept_off(listed)
+        why = None if off is not None and self.wishes.lacks_unit(off) else _refusal(lower)
+        if off is not None:
+            why = self.wishes.refusal(off, why)
+            self.refuse(off, why)
+        if why is None:
             for origin in site.origins:
                 self.refusals.pop(origin.name, None)
             return True
@@ -176,22 +174,6 @@ class _Pass:
         self.rw.values = values
         self.refuse(nodes[0], why)
         return False
-
-    def check_wanted(self, node: Node) -> None:
-        """Raise Refused for an operator that the march leaves to the CPU; the node keeps that reason."""
-        cpu = self.march.cpu_ops.get(node.op)
-        if cpu is None or (cpu.when != "always" and {node.op, node.name} & self.wanted):
-            return
-        refused = Refused(
-            f"{node.op} runs on the CPU by default on {self.march.name}",
-            f"ask for the BPU with --bpu {node.op}",
-        )
-        if cpu.when == "always":
-            refused = Refused(
-                f"{self.march.name} has no BPU unit for {node.op}", "use another operator or another march"
-            )
-        self.refuse(node, refused)
-        raise refused
 
     def refuse(self, node: Node, refused: Refused) -> None:
         """Remember why a node stays on the CPU; its first reason counts."""
@@ -293,6 +275,17 @@ class _Pass:
         return bounds, nodes, name
 
 
+def _refusal(lower: Callable[[], None]) -> Refused | None:
+    """Lower; returns why it cannot be."""
+    try:
+        lower()
+    except Refused as refused:
+        return refused
+    except OverflowError as error:
+        return Refused(f"its scales do not fit the integer arithmetic: {error}", "calibrate again")
+    return None
+
+
 def _strange(quantize: Node, out: Scaling | None) -> Refused:
     """Why the operator in front of a Quantize has no result that the BPU can hold."""
     name = quantize.inputs[0]
@@ -326,13 +319,14 @@ def integerise(
 
     `wanted` names operators or nodes that the user wants on the BPU although the march prefers the CPU.
     """
-    first = _Pass(graph, march, wanted)
+    wishes = Wishes(march, wanted)
+    first = _Pass(graph, march, wishes)
     quantized = first.run()
     # Float results of tensor operators that are still needed come from the int32 accumulator.
-    second = _Pass(quantized, march, wanted, raw=True, refusals=first.refusals)
+    second = _Pass(quantized, march, wishes, raw=True, refusals=first.refusals)
     raw = second.run()
     sunk = sink_dequantize(raw)
     if len(sunk.nodes) == len(raw.nodes) and all(a is b for a, b in zip(sunk.nodes, raw.nodes, strict=True)):
         return raw, second.refusals
-    third = _Pass(sunk, march, wanted, late=True, refusals=second.refusals)
+    third = _Pass(sunk, march, wishes, late=True, refusals=second.refusals)
     return third.run(), third.refusals
