@@ -40,9 +40,9 @@ _BAYES = (
     Knob("ddr.bytes_per_second", 7 * GIGA, 4 * GIGA, 17 * GIGA),
     Knob("chip.start_us", 20, 1, 100),
     Knob("chip.layer_cycles", 300, 50, 3000),
-    Knob("cpu.bytes_per_second", 4 * GIGA, GIGA // 2, 20 * GIGA),
+    Knob("cpu.bytes_per_second", 7 * GIGA, GIGA // 2, 20 * GIGA),
     Knob("cpu.handover_us", 300, 20, 2000),
-    Knob("cpu.flops_per_cycle", 6, 1, 16),
+    Knob("cpu.flops_per_cycle", 8, 1, 16),
 )
 _HOST = {
     "nash-e": (_SUBMIT, _DEQUANTIZE),
