@@ -16,6 +16,7 @@ _NASH = (
     Knob("tae.weight_bytes_per_cycle", 64, 8, 1024),
     Knob("tae.vector_bytes_per_cycle", 20, 4, 1024),
     Knob("tae.raw_lanes", 4, 1, 256),
+    Knob("tae.matrix_ns", 500, 1, 3000),
     Knob("vae.softmax_passes", 8, 3, 40),
     Knob("trans.elements_per_cycle", 6, 2, 128),
     _DDR,
