@@ -11,8 +11,10 @@ import pytest
 from compiler.networks import Network
 from compiler.one_operator import conv, ended
 from compiler.reading import model
+from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import Placement
 from openbpu.compiler import check
+from openbpu.compiler import compile as compile_model
 from witness.builder import GraphBuilder, Style
 
 PASSIVE = "is not quantized (passive quantization)"
@@ -358,3 +360,14 @@ def test_operators_around_a_refused_one_stay_on_the_bpu() -> None:
 def test_a_node_on_the_bpu_has_no_reason() -> None:
     for row in check(conv(IMAGE, (4, 4, 3, 3)).model(), march="nash-e"):
         assert (row.on, row.reason, row.fix) == ("BPU", "", "")
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceSumSquare"])
+def test_a_reduction_of_more_than_fits_on_chip_is_left_to_the_cpu(op: str) -> None:
+    march = with_values(get_march("nash-e"), {"chip.chip_bytes": 1 << 12})
+    for side, on in ((44, "BPU"), (64, "BPU" if op != "ReduceSumSquare" else "CPU"), (65, "CPU")):
+        b = Network((1, 1, side, side - 1))
+        ended(b, b.node(op, b.x, b.constant(np.array([2, 3]))))
+        row = {r.op: r for r in compile_model(b.model(), march=march).placement}[op]
+        assert row.on == on
+        assert on == "BPU" or "to one element must be at most 4032, which fit on chip" in row.reason

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
@@ -36,9 +37,10 @@ def lower_sum(
 ) -> None:
     """Emit Σ (codes − x_zero) · ratio over the site's axes as the codes `out` (None: the site's result).
 
-    most: largest |code − x_zero|; bounds: zero, lo, hi. Raises Refused where the sum may leave int32.
+    most: largest |code − x_zero|; bounds: zero, lo, hi. Raises Refused where the sum may leave int32, or what
+    is summed does not fit on chip.
     """
-    axes = _some(axes_of(site))
+    axes = _axes(site, codes)
     count = int(np.prod([site.shape()[a] for a in axes]))
     if most * count > _INT32_MAX:
         raise Refused(f"a sum of {count} elements of up to {most:.0f} may leave int32", "reduce in two steps")
@@ -62,7 +64,8 @@ def _sum(*, mean: bool = False) -> Callable[[Site], None]:
 
 def _extreme(fn: str) -> Callable[[Site], None]:
     def lower(site: Site) -> None:
-        x, out, axes = site.leaf(0), site.out_quant(), _some(axes_of(site))
+        x, out = site.leaf(0), site.out_quant()
+        axes = _axes(site, x.codes)
         low, high = site.bounds()
         scaling = _scaling(x.s / out.s, x.reach)
         attrs = {"fn": fn, "axes": axes, "x_zero": x.z, **scaling, "zero": out.z, "lo": low, "hi": high}
@@ -71,9 +74,18 @@ def _extreme(fn: str) -> Callable[[Site], None]:
     return lower
 
 
-def _some(axes: tuple[int, ...]) -> tuple[int, ...]:
+def _axes(site: Site, codes: str) -> tuple[int, ...]:
+    """The axes along which `codes` are reduced; refuses none, and more than fits on chip in one tile."""
+    axes = axes_of(site)
     if not axes:
         raise Refused("it reduces no axis", "remove it")
+    needed = int(np.prod([site.shape()[a] for a in axes])) * DType(site.rw.values[codes].dtype).nbytes
+    room = site.march.chip_bytes - site.march.alignment  # the result has a line of its own
+    if needed > room:
+        raise Refused(
+            f"the {needed} bytes it reduces to one element must be at most {room}, which fit on chip",
+            "reduce in two steps",
+        )
     return axes
 
 
