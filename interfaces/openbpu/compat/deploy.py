@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openbpu.arch.errors import CompileError, must
+from openbpu.compat.level import level
 from openbpu.compat.march import march_name
 from openbpu.compat.placement import placement_text
 from openbpu.compat.screen import say
@@ -75,17 +76,11 @@ def perf_model(
     Prints the figures and returns the report; arguments and errors as in `compile_model`.
     """
     del ignored
-    from openbpu.compat.hbdk.build import hbm_perf  # noqa: PLC0415  # which imports this module
+    from openbpu.compat.hbdk.build import hbm_perf  # noqa: PLC0415  # only who asks for latency
 
     path = hbm if hbm is not None else str(Path(out_dir) / f"{name}.hbm")
     compile_model(model, example_inputs, hbm=path, march=march, opt=opt)
     return hbm_perf(path, out_dir)
-
-
-def level(opt: int | str) -> int:
-    """Return an optimisation level: the vendor writes 2 or "O2", and its higher ones are our highest."""
-    digits = str(opt).lower().removeprefix("o")
-    return min(int(digits), 2) if digits.isdigit() else -1
 
 
 def _march(march: Any) -> str:

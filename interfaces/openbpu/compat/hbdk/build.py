@@ -14,9 +14,9 @@ import onnx
 
 from openbpu.arch.errors import CompileError, ModelError, must
 from openbpu.arch.hbm import write_hbm
-from openbpu.compat.deploy import level
 from openbpu.compat.hbdk.hbm import Hbm, Hbo
 from openbpu.compat.hbdk.module import MARCH_KEY, Module, as_module, check_march
+from openbpu.compat.level import level
 from openbpu.compat.march import march_name
 from openbpu.compat.placement import placement_text, write_placement
 from openbpu.compat.screen import say, table
