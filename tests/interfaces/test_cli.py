@@ -86,6 +86,51 @@ def test_wrong_usage_exits_with_2(openbpu: Command, arguments: list[str]) -> Non
     assert "Usage: openbpu" in ran.err
 
 
+COMPILE = ("compile", "a.onnx", "-o", "a.hbm", "--march", "nash-e")
+VERIFY = ("verify", "a.onnx", "a.hbm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((*COMPILE, "--balance", "101"), "--balance: must be a whole number in 0..100, not 101; 0 is for"),
+        (
+            (*COMPILE, "--balance", "half"),
+            "--balance: must be a whole number in 0..100, not 'half'; 0 is for",
+        ),
+        ((*COMPILE, "-O", "7"), "-O / --opt: must be a whole number in 0..2, not 7; 2 gives"),
+        (
+            (*COMPILE, "--max-l2m-size=-1"),
+            "--max-l2m-size: must be a whole number, 0 or more, not -1; it is in",
+        ),
+        (
+            (*COMPILE, "--core-num", "0"),
+            "--core-num: must be a whole number, 1 or more, not 0; `openbpu march`",
+        ),
+        (
+            (*COMPILE, "--core-num", "1.5"),
+            "--core-num: must be a whole number, 1 or more, not '1.5'; `openbpu",
+        ),
+        ((*COMPILE, "--shape", "x"), "--shape: must be NAME=1,3,224,224, not 'x'; give"),
+        ((*VERIFY, "--threads", "257"), "--threads: must be a whole number in 1..256, not 257; the cores"),
+        ((*VERIFY, "--samples", "0"), "--samples: must be a whole number, 1 or more, not 0; 1 is"),
+        ((*VERIFY, "--seed=-1"), "--seed: must be a whole number, 0 or more, not -1; 0 is"),
+        ((*VERIFY, "--min-cosine", "1.5"), "--min-cosine: must be a number in -1..1, not 1.5; 1 asks"),
+        ((*VERIFY, "--max-steps", "nan"), "--max-steps: must be a number, 0 or more, not 'nan'; 1 allows"),
+        (
+            ("quantize", "a.onnx", "--calib", "c", "-o", "q.onnx", "--scale", "x"),
+            "--scale: must be a number, not 'x'; 0.0039",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_allowed_and_what_to_do(
+    openbpu: Command, arguments: tuple[str, ...], told: str
+) -> None:
+    ran = openbpu(*arguments)
+    assert ran.code == 2
+    assert f"\nError: {told}" in ran.err
+
+
 def test_marches_are_listed(openbpu: Command) -> None:
     ran = openbpu("march")
     assert ran.code == 0

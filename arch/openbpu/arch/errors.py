@@ -39,3 +39,8 @@ def must(where: str, what: str, allowed: object, actual: object, fix: str = "") 
     """Return `<where>: <what> must be <allowed>, not <actual>` and, after it, what to do."""
     text = f"{where}: {what} must be {allowed}, not {actual}"
     return f"{text}; {fix}" if fix else text
+
+
+def span(low: float, high: float) -> str:
+    """Return a range as messages write it: `0..100`, and the number itself where it is the only one."""
+    return f"{low}" if low == high else f"{low}..{high}"

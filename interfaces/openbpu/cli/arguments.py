@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openbpu.cli.usage import WrongValue, whole_option
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -48,7 +50,7 @@ def march(text: str | None) -> str | None:
         return text
     close = difflib.get_close_matches(text.lower(), names, n=1)
     fix = f"did you mean '{close[0]}'?" if close else "or give the path of a march file (*.json)"
-    raise typer.BadParameter(f"must be one of {', '.join(names)}, not '{text}'; {fix}")
+    raise WrongValue(f"one of {', '.join(names)}", text, fix)
 
 
 March = Annotated[
@@ -91,7 +93,13 @@ Inputs = Annotated[
 ]
 Threads = Annotated[
     int,
-    typer.Option("--threads", min=1, max=MAX_THREADS, help="Threads; the results do not depend on it."),
+    whole_option(
+        "--threads",
+        low=1,
+        high=MAX_THREADS,
+        fix="the cores of this machine are the most that help",
+        about="Threads; the results do not depend on it.",
+    ),
 ]
 ModeOption = Annotated[
     Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
@@ -109,7 +117,7 @@ def removed(text: str) -> list[str]:
         for kind in kinds:
             if kind not in REMOVABLE:
                 allowed = " and ".join(REMOVABLE)
-                raise typer.BadParameter(f"must be of {allowed}, not '{kind}'", param_hint="--remove-io")
+                raise WrongValue(f"of {allowed}", kind, "leave the others out", option="--remove-io")
     return kinds
 
 
@@ -124,7 +132,8 @@ def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
     for text in given or ():
         name, _, dims = text.rpartition("=")
         if not name or not re.fullmatch(r"\d{1,18}(,\d{1,18})*", dims):
-            raise typer.BadParameter(f"must be NAME=1,3,224,224, not '{text}'", param_hint="--shape")
+            fix = "give every size of that input, the batch first"
+            raise WrongValue("NAME=1,3,224,224", text, fix, option="--shape")
         parsed[name] = tuple(int(d) for d in dims.split(","))
     return parsed or None
 
@@ -136,15 +145,9 @@ def numbers(text: str, option: str) -> list[float]:
     except ValueError:
         found = [math.nan]
     if not all(map(math.isfinite, found)):
-        raise typer.BadParameter(f"must be numbers like 0.5,0.5,0.5, not '{text}'", param_hint=option)
+        fix = "one for all channels, or one for each"
+        raise WrongValue("numbers like 0.5,0.5,0.5", text, fix, option=option)
     return found
-
-
-def no_nan(value: float | None) -> float | None:
-    """Refuse a threshold that nothing is below or above; a callback of options."""
-    if value is not None and value != value:  # noqa: PLR0124  # only NaN differs from itself
-        raise typer.BadParameter("must be a number, not NaN")
-    return value
 
 
 def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array]:
@@ -153,7 +156,8 @@ def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array
     for text in given or ():
         name, equals, path = text.partition("=")
         if not (path if equals else text):
-            raise typer.BadParameter(f"must be NAME=FILE.npy, not '{text}'", param_hint="--input")
+            fix = "write an array with numpy.save"
+            raise WrongValue("NAME=FILE.npy", text, fix, option="--input")
         named = bool(equals) and (name in names or not Path(text).exists())
         read = _read(Path(path if named else text))
         new = read if isinstance(read, dict) else {name if named else _only(names, text): read}

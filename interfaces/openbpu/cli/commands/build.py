@@ -13,6 +13,7 @@ import typer
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, show, show_json
+from openbpu.cli.usage import number_option, whole_option
 
 if TYPE_CHECKING:
     import onnx
@@ -69,7 +70,12 @@ def quantize(  # noqa: PLR0917  # an argument per option
     int8_tail: Annotated[
         bool, typer.Option("--int8-tail", help="Int8, not int16, behind the last Conv, Gemm or MatMul too.")
     ] = False,
-    scale: Annotated[float, typer.Option("--scale", help="Images: pixels are multiplied by it.")] = 1 / 255,
+    scale: Annotated[
+        float,
+        number_option(
+            "--scale", fix="0.00392157 makes 0..1 of 0..255", about="Images: pixels are multiplied by it."
+        ),
+    ] = 1 / 255,
     mean: Annotated[
         str, typer.Option("--mean", metavar="M,M,M", help="Images: then it is subtracted.")
     ] = "0",
@@ -135,20 +141,44 @@ def compile_(  # noqa: PLR0917  # an argument per option
     output: Annotated[Path, typer.Option("-o", "--output", metavar="Q.hbm", help="The file to write.")],
     march: arguments.March,
     opt: Annotated[
-        int, typer.Option("-O", "--opt", min=0, max=2, help="How hard the schedule is optimised.")
+        int,
+        whole_option(
+            "-O",
+            "--opt",
+            low=0,
+            high=2,
+            fix="2 gives the lowest latency, 0 the quickest compilation",
+            about="How hard the schedule is optimised.",
+        ),
     ] = 2,
     balance: Annotated[
         int,
-        typer.Option(
-            "--balance", min=0, max=100, help="What the schedule aims at: 0 fewest DDR bytes … 100 latency."
+        whole_option(
+            "--balance",
+            low=0,
+            high=100,
+            fix="0 is for the fewest DDR bytes, 100 for the lowest latency",
+            about="What the schedule aims at: 0 fewest DDR bytes … 100 latency.",
         ),
     ] = 100,
     max_l2m_size: Annotated[
         int,
-        typer.Option("--max-l2m-size", min=0, metavar="BYTES", help="L2M that tensors may take, not DDR."),
+        whole_option(
+            "--max-l2m-size",
+            low=0,
+            fix="it is in bytes; `openbpu march NAME` tells how many a march has",
+            about="L2M that tensors may take, not DDR.",
+            metavar="BYTES",
+        ),
     ] = 0,
     core_num: Annotated[
-        int, typer.Option("--core-num", min=1, help="Cores that share the work of every layer.")
+        int,
+        whole_option(
+            "--core-num",
+            low=1,
+            fix="`openbpu march` tells how many cores a march has",
+            about="Cores that share the work of every layer.",
+        ),
     ] = 1,
     remove_io: Annotated[
         str,

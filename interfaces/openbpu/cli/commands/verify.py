@@ -9,6 +9,7 @@ import typer
 from openbpu.cli import arguments
 from openbpu.cli.app import command
 from openbpu.cli.screen import note, say_if_kernels_compile, show, show_json
+from openbpu.cli.usage import number_option, whole_option
 
 if TYPE_CHECKING:
     from openbpu.runtime.verify import Comparison
@@ -19,27 +20,31 @@ def verify(  # noqa: PLR0917  # an argument per option
     onnx_model: arguments.OnnxFile,
     model: arguments.HbmFile,
     input: arguments.Inputs = None,  # noqa: A002  # the option is called --input
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Random inputs, when none are given.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")] = 0,
+    samples: Annotated[
+        int,
+        whole_option("--samples", low=1, fix="1 is the default", about="Random inputs, when none are given."),
+    ] = 1,
+    seed: Annotated[
+        int, whole_option("--seed", low=0, fix="0 is the default", about="Seed of the random inputs.")
+    ] = 0,
     min_cosine: Annotated[
         float | None,
-        typer.Option(
+        number_option(
             "--min-cosine",
-            min=-1,
-            max=1,
-            show_default=False,
-            callback=arguments.no_nan,
-            help="Exit with 1 when an output's cosine is below this. Without it: below 0.99, "
+            low=-1,
+            high=1,
+            fix="1 asks for equal directions",
+            about="Exit with 1 when an output's cosine is below this. Without it: below 0.99, "
             "unless the output is within one step everywhere.",
         ),
     ] = None,
     max_steps: Annotated[
         float | None,
-        typer.Option(
+        number_option(
             "--max-steps",
-            min=0,
-            callback=arguments.no_nan,
-            help="Exit with 1 when an output differs by more steps. Without it there is no such limit.",
+            low=0,
+            fix="1 allows what rounding once more can do",
+            about="Exit with 1 when an output differs by more steps. Without it there is no such limit.",
         ),
     ] = None,
     mode: arguments.ModeOption = arguments.Mode.FAST,

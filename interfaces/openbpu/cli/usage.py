@@ -1,0 +1,80 @@
+"""Options with a value they cannot have are refused in the words of every other error of openbpu."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+Ends = tuple[float | None, float | None]
+"""The least and the greatest number allowed; None where there is no such end."""
+
+
+class WrongValue(typer.BadParameter):
+    """A usage error that reads `<option>: must be <allowed>, not <actual>; <what to do>`.
+
+    Without `option` it is the parameter whose callback raises.
+    """
+
+    def __init__(self, allowed: str, actual: object, fix: str, *, option: str | None = None) -> None:
+        super().__init__(f"must be {allowed}, not {actual!r}; {fix}", param_hint=option)
+
+    def format_message(self) -> str:
+        """Return the message without what the option library puts in front of the option's name."""
+        return super().format_message().removeprefix("Invalid value for ")
+
+
+def whole_option(
+    *names: str,
+    low: int,
+    high: int | None = None,
+    fix: str,
+    about: str,
+    metavar: str = "",
+) -> Any:
+    """Return a typer option for whole numbers in low..high.
+
+    fix: what to do, said with the refusal of another value · about: the line of `--help`.
+    """
+    shown = metavar or ("N" if high is None else f"{low}..{high}")
+    return typer.Option(*names, parser=_parser(names, int, (low, high), fix), metavar=shown, help=about)
+
+
+def number_option(
+    *names: str, low: float | None = None, high: float | None = None, fix: str, about: str
+) -> Any:
+    """Return a typer option for numbers in low..high, never NaN; otherwise as `whole_option`."""
+    shown = "X" if low is None or high is None else f"{low}..{high}"
+    return typer.Option(*names, parser=_parser(names, float, (low, high), fix), metavar=shown, help=about)
+
+
+def _parser(
+    names: tuple[str, ...], kind: type[int | float], ends: Ends, fix: str
+) -> Callable[[Any], float]:
+    """Return what makes a number of an option's text, or raises WrongValue."""
+    low, high = (-math.inf if ends[0] is None else ends[0]), (math.inf if ends[1] is None else ends[1])
+
+    def parse(text: Any) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if low <= value <= high:
+            return value
+        actual = text if math.isnan(value) else value
+        raise WrongValue(_allowed(kind, ends), actual, fix, option=" / ".join(names))
+
+    return parse
+
+
+def _allowed(kind: type[int | float], ends: Ends) -> str:
+    """Return the numbers in words: `a whole number in 0..2`."""
+    from openbpu.arch.errors import span
+
+    what = "a whole number" if kind is int else "a number"
+    low, high = ends
+    if low is None or high is None:
+        return what if low is None else f"{what}, {low} or more"
+    return f"{what} in {span(low, high)}"
