@@ -111,6 +111,13 @@ VERIFY = ("verify", "a.onnx", "a.hbm")
             (*COMPILE, "--core-num", "1.5"),
             "--core-num: must be a whole number, 1 or more, not '1.5'; `openbpu",
         ),
+        (
+            (*COMPILE, "--bpu", ""),
+            "--bpu: must be an operator or a node of the model, not ''; `openbpu check`",
+        ),
+        (("check", "a.onnx", "--march", "nash-e", "--bpu", " ,"), "--bpu: must be an operator or a node of"),
+        (("perf", "a.hbm", "-o", ""), "-o / --output: must be a folder, not ''; '.' is"),
+        (("run", "a.hbm", "-o", ""), "-o / --output: must be a folder, not ''; '.' is"),
         ((*COMPILE, "--shape", "x"), "--shape: must be NAME=1,3,224,224, not 'x'; give"),
         ((*VERIFY, "--threads", "257"), "--threads: must be a whole number in 1..256, not 257; the cores"),
         ((*VERIFY, "--samples", "0"), "--samples: must be a whole number, 1 or more, not 0; 1 is"),

@@ -122,8 +122,15 @@ def removed(text: str) -> list[str]:
 
 
 def wishes(given: Sequence[str] | None) -> tuple[str, ...]:
-    """Split the `--bpu` options at their commas."""
-    return tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
+    """Split the `--bpu` options at their commas; one that names nothing is a usage error."""
+    found: list[str] = []
+    for text in given or ():
+        names = [part.strip() for part in text.split(",") if part.strip()]
+        if not names:
+            fix = "`openbpu check` lists the nodes"
+            raise WrongValue("an operator or a node of the model", text, fix, option="--bpu")
+        found += names
+    return tuple(found)
 
 
 def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:

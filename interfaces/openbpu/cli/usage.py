@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -50,9 +51,18 @@ def number_option(
     return typer.Option(*names, parser=_parser(names, float, (low, high), fix), metavar=shown, help=about)
 
 
-def _parser(
-    names: tuple[str, ...], kind: type[int | float], ends: Ends, fix: str
-) -> Callable[[Any], float]:
+def folder_option(*names: str, metavar: str, about: str) -> Any:
+    """Return a typer option for a folder; an empty text, as of an unset variable, is not the current one."""
+
+    def parse(text: Any) -> Path:
+        if not text:
+            raise WrongValue("a folder", text, "'.' is the current one", option=" / ".join(names))
+        return Path(text)
+
+    return typer.Option(*names, parser=parse, metavar=metavar, help=about)
+
+
+def _parser(names: tuple[str, ...], kind: type[int | float], ends: Ends, fix: str) -> Callable[[Any], float]:
     """Return what makes a number of an option's text, or raises WrongValue."""
     low, high = (-math.inf if ends[0] is None else ends[0]), (math.inf if ends[1] is None else ends[1])
 

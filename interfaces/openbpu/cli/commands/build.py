@@ -43,12 +43,12 @@ def check(
 
     Every reason for the CPU comes with what would bring the node onto the BPU.
     """
-    sizes = arguments.shapes(shape)
+    sizes, wishes = arguments.shapes(shape), arguments.wishes(bpu)
     arguments.readable(model)
     from openbpu.compiler import check as place
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
-    placement = place(model, march=march, shapes=sizes, bpu_ops=arguments.wishes(bpu))
+    placement = place(model, march=march, shapes=sizes, bpu_ops=wishes)
     if json:
         rows = placement_json(placement)
         show_json(
@@ -202,7 +202,8 @@ def compile_(  # noqa: PLR0917  # an argument per option
 
     The model is QDQ or QOperator ONNX; what is not quantized runs on the CPU.
     """
-    sizes, removed = arguments.shapes(shape), arguments.removed(remove_io)
+    sizes, wishes = arguments.shapes(shape), arguments.wishes(bpu)
+    removed = arguments.removed(remove_io)
     arguments.readable(model)
     outputs.refuse_overwriting(model, output)
     outputs.check_file(output)
@@ -223,7 +224,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
             core_num=core_num,
             shapes=sizes,
             remove_io=tuple(removed),
-            bpu_ops=arguments.wishes(bpu),
+            bpu_ops=wishes,
             progress=report,
         )
         write_hbm(program, output)

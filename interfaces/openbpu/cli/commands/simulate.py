@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show_json
+from openbpu.cli.usage import folder_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +22,7 @@ def run(
     input: arguments.Inputs = None,  # noqa: A002  # the option is called --input
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="OUTDIR", help="Write every output as NAME.npy there."),
+        folder_option("-o", "--output", metavar="OUTDIR", about="Write every output as NAME.npy there."),
     ] = None,
     mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
@@ -92,8 +91,8 @@ def perf(
     model: arguments.HbmFile,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="DIR", help="Write NAME.json, NAME.html and NAME.trace.json there."
+        folder_option(
+            "-o", "--output", metavar="DIR", about="Write NAME.json, NAME.html and NAME.trace.json there."
         ),
     ] = None,
     march: arguments.OwnMarch = None,
