@@ -10,6 +10,7 @@ from openbpu.arch.program import CpuSegment
 from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.lower.tensors import TensorTable
+from openbpu.compiler.lower.widened import widened
 from openbpu.compiler.reader import to_onnx
 
 _PER_ELEMENT = (
@@ -37,10 +38,11 @@ def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuS
     touched = [n for node in part.nodes for n in (*node.reads, *node.outputs) if n]
     names = dict.fromkeys([*part.inputs, *touched, *part.outputs])
     values = {n: graph.values[n] for n in names if n in graph.values}
+    nodes, between = widened(graph, part.nodes)
     sub = replace(
         graph,
-        nodes=_uniquely_named(part.nodes),
-        values=values,
+        nodes=_uniquely_named(nodes),
+        values=values | between,
         inputs=part.inputs,
         outputs=part.outputs,
         name=name,

@@ -158,7 +158,9 @@ def _code_inputs(rw: Rewriter, node: Node, dqs: list[Node], scale: Scaling) -> t
         return tuple(d.inputs[0] for d in dqs)
     rest = node.inputs[1:]
     if node.op == "MaxPool":
-        return (dqs[0].inputs[0],) if len([o for o in node.outputs if o]) == 1 else None
+        whole = len([o for o in node.outputs if o]) == 1
+        # Nobody pools int32: neither the BPU nor ONNX Runtime.
+        return (dqs[0].inputs[0],) if whole and scale.dtype != "int32" else None
     if not is_move(rw.graph, node):
         return None
     if node.op == "Pad":
