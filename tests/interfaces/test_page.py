@@ -16,8 +16,11 @@ from compiler.scheduling import crossing, spread
 from openbpu.compiler import compile as build
 from openbpu.report.page import performance_page
 from openbpu.report.performance import performance_json
+from openbpu.report.plain import plain
+from openbpu.report.roofline import roofline_table
 from openbpu.report.trace import trace_json
 from openbpu.runtime import Session
+from runtime.models import conv_program
 from runtime.qdq import mixed_model
 
 VOID = ("meta",)
@@ -168,3 +171,15 @@ def test_cores_that_share_a_model_raise_the_roof_and_get_their_own_rows() -> Non
     page = Page(performance_page(performance_json(four), "net"))
     assert {f"core {n}" for n in range(4)} <= set(page.texts)
     assert {e["pid"] for e in trace_json(four)["traceEvents"]} == {0, 1, 2, 3, 4}
+
+
+def test_that_no_change_helps_much_is_said_in_json_page_and_table() -> None:
+    session = Session(conv_program(size=128))
+    document = performance_json(session)
+    (line,) = document["openbpu"]["roofline"]["layers"]
+    told = line["change"]["what"]
+    assert line["change"]["kind"] == "little"
+    assert told.startswith("no change of the list helps much")
+    assert 0 < line["change"]["gain_us"] < 0.02 * line["exposed_us"]
+    assert told in Page(performance_page(document, "conv")).texts
+    assert told in plain(roofline_table(session))

@@ -1,4 +1,4 @@
-"""Small programs for the tests of sessions: one on the CPU alone, one that changes sides twice."""
+"""Small programs for the tests of sessions: on the CPU alone, changing sides twice, one convolution."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from openbpu.arch.program import (
     Tensor,
 )
 from simulator.build import Build, segment_of
+from simulator.tiles import tiled
 
 SHAPE = (1, 4, 4, 8)
 SCALE = 0.05
@@ -133,3 +134,30 @@ def mixed_program() -> Program:
         segments=(bpu, CpuSegment("cpu0", model, (y,), (last,), ("y",), ("negative",), size, size * 8, 1)),
         placement=(*program.placement, placed),
     )
+
+
+def conv_program(
+    c_in: int = 32,
+    c_out: int = 32,
+    size: int = 8,
+    kernel: int = 1,
+    groups: int = 1,
+    dtype: DType = DType.INT8,
+) -> Program:
+    b = Build()
+    x, y = b.input((1, size, size, c_in), dtype), b.tensor((1, size, size, c_out), dtype)
+    pad = kernel // 2
+    b.add(
+        Conv(
+            inputs=(x,),
+            outputs=(y,),
+            weight_id=b.const(np.zeros((c_out, kernel, kernel, c_in // groups), np.int8)),
+            params_id=b.const(np.tile(np.array([0, 1 << 30, 0, 31], np.int32), (c_out, 1))),
+            x_shape=(1, size, size, c_in),
+            y_shape=(1, size, size, c_out),
+            kernel=(kernel, kernel),
+            pads=(pad,) * 4,
+            groups=groups,
+        )
+    )
+    return tiled(b.program((y,)))

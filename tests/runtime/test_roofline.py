@@ -9,7 +9,6 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import (
     Concat,
-    Conv,
     Lut,
     MatMul,
     Move,
@@ -22,6 +21,7 @@ from openbpu.arch.program import (
 from openbpu.runtime.latency import latency_of
 from openbpu.runtime.roofline import LayerBound, Roofline, analyse
 from openbpu.runtime.roofline.changes import BATCH
+from runtime.models import conv_program as conv
 from runtime.models import cpu_program, mixed_program
 from simulator.build import Build
 from simulator.tiles import tiled
@@ -61,33 +61,6 @@ def fast(**changed: int) -> March:
     return march(ddr__bytes_per_second=1 << 47, **changed)
 
 
-def conv(
-    c_in: int = 32,
-    c_out: int = 32,
-    size: int = 8,
-    kernel: int = 1,
-    groups: int = 1,
-    dtype: DType = DType.INT8,
-) -> Program:
-    b = Build()
-    x, y = b.input((1, size, size, c_in), dtype), b.tensor((1, size, size, c_out), dtype)
-    pad = kernel // 2
-    b.add(
-        Conv(
-            inputs=(x,),
-            outputs=(y,),
-            weight_id=b.const(np.zeros((c_out, kernel, kernel, c_in // groups), np.int8)),
-            params_id=b.const(np.tile(np.array([0, 1 << 30, 0, 31], np.int32), (c_out, 1))),
-            x_shape=(1, size, size, c_in),
-            y_shape=(1, size, size, c_out),
-            kernel=(kernel, kernel),
-            pads=(pad,) * 4,
-            groups=groups,
-        )
-    )
-    return tiled(b.program((y,)))
-
-
 def one(op: Operator, b: Build) -> Program:
     b.add(op)
     return tiled(b.program(op.outputs))
@@ -119,6 +92,27 @@ def test_weights_without_reuse_are_bound_by_ddr_and_a_batch_helps_by_their_share
     assert line.bound.intensity == pytest.approx(320 * 320 / (loaded + 2 * 320))
     assert line.advice.key == "batch"
     assert line.advice.gain_us == pytest.approx(loaded * (1 - 1 / BATCH) / 1000, rel=0.01)
+
+
+def test_where_input_and_output_take_the_time_no_change_is_said_to_help_much() -> None:
+    line = only(conv(size=64), march())
+    maps, constants = 2 * 64 * 64 * 32, 32 * 32 + 32 * 16
+    assert line.bound.by == "DDR"
+    assert line.exposed_us == pytest.approx(
+        (maps + constants + 64 * 64) / 1000
+    )  # a tile: load, compute, store
+    assert line.advice.key == "little"
+    assert line.advice.gain_us == pytest.approx(constants * (1 - 1 / BATCH) / 1000, rel=0.01)
+    most = f"a batch of 4, by image saves {line.advice.gain_us:.2f} of 267.78 µs"
+    why = "99% of its DDR time is inputs and outputs of the segment: only smaller ones help"
+    assert line.advice.text == f"no change of the list helps much (at most, {most}): {why}"
+
+
+@pytest.mark.parametrize(("size", "key"), [(24, "batch"), (32, "little")])
+def test_a_change_is_advised_from_2_percent_of_what_the_layer_exposes(size: int, key: str) -> None:
+    line = only(conv(size=size), march())
+    assert line.advice.key == key
+    assert (line.advice.gain_us >= 0.02 * line.exposed_us) == (key == "batch")
 
 
 def test_small_layers_are_bound_by_overhead_and_a_batch_pays_it_once() -> None:

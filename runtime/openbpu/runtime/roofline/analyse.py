@@ -18,11 +18,19 @@ from openbpu.runtime.roofline.site import Site
 
 _LEAST_US = 0.005
 """Gains below this are rounding."""
+_LITTLE = 0.02
+"""A best change that saves less than this share of what a layer exposes is not worth advising."""
+_MOSTLY = 0.5
+"""The share of a layer's DDR time from which inputs and outputs of the segment are named as its reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A change. text: what and why · gain_us: how much shorter the BPU's part gets by it, 0 for none."""
+    """A change. text: what and why · gain_us: how much shorter the BPU's part gets by it.
+
+    key "none": no change that helps is known, gain_us is 0; key "little": the best one, `gain_us`, saves less
+    than 2 % of what the layer exposes, and text says so and what remains.
+    """
 
     key: str
     text: str
@@ -96,30 +104,43 @@ class _Study:
         for members in layer_members(self.site.segment):
             bound = bound_of(self.site, sums, members)
             exposed = max(self.site.saved(free, self.site.mask(members)), 0.0)
-            advice = self._best(members, bound) if exposed > _LEAST_US else _hidden(bound)
+            advice = self._best(members, bound, exposed) if exposed > _LEAST_US else _hidden(bound)
             lines.append(LayerBound(self.index, members, bound, exposed, advice))
         return lines
 
-    def _best(self, members: tuple[int, ...], bound: Bound) -> Advice:
-        found = []
+    def _best(self, members: tuple[int, ...], bound: Bound, exposed: float) -> Advice:
+        found: list[tuple[Change, Advice]] = []
         for change in CHANGES:
             mine = [i for i in members if i in self.about[change.key]]
             if mine and (gain := self.saved(change, mine)) > _LEAST_US:
-                found.append(Advice(change.key, self.about[change.key][mine[0]], gain))
-        return max(found, key=lambda a: a.gain_us, default=_nothing(bound))
+                found.append((change, Advice(change.key, self.about[change.key][mine[0]], gain)))
+        if not found:
+            return Advice("none", self._remains(members, bound), 0.0)
+        change, best = max(found, key=lambda f: f[1].gain_us)
+        if best.gain_us >= _LITTLE * exposed:
+            return best
+        most = f"{change.title} saves {best.gain_us:.2f} of {exposed:.2f} µs"
+        text = f"no change of the list helps much (at most, {most}): {self._remains(members, bound)}"
+        return Advice("little", text, best.gain_us)
+
+    def _remains(self, members: tuple[int, ...], bound: Bound) -> str:
+        """Say what is left to do when no change of the table shortens the segment, or hardly."""
+        if bound.by == "compute" and bound.array_use:
+            return f"the array does {bound.array_use:.0%} of what it could: only fewer MACs help"
+        if bound.by == "DDR" and (share := self._crossing(members)) >= _MOSTLY:
+            return f"{share:.0%} of its DDR time is inputs and outputs of the segment: only smaller ones help"
+        return {"overhead": "fewer, larger layers"}.get(bound.by, "only less data helps")
+
+    def _crossing(self, members: tuple[int, ...]) -> float:
+        """Return the share of these operators' memory time that is inputs and outputs of the segment."""
+        site, mine = self.site, self.site.mask(members)
+        whole = sum(int(c.memory[m].sum()) for c, m in zip(site.costs, mine, strict=True))
+        ends = zip(site.costs, mine, site.crossing, strict=True)
+        return sum(int(c.memory[m & e].sum()) for c, m, e in ends) / whole if whole else 0.0
 
 
 def _hidden(bound: Bound) -> Advice:
     text = "it costs nothing" if bound.by == "none" else "hidden behind other layers: nothing to gain here"
-    return Advice("none", text, 0.0)
-
-
-def _nothing(bound: Bound) -> Advice:
-    """Return what remains to say when no change of the table shortens the segment."""
-    if bound.by == "compute" and bound.array_use:
-        text = f"the array does {bound.array_use:.0%} of what it could: only fewer MACs help"
-    else:
-        text = {"overhead": "fewer, larger layers"}.get(bound.by, "only less data helps")
     return Advice("none", text, 0.0)
 
 

@@ -29,7 +29,8 @@ class Site:
     """One segment on one march; columns are lists with an entry per core, each int64 or bool [instructions].
 
     costs: by the rules as they are · operator, engine: of each instruction · constant: loads constants ·
-    spilled: moves a tensor that is neither an input nor an output of the segment.
+    spilled: moves a tensor that is neither an input nor an output of the segment · crossing: one
+    of these.
     """
 
     def __init__(self, program: Program, segment: BpuSegment, march: March) -> None:
@@ -44,6 +45,7 @@ class Site:
         ends = self._ends()
         base = len(program.constants)
         self.spilled = [(a >= base) & (a < isa.L2M_BASE) & ~_inside(a, ends) for a in address]
+        self.crossing = [_inside(a, ends) for a in address]
 
     @cached_property
     def held(self) -> list[Int64]:
