@@ -12,7 +12,8 @@ from openbpu.arch.march import get_march
 from openbpu.compiler import passes
 from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.passes.borders import place_borders
-from openbpu.compiler.passes.integerise import Refusal, integerise
+from openbpu.compiler.passes.integerise import integerise
+from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.reader import read_model, to_onnx
 
 Pass = Callable[[Graph], Graph]

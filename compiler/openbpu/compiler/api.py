@@ -21,7 +21,8 @@ from openbpu.compiler.ir import Graph
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.channels_last import channels_last_ends
-from openbpu.compiler.passes.integerise import Refusal, integerise
+from openbpu.compiler.passes.integerise import integerise
+from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model
 from openbpu.compiler.schedule import FASTEST, LEVELS, Effort

@@ -10,8 +10,8 @@ from openbpu.arch.program import Placement
 from openbpu.compiler.ir import Graph, Node, Origin
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.ops import OPS
-from openbpu.compiler.passes.integerise import Refusal
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
+from openbpu.compiler.passes.refusals import Refusal
 
 _QDQ = (QUANTIZE, DEQUANTIZE, "Quantize", "Dequantize")
 _INTEGER = ("QLinear", "QGemm", "DynamicQuantize", "ConvInteger", "MatMulInteger")

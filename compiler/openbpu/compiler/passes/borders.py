@@ -7,9 +7,9 @@ import numpy as np
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
-from openbpu.compiler.passes.integerise import Refusal
 from openbpu.compiler.passes.moves import RESHAPES
 from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
+from openbpu.compiler.passes.refusals import Refusal
 
 
 def place_borders(graph: Graph, march: March) -> Graph:

@@ -1,4 +1,4 @@
-"""Which operators one integer operator can hold: a convolution or product and what stands right behind it.
+"""Which operators one integer operator can hold: a convolution or product, what stands behind it, and clamps.
 
 Conv → BatchNormalization → Add(DQ)      is      Conv with an affine and a residual, or Conv alone, …
 """
@@ -13,6 +13,7 @@ from openbpu.compiler.ir import Node
 from openbpu.compiler.ops import OPS, Site
 from openbpu.compiler.ops.elementwise import batch_norm
 from openbpu.compiler.ops.site import Float64, Leaf
+from openbpu.compiler.ops.tables import clamp_of
 
 CODES = ("int8", "int16")
 Affine = tuple[Float64, Float64]
@@ -85,3 +86,25 @@ def _tensor_op(site: Site, name: str) -> Form | None:
     if node is None or rule is None or not rule.fuses:
         return None
     return Form(node, affine=affine, extra=extra)
+
+
+def peel(site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
+    """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left.
+
+    Others that read a float on the way, and outputs of the model, compute it again.
+    """
+    bounds, nodes, name = (-np.inf, np.inf), [], end
+    while (node := site.producers.get(name)) is not None:
+        found = clamp_of(site, node)
+        if found is None:
+            break
+        # The clamp nearer to the operator acts first: the outer one is applied to its bounds.
+        bounds = _compose(found, bounds)
+        nodes.append(node)
+        name = node.inputs[0]
+    return bounds, nodes, name
+
+
+def _compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
+    low, high = (min(max(v, outer[0]), outer[1]) for v in inner)
+    return low, high

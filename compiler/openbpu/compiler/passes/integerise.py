@@ -8,30 +8,21 @@ ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ops import OPS, Refused, Site
-from openbpu.compiler.ops.tables import chain_of, clamp_of, lower_chain, no_unit
-from openbpu.compiler.passes.forms import CODES, forms
+from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
+from openbpu.compiler.passes.forms import CODES, forms, peel
 from openbpu.compiler.passes.moves import is_move, sink_dequantize
 from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
+from openbpu.compiler.passes.refusals import Refusal, Refusals, refusal_of, strange_result
 from openbpu.compiler.passes.wishes import Wishes
 
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a node stays on the CPU and what the user can do about it."""
-
-    reason: str
-    fix: str = ""
 
 
 @dataclass(slots=True)
@@ -49,7 +40,7 @@ class _Pass:
     rw: Rewriter = field(init=False)
     producers: dict[str, Node] = field(init=False)
     consumers: dict[str, list[Node]] = field(init=False)
-    refusals: dict[str, Refusal] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
 
     def __post_init__(self) -> None:
         self.rw = Rewriter(self.graph)
@@ -162,23 +153,17 @@ class _Pass:
         """
         mark, values = len(self.rw.nodes), dict(self.rw.values)
         off = self.wishes.kept_off(listed)
-        why = None if off is not None and self.wishes.lacks_unit(off) else _refusal(lower)
+        why = None if off is not None and self.wishes.lacks_unit(off) else refusal_of(lower)
         if off is not None:
             why = self.wishes.refusal(off, why)
-            self.refuse(off, why)
+            self.refusals.add(off, why)
         if why is None:
-            for origin in site.origins:
-                self.refusals.pop(origin.name, None)
+            self.refusals.forget(site.origins)
             return True
         del self.rw.nodes[mark:]
         self.rw.values = values
-        self.refuse(nodes[0], why)
+        self.refusals.add(nodes[0], why)
         return False
-
-    def refuse(self, node: Node, refused: Refused) -> None:
-        """Remember why a node stays on the CPU; its first reason counts."""
-        for origin in node.origins:
-            self.refusals.setdefault(origin.name, Refusal(refused.reason, refused.fix))
 
     # --- a Quantize and what feeds it -----------------------------------------------------------------------
 
@@ -190,10 +175,10 @@ class _Pass:
             return False
         out = scaling(self.graph, quantize)
         if out is None or not out.per_tensor or out.dtype not in CODES:
-            self.refuse(root, _strange(quantize, out))
+            self.refusals.add(root, strange_result(quantize, out))
             return False
         if self.graph.values[end].shape is None:
-            self.refuse(
+            self.refusals.add(
                 root,
                 Refused(f"the shape of '{end}' is not static", "give every input a fixed shape with --shape"),
             )
@@ -206,7 +191,7 @@ class _Pass:
     def is_wide_binary(self, root: Node, out: Scaling, end: str, target: str) -> bool:
         """Whether an int16 tensor meets itself, as in x · x: exact as an operator of two, not as a table."""
         site = self.site(root, out, target, ())
-        core = self.producers.get(self.peel(site, end)[2])
+        core = self.producers.get(peel(site, end)[2])
         if core is None or core.domain != "" or core.op not in OPS or len(core.inputs) != 2:
             return False
         leaves = [site.leaf_or_none(name) for name in core.inputs]
@@ -224,13 +209,13 @@ class _Pass:
         alone = nodes if len(nodes) == 1 else ()
         if self.attempt(nodes or (root,), site, lambda: lower_chain(site, leaf, nodes), listed=alone):
             return True
-        self.refuse_behind(nodes[0] if nodes else root, nodes[1:])
+        self.refusals.add_behind(nodes[0] if nodes else root, nodes[1:])
         return False
 
     def fused(self, root: Node, out: Scaling, end: str, target: str) -> bool:
         """Try operator + BatchNormalization + Add + Relu/Clip, from the most fused form to the least."""
         site = self.site(root, out, target, ())
-        clamp, clamps, core_name = self.peel(site, end)
+        clamp, clamps, core_name = peel(site, end)
         core = self.producers.get(core_name)
         if core is None or core.domain != "":
             return False
@@ -244,72 +229,15 @@ class _Pass:
             trial.memo["end"] = end
             if self.apply(form.node, trial):
                 return True
-            self.refuse_behind(form.node, (*form.extra, *clamps))
+            self.refusals.add_behind(form.node, (*form.extra, *clamps))
         if core.op in POINTWISE and core.op not in OPS:
-            self.refuse(core, no_unit(self.site(core, out, target, ())))
+            self.refusals.add(core, no_unit(self.site(core, out, target, ())))
         return False
-
-    def refuse_behind(self, node: Node, others: Sequence[Node]) -> None:
-        """Tell the operators that would have been fused with a refused one why they were not."""
-        why = next((self.refusals[o.name] for o in node.origins if o.name in self.refusals), None)
-        if why is None:
-            return
-        for other in others:
-            reason = f"it cannot be fused with {node.op} '{node.name}': {why.reason}"
-            self.refuse(other, Refused(reason, why.fix or "put a Quantize/Dequantize pair in front of it"))
-
-    def peel(self, site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
-        """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left.
-
-        Others that read a float on the way, and outputs of the model, compute it again.
-        """
-        bounds, nodes, name = (-np.inf, np.inf), [], end
-        while (node := self.producers.get(name)) is not None:
-            found = clamp_of(site, node)
-            if found is None:
-                break
-            # The clamp nearer to the operator acts first: the outer one is applied to its bounds.
-            bounds = _compose(found, bounds)
-            nodes.append(node)
-            name = node.inputs[0]
-        return bounds, nodes, name
-
-
-def _refusal(lower: Callable[[], None]) -> Refused | None:
-    """Lower; returns why it cannot be."""
-    try:
-        lower()
-    except Refused as refused:
-        return refused
-    except OverflowError as error:
-        return Refused(f"its scales do not fit the integer arithmetic: {error}", "calibrate again")
-    return None
-
-
-def _strange(quantize: Node, out: Scaling | None) -> Refused:
-    """Why the operator in front of a Quantize has no result that the BPU can hold."""
-    name = quantize.inputs[0]
-    if out is None:
-        return Refused(
-            f"the scale of its output '{name}' is computed or given in blocks",
-            "quantize with one constant scale",
-        )
-    if not out.per_tensor:
-        return Refused(f"its output '{name}' is quantized per channel", "quantize activations per tensor")
-    return Refused(
-        f"its output '{name}' is quantized to {out.dtype} (allowed {', '.join(CODES)})",
-        "quantize that tensor to int8 or int16",
-    )
 
 
 def has_unit(node: Node) -> bool:
     """Whether the operator table, or the tables of element-wise functions, know a node."""
     return node.domain == "" and (node.op in OPS or node.op in POINTWISE)
-
-
-def _compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
-    low, high = (min(max(v, outer[0]), outer[1]) for v in inner)
-    return low, high
 
 
 def integerise(
@@ -327,6 +255,6 @@ def integerise(
     raw = second.run()
     sunk = sink_dequantize(raw)
     if len(sunk.nodes) == len(raw.nodes) and all(a is b for a, b in zip(sunk.nodes, raw.nodes, strict=True)):
-        return raw, second.refusals
+        return raw, second.refusals.by_name
     third = _Pass(sunk, march, wishes, late=True, refusals=second.refusals)
-    return third.run(), third.refusals
+    return third.run(), third.refusals.by_name
