@@ -118,6 +118,7 @@ VERIFY = ("verify", "a.onnx", "a.hbm")
         (("check", "a.onnx", "--march", "nash-e", "--bpu", " ,"), "--bpu: must be an operator or a node of"),
         (("perf", "a.hbm", "-o", ""), "-o / --output: must be a folder, not ''; '.' is"),
         (("run", "a.hbm", "-o", ""), "-o / --output: must be a folder, not ''; '.' is"),
+        ((*COMPILE[:-1], "nash-x"), "--march: must be one of bayes-e, "),
         ((*COMPILE, "--shape", "x"), "--shape: must be NAME=1,3,224,224, not 'x'; give"),
         ((*VERIFY, "--threads", "257"), "--threads: must be a whole number in 1..256, not 257; the cores"),
         ((*VERIFY, "--samples", "0"), "--samples: must be a whole number, 1 or more, not 0; 1 is"),
@@ -136,6 +137,30 @@ def test_a_wrong_value_is_told_with_what_is_allowed_and_what_to_do(
     ran = openbpu(*arguments)
     assert ran.code == 2
     assert f"\nError: {told}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("march", "option", "value", "told"),
+    [
+        ("nash-e", "--core-num", "9", "must be 1, not 9; nash-e has 1 BPU core"),
+        ("nash-h", "--core-num", "9", "must be a whole number in 1..3, not 9; nash-h has 3 BPU cores"),
+        ("nash-e", "--max-l2m-size", "64", "must be 0, not 64; nash-e has no L2M; nash-p and nash-h have"),
+        (
+            "nash-p",
+            "--max-l2m-size",
+            "25165825",
+            "must be a whole number in 0..25165824, not 25165825; it is",
+        ),
+    ],
+)
+def test_what_the_march_has_not_is_refused_under_the_name_of_the_option(
+    openbpu: Command, tmp_path: Path, march: str, option: str, value: str, told: str
+) -> None:
+    out = tmp_path / "q.hbm"
+    model = Path(__file__).parents[2] / "models" / "digits" / "digits.q.onnx"
+    ran = openbpu("compile", str(model), "-o", str(out), "--march", march, option, value)
+    fails(ran, f"openbpu: {option}: {told}")
+    assert not out.exists()
 
 
 def test_marches_are_listed(openbpu: Command) -> None:

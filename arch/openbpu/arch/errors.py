@@ -23,6 +23,18 @@ class CompileError(OpenbpuError):
     """A legal model cannot be compiled with these options."""
 
 
+class OptionError(CompileError):
+    """An option of `compile` has a value that it cannot have.
+
+    option: its name in Python · told: what it must be and what to do, without the name; the command line puts
+    its own name of the option in front.
+    """
+
+    def __init__(self, option: str, allowed: str, actual: object, fix: str) -> None:
+        self.option, self.told = option, f"must be {allowed}, not {actual!r}; {fix}"
+        super().__init__(f"compile: {option} {self.told}")
+
+
 class HbmError(OpenbpuError):
     """A `.hbm` file is damaged, truncated, newer than this package or not a `.hbm` at all."""
 

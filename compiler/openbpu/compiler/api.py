@@ -12,7 +12,7 @@ from typing import Any
 
 from onnx import ModelProto, defs
 
-from openbpu.arch.errors import CompileError, MarchError, must, span
+from openbpu.arch.errors import CompileError, MarchError, OptionError, must, span
 from openbpu.arch.isa import MAX_CORES
 from openbpu.arch.march import March, get_march
 from openbpu.arch.program import Placement, Program
@@ -148,20 +148,20 @@ def _place(
 
 
 def _effort(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) -> Effort:
-    """Check the options of the schedule."""
+    """Check the options of the schedule; raises OptionError."""
     if opt not in LEVELS:
-        raise CompileError(must("compile", "opt", "0, 1 or 2", repr(opt), "2 is the usual one"))
+        raise OptionError("opt", "0, 1 or 2", opt, "2 is the usual one")
     if not _whole(balance) or not 0 <= balance <= FASTEST:
         fix = "0 is for the fewest DDR bytes, 100 for the lowest latency"
-        raise CompileError(must("compile", "balance", f"a whole number in 0..{FASTEST}", repr(balance), fix))
+        raise OptionError("balance", _within(0, FASTEST), balance, fix)
     has = march.chip.shared_bytes
     if not _whole(l2m_bytes) or not 0 <= l2m_bytes <= has:
         fix = f"{march.name} has no L2M; nash-p and nash-h have" if not has else "it is in bytes"
-        raise CompileError(must("compile", "max_l2m_size", _within(0, has), repr(l2m_bytes), fix))
+        raise OptionError("max_l2m_size", _within(0, has), l2m_bytes, fix)
     most = min(march.cores, MAX_CORES)
     if not _whole(cores) or not 1 <= cores <= most:
         fix = f"{march.name} has {march.cores} BPU core{'s' * (march.cores > 1)}"
-        raise CompileError(must("compile", "core_num", _within(1, most), repr(cores), fix))
+        raise OptionError("core_num", _within(1, most), cores, fix)
     return Effort(opt, balance, l2m_bytes, cores)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ class WrongValue(typer.BadParameter):
         super().__init__(f"must be {allowed}, not {actual!r}; {fix}", param_hint=option)
 
     def format_message(self) -> str:
-        """Return the message without what the option library puts in front of the option's name."""
-        return super().format_message().removeprefix("Invalid value for ")
+        """Return the message without what the option library puts around the option's name."""
+        name, colon, told = super().format_message().removeprefix("Invalid value for ").partition(": ")
+        return name.replace("'", "") + colon + told
 
 
 def whole_option(
@@ -60,6 +62,17 @@ def folder_option(*names: str, metavar: str, about: str) -> Any:
         return Path(text)
 
     return typer.Option(*names, parser=parse, metavar=metavar, help=about)
+
+
+@contextlib.contextmanager
+def own_names() -> Iterator[None]:
+    """Name what the compiler refuses as the command line does: `--core-num`, not `core_num`."""
+    from openbpu.arch.errors import CompileError, OptionError
+
+    try:
+        yield
+    except OptionError as error:
+        raise CompileError(f"--{error.option.replace('_', '-')}: {error.told}") from error
 
 
 def _parser(names: tuple[str, ...], kind: type[int | float], ends: Ends, fix: str) -> Callable[[Any], float]:

@@ -13,7 +13,7 @@ import typer
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, show, show_json
-from openbpu.cli.usage import number_option, whole_option
+from openbpu.cli.usage import number_option, own_names, whole_option
 
 if TYPE_CHECKING:
     import onnx
@@ -214,7 +214,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
     if fast_perf:
         removed = list(dict.fromkeys([*removed, "quantize", "dequantize", "transpose"]))
     source = _random_quantized(model, sizes) if fast_perf else model
-    with progress() as report:
+    with own_names(), progress() as report:
         program = build(
             source,
             march=march,
