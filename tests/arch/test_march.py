@@ -156,7 +156,8 @@ def test_large_convolution_reaches_what_the_best_networks_sustain(name: str, sus
     out, channels = (16, 64, 128), 256
     cycles = conv_cycles(march, out, (channels, channels), (3, 3))
     rate = 16 * 64 * 128 * channels * 9 / cycles * march.clock_hz / 1e12
-    assert sustained <= rate <= 1.5 * sustained
+    # A network waits for transfers, too: on nash-p, whose port is narrow, for more than a third of the time.
+    assert sustained <= rate <= 1.6 * sustained
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
