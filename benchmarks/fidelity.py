@@ -17,7 +17,7 @@ from pathlib import Path
 
 import fidelity_data as data
 import numpy as np
-from fidelity_fit import Floats, fit, log_errors, one_thread_errors
+from fidelity_fit import Floats, fit, log_errors, log_errors_of, one_thread_errors
 from fidelity_knobs import host_knobs, knobs
 from fidelity_timing import Bench, Prediction
 from rich.table import Table
@@ -56,7 +56,7 @@ def report(march: str, options: argparse.Namespace) -> None:
     framed, usable = [r for r in rows if r.frame], [r for r in rows if r.measured]
     found = bench.predict(march, {}, [r.model for r in rows])
     show(_table(march, rows, found))
-    errors = log_errors(bench, march, {}, framed)
+    errors = log_errors_of(framed, found)
     sys.stdout.write(f"{march}: {_summary(framed, errors)}\n{_one_thread(rows, found)}\n")
     if march == "bayes-e":
         sys.stdout.write(_estimates(found))

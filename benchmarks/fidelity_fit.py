@@ -52,8 +52,12 @@ def _values(knobs: Sequence[Knob], logs: Floats) -> dict[str, int]:
 
 
 def log_errors(bench: Bench, march: str, values: Mapping[str, int], rows: Sequence[Row]) -> Floats:
+    """Time the rows' networks and return `log_errors_of` them."""
+    return log_errors_of(rows, bench.predict(march, values, [r.model for r in rows]))
+
+
+def log_errors_of(rows: Sequence[Row], found: Mapping[str, Prediction]) -> Floats:
     """Return log(predicted / published) of every row: of the time per frame, or else of one thread."""
-    found = bench.predict(march, values, [r.model for r in rows])
     return np.array([np.log(_predicted(r, found[r.model]) / 1e3 / (r.measured or 1.0)) for r in rows])
 
 
