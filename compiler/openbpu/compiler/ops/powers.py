@@ -12,7 +12,7 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
-from openbpu.compiler.ops.reduce import LIMITS, axes_of, lower_sum
+from openbpu.compiler.ops.reduce import LIMITS, count_of, lower_sum
 from openbpu.compiler.ops.rule import OpRule
 from openbpu.compiler.ops.site import Float64, Refused, Site
 from openbpu.compiler.ops.tables import segments_of
@@ -58,8 +58,7 @@ def _root(site: Site) -> None:
         why = f"the sum under its root has 16 bits, too few for a result of {out.dtype}"
         raise Refused(why, "quantize its output to int8")
     terms = _terms(site, np.square)
-    count = int(np.prod([site.shape()[a] for a in axes_of(site)]))
-    scale = min(count * terms.most * terms.step, ((high - out.z + 1) * out.s) ** 2) / _MOST
+    scale = min(count_of(site) * terms.most * terms.step, ((high - out.z + 1) * out.s) ** 2) / _MOST
     sums = site.declare(f"{site.target}/sums", site.out_shape(), "int16")
     lower_sum(site, terms.codes, terms.zero, terms.step / scale, terms.most, out=sums, zero=0, lo=0, hi=_MOST)
     roots = np.sqrt(np.maximum(numerics.codes(DType.INT16).astype(np.float64), 0) * scale)

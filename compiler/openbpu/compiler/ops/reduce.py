@@ -32,6 +32,11 @@ def axes_of(site: Site) -> tuple[int, ...]:
     return tuple(sorted({int(a) % rank for a in axes}))
 
 
+def count_of(site: Site) -> int:
+    """How many elements are reduced to one."""
+    return int(np.prod([site.shape()[a] for a in axes_of(site)]))
+
+
 def lower_sum(
     site: Site, codes: str, x_zero: int, ratio: float, most: float, *, out: str | None = None, **bounds: int
 ) -> None:
@@ -40,8 +45,7 @@ def lower_sum(
     most: largest |code − x_zero|; bounds: zero, lo, hi. Raises Refused where the sum may leave int32, or what
     is summed does not fit on chip.
     """
-    axes = _axes(site, codes)
-    count = int(np.prod([site.shape()[a] for a in axes]))
+    axes, count = _axes(site, codes), count_of(site)
     if most * count > _INT32_MAX:
         raise Refused(f"a sum of {count} elements of up to {most:.0f} may leave int32", "reduce in two steps")
     scaling = _scaling(ratio, most * count)
@@ -55,7 +59,7 @@ def lower_sum(
 def _sum(*, mean: bool = False) -> Callable[[Site], None]:
     def lower(site: Site) -> None:
         x, out = site.leaf(0), site.out_quant()
-        count = int(np.prod([site.shape()[a] for a in axes_of(site)])) if mean else 1
+        count = count_of(site) if mean else 1
         low, high = site.bounds()
         lower_sum(site, x.codes, x.z, x.s / out.s / count, x.reach, zero=out.z, lo=low, hi=high)
 
@@ -79,7 +83,7 @@ def _axes(site: Site, codes: str) -> tuple[int, ...]:
     axes = axes_of(site)
     if not axes:
         raise Refused("it reduces no axis", "remove it")
-    needed = int(np.prod([site.shape()[a] for a in axes])) * DType(site.rw.values[codes].dtype).nbytes
+    needed = count_of(site) * DType(site.rw.values[codes].dtype).nbytes
     room = site.march.chip_bytes - site.march.alignment  # the result has a line of its own
     if needed > room:
         raise Refused(
