@@ -37,6 +37,13 @@ class Ran:
 Command = Callable[..., Ran]
 
 
+def printed_by(script: str) -> str:
+    """What a Python script prints that runs in a process of its own, with these sources."""
+    env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 @pytest.fixture
 def openbpu(capsys: pytest.CaptureFixture[str]) -> Command:
     """Run the command in this process: fast, but with this process's signals and imports."""

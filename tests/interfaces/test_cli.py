@@ -1,13 +1,11 @@
 """What every command prints without a model: help, versions, marches, wrong usage."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from interfaces.conftest import Command, fails
+from interfaces.conftest import Command, fails, printed_by
 from openbpu.arch.march import march_names
 
 COMMANDS = ("check", "quantize", "compile", "info", "run", "perf", "verify", "disasm", "march")
@@ -45,9 +43,7 @@ def test_help_loads_nothing_costly() -> None:
         "import sys; import openbpu.cli.commands; "
         "print(sorted({'numpy', 'numba', 'onnx', 'onnxruntime', 'rich'} & sys.modules.keys()))"
     )
-    env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert printed_by(script) == "[]\n"
 
 
 def test_version(openbpu: Command) -> None:

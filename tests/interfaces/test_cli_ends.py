@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from interfaces.conftest import Command, fails
+from interfaces.conftest import Command, fails, printed_by
 from openbpu.cli import guard
 from openbpu.cli.app import command
 from openbpu.cli.commands import app
@@ -144,9 +144,7 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
         "from openbpu.cli.signals import catch_signals; catch_signals(); "
         "os.kill(os.getpid(), signal.SIGINT); print('went on')"
     )
-    env = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "went on\n"
+    assert printed_by(script) == "went on\n"
 
 
 def full_disk(_path: Path) -> BinaryIO:
