@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
+from compiler.written import model_of
 from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
 
@@ -56,15 +57,7 @@ def columns_and_reader(op: str) -> onnx.ModelProto:
     inputs = [rounded("view"), *(decoded(weights[e]) if e in weights else e for e in extra)]
     nodes.append(helper.make_node(op, inputs, ["read"], name="reader", **attrs))
     outputs = [rounded("joined"), rounded("read")]
-    used = {i for n in nodes for i in n.input}
-    graph = helper.make_graph(
-        nodes,
-        "columns",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, CHANNELS, 1])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(v, k) for k, v in constants.items() if k in used],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model_of(nodes, [1, CHANNELS, 1], dict.fromkeys(outputs), constants, 17)
 
 
 @pytest.mark.parametrize("op", READERS)

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
+from compiler.written import model_of, quantized_x
 from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
 
@@ -19,19 +20,7 @@ def graph(
 ) -> onnx.ModelProto:
     """`nodes` read `f`, x quantized to int16 with the constants s and z."""
     constants = {"s": np.array(1 / 4096, np.float32), "z": np.array(0, np.int16), **constants}
-    quantized = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["f"]),
-        *nodes,
-    ]
-    proto = helper.make_graph(
-        quantized,
-        "codes",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(end, TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v, k) for k, v in constants.items()],
-    )
-    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return model_of([*quantized_x(), *nodes], shape, {end: None}, constants, 21, 10)
 
 
 def check_agrees(model: onnx.ModelProto, shape: list[int], march: str, cpu: str) -> None:

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compiler.written import model_of, quantized_x
 from openbpu.arch.errors import CompileError, QuantizationError
 from openbpu.arch.march import get_march, with_values
 from openbpu.compiler import check
@@ -27,20 +28,12 @@ def qdq_model(
     """Q → DQ → op(x, *extra) → Q → DQ with scale 1/16."""
     scale: dict[str, np.ndarray] = {"s": np.array(1 / 16, np.float32), "z": np.array(0, np.int8)}
     nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
-        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xf"]),
+        *quantized_x("xf"),
         helper.make_node(op, ["xf", *extra], ["yf"], name="the_op", **attrs),
         helper.make_node("QuantizeLinear", ["yf", "s", "z"], ["yq"]),
         helper.make_node("DequantizeLinear", ["yq", "s", "z"], ["y"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "odd",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
-        [numpy_helper.from_array(v, k) for k, v in {**scale, **extra}.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return model_of(nodes, shape, {"y": out}, {**scale, **extra}, opset)
 
 
 @pytest.mark.parametrize("opset", [13, 17, 19])
