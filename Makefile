@@ -3,14 +3,16 @@
 #   make test VENV=/path/to/venv  another environment
 #   make test ARGS="-k conv -x"   arguments for pytest
 #   make test EXTRAS=dev,torch    also the tests that need torch, which are skipped without
+#   make test CONSTRAINTS=        the newest versions that pyproject.toml allows, as `pip install openbpu` takes them
 
 VENV   ?= .venv
 PYTHON ?= python3
 EXTRAS ?= dev
 ARGS   ?=
+CONSTRAINTS ?= constraints.txt
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 RUN := $(VENV)/.openbpu-run
 DEV := $(VENV)/.openbpu-$(EXTRAS)
 

@@ -77,6 +77,16 @@ def test_module_imports_only_the_third_parties_of_its_package(module: Path) -> N
     assert third_parties(module) <= allowed_third_parties(module)
 
 
+def test_tests_ask_onnx_runtime_in_one_place_only() -> None:
+    """An optimized graph breaks ties, and is sometimes wrong: `witness.ort` turns the optimizations off."""
+    asking = {
+        str(module.relative_to(REPO / "tests"))
+        for module in (REPO / "tests").rglob("*.py")
+        if "onnxruntime" in third_parties(module)
+    }
+    assert asking == {"witness/ort.py"}
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     folders = {module.parent for module in modules()}
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
+
+from witness import ort
 
 Array = npt.NDArray[Any]
 
@@ -31,10 +32,7 @@ def against_onnxruntime(
 ) -> dict[str, Steps]:
     """Compare observed quantized tensors with what ONNX Runtime makes of the observed tensors before them."""
     cut = cut_model(model, observed)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = ort.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.session(cut)
     feeds = {
         i.name: inputs.get(i.name, observed.get(i.name.removesuffix("@cut"))) for i in session.get_inputs()
     }

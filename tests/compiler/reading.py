@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from onnx import ModelProto, TensorProto, helper, parser
 
 from openbpu.compiler.ir.graph import Graph
 from openbpu.compiler.reader import read_model, to_onnx
+from witness import ort
 
 Array = npt.NDArray[Any]
 
@@ -34,11 +34,7 @@ def the(graph: Graph, op: str) -> dict[str, object]:
 
 
 def run(proto: ModelProto, feeds: dict[str, Array]) -> list[Array]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    session = ort.session(proto)
     names = {i.name for i in session.get_inputs()}
     results: list[Array] = session.run(None, {k: v for k, v in feeds.items() if k in names})
     return results

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 
 from compiler.written import model_of, quantized_x
 from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
+from witness import ort
 
 
 def graph(
@@ -25,7 +25,7 @@ def graph(
 
 def check_agrees(model: onnx.ModelProto, shape: list[int], march: str, cpu: str) -> None:
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    (wanted,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    (wanted,) = ort.run(model, {"x": x}).values()
     for opt in (0, 2):
         program = compile_model(model, march=march, opt=opt)
         assert next(r.on for r in program.placement if r.op == cpu) == "CPU"

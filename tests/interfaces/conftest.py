@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ class Ran:
 
 
 Command = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def children_take_interrupts() -> Iterator[None]:
+    """Let child processes have the default handler of SIGINT, as under a shell in the foreground.
+
+    A script's `make test &`, nohup and many CI runners ignore the signal, and what is ignored is inherited.
+    """
+    inherited = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
 
 
 def printed_by(script: str) -> str:

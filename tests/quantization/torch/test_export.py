@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from openbpu.quantization import torch as bpu  # noqa: E402
 from quantization.torch.networks import calibrated, network  # noqa: E402
+from witness import ort  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,7 @@ def exported() -> tuple[Any, Any, Any]:
 
 def test_onnx_runtime_computes_what_the_prepared_model_does(exported: tuple[Any, Any, Any]) -> None:
     proto, prepared, data = exported
-    session = onnxruntime.InferenceSession(proto.SerializeToString())
-    (found,) = session.run(None, {proto.graph.input[0].name: data.numpy()})
+    (found,) = ort.run(proto, {proto.graph.input[0].name: data.numpy()}).values()
     expected = prepared(data).detach().numpy()
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
