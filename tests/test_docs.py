@@ -32,6 +32,7 @@ FOLDERS = (
     "simulator",
     "quantization",
     "runtime",
+    "evaluation",
     "interfaces",
     "tests",
     "benchmarks",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parents[1]
-ROOTS = ("arch", "compiler", "simulator", "quantization", "runtime", "interfaces")
+ROOTS = ("arch", "compiler", "simulator", "quantization", "runtime", "evaluation", "interfaces")
 
 # Package -> third parties its modules may import ("google" is protobuf). docs/dependencies.md says why.
 THIRD_PARTIES = {
@@ -21,6 +21,7 @@ THIRD_PARTIES = {
     "quantization/onnx": {"google", "numpy", "onnx", "onnxruntime", "PIL"},
     "quantization/torch": {"numpy", "onnx", "onnxscript", "torch"},
     "runtime": {"google", "numpy", "onnx", "onnxruntime"},
+    "evaluation": {"numpy", "onnx"},
     "report": {"numpy", "rich"},
     "cli": {"numpy", "onnx", "rich", "typer"},
     "onnx_backend": {"numpy", "onnx"},

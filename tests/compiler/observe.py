@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 
 from openbpu.arch.program import BpuSegment, Program, Space
+from openbpu.evaluation.reference import evaluate
 from openbpu.runtime.cpu import CpuRunner
 from openbpu.simulator.exact import ExactSegment
-from witness import evaluate
 
 Array = npt.NDArray[Any]
 _HALF = {"uint8": 128, "uint16": 32768}

@@ -12,8 +12,8 @@ from compiler.reading import model
 from openbpu.arch.program import BpuSegment, CpuSegment, Placement
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
+from openbpu.evaluation.reference.kernel import Array
 from witness.builder import Style
-from witness.kernel import Array
 from witness.random_graphs import qdq_models
 
 IMAGE = (1, 4, 6, 6)

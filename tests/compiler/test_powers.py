@@ -9,8 +9,8 @@ from compiler.networks import Network
 from compiler.observe import quantized_tensors, run_everything
 from compiler.test_integerise_reasons import reason, rows
 from openbpu.compiler import compile as compile_model
+from openbpu.evaluation.reference.compare import compare_layerwise
 from witness.builder import Style
-from witness.compare import compare_layerwise
 
 FAINT = 1 / 64
 """How much of the input's range its values use: squares of a few steps weigh as much as any."""

@@ -17,9 +17,9 @@ from compiler.cut import against_onnxruntime
 from compiler.observe import quantized_tensors, run_everything
 from openbpu.arch.march import get_march, march_names
 from openbpu.compiler import compile as compile_model
+from openbpu.evaluation.reference.compare import compare_layerwise
 from openbpu.quantization.onnx import quantize
 from openbpu.runtime import Session
-from witness.compare import compare_layerwise
 from witness.ort import run
 
 Array = npt.NDArray[Any]

@@ -19,8 +19,8 @@ from openbpu.arch.errors import CompileError
 from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.compiler import compile as compile_model
+from openbpu.evaluation.reference.compare import compare_layerwise
 from openbpu.runtime import Session
-from witness.compare import compare_layerwise
 from witness.random_graphs import qdq_models
 
 # Operators whose integer results are exact; the others have bounds of their own (test_right_single.py).

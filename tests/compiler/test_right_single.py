@@ -9,7 +9,7 @@ from compiler.observe import quantized_tensors, run_everything
 from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.program import CpuSegment
 from openbpu.compiler import compile as compile_model
-from witness.compare import compare_layerwise
+from openbpu.evaluation.reference.compare import compare_layerwise
 from witness.ort import run
 from witness.single_op import SINGLE_OP_CASES, Case
 

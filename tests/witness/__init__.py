@@ -1,31 +1,5 @@
-"""The independent witness: what a QDQ graph means, without openbpu.
+"""Models to ask the reference evaluator and ONNX Runtime about, and the tests of the evaluator itself.
 
-``evaluate`` gives the graph in float64, ``compare_layerwise`` holds somebody's integers against
-it, ``ort`` asks ONNX Runtime, and ``random_graphs`` and ``single_op`` make models to ask about.
+The evaluator is ``openbpu.evaluation.reference``; ``ort`` asks ONNX Runtime, ``random_graphs`` and
+``single_op`` make models.
 """
-
-from witness.compare import (
-    Difference,
-    TensorReport,
-    compare_end_to_end,
-    compare_layerwise,
-    difference,
-    output_steps,
-)
-from witness.float64 import Evaluation, evaluate, run_node
-from witness.kernel import KERNELS, TIE, Quantized
-
-__all__ = [
-    "KERNELS",
-    "TIE",
-    "Difference",
-    "Evaluation",
-    "Quantized",
-    "TensorReport",
-    "compare_end_to_end",
-    "compare_layerwise",
-    "difference",
-    "evaluate",
-    "output_steps",
-    "run_node",
-]

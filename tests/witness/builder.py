@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from witness.float64 import results_of, run_node
-from witness.kernel import Array, Quantized, as_float64
-from witness.ops.quantize import limits
+from openbpu.evaluation.reference.float64 import results_of, run_node
+from openbpu.evaluation.reference.kernel import Array, Quantized, as_float64
+from openbpu.evaluation.reference.ops.quantize import limits
 
 MICROSOFT = "com.microsoft"
 WIDE = ("int16", "uint16")

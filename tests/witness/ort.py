@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from witness.compare import Difference, difference
-from witness.kernel import Array
+from openbpu.evaluation.reference.compare import Difference, difference
+from openbpu.evaluation.reference.kernel import Array
 
 _QUANTIZERS = ("QuantizeLinear", "QLinear", "QGemm")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from openbpu.evaluation.reference.kernel import Array
 from witness.builder import MICROSOFT, GraphBuilder, Style
-from witness.kernel import Array
 from witness.single_op import Model
 from witness.variations import STYLES
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import onnx
 
+from openbpu.evaluation.reference.kernel import Array
 from witness.builder import WIDE, GraphBuilder, Style
 from witness.emit import EMITTERS, MIN_OPSET
-from witness.kernel import Array
 from witness.variations import DEFAULT_SHAPES, KEEPS_SCALE, STYLES, VARIATIONS
 
 Model = tuple[onnx.ModelProto, dict[str, Array]]

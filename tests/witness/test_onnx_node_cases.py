@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from witness import KERNELS, evaluate
-from witness.kernel import Array, as_float64
+from openbpu.evaluation.reference import KERNELS, evaluate
+from openbpu.evaluation.reference.kernel import Array, as_float64
 
 NOT_MEANT = (
     "training_mode",  # the witness evaluates inference

@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from witness import compare_end_to_end, compare_layerwise, evaluate, ort
+from openbpu.evaluation.reference import compare_end_to_end, compare_layerwise, evaluate
+from openbpu.evaluation.reference.compare import TensorReport
+from openbpu.evaluation.reference.kernel import Array, Quantized
+from openbpu.evaluation.reference.ops.quantize import quantize
+from witness import ort
 from witness.builder import GraphBuilder, Style
-from witness.compare import TensorReport
 from witness.emit import EMITTERS, MIN_OPSET
-from witness.kernel import Array, Quantized
-from witness.ops.quantize import quantize
 from witness.qoperator_models import QOPERATOR_CASES
 from witness.random_graphs import CPU_OPS, qdq_models
 from witness.recipes import RECIPES

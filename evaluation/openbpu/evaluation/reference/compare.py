@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from witness.float64 import constants, evaluate, opset_of, prepared, results_of, run_node
-from witness.kernel import Array, Quantized, as_float64
+from openbpu.evaluation.reference.float64 import constants, evaluate, opset_of, prepared, results_of, run_node
+from openbpu.evaluation.reference.kernel import Array, Quantized, as_float64
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import onnx
 from onnx import helper, inliner, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-import witness.ops  # noqa: F401  importing it registers the kernels
-from witness.kernel import KERNELS, Array, Call, Quantized, Result, as_float64
+import openbpu.evaluation.reference.ops  # noqa: F401  importing it registers the kernels
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Quantized, Result, as_float64
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """The kernels of the witness, one file per family; importing the package registers them all."""
 
-from witness.ops import (
+from openbpu.evaluation.reference.ops import (
     activation,
     constants,
     convolution,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from witness.kernel import KERNELS, Array, Call, Kernel, kernel
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, kernel
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 

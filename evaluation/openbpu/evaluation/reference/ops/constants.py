@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from witness.kernel import Array, Call, as_float64, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, as_float64, kernel
 
 
 @kernel("Constant")

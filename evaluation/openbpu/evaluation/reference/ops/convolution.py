@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from witness.kernel import Array, Call, kernel
-from witness.ops.windows import Window, windows
+from openbpu.evaluation.reference.kernel import Array, Call, kernel
+from openbpu.evaluation.reference.ops.windows import Window, windows
 
 
 def _columns(x: Array, axes: tuple[Window, ...]) -> Array:

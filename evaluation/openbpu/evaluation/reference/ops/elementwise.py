@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from witness.kernel import KERNELS, Array, Call, Kernel, kernel
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, kernel
 
 
 def _binary(function: Any) -> Kernel:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from witness.kernel import Array, Call, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, kernel
 
 
 @kernel("MatMul")
 def matmul(call: Call) -> Array:
-    """numpy's matmul is ONNX's."""
+    """Numpy's matmul is ONNX's."""
     return np.asarray(np.matmul(call[0], call[1]))
 
 
@@ -49,6 +49,6 @@ def matmul_integer(call: Call) -> Array:
 
 @kernel("Einsum")
 def einsum(call: Call) -> Array:
-    """numpy's einsum is ONNX's."""
+    """Numpy's einsum is ONNX's."""
     operands = [call[i] for i in range(len(call.inputs))]
     return np.asarray(np.einsum(call.attrs["equation"].replace(" ", ""), *operands))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from witness.kernel import Array, Call, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, kernel
 
 
 @kernel("Identity", "Dropout")
@@ -69,7 +69,7 @@ def split(call: Call) -> tuple[Array, ...]:
 
 @kernel("Slice")
 def slice_(call: Call) -> Array:
-    """numpy's slices, per axis; bounds are attributes before opset 10."""
+    """Numpy's slices, per axis; bounds are attributes before opset 10."""
     x = call[0]
     starts, ends = call.ints(1, "starts") or [], call.ints(2, "ends") or []
     axes = call.ints(3, "axes") or list(range(len(starts)))

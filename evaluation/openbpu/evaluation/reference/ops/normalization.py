@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from witness.kernel import Array, Call, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, kernel
 
 
 def _channelwise(value: Array, rank: int) -> Array:

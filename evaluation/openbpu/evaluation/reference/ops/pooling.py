@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from witness.kernel import Array, Call, kernel
-from witness.ops.windows import Window, windows
+from openbpu.evaluation.reference.kernel import Array, Call, kernel
+from openbpu.evaluation.reference.ops.windows import Window, windows
 
 
 def _taps(x: Array, axes: tuple[Window, ...], fill: float, beyond: float) -> Iterator[Array]:

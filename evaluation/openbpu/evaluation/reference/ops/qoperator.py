@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from witness.kernel import KERNELS, Array, Call, Kernel, Quantized, kernel
-from witness.ops.activation import sigmoid
-from witness.ops.convolution import conv
-from witness.ops.matmul import gemm
-from witness.ops.normalization import softmax, softmax_axes
-from witness.ops.pooling import average_pool
-from witness.ops.quantize import dequantize, quantize
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, Quantized, kernel
+from openbpu.evaluation.reference.ops.activation import sigmoid
+from openbpu.evaluation.reference.ops.convolution import conv
+from openbpu.evaluation.reference.ops.matmul import gemm
+from openbpu.evaluation.reference.ops.normalization import softmax, softmax_axes
+from openbpu.evaluation.reference.ops.pooling import average_pool
+from openbpu.evaluation.reference.ops.quantize import dequantize, quantize
 
 
 def _operand(call: Call, first: int, axis: int = 1) -> Array:
@@ -37,7 +37,7 @@ def qlinear_conv(call: Call) -> Quantized:
     return _result(call, conv(call, x, w, bias), 6)
 
 
-def _rows(parameter: Array, x: Array) -> Array:
+def _rows(parameter: Array) -> Array:
     """Per-row parameters of a left operand: a vector lies along the last axis but one."""
     return parameter[:, None] if parameter.ndim == 1 and parameter.size > 1 else parameter
 
@@ -45,7 +45,7 @@ def _rows(parameter: Array, x: Array) -> Array:
 @kernel("QLinearMatMul")
 def qlinear_matmul(call: Call) -> Quantized:
     """Parameters per tensor, per row of A, or per column of B."""
-    a = (call[0].astype(np.float64) - _rows(call[2], call[0])) * _rows(call[1], call[0])
+    a = (call[0].astype(np.float64) - _rows(call[2])) * _rows(call[1])
     b = (call[3].astype(np.float64) - call[5]) * call[4].astype(np.float64)
     return _result(call, np.matmul(a, b), 6)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from witness.kernel import Array, Call, Quantized, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, Quantized, kernel
 
 _RANGES = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from witness.kernel import KERNELS, Array, Call, Kernel
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel
 
 
 def _axes(call: Call) -> tuple[int, ...] | None:

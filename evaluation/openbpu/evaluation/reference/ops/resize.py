@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from witness.kernel import Array, Call, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, kernel
 
 
 def coordinates(mode: str, size: int, outputs: int, scale: float, dtype: type) -> Array:
@@ -109,7 +109,7 @@ def _fit(sizes: list[int], shape: list[int], policy: str) -> tuple[list[int], li
 
 
 def _targets(call: Call, x: Array) -> dict[int, tuple[int, float]]:
-    """axis -> (output size, scale)."""
+    """Axis -> (output size, scale)."""
     scales, sizes = call.get(2 if call.opset >= 11 else 1), call.get(3)
     axes = call.attr("axes") or list(range(x.ndim))
     shape = [x.shape[a] for a in axes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from witness.kernel import Call
+from openbpu.evaluation.reference.kernel import Call
 
 
 @dataclass(frozen=True, slots=True)

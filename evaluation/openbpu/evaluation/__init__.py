@@ -1,0 +1,5 @@
+"""What is measured over data or over many models; today a float64 reference.
+
+`openbpu.evaluation.reference` knows numpy and onnx only: nothing of the compiler or the simulator, so that an
+error of theirs cannot hide in it.
+"""
