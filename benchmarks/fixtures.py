@@ -24,13 +24,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torchvision_stub
 from numpy.typing import NDArray
 from onnx import version_converter
+from PIL import Image
+
+from openbpu.engine import onnxruntime
+
+# isort: split
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from PIL import Image
 
 log = logging.getLogger("fixtures")
 

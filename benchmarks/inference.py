@@ -20,9 +20,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from openbpu.compiler import compile as compile_model
+from openbpu.engine import onnxruntime
 from openbpu.runtime import Session
 
 HERE = Path(__file__).parent

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-import onnxruntime
 
+from openbpu.engine import onnxruntime
 from openbpu.evaluation.reference.compare import Difference, difference
 from openbpu.evaluation.reference.kernel import Array
 

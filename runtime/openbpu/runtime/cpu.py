@@ -55,7 +55,7 @@ def make_engine(where: str, model: str | bytes, threads: int) -> Any:
 
     Raises ModelError, beginning with `where`, when ONNX Runtime cannot load it.
     """
-    import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that a program without CPU segments never pays
+    from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that a program without CPU segments never pays
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -16,7 +16,7 @@ def session(model: ModelProto, *, optimize: bool = True) -> Any:
 
     Without `optimize` the session is ready sooner and runs slower: right for a single run.
     """
-    import onnxruntime as ort  # noqa: PLC0415  (costs 0.1 s; only calibration needs it)
+    from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  (0.1 s; only calibration needs it)
 
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised with its message
