@@ -84,7 +84,7 @@ def test_tests_ask_onnx_runtime_in_one_place_only() -> None:
     asking = {
         str(module.relative_to(REPO / "tests"))
         for module in (REPO / "tests").rglob("*.py")
-        if "onnxruntime" in third_parties(module)
+        if "openbpu.engine" in imported_names(module)
     }
     assert asking == {"witness/ort.py"}
 
