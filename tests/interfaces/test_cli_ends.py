@@ -147,7 +147,7 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
     assert printed_by(script) == "went on\n"
 
 
-def full_disk(_path: Path) -> BinaryIO:
+def full_disk(_path: Path, _mode: int = 0) -> BinaryIO:
     return os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=0)
 
 

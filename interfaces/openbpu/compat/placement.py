@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from openbpu.arch.files import write_text
 from openbpu.arch.program import Placement
 from openbpu.compat.screen import table
 from openbpu.report.placement import placement_json, placement_summary
@@ -33,6 +34,6 @@ def write_placement(placement: Sequence[Placement], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     document = {"summary": placement_summary(placement), "placement": placement_json(placement)}
     path = folder / "advice.json"
-    path.write_text(json.dumps(document, indent=2), encoding="utf-8")
-    (folder / "advice.txt").write_text(placement_text(placement) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(document, indent=2))
+    write_text(folder / "advice.txt", placement_text(placement) + "\n")
     return path

@@ -68,3 +68,12 @@ def test_export_writes_a_file_and_names_the_ends(tmp_path: Any) -> None:
     bpu.export(calibrated(model, data), data, path, input_names=["image"], output_names=["scores"])
     graph = onnx.load(path).graph
     assert [graph.input[0].name, graph.output[0].name] == ["image", "scores"]
+
+
+def test_a_path_that_cannot_be_written_is_an_export_error_and_leaves_nothing(
+    tmp_path: Any, exported: tuple[Any, Any, Any]
+) -> None:
+    _, prepared, data = exported
+    with pytest.raises(bpu.ExportError, match=r"the output must be writable, not .*Is a directory"):
+        bpu.export(prepared, data, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -122,7 +122,7 @@ def perf(
 
 def _write_report(folder: Path, stem: str, document: Any, session: Session) -> list[Path]:
     """Write the performance document, the same as a page, and the run as a trace; returns the paths."""
-    from openbpu.arch.files import write_atomic
+    from openbpu.arch.files import write_text
     from openbpu.report.page import performance_page
     from openbpu.report.trace import trace_json
 
@@ -133,5 +133,5 @@ def _write_report(folder: Path, stem: str, document: Any, session: Session) -> l
     }
     paths = [folder / f"{stem}.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
-        write_atomic(path, [text.encode("utf-8", errors="replace")])
+        write_text(path, text)
     return paths

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import onnx
 
 from openbpu.arch.errors import CompileError, ModelError, must
+from openbpu.arch.files import copy_file, write_text
 from openbpu.arch.hbm import write_hbm
 from openbpu.compat.hbdk.hbm import Hbm, Hbo
 from openbpu.compat.hbdk.module import MARCH_KEY, Module, as_module, check_march
@@ -20,6 +20,7 @@ from openbpu.compat.level import level
 from openbpu.compat.march import march_name
 from openbpu.compat.placement import placement_text, write_placement
 from openbpu.compat.screen import say, table
+from openbpu.quantization.save import write_model
 from openbpu.report.performance import performance_json
 from openbpu.runtime import Session
 
@@ -39,9 +40,9 @@ def load(path: Path_) -> Module:
 
 
 def save(m: Any, path: Path_) -> None:
-    """Write a module as ONNX, whatever the suffix of the path."""
+    """Write a module as ONNX, whatever the suffix of the path; raises ModelError as `write_model` does."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(as_module(m, "save").model, path)
+    write_model(as_module(m, "save").model, path)
 
 
 def convert(m: Any, march: Any, advice: bool = False, advice_path: str = "", **ignored: Any) -> Module:
@@ -107,7 +108,7 @@ def link(objects: Sequence[Hbm | Path_], path: Path_, **ignored: Any) -> Hbm:
         fix = "keep a .hbm per graph"
         raise CompileError(must("link", "objects", "one", len(objects), fix))
     source = objects[0]
-    shutil.copyfile(source.path if isinstance(source, Hbm) else source, path)
+    copy_file(source.path if isinstance(source, Hbm) else source, path)
     return Hbm(path)
 
 
@@ -140,7 +141,7 @@ def hbm_perf(path: Path_ | Hbm, output_dir: Path_ | None = None, **ignored: Any)
     folder = Path(output_dir) if output_dir is not None else Path()
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / f"{file.stem}.json"
-    written.write_text(json.dumps(document), encoding="utf-8")
+    write_text(written, json.dumps(document))
     found = document["summary"]["performance"]
     ddr = document["summary"]["DDR access data"]
     moved = ddr["loaded bytes per run"] + ddr["stored bytes per run"]

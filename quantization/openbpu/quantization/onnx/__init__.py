@@ -1,8 +1,9 @@
 """Post-training quantization of float ONNX models: `quantize`, `quantize_random`, `load_calibration`."""
 
-from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, write
+from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random
 from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.samples import Calibration, load_calibration
+from openbpu.quantization.save import write_model as write
 
 __all__ = [
     "METHODS",

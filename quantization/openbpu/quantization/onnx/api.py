@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from google.protobuf.message import EncodeError
 from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.errors import ModelError, QuantizationError, must
-from openbpu.arch.files import write_atomic
+from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.apply import apply_plan
 from openbpu.quantization.onnx.calibrate import (
     Progress,
@@ -28,6 +26,7 @@ from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+from openbpu.quantization.save import write_model
 
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -61,7 +60,7 @@ def quantize(
     with valid(model):
         quantized = _quantized(model, calibration, (activation, weight, tail), method, report)
     if out is not None:
-        write(quantized, out)
+        write_model(quantized, out)
     return quantized
 
 
@@ -101,20 +100,8 @@ def quantize_random(
         net, plan = _planned(model, activation, weight, tail=activation)
         quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
     if out is not None:
-        write(quantized, out)
+        write_model(quantized, out)
     return quantized
-
-
-def write(model: ModelProto, path: str | os.PathLike[str]) -> None:
-    """Write `model` to `path` in one step, the same bytes for the same model: there is never half a file."""
-    try:
-        write_atomic(path, [model.SerializeToString(deterministic=True)])
-    except OSError as error:
-        raise ModelError(
-            must(str(path), "the output", "writable", f"({error.strerror or error})", "choose another path")
-        ) from error
-    except (ValueError, EncodeError) as error:  # protobuf cannot hold 2 GiB
-        raise ModelError(must(str(path), "the model", "smaller than 2 GiB", f"({error})")) from error
 
 
 def _check_types(activation: DType, weight: DType, tail: DType, method: str) -> None:

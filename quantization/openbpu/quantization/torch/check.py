@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from openbpu.arch.files import write_text
 from openbpu.quantization.torch.debug import Table
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState, fake_quantizers
@@ -57,8 +58,8 @@ class CheckResult:
         """Write model_check_result.txt and qconfig_info.txt."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        (target / RESULT_FILE).write_text(str(self), encoding="utf-8")
-        (target / QCONFIG_FILE).write_text(self.qconfig_info(), encoding="utf-8")
+        write_text(target / RESULT_FILE, str(self))
+        write_text(target / QCONFIG_FILE, self.qconfig_info())
 
 
 def check_qat_model(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from openbpu.arch.errors import OpenbpuError
+from openbpu.arch.errors import ModelError, OpenbpuError
 from openbpu.quantization.torch.attempt import attempt, first_line
 from openbpu.quantization.torch.errors import ExportError, never_observed
 from openbpu.quantization.torch.export.tidy import tidy
@@ -57,10 +57,17 @@ def export(
     tidy(proto)
     _verify(proto)
     if path is not None:
-        import onnx  # noqa: PLC0415 - only for exporting
-
-        onnx.save(proto, os.fspath(path))
+        _write(proto, path)
     return proto
+
+
+def _write(proto: Any, path: str | os.PathLike[str]) -> None:
+    from openbpu.quantization.save import write_model  # noqa: PLC0415 - imports onnx: only for exporting
+
+    try:
+        write_model(proto, path)
+    except ModelError as error:
+        raise ExportError(str(error)) from error
 
 
 def _check(model: nn.Module) -> None:

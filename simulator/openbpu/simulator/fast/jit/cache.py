@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from openbpu.arch.files import write_atomic
 from openbpu.simulator.fast.jit.cpu import host
 
 _DIGEST_BYTES = 32
@@ -60,9 +60,6 @@ def store(path: Path, code: bytes) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        Path(temporary).replace(path)
+        write_atomic(path, [hashlib.sha256(code).digest(), code], mode=0o600)
     except OSError:
         return
