@@ -72,10 +72,15 @@ def test_ways_to_give_an_input(openbpu: Command, files: Path, form: str) -> None
             "every value must be finite, not infinity (1 of 6 elements, the first at [0, 2])",
         ),
         ("image={0}/double.npy", "cast it: x.astype(np.float32)"),
-        ("image={0}", "Is a directory; check the path"),
+        ("image={0}/empty", "a folder of samples must be one of .npy"),
+        ("image={0}/picture.png", "for images, not (2, 3); give the array as a .npy"),
+        ("image={0}/letter.txt", "must be a .npy or .npz file, not (it is no NumPy file)"),
     ],
 )
 def test_wrong_input_is_said(openbpu: Command, files: Path, value: str, message: str) -> None:
+    (files / "empty").mkdir()
+    for name in ("picture.png", "letter.txt"):
+        (files / name).write_bytes(b"Dear reader, this is neither a picture nor an array.")
     image = np.load(files / "image.npy")
     np.save(files / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     (files / "short.npy").write_bytes((files / "image.npy").read_bytes()[:-4])

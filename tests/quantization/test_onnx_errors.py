@@ -227,7 +227,7 @@ def test_folder_without_usable_files_is_refused(
 
 def test_images_need_an_input_of_one_or_three_planes(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"must be \(1, 1 or 3, H, W\) for a folder of images, not \(1, 4\)"):
+    with pytest.raises(InputError, match=r"must be \(batch, 1 or 3, H, W\) or .* for images, not \(1, 4\)"):
         load_calibration(tmp_path, float_model(NEG))
 
 
@@ -235,7 +235,7 @@ def test_images_need_an_input_of_one_or_three_planes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-60])
 def test_pixels_are_never_divided_by_zero(tmp_path: Path, name: str, value: float) -> None:
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=f"calibration: {name} must be finite and not 0, not"):
+    with pytest.raises(InputError, match=f"{name} must be finite and not 0, not"):
         load_calibration(tmp_path, float_model(PICTURE), **{name: value})  # type: ignore[arg-type]
 
 

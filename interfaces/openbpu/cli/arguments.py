@@ -8,20 +8,17 @@ import math
 import os
 import re
 import stat
-import zipfile
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli.usage import WrongValue, whole_option
+from openbpu.cli.usage import WrongValue, number_option, whole_option
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+    from openbpu.quantization.samples import Pixels
 
 
 class Mode(str, Enum):
@@ -87,10 +84,21 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
-        metavar="NAME=FILE.npy",
-        help="An input; may be repeated. Also FILE.npz with all of them, or FILE.npy for a single input.",
+        metavar="NAME=FILE|DIR",
+        help="An input: a .npy file, an image, or a folder of them for as many runs; may be repeated. "
+        "NAME= may be left out for a single input, and for an .npz with all of them.",
     ),
 ]
+Scale = Annotated[
+    float | None,
+    number_option(
+        "--scale",
+        fix="0.00392157 makes 0..1 of 0..255",
+        about="Images: pixels are multiplied by it. Without it 1/255, or 1 for inputs of integers.",
+    ),
+]
+Mean = Annotated[str, typer.Option("--mean", metavar="M,M,M", help="Images: then it is subtracted.")]
+Std = Annotated[str, typer.Option("--std", metavar="S,S,S", help="Images: then divided by.")]
 Threads = Annotated[
     int,
     whole_option(
@@ -157,30 +165,12 @@ def numbers(text: str, option: str) -> list[float]:
     return found
 
 
-def inputs(given: Sequence[str] | None, names: Sequence[str]) -> dict[str, Array]:
-    """Read the `--input` options of a model with these inputs; raises InputError naming file and reason."""
-    arrays: dict[str, Array] = {}
-    for text in given or ():
-        name, equals, path = text.partition("=")
-        if not (path if equals else text):
-            fix = "write an array with numpy.save"
-            raise WrongValue("NAME=FILE.npy", text, fix, option="--input")
-        named = bool(equals) and (name in names or not Path(text).exists())
-        read = _read(Path(path if named else text))
-        new = read if isinstance(read, dict) else {name if named else _only(names, text): read}
-        _check_once(new, arrays)
-        arrays.update(new)
-    return arrays
+def pixels(scale: float | None, mean: str, std: str) -> Pixels:
+    """Return what `--scale`, `--mean` and `--std` make of pixels; a usage error for what are no numbers."""
+    means, deviations = numbers(mean, "--mean"), numbers(std, "--std")
+    from openbpu.quantization.samples import Pixels
 
-
-def _check_once(new: dict[str, Array], given: dict[str, Array]) -> None:
-    from openbpu.arch.errors import InputError, must
-
-    for name in new:
-        if name in given:
-            raise InputError(
-                must("--input", f"input '{name}'", "given once", "twice", "leave one of them out")
-            )
+    return Pixels(scale, means, deviations)
 
 
 def readable(*paths: Path) -> None:
@@ -203,27 +193,3 @@ def _unreadable(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a null byte
         return getattr(error, "strerror", None) or str(error)
     return ""
-
-
-def _only(names: Sequence[str], text: str) -> str:
-    from openbpu.arch.errors import InputError, must
-
-    if len(names) == 1:
-        return names[0]
-    fix = f"the model has {len(names)} inputs: {', '.join(names)}"
-    raise InputError(must("--input", "the option", "NAME=FILE.npy", f"'{text}'", fix))
-
-
-def _read(path: Path) -> Array | dict[str, Array]:
-    import numpy as np
-
-    from openbpu.arch.errors import InputError, must
-
-    readable(path)
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else loaded
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        fix = "write it with numpy.save, without objects"
-        raise InputError(must(str(path), "the input", "a .npy or .npz file", f"({reason})", fix)) from error

@@ -64,11 +64,12 @@ def check_inputs(program: Program, given: Mapping[str, Any], *, finite: bool = T
         fix = 'call run({"name": array})'
         raise InputError(must("inputs", "the argument", "a dict of arrays by name", kind.__name__, fix))
     wanted = {program.tensors[i].name: i for i in program.inputs}
-    _check_names(list(given), list(wanted))
+    check_names(list(given), list(wanted))
     return {i: _check_array(program.tensors[i], given[name], finite=finite) for name, i in wanted.items()}
 
 
-def _check_names(given: list[str], wanted: list[str]) -> None:
+def check_names(given: list[str], wanted: list[str]) -> None:
+    """Raise InputError for a name that is no input, or an input that is missing."""
     allowed = ", ".join(f"'{name}'" for name in wanted) or "none: the model has no inputs"
     for name in given:
         if name not in wanted:

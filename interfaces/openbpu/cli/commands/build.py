@@ -13,7 +13,7 @@ import typer
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, show, show_json
-from openbpu.cli.usage import number_option, own_names, whole_option
+from openbpu.cli.usage import own_names, whole_option
 
 if TYPE_CHECKING:
     import onnx
@@ -70,16 +70,9 @@ def quantize(  # noqa: PLR0917  # an argument per option
     int8_tail: Annotated[
         bool, typer.Option("--int8-tail", help="Int8, not int16, behind the last Conv, Gemm or MatMul too.")
     ] = False,
-    scale: Annotated[
-        float,
-        number_option(
-            "--scale", fix="0.00392157 makes 0..1 of 0..255", about="Images: pixels are multiplied by it."
-        ),
-    ] = 1 / 255,
-    mean: Annotated[
-        str, typer.Option("--mean", metavar="M,M,M", help="Images: then it is subtracted.")
-    ] = "0",
-    std: Annotated[str, typer.Option("--std", metavar="S,S,S", help="Images: then divided by.")] = "1",
+    scale: arguments.Scale = None,
+    mean: arguments.Mean = "0",
+    std: arguments.Std = "1",
     method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
     json: arguments.Json = False,
 ) -> None:
@@ -87,7 +80,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
 
     Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
     """
-    means, deviations = arguments.numbers(mean, "--mean"), arguments.numbers(std, "--std")
+    pixels = arguments.pixels(scale, mean, std)
     arguments.readable(model)
     outputs.refuse_overwriting(model, output)
     outputs.check_file(output)
@@ -101,7 +94,9 @@ def quantize(  # noqa: PLR0917  # an argument per option
     tail = DType.INT8 if int8_tail else DType.INT16
     told: list[str] = []  # said after the bar is gone
     with progress() as report:
-        data = load_calibration(calib, model, scale=scale, mean=means, std=deviations, told=told.append)
+        data = load_calibration(
+            calib, model, scale=pixels.scale, mean=pixels.mean, std=pixels.std, told=told.append
+        )
         calibrate(
             model,
             data,

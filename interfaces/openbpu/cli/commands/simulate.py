@@ -7,82 +7,121 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
+from openbpu.cli.feeds import runs, takers
 from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show_json
 from openbpu.cli.usage import folder_option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openbpu.runtime import Result, Session
+    from openbpu.runtime import Session
 
 
 @command("run")
-def run(
+def run(  # noqa: PLR0917  # an argument per option
     model: arguments.HbmFile,
     input: arguments.Inputs = None,  # noqa: A002  # the option is called --input
     output: Annotated[
         Path | None,
-        folder_option("-o", "--output", metavar="OUTDIR", about="Write every output as NAME.npy there."),
+        folder_option(
+            "-o",
+            "--output",
+            metavar="OUTDIR",
+            about="Write every output as NAME.npy there; of several runs, in a folder per run.",
+        ),
     ] = None,
+    scale: arguments.Scale = None,
+    mean: arguments.Mean = "0",
+    std: arguments.Std = "1",
     mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
     march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
-    """Run a .hbm file on arrays.
+    """Run a .hbm file on arrays, images, or folders of them.
 
     Shows outputs, latency and placement; writes the outputs with -o.
     """
+    pixels = arguments.pixels(scale, mean, std)
     arguments.readable(model)
-    from openbpu.report.placement import placement_summary
+    from openbpu.quantization.samples import Changes
     from openbpu.runtime import Session
 
-    session = Session(model, mode=mode.value, threads=threads, march=march)
-    program = session.program
-    names = [program.tensors[i].name for i in program.inputs]
-    feed = arguments.inputs(input, names)
-    session.check(feed)
-    if output is not None:
-        outputs.check_folder(output)
+    session, changes = Session(model, mode=mode.value, threads=threads, march=march), Changes()
+    todo = runs(input, takers(session), pixels, changes)
+    todo[0].read_for(session)  # the first is looked at before anything is computed
+    folders = _folders(output, [r.label for r in todo])
     if session.mode == "fast":
-        say_if_kernels_compile(program)
+        say_if_kernels_compile(session.program)
+    done = [
+        _run_one(session, one.read_for(session), folder) for one, folder in zip(todo, folders, strict=True)
+    ]
+    if changes.sentence():
+        note(f"images: {changes.sentence()}")
+    rows = [
+        {"run": one.label} | row if len(todo) > 1 else row
+        for one, rows in zip(todo, done, strict=True)
+        for row in rows
+    ]
+    _show_runs(session, rows, json=json)
+
+
+def _folders(output: Path | None, labels: list[str]) -> list[Path | None]:
+    """Return the folder for the outputs of every run, made and found writable; of one run it is `output`."""
+    if output is None:
+        return [None] * len(labels)
+    if len(labels) == 1:
+        folders = [output]
+    else:
+        folders = [output / stem for stem in outputs.file_stems(labels).values()]
+    for folder in folders:
+        outputs.check_folder(folder)
+    return [*folders]
+
+
+def _run_one(session: Session, feed: dict[str, Any], folder: Path | None) -> list[dict[str, Any]]:
+    """Run once, write the outputs, and return what is told about each."""
     result = session.run(feed)
-    paths = outputs.write_arrays(output, result.outputs) if output is not None else {}
-    if json:
-        show_json(_result_json(result, paths))
-        return
-    from openbpu.report.latency import latency_table
-
-    show(_output_table(result, paths), latency_table(result.latency), placement_summary(result.placement))
+    paths = outputs.write_arrays(folder, result.outputs) if folder is not None else {}
+    return [_output(name, y, paths.get(name)) for name, y in result.outputs.items()]
 
 
-def _result_json(result: Result, paths: dict[str, Path]) -> dict[str, Any]:
-    from openbpu.report.latency import latency_json
-    from openbpu.report.placement import placement_json, placement_summary
-
+def _output(name: str, y: Any, path: Path | None) -> dict[str, Any]:
     return {
-        "outputs": [
-            {
-                "name": name,
-                "shape": y.shape,
-                "dtype": y.dtype.name,
-                "file": str(paths[name]) if name in paths else None,
-            }
-            for name, y in result.outputs.items()
-        ],
-        "latency": latency_json(result.latency),
-        "summary": placement_summary(result.placement),
-        "placement": placement_json(result.placement),
+        "name": name,
+        "shape": y.shape,
+        "dtype": y.dtype.name,
+        "file": str(path) if path else None,
+        "ends": (f"{y.min():.6g}", f"{y.max():.6g}") if y.size else ("", ""),
     }
 
 
-def _output_table(result: Result, paths: dict[str, Path]) -> Table:
+def _show_runs(session: Session, rows: list[dict[str, Any]], *, json: bool) -> None:
+    from openbpu.report.latency import latency_json, latency_table
+    from openbpu.report.placement import placement_json, placement_summary
+
+    summary = placement_summary(session.placement)
+    if not json:
+        show(_output_table(rows), latency_table(session.latency), summary)
+        return
+    show_json(
+        {
+            "outputs": [{k: v for k, v in row.items() if k != "ends"} for row in rows],
+            "latency": latency_json(session.latency),
+            "summary": summary,
+            "placement": placement_json(session.placement),
+        }
+    )
+
+
+def _output_table(rows: list[dict[str, Any]]) -> Table:
     from openbpu.report.text import add_row, in_shape, table
 
-    made = table("Output", "Shape", "DType", "Min", "Max", "File", numbers=("Min", "Max"))
-    for name, y in result.outputs.items():
-        ends = (f"{y.min():.6g}", f"{y.max():.6g}") if y.size else ("", "")
-        add_row(made, name, in_shape(y.shape), y.dtype.name, *ends, paths.get(name, "not written (-o DIR)"))
+    run = ["Run"] if "run" in rows[0] else []
+    made = table(*run, "Output", "Shape", "DType", "Min", "Max", "File", numbers=("Min", "Max"))
+    for row in rows:
+        what = [*([row["run"]] if run else []), row["name"], in_shape(row["shape"]), row["dtype"]]
+        add_row(made, *what, *row["ends"], row["file"] or "not written (-o DIR)")
     return made
 
 

@@ -8,6 +8,7 @@ import typer
 
 from openbpu.cli import arguments
 from openbpu.cli.app import command
+from openbpu.cli.feeds import runs, takers
 from openbpu.cli.screen import note, say_if_kernels_compile, show, show_json
 from openbpu.cli.usage import number_option, whole_option
 
@@ -58,6 +59,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     binary evidently does not belong to the model.
     """
     arguments.readable(onnx_model, model)
+    from openbpu.quantization.samples import Changes, Pixels
     from openbpu.report.verify import float_remark
     from openbpu.runtime import Session
     from openbpu.runtime.reference import Reference
@@ -68,7 +70,7 @@ def verify(  # noqa: PLR0917  # an argument per option
         Reference(onnx_model, threads=threads),
     )
     if input:
-        feeds = [arguments.inputs(input, reference.input_names)]
+        feeds = [r.read() for r in runs(input, takers(session), Pixels(), Changes())]
     else:
         feeds = [random_inputs(session, seed + n) for n in range(samples)]
     check_feeds(session, reference, feeds)

@@ -1,24 +1,21 @@
-"""Calibration data: from arrays, `.npz`, and folders of arrays or images, to one feed per sample."""
+"""Calibration data, in memory or as `openbpu.quantization.samples` reads it, to one feed per sample."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ModelProto, ValueInfoProto, helper
 
 from openbpu.arch.errors import InputError, must
 from openbpu.quantization.onnx.load import ModelLike, read_model
 from openbpu.quantization.onnx.net import Array, Shape, shape_of
+from openbpu.quantization.samples import IMAGES, Changes, Input, Pixels, read_numpy, read_samples, split
 
 Feed = dict[str, Array]
 Calibration = Mapping[str, Array] | Iterable[Mapping[str, Array]]
-
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 _HINT = "pass an .npz with one array per input (first axis: samples), or a folder of .npy files or images"
 
@@ -66,17 +63,23 @@ def _from_arrays(arrays: Mapping[str, Array], inputs: Sequence[ValueInfoProto]) 
 
 def _split(array: Array, value: ValueInfoProto) -> list[Array]:
     """Return the samples stacked in `array`."""
-    shape = shape_of(value)
-    if shape is None or array.ndim == len(shape) + 1:
-        return list(array)
-    if array.ndim != len(shape) or array.ndim == 0:
-        allowed = f"(N, {', '.join(map(_show, shape))})"
-        raise InputError(must("calibration", f"the shape of input '{value.name}'", allowed, array.shape))
-    batch = shape[0] if isinstance(shape[0], int) else 1
-    if batch < 1 or len(array) % batch:
-        allowed = f"a multiple of {batch} on its first axis"
-        raise InputError(must("calibration", f"the shape of input '{value.name}'", allowed, array.shape))
-    return [array[start : start + batch] for start in range(0, len(array), batch)]
+    taker = input_of(value)
+    found = split(array, taker)
+    if found is not None:
+        return found
+    shape = taker.shape or ()
+    allowed = (
+        f"a multiple of {taker.batch} on its first axis"
+        if array.ndim == len(shape) and array.ndim
+        else f"(N, {', '.join(map(_show, shape))})"
+    )
+    raise InputError(must("calibration", f"the shape of input '{value.name}'", allowed, array.shape))
+
+
+def input_of(value: ValueInfoProto) -> Input:
+    """Return an input of an ONNX model as readers of samples take it."""
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    return Input(value.name, shape_of(value), dtype)
 
 
 def _check_names(given: Mapping[str, object], inputs: Sequence[ValueInfoProto], where: str) -> None:
@@ -127,7 +130,7 @@ def load_calibration(
     path: str | os.PathLike[str],
     model: ModelLike,
     *,
-    scale: float = 1 / 255,
+    scale: float | None = None,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
     told: Callable[[str], None] | None = None,
@@ -135,24 +138,23 @@ def load_calibration(
     """Return the calibration set at `path` as one array per input of `model`, samples on the first axis.
 
     `path` is an `.npz` whose keys are input names (a model of one input accepts any key), or a folder of
-    `.npy` files (one sample each) or of images, in the order of their names. Images need a model with one
-    input (1, C, H, W): they are converted to RGB (grey for C = 1), resized to H × W (bilinear) and become
-    (pixel · scale − mean) / std; `mean` and `std` are a number or one per channel, in the scaled range.
-    `told` hears in one sentence how many images were resized or converted, if any.
-    Raises InputError when there is nothing to read or it does not fit the model.
+    `.npy` files (one sample each) or of images, in the order of their names, or one such file. Images need a
+    model with one input (B, C, H, W) or (B, H, W, C): they are converted to RGB (grey for C = 1), resized to
+    H × W (bilinear) and become (pixel · scale − mean) / std. `mean` and `std` are a number or one for every
+    channel, in the scaled range; a scale of None is 1/255. `told` hears in one sentence how many images were
+    changed, if any. Raises InputError when there is nothing to read or it does not fit the model.
     """
     inputs = fed_inputs(read_model(model))
     where = Path(path)
-    hears = told or _silent
-    arrays = (
-        _read_folder(where, inputs, scale, mean, std, hears) if where.is_dir() else _read_npz(where, inputs)
-    )
+    if where.is_dir() or where.suffix.lower() in IMAGES:
+        changes = Changes()
+        arrays = _read_samples(where, inputs, Pixels(scale, mean, std), changes)
+        if told is not None and changes.sentence():
+            told(f"calibration: {changes.sentence()}")
+    else:
+        arrays = _read_file(where, inputs)
     _check_names(arrays, inputs, str(where))
     return arrays
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 def fed_inputs(model: ModelProto) -> list[ValueInfoProto]:
@@ -161,131 +163,25 @@ def fed_inputs(model: ModelProto) -> list[ValueInfoProto]:
     return [v for v in model.graph.input if v.name not in constants]
 
 
-def _read_npz(path: Path, inputs: Sequence[ValueInfoProto]) -> dict[str, Array]:
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            arrays = {"an .npy file": file}
-        else:
-            with file:
-                arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(
-            must(str(path), "calibration data", "an .npz file or a folder", f"({_reason(error)})", _HINT)
-        ) from error
+def _read_file(path: Path, inputs: Sequence[ValueInfoProto]) -> dict[str, Array]:
+    read = read_numpy(path, what="calibration data", allowed="an .npz file or a folder", fix=_HINT)
+    arrays = read if isinstance(read, dict) else {"an .npy file": read}
     if len(inputs) == len(arrays) == 1:
         return {inputs[0].name: next(iter(arrays.values()))}
     return arrays
 
 
-def _reason(error: Exception) -> str:
-    """Return what the system says, without number and path, or what NumPy says."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _read_folder(
-    folder: Path,
-    inputs: Sequence[ValueInfoProto],
-    scale: float,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
-    told: Callable[[str], None],
+def _read_samples(
+    path: Path, inputs: Sequence[ValueInfoProto], pixels: Pixels, changes: Changes
 ) -> dict[str, Array]:
-    files = sorted(folder.iterdir())
-    tensors = [f for f in files if f.suffix.lower() == ".npy"]
-    images = [f for f in files if f.suffix.lower() in IMAGES]
-    if not tensors and not images:
-        raise InputError(
-            must(
-                str(folder),
-                "a folder of samples",
-                f"one of .npy, {', '.join(IMAGES)} files",
-                "empty of them",
-                _HINT,
-            )
-        )
     if len(inputs) != 1:
         fix = "pass an .npz with one array per input"
         raise InputError(
-            must(str(folder), "a folder of samples", "for a model with one input", len(inputs), fix)
+            must(str(path), "samples without names", "for a model with one input", len(inputs), fix)
         )
-    value = inputs[0]
-    samples = [_read_npy(f, value) for f in tensors] or _read_images(images, value, scale, mean, std, told)
+    taker = input_of(inputs[0])
+    samples = [s.read() for s in read_samples(path, taker, pixels, changes)]
     try:
-        return {value.name: np.stack(samples)}
+        return {taker.name: np.stack(samples)}
     except ValueError as error:
-        raise InputError(must(str(folder), "the samples", "of one shape", f"({error})")) from error
-
-
-def _read_npy(path: Path, value: ValueInfoProto) -> Array:
-    try:
-        array: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            must(str(path), "the file", "a NumPy array without objects", f"({error})")
-        ) from error
-    shape = shape_of(value)
-    one = (
-        shape is not None
-        and len(shape) == array.ndim + 1
-        and not (isinstance(shape[0], int) and shape[0] != 1)
-    )
-    return array[np.newaxis] if one else array
-
-
-def _read_images(
-    files: Sequence[Path],
-    value: ValueInfoProto,
-    scale: float,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
-    told: Callable[[str], None],
-) -> list[Array]:
-    from PIL import Image  # noqa: PLC0415  (only image folders need it)
-
-    shape = shape_of(value) or ()
-    size = shape[2:] if len(shape) == 4 else ()
-    if len(size) != 2 or shape[1] not in {1, 3} or not all(isinstance(d, int) for d in size):
-        allowed, actual = "(1, 1 or 3, H, W) for a folder of images", f"({', '.join(map(_show, shape))})"
-        raise InputError(must("calibration", f"the shape of input '{value.name}'", allowed, actual, _HINT))
-    height, width = int(str(size[0])), int(str(size[1]))
-    mode = "L" if shape[1] == 1 else "RGB"
-    arrays: list[Array] = []
-    resized = converted = 0
-    for path in files:
-        try:
-            with Image.open(path) as image:
-                resized += image.size != (width, height)
-                converted += image.mode != mode
-                fitted = image.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise InputError(must(str(path), "the file", "an image", f"({error})")) from error
-        arrays.append(_normalise(np.asarray(fitted, dtype=np.float32), scale, mean, std))
-    changes = (
-        (resized, f"resized {_images(resized)} to {height}×{width}"),
-        (converted, f"converted {_images(converted)} to {'grey' if mode == 'L' else 'RGB'}"),
-    )
-    if resized or converted:
-        told(f"calibration: {', '.join(text for count, text in changes if count)}")
-    return arrays
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
-
-
-def _normalise(
-    pixels: npt.NDArray[np.float32], scale: float, mean: float | Sequence[float], std: float | Sequence[float]
-) -> Array:
-    """Return (H, W) or (H, W, C) pixels as (1, C, H, W)."""
-    planes = pixels[np.newaxis] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    channels = len(planes)
-    for name, given in (("mean", mean), ("std", std)):
-        if np.size(given) not in {1, channels}:
-            raise InputError(must("calibration", name, f"a number or {channels} numbers", given))
-    for name, given in (("scale", scale), ("std", std)):
-        if not np.isfinite(given).all() or not np.asarray(given, dtype=np.float32).all():
-            raise InputError(must("calibration", name, "finite and not 0", given))
-    m = np.broadcast_to(np.asarray(mean, dtype=np.float32), (channels,))[:, None, None]
-    s = np.broadcast_to(np.asarray(std, dtype=np.float32), (channels,))[:, None, None]
-    return ((planes * np.float32(scale) - m) / s)[np.newaxis].astype(np.float32)
+        raise InputError(must(str(path), "the samples", "of one shape", f"({error})")) from error

@@ -1,0 +1,40 @@
+"""What a reader of samples must know of a model's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Shape = tuple[int | str | None, ...]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input of a model. A dimension is a size, a symbol, or None; the shape is None if the rank is open.
+
+    scale, zero_point: of an input that takes quantized codes, (q − zero_point) · scale; scale is None for any
+    other.
+    """
+
+    name: str
+    shape: Shape | None
+    dtype: np.dtype[Any]
+    scale: float | None = None
+    zero_point: int = 0
+
+    @property
+    def batch(self) -> int:
+        """How many samples one run takes: the first size, 1 where it is open."""
+        first = self.shape[0] if self.shape else 1
+        return first if isinstance(first, int) and first > 0 else 1
+
+    @property
+    def shown(self) -> str:
+        """The shape as messages write it."""
+        return (
+            "?" if self.shape is None else f"({', '.join('?' if d is None else str(d) for d in self.shape)})"
+        )
