@@ -12,6 +12,7 @@ results before the look-up); results are stored in the dtype of the output tenso
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 Ints = tuple[int, ...]
 
@@ -71,6 +72,17 @@ class Conv(Operator):
     raw: bool = False
     wide: bool = False
 
+    @property
+    def terms(self) -> int:
+        """Products that one element of y sums; the gaps between upsampled elements multiply nothing."""
+        taps = (-(-k // u) for k, u in zip(self.kernel, self.upsample, strict=True))
+        return prod(taps) * (self.x_shape[3] // self.groups)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products of the whole layer."""
+        return prod(self.y_shape) * self.terms
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul(Operator):
@@ -98,6 +110,16 @@ class MatMul(Operator):
     hi: int = 127
     raw: bool = False
     wide: bool = False
+
+    @property
+    def terms(self) -> int:
+        """Products that one element of y sums."""
+        return self.k
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products of the whole layer."""
+        return max(self.a_batch, self.b_batch) * self.m * self.n * self.terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,18 +193,10 @@ def _matmul(rows: Records, layers: Layers) -> Ints:
 
 
 def _macs(rows: Records, layers: Layers, cls: type[Instr]) -> Int64:
-    ids = _column(rows, "operator")
+    terms = layers.of(_column(rows, "operator"), lambda o: o.terms)
     if cls is isa.MatMulTile:
-        return _column(rows, "m") * _column(rows, "n") * layers.of(ids, lambda o: o.k)
-    taps = layers.of(
-        ids,
-        lambda o: (
-            ceil_div(o.kernel[0], o.upsample[0])
-            * ceil_div(o.kernel[1], o.upsample[1])
-            * (o.x_shape[3] // o.groups)
-        ),
-    )
-    return _column(rows, "out_h") * _column(rows, "out_w") * _column(rows, "out_c") * taps
+        return _column(rows, "m") * _column(rows, "n") * terms
+    return _column(rows, "out_h") * _column(rows, "out_w") * _column(rows, "out_c") * terms
 
 
 def _pool(rows: Records, layers: Layers) -> Ints:

@@ -193,14 +193,9 @@ def _macs(segments: list[Segment], tensors: list[Tensor]) -> tuple[tuple[str, in
     counts: dict[str, int] = {}
     for segment in segments:
         for op in segment.operators if isinstance(segment, BpuSegment) else ():
-            if isinstance(op, Conv):
-                n, h, w, c = op.y_shape
-                size = n * h * w * c * op.kernel[0] * op.kernel[1] * (op.x_shape[3] // op.groups)
-                other = op.weight_id
-            elif isinstance(op, MatMul):
-                size, other = max(op.a_batch, op.b_batch) * op.m * op.k * op.n, op.inputs[1]
-            else:
+            if not isinstance(op, (Conv, MatMul)):
                 continue
+            other = op.weight_id if isinstance(op, Conv) else op.inputs[1]
             pair = f"{tensors[op.inputs[0]].dtype.value}x{tensors[other].dtype.value}"
-            counts[pair] = counts.get(pair, 0) + size
+            counts[pair] = counts.get(pair, 0) + op.multiply_adds
     return tuple(sorted(counts.items()))
