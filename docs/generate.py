@@ -99,6 +99,9 @@ The chips openbpu knows, one JSON file each under `arch/openbpu/arch/march/`. Ev
 unit, its source and how far to trust it: published (no mark), fitted to published latencies (~), assumed
 (?). A march of your own is a file in the same form; `"based_on": "nash-e"` lets it state only what differs.
 
+Wherever a march is given, by `--march`, in Python or in a script for the vendor's modules, a product does as
+well, in any spelling: `S100`, `rdk-s100`, `J6E` and `Journey 6E` are nash-e.
+
 """
 
 SECTIONS = {

@@ -1,6 +1,7 @@
 """Facts about the marches that ship: what is public is stated as published, the rest is not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,17 @@ import pytest
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import MarchError
 from openbpu.arch.isa import Engine
-from openbpu.arch.march import CONFIDENCES, LIMITS, March, get_march, march_names, with_values
+from openbpu.arch.march import (
+    CONFIDENCES,
+    LIMITS,
+    March,
+    find_march,
+    get_march,
+    march_names,
+    march_products,
+    with_values,
+)
+from openbpu.arch.march.names import key_of
 from openbpu.arch.timing import conv_cycles
 
 MARCHES = march_names()
@@ -162,7 +173,8 @@ def test_large_convolution_reaches_what_the_best_networks_sustain(name: str, sus
 
 def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        MarchError, match=r"one of bayes-e, bayes, nash-e, .*, not 'nash-x'; or give the path"
+        MarchError,
+        match=r"one of bayes-e, bayes, nash-e, .*, not 'nash-x'; did you mean 'nash-.'\?.* the path",
     ):
         get_march("nash-x")
 
@@ -191,3 +203,56 @@ def test_user_file_may_state_only_what_differs(tmp_path: Path) -> None:
     assert (march.name, march.clock_hz) == ("mine", 2_000_000_000)
     assert march.tae == get_march("nash-e").tae
     assert march.numbers["chip.clock_hz"].source == "a rumour"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *(("X5", "bayes-e"), ("rdk x5", "bayes-e"), ("RDK_X5", "bayes-e"), ("Sunrise-X5", "bayes-e")),
+        *(("S100", "nash-e"), ("rdk-s100", "nash-e"), ("s100p", "nash-m"), ("RDK S100P", "nash-m")),
+        *(("S600", "nash-p"), ("J6E", "nash-e"), ("journey 6e", "nash-e"), ("Journey J6M", "nash-m")),
+        *(("j6p", "nash-p"), ("J6-H", "nash-h"), ("Journey6B", "nash-b"), ("J5", "bayes")),
+        *(("RDK Ultra", "bayes"), ("X3", "bernoulli2"), ("J3", "bernoulli2"), ("journey 3", "bernoulli2")),
+        *(("NASH_E", "nash-e"), ("Nash E", "nash-e"), ("bayes", "bayes"), ("BAYES-E", "bayes-e")),
+        ("J6E / S100", "nash-e"),
+    ],
+)
+def test_products_and_spellings_call_a_march(text: str, name: str) -> None:
+    assert get_march(text) is get_march(name)
+
+
+def test_every_product_of_every_march_calls_it() -> None:
+    for name, made in march_products().items():
+        assert made
+        for product in made:
+            assert find_march(product) == find_march(product.lower()) == name
+
+
+def test_no_two_marches_answer_to_one_name() -> None:
+    keys = [key_of(n) for n in march_names()] + [
+        key_of(p) for made in march_products().values() for p in made
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("J6", "say which: J6E is nash-e, J6M is nash-m, J6P is nash-p, J6H is nash-h, J6B is nash-b"),
+        ("Journey 6", "say which: J6E is nash-e"),
+        ("nash", "say which: nash-e, nash-m"),
+        ("S10", "say which: S100 is nash-e, S100P is nash-m"),
+        ("S100Q", "did you mean 'S100'? Or give a product"),
+        ("", "give a product (X5, J5, RDK Ultra, "),
+        ("X5/S100", "the path of a march file"),
+    ],
+)
+def test_a_name_that_says_too_little_is_answered_with_what_it_may_mean(text: str, said: str) -> None:
+    with pytest.raises(MarchError, match=re.escape(said)):
+        get_march(text)
+
+
+def test_a_file_is_a_march_under_any_name(tmp_path: Path) -> None:
+    for file in ("mine.json", "mine"):
+        (tmp_path / file).write_text('{"based_on": "nash-e", "name": "mine"}')
+        assert get_march(tmp_path / file).name == "mine"

@@ -182,7 +182,15 @@ def test_unknown_march_lists_the_known_ones(openbpu: Command) -> None:
     assert all(word in ran.err for word in ("'nahs-e'", "bernoulli2", "did you mean 'nash-e'?"))
 
 
-@pytest.mark.parametrize("arguments", [("march", "NASH-E"), ("info", "{}/cpu.hbm", "--march", "Nash-E")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("march", "NASH-E"),
+        ("march", "S100"),
+        ("info", "{}/cpu.hbm", "--march", "Nash-E"),
+        ("info", "{}/cpu.hbm", "--march", "journey 6e"),
+    ],
+)
 def test_the_case_of_a_march_does_not_matter(
     openbpu: Command, files: Path, arguments: tuple[str, ...]
 ) -> None:

@@ -29,7 +29,7 @@ from openbpu.compat.hbdk import (
     statistics,
     visualize,
 )
-from openbpu.compat.march import March
+from openbpu.compat.march import March, march_name
 from openbpu.compat.names import MODULES
 from openbpu.runtime import Session
 
@@ -251,7 +251,9 @@ def test_wrong_files_and_models_are_refused(tmp_path: Path, compiled: Path) -> N
 
 
 def test_an_unknown_march_lists_the_known_ones() -> None:
-    assert March.NASH_P == "nash-p"
+    assert (March.NASH_P, March.S600) == ("nash-p", "nash-p")
+    spelled = [march_name(m) for m in ("March.NASH_M", "NASH_M", "S100P", "own/file.json")]
+    assert spelled == ["nash-m", "nash-m", "nash-m", "own/file.json"]
     with pytest.raises(AttributeError, match="NASH_E"):
         _ = March.NASH_X
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import math
 import os
@@ -32,32 +31,38 @@ MAX_THREADS = 256
 
 
 def march(text: str | None) -> str | None:
-    """Return a march's name as openbpu writes it, or the path of a march file; a usage error for neither.
+    """Return the name of a march given in any spelling or by a product, or a march file's path.
+
+    Anything else is a usage error.
 
     A file that is named but missing or wrong is no matter of usage: `get_march` says what is wrong with it.
     """
     if text is None:
         return None
-    from openbpu.arch.march import march_names
+    from openbpu.arch.march import find_march, no_march
 
-    names = march_names()
-    if text.lower() in names:
-        return text.lower()
-    if text.endswith(".json") or os.path.isfile(text):  # noqa: PTH113  # says no where Path raises
+    if text.endswith(".json"):
         return text
-    close = difflib.get_close_matches(text.lower(), names, n=1)
-    fix = f"did you mean '{close[0]}'?" if close else "or give the path of a march file (*.json)"
-    raise WrongValue(f"one of {', '.join(names)}", text, fix)
+    name = find_march(text)
+    if name is not None:
+        return name
+    if os.path.isfile(text):  # noqa: PTH113  # says no where Path raises
+        return text
+    allowed, fix = no_march(text)
+    raise WrongValue(allowed, text, fix)
 
 
 March = Annotated[
     str,
     typer.Option(
-        "--march", callback=march, help="A march (see `openbpu march`), or a march file of your own."
+        "--march",
+        callback=march,
+        help="A march or a product it is in (see `openbpu march`), or a march file of your own.",
     ),
 ]
 MarchName = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", callback=march, help="A march, or a march file.")
+    str | None,
+    typer.Argument(metavar="[NAME]", callback=march, help="A march, its product, or a march file."),
 ]
 OwnMarch = Annotated[
     str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.arch.march import march_names
+from openbpu.arch.march import find_march, march_names
 
 __all__ = ["March", "MarchBase", "MarchSeries", "march_name"]
 
@@ -28,6 +28,9 @@ MarchSeries = March
 
 
 def march_name(march: Any) -> str:
-    """Return the name of a march given as a March, as its constant ("NASH_M"), or as ours ("nash-m")."""
+    """Return the name of a march given as a March, its constant ("NASH_M"), our name or its product.
+
+    What calls no march is returned as it is: the path of a march file, or what `compile` then refuses.
+    """
     text = str(getattr(march, "value", march))
-    return text.rpartition(".")[2].lower().replace("_", "-")
+    return find_march(text.removeprefix("March.")) or text

@@ -1,7 +1,16 @@
 """Marches: one JSON file per chip beside this module, each number with unit, source and confidence."""
 
 from openbpu.arch.march.limits import LIMITS
-from openbpu.arch.march.load import build_march, get_march, load_march, march_names, with_values
+from openbpu.arch.march.load import (
+    build_march,
+    find_march,
+    get_march,
+    load_march,
+    march_names,
+    march_products,
+    no_march,
+    with_values,
+)
 from openbpu.arch.march.march import (
     CONFIDENCES,
     Aae,
@@ -32,8 +41,11 @@ __all__ = [
     "Vae",
     "Vpu",
     "build_march",
+    "find_march",
     "get_march",
     "load_march",
     "march_names",
+    "march_products",
+    "no_march",
     "with_values",
 ]

@@ -29,6 +29,7 @@ from openbpu.arch.march.march import (
     Vae,
     Vpu,
 )
+from openbpu.arch.march.names import march_of, what_is_meant
 
 _HERE = Path(__file__).parent
 _NAMES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p", "nash-h", "nash-b", "bernoulli2")
@@ -61,22 +62,42 @@ def march_names() -> tuple[str, ...]:
     return _NAMES
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=1)
+def march_products() -> MappingProxyType[str, tuple[str, ...]]:
+    """Return the products that each march is in, by its name: "nash-e" is in "J6E" and "S100"."""
+    told = {name: _merged(_HERE / f"{name}.json", ())["product"] for name in _NAMES}
+    return MappingProxyType({name: tuple(str(text).split(" / ")) for name, text in told.items()})
+
+
+def find_march(text: str) -> str | None:
+    """Return the name of the march that a user calls by its name or a product, in any spelling; else None."""
+    return text if text in _NAMES else march_of(text, march_products())
+
+
+def no_march(text: str) -> tuple[str, str]:
+    """Return what may be given instead of a name that calls no march, and what to do."""
+    return f"one of {', '.join(_NAMES)}", what_is_meant(text, march_products())
+
+
 def get_march(name_or_path: str | Path) -> March:
-    """Return a march by its name, or the one described by a JSON file.
+    """Return a march by its name or a product ("S100"), in any spelling, or the one described by a JSON file.
 
     Raises MarchError for an unknown name (listing the known ones) and for a file that is missing or wrong
     (naming the key). A file may say `"based_on": "nash-e"` (or another file) and state only what differs.
     """
-    name = str(name_or_path)
-    if name in _NAMES:
-        return load_march(_HERE / f"{name}.json")
-    if name.endswith(".json") or Path(name).is_file():
-        return load_march(Path(name))
-    known = ", ".join(_NAMES)
-    raise MarchError(
-        must("march", "the name", f"one of {known}", repr(name), "or give the path of a march file (*.json)")
-    )
+    text = str(name_or_path)
+    name = None if text.endswith(".json") else find_march(text)
+    if name is not None:
+        return _kept(_HERE / f"{name}.json")
+    if text.endswith(".json") or Path(text).is_file():
+        return _kept(Path(text))
+    allowed, fix = no_march(text)
+    raise MarchError(must("march", "the name", allowed, repr(text), fix))
+
+
+@lru_cache(maxsize=32)
+def _kept(path: Path) -> March:
+    return load_march(path)
 
 
 def load_march(path: Path) -> March:

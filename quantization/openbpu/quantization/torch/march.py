@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 from openbpu.arch.errors import MarchError, must
+from openbpu.arch.march import find_march
 from openbpu.arch.march import get_march as load_march
-from openbpu.arch.march import march_names
 
 
 class March(str, Enum):
@@ -29,12 +29,13 @@ _chosen: list[str] = []
 
 
 def set_march(march: March | str) -> None:
-    """Choose the march for everything that is prepared from now on; raises MarchError for an unknown name."""
-    name = str(march.value if isinstance(march, March) else march)
-    if name not in march_names():
-        name = name.lower().replace("_", "-")
-    load_march(name)
-    _chosen[:] = [name]
+    """Choose the march for everything that is prepared from now on: a March, its name or a product.
+
+    Raises MarchError for an unknown name.
+    """
+    text = str(march.value if isinstance(march, March) else march)
+    load_march(text)
+    _chosen[:] = [find_march(text) or text]
 
 
 def get_march() -> March | str:
