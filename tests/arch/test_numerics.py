@@ -142,15 +142,42 @@ def test_observed_scale_of_int8_divides_by_127_and_a_half() -> None:
     zero=st.integers(-10, 10),
     dtype=st.sampled_from([DType.INT8, DType.INT16, DType.INT32]),
 )
-def test_quantize_rounds_the_true_quotient_half_to_even_and_saturates(
+def test_quantize_rounds_the_float32_quotient_half_to_even_and_saturates(
     x: list[float], scale: float, zero: int, dtype: DType
 ) -> None:
     values = np.array(x, dtype=np.float32)
     got = numerics.quantize(values, np.float32(scale), zero, dtype)
     for value, q in zip(values, got.tolist(), strict=True):
-        exact = Fraction(float(value)) / Fraction(float(np.float32(scale)))
-        assert q == min(max(round(exact) + zero, dtype.qmin), dtype.qmax)
+        # Double rounding is innocent: 53 bits are more than 2 · 24 + 2.
+        quotient = Fraction(float(np.float32(float(value) / float(np.float32(scale)))))
+        assert q == min(max(round(quotient) + zero, dtype.qmin), dtype.qmax)
     assert got.dtype == dtype.numpy
+
+
+@given(x=st.floats(-1e6, 1e6), scale=st.floats(2.0**-20, 2.0**10, width=32), zero=st.integers(-10, 10))
+def test_nearest_rounds_the_true_quotient(x: float, scale: float, zero: int) -> None:
+    got = int(numerics.nearest(x, np.float32(scale), zero, DType.INT32))
+    exact = round(Fraction(x / float(np.float32(scale)))) + zero
+    assert got == min(max(exact, DType.INT32.qmin), DType.INT32.qmax)
+
+
+@pytest.mark.parametrize("factor", [1 / 255, None])
+def test_pixels_get_the_codes_of_a_float32_division(factor: float | None) -> None:
+    """Scale 1/127.5 puts every odd pixel beside a tie; float64 gives other codes for dozens of them."""
+    pixels = np.arange(256, dtype=np.float32)
+    x = pixels / np.float32(255) if factor is None else pixels * np.float32(factor)
+    scale = np.float32(1 / 127.5)
+    expected = np.minimum(np.rint(x / scale), 127)
+    np.testing.assert_array_equal(numerics.quantize(x, scale), expected)
+    assert (numerics.nearest(x, scale) != expected).sum() > 20
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-40, 1.17e-38, 3e38])
+def test_quotients_beyond_float32_saturate(scale: float) -> None:
+    x = np.array([3e38, -3e38, 1e-45, 0.0, np.inf], np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.clip(np.rint(x / np.float32(scale)), -128, 127)
+    np.testing.assert_array_equal(numerics.quantize(x, np.float32(scale)), expected)
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,32 @@ def test_half_float_quantization_is_refused() -> None:
         read_model(model(text))
 
 
+@pytest.mark.parametrize(
+    ("scale", "precision", "message"),
+    [
+        ("float16", "", "type of the scale must be float32, not float16"),
+        ("bfloat16", "", "type of the scale must be float32, not bfloat16"),
+        ("float", " <precision = 10>", "attribute 'precision' must be float32, not float16"),
+        ("float", " <precision = 11>", "attribute 'precision' must be float32, not float64"),
+    ],
+)
+def test_a_division_that_is_not_float32_is_refused(scale: str, precision: str, message: str) -> None:
+    text = (
+        f"g (float[4] x, {scale} s, float t) => (float[4] y) <int8 z = {{0}}>"
+        f" {{ q = QuantizeLinear{precision} (x, s, z) y = DequantizeLinear (q, t, z) }}"
+    )
+    with pytest.raises(QuantizationError, match=f"node '.*' .QuantizeLinear.: {message}; BPU and ONNX"):
+        read_model(model(text, 23))
+
+
+def test_a_precision_of_float32_is_the_default() -> None:
+    text = (
+        "g (float[4] x, float s) => (float[4] y) <int8 z = {0}>"
+        " { q = QuantizeLinear <precision = 1> (x, s, z) y = DequantizeLinear (q, s, z) }"
+    )
+    assert read_model(model(text, 23)).values["q"].dtype == "int8"
+
+
 def test_half_floats_and_small_integers_alone_pass() -> None:
     assert (
         read_model(model("g (float16[4] x) => (float16[4] y) { y = Relu (x) }")).values["y"].dtype

@@ -250,9 +250,9 @@ def resize(op: p.Resize, o: Oracle) -> Int64:
 
 
 def quantize(op: p.Quantize, o: Oracle) -> Int64:
-    x = o.get(op.inputs[0]).astype(np.float64)
-    rounded = np.rint(x / np.float64(np.float32(op.scale)))
-    codes: Int64 = np.clip(rounded + op.zero, op.lo, op.hi).astype(np.int64)
+    with np.errstate(over="ignore"):
+        quotient = o.get(op.inputs[0]).astype(np.float32) / np.float32(op.scale)
+    codes: Int64 = np.clip(np.rint(quotient).astype(np.float64) + op.zero, op.lo, op.hi).astype(np.int64)
     return codes
 
 

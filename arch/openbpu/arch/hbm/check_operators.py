@@ -330,7 +330,9 @@ def _check_quantize(program: Program, op: Quantize) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
     _need(dtype is DType.FLOAT32, "dtype of the input", dtype.value)
-    _need(op.scale > 0, "scale", op.scale)
+    with np.errstate(over="ignore", under="ignore"):
+        divisor = float(np.float32(op.scale))
+    _need(0 < divisor < np.inf, "scale", op.scale)
     dtype = program.tensors[op.outputs[0]].dtype
     _need(dtype in _INTEGERS, "dtype of the output", dtype.value)
 

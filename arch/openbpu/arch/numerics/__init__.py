@@ -14,7 +14,7 @@ from openbpu.arch.numerics.fixed import (
 )
 from openbpu.arch.numerics.lines import code_bounds, line
 from openbpu.arch.numerics.products import product_factors
-from openbpu.arch.numerics.quantize import dequantize, observed_scale, quantize
+from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize
 from openbpu.arch.numerics.rows import (
     EXP_ENTRIES,
     centre_bits,
@@ -51,6 +51,7 @@ __all__ = [
     "fixed_point_sum",
     "layernorm_rows",
     "line",
+    "nearest",
     "norm_unit",
     "observed_scale",
     "product_factors",

@@ -14,13 +14,29 @@ Integers = npt.NDArray[np.integer]
 def quantize(
     x: npt.ArrayLike, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, dtype: DType = DType.INT8
 ) -> Integers:
-    """Return clamp(round_half_even(x / scale) + zero_point) in `dtype`.
+    """Return clamp(round_half_even(x / scale) + zero_point) in `dtype`: QuantizeLinear of a float32 tensor.
 
-    `x` is float of any shape; `scale` (> 0, the value of its float32) and `zero_point` broadcast against it.
-    The division is done in float64: in float32 its error would be 0.002 of an int16 step, and round the
-    wrong way that often. NaN has no integer: callers refuse it first.
+    `x` is float32 of any shape; `scale` (> 0, the value of its float32) and `zero_point` broadcast against
+    it. The division is done in float32, the type of the scale, as ONNX has it; a quotient too large for it
+    saturates. NaN has no integer: callers refuse it first.
     """
-    q = np.rint(np.asarray(x, np.float64) / np.asarray(scale, np.float64)) + np.asarray(zero_point)
+    with np.errstate(over="ignore", under="ignore"):
+        quotient: Floats = np.divide(x, scale, dtype=np.float32, casting="same_kind")
+    return _coded(quotient, zero_point, dtype)
+
+
+def nearest(
+    x: npt.ArrayLike, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, dtype: DType = DType.INT8
+) -> Integers:
+    """As `quantize`, of real numbers that no float32 tensor holds: divided in float64.
+
+    A bias in accumulator steps, or codes on another grid, whose reals ONNX rounds nowhere on the way.
+    """
+    return _coded(np.asarray(x, np.float64) / np.asarray(scale, np.float64), zero_point, dtype)
+
+
+def _coded(quotient: Floats, zero_point: npt.ArrayLike, dtype: DType) -> Integers:
+    q = np.rint(quotient).astype(np.float64) + np.asarray(zero_point)
     codes: Integers = np.clip(q, dtype.qmin, dtype.qmax).astype(dtype.numpy)
     return codes
 

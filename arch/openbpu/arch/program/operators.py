@@ -336,7 +336,7 @@ class Resize(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize(Operator):
-    """VPU. y = clamp(rhe(x / scale) + zero) of float32 x, divided in float64; `scale` is a float32."""
+    """VPU. y = clamp(rhe(x / scale) + zero) of float32 x, divided in float32; `scale` is a float32."""
 
     scale: float
     zero: int = 0

@@ -66,7 +66,9 @@ def _constant(site: Site, index: int, mask: Array) -> str:
     out, value = site.out_quant(), site.constant(index)
     if value is None or np.isnan(value).any():
         raise Refused(f"its constant '{site.node.inputs[index]}' is NaN", "check the export of the model")
-    codes = numerics.quantize(value, out.s, out.z, DType(out.dtype))
+    stored = site.graph.const(site.node.inputs[index]) is not None
+    coded = numerics.quantize if stored else numerics.nearest  # the codes of a DQ are no float32
+    codes = coded(value, out.s, out.z, DType(out.dtype))
     chosen = np.where(mask, codes, np.asarray(out.z, codes.dtype))
     return site.rw.constant(f"{site.target}/{index}", chosen) if (chosen != out.z).any() else ""
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from openbpu.evaluation.reference.float64 import constants, evaluate, opset_of, prepared, results_of, run_node
-from openbpu.evaluation.reference.kernel import Array, Quantized, as_float64
+from openbpu.evaluation.reference.kernel import Array, Quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ def compare_layerwise(
     tensor; without them, such tensors are taken as given.
     """
     model = prepared(model)
-    known = {n: as_float64(np.asarray(v)) for n, v in (inputs or {}).items()}
-    cuts = {n: as_float64(np.asarray(v)) for n, v in observed.items()}
+    known = {n: np.asarray(v) for n, v in (inputs or {}).items()}
+    cuts = {n: np.asarray(v) for n, v in observed.items()}
     nominal = _CutRun(model, known, cuts, flip=False)
     other = _CutRun(model, known, cuts, flip=True) if nominal.unseen_ties else nominal
     reports = {}

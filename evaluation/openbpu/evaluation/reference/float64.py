@@ -18,6 +18,14 @@ from onnx.reference import ReferenceEvaluator
 import openbpu.evaluation.reference.ops  # noqa: F401  importing it registers the kernels
 from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Quantized, Result, as_float64
 
+MOVES = frozenset(
+    """
+    QuantizeLinear com.microsoft.QuantizeLinear Identity Dropout Reshape Flatten Squeeze Unsqueeze
+    Transpose Concat Split Slice DepthToSpace SpaceToDepth Gather GatherElements Expand Tile
+    """.split()  # noqa: SIM905 - a word per line hides the list
+)
+"""What takes values in the type the graph has them in."""
+
 
 @dataclass(slots=True)
 class Evaluation:
@@ -71,7 +79,8 @@ def run_node(node: onnx.NodeProto, inputs: tuple[Array | None, ...], opset: int)
     """
     key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     attrs = {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute}
-    call = Call(key, attrs, inputs, opset, len(node.output))
+    wide = inputs if key in MOVES else tuple(v if v is None else as_float64(v) for v in inputs)
+    call = Call(key, attrs, wide, opset, len(node.output))
     if key in KERNELS:
         return KERNELS[key](call)
     if node.domain in ("", "ai.onnx"):
@@ -80,8 +89,8 @@ def run_node(node: onnx.NodeProto, inputs: tuple[Array | None, ...], opset: int)
 
 
 def constants(model: onnx.ModelProto) -> dict[str, Array]:
-    """The initializers, floats as float64."""
-    return {i.name: as_float64(numpy_helper.to_array(i)) for i in model.graph.initializer}
+    """The initializers."""
+    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
 
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -95,13 +104,16 @@ def results_of(result: Result) -> tuple[Array | Quantized, ...]:
 
 
 def evaluate(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Evaluation:
-    """Evaluate the graph; ``inputs`` are by name, floats of any width.
+    """Evaluate the graph; ``inputs`` are by name.
+
+    A float32 input stays float32 as long as it is only moved, so that a QuantizeLinear divides what
+    it was given; everything computed is float64.
 
     Raises ValueError for a missing input, NotImplementedError for an operator nobody knows.
     """
     model = prepared(model)
     evaluation = Evaluation(tuple(o.name for o in model.graph.output), constants(model))
-    evaluation.values.update({n: as_float64(np.asarray(v)) for n, v in inputs.items()})
+    evaluation.values.update({n: np.asarray(v) for n, v in inputs.items()})
     opset = opset_of(model)
     with np.errstate(all="ignore"):
         for node in model.graph.node:

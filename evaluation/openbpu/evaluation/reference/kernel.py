@@ -20,7 +20,8 @@ class Quantized:
     """The result of one rounding: ``clip(rint(scaled) + zero_point)``, with what it was before.
 
     ``scaled`` is x/s in float64, ``zero_point`` broadcasts against it, ``dtype`` and
-    ``[qmin, qmax]`` say what it was rounded to.
+    ``[qmin, qmax]`` say what it was rounded to. ``known``: ``scaled`` is the float32 quotient of
+    a float32 tensor, so there is one right integer.
     """
 
     scaled: Array
@@ -28,6 +29,7 @@ class Quantized:
     dtype: np.dtype[Any]
     qmin: int
     qmax: int
+    known: bool = False
 
     def _clip(self, rounded: Array) -> Array:
         return np.asarray(np.clip(rounded + self.zero_point, self.qmin, self.qmax))
@@ -49,7 +51,7 @@ class Quantized:
         allowed = np.maximum(TIE, np.abs(self.scaled) * 2.0**-30)
         below = self._clip(np.floor(self.scaled))
         above = self._clip(np.floor(self.scaled) + 1)
-        return np.asarray((margin <= allowed) & (below != above))
+        return np.asarray((margin <= allowed) & (below != above) & (not self.known))
 
     @property
     def flipped(self) -> Array:

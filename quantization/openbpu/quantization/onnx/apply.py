@@ -133,7 +133,7 @@ class _Builder:
         if bias is None or step is None or (np.abs(bias / step.astype(np.float64)) > DType.INT32.qmax).any():
             return name
         inputs = [self.names.fresh(f"{name}_quantized"), self.names.fresh(f"{name}_scale")]
-        self.consts[inputs[0]] = numerics.quantize(bias, step.astype(np.float64), 0, DType.INT32)
+        self.consts[inputs[0]] = numerics.nearest(bias, step, 0, DType.INT32)
         self.consts[inputs[1]] = step
         out = self.names.fresh(f"{name}_DequantizeLinear_Output")
         self._node("DequantizeLinear", name, inputs, out, 0 if step.ndim else None)

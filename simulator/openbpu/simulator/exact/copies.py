@@ -55,9 +55,7 @@ def quantize_tile(core: Core, tile: QuantizeTile, op: Quantize) -> None:
     x = core.chip.box(tile.x, tile.counts, tile.x_strides, np.float32).read()
     if np.isnan(x).any():
         raise FaultError("quantizes NaN, which has no integer")
-    with np.errstate(over="ignore"):
-        q = numerics.quantize(x, np.float32(op.scale), op.zero, y_type)
-    y.write(np.clip(q, op.lo, op.hi))
+    y.write(np.clip(numerics.quantize(x, op.scale, op.zero, y_type), op.lo, op.hi))
 
 
 def dequantize_tile(core: Core, tile: DequantizeTile, op: Dequantize) -> None:

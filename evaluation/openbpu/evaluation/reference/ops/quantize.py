@@ -41,10 +41,17 @@ def dequantize(q: Array, scale: Array, zero: Array | None, axis: int = 1, block:
 
 
 def quantize(x: Array, scale: Array, zero: Array, axis: int = 1, block: int = 0) -> Quantized:
-    """``clip(rint(x / scale) + zero_point)``, to the type of the zero point."""
+    """``clip(rint(x / scale) + zero_point)``, to the type of the zero point.
+
+    ONNX divides in the type of the scale. What is float32 in the graph, `x` of that type, is divided so and
+    nothing is left to excuse; what the graph computes is known in float64 and divided there.
+    """
     step = broadcast(scale.astype(np.float64), x, axis, block)
     offset = broadcast(zero.astype(np.float64), x, axis, block)
     qmin, qmax = limits(zero.dtype)
+    if x.dtype == np.float32:
+        scaled = np.asarray(x / step.astype(np.float32)).astype(np.float64)
+        return Quantized(scaled, offset, zero.dtype, qmin, qmax, known=True)
     return Quantized(np.asarray(x.astype(np.float64) / step), offset, zero.dtype, qmin, qmax)
 
 

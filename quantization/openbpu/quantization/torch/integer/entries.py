@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from openbpu.arch import numerics
-from openbpu.arch.march import get_march as load_march
 from openbpu.quantization.torch.errors import CpuOperatorWarning
 from openbpu.quantization.torch.integer.elementwise import Computed, preluded
 from openbpu.quantization.torch.integer.listed import left_to_cpu
@@ -27,7 +26,6 @@ from openbpu.quantization.torch.integer.values import (
     raw_tensor,
     tensor_of,
 )
-from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor.tensor import QTensor, unwrap
 from openbpu.quantization.torch.scope import here, warn_user
 
@@ -36,29 +34,20 @@ Kwargs = dict[str, Any]
 
 
 def quantize(stub: Any, x: Any) -> QTensor:
-    """A QuantStub: the BPU divides float32 by the scale in float64."""
+    """A QuantStub: float32 divided by the scale, in float32."""
     quantizer = stub.output_quantizer
     if quantizer is None:
         return QTensor(unwrap(x), None)
     if codes_of(x) is not None:
         return rescaled(quantizer, x)
-    return _at_the_border(unwrap(x), quantizer)
-
-
-def _at_the_border(values: torch.Tensor, quantizer: Any) -> QTensor:
-    """Floats that become codes where they enter the BPU: on the CPU, ONNX Runtime divides in float32."""
-    if load_march(str(get_march())).quantize_on_bpu:
-        return constant(quantizer, values)
-    grid = grid_of(quantizer)
-    codes = np.rint(values.detach().cpu().numpy().astype(np.float32) / np.float32(grid.s))
-    return tensor_of(np.clip(codes, grid.dtype.qmin, grid.dtype.qmax).astype(np.int64), quantizer)
+    return constant(quantizer, unwrap(x))
 
 
 def constant(quantizer: Any, values: torch.Tensor) -> QTensor:
     """Float values on a quantizer's grid."""
     grid = grid_of(quantizer)
     data = values.detach().cpu().numpy()
-    return tensor_of(numerics.quantize(data, np.float64(grid.s), 0, grid.dtype).astype(np.int64), quantizer)
+    return tensor_of(numerics.quantize(data, grid.s, 0, grid.dtype).astype(np.int64), quantizer)
 
 
 def dequantize(x: QTensor) -> torch.Tensor:
@@ -197,4 +186,4 @@ def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor], why: str = "") -> Q
     quantizer = layer.output_quantizer
     if quantizer is None:
         return QTensor(y, None)
-    return _at_the_border(y, quantizer)
+    return constant(quantizer, y)

@@ -15,9 +15,9 @@ from openbpu.simulator.fast.kernels.blocks import (
 from openbpu.simulator.fast.kernels.lang import float32, float64, helper, int8, int16, int32, int64
 from openbpu.simulator.fast.kernels.pointers import (
     KERNEL,
+    bits32,
     call,
     ld,
-    low_half,
     p8,
     p16,
     p32,
@@ -29,8 +29,8 @@ from openbpu.simulator.fast.kernels.pointers import (
 
 ADD, MUL, MAX, MIN, PRELU = range(5)
 PACKED_CHUNK = 4096
-_HALVES = 1.5 * 2.0**20
-_INTEGERS = 1.5 * 2.0**52
+_INTEGERS = 1.5 * 2.0**23
+_INTEGERS_BITS = 0x4B400000
 
 
 @helper
@@ -158,33 +158,31 @@ def lut(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - ev
 
 
 @helper
-def _divided(x: float, inverse: float, lowest: float, highest: float) -> Any:
-    """rint(x / scale) of float32 x and scale, given 1 / scale, for results up to 2^17; NaN becomes `lowest`.
+def _divided(x: float, scale: float, lowest: float, highest: float) -> Any:
+    """rint(x / scale) as int32, all of them float32, for bounds up to 2^17; NaN becomes `lowest`.
 
-    The product with 1 / scale is within 2^-34 of the quotient. A quotient of two float32 is either halfway
-    between integers or at least 2^-28 away from that, so rounding the product to multiples of 2^-32 restores
-    all halves.
+    Behind 1.5 * 2^23 the steps of float32 are integers, and the low bits are the one nearest.
     """
-    q = min(max(float64(x) * inverse, lowest), highest)
-    return ((q + _HALVES) - _HALVES) + _INTEGERS
+    q = min(max(x / scale, lowest), highest)
+    return bits32(q + float32(_INTEGERS)) - int32(_INTEGERS_BITS)
 
 
 def quantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
     """Units are elements. args: x, y, y_kind, address of the float32 scale, zero, lo, hi."""
-    x, y, y_kind, scale = pf32(ld(args, 0)), ld(args, 1), ld(args, 2), float64(ld(pf32(ld(args, 3)), 0))
+    x, y, y_kind, scale = pf32(ld(args, 0)), ld(args, 1), ld(args, 2), ld(pf32(ld(args, 3)), 0)
     zero = ld(args, 4)
-    inverse = 1.0 / scale
-    low, high = float64(ld(args, 5) - zero), float64(ld(args, 6) - zero)
+    lowest, highest = float64(ld(args, 5) - zero), float64(ld(args, 6) - zero)
+    low, high = float32(lowest), float32(highest)
     if y_kind == 1:
         for i in range(lo, hi):
-            st(p8(y), i, int8(low_half(_divided(ld(x, i), inverse, low, high)) + zero))
+            st(p8(y), i, int8(_divided(ld(x, i), scale, low, high) + zero))
     elif y_kind == 2:
         for i in range(lo, hi):
-            st(p16(y), i, int16(low_half(_divided(ld(x, i), inverse, low, high)) + zero))
+            st(p16(y), i, int16(_divided(ld(x, i), scale, low, high) + zero))
     else:
         for i in range(lo, hi):
-            q = rint64(float64(ld(x, i)) / scale)
-            st(p32(y), i, int32(int64(min(max(q, low), high)) + zero))
+            q = rint64(float64(ld(x, i) / scale))
+            st(p32(y), i, int32(int64(min(max(q, lowest), highest)) + zero))
 
 
 def dequantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001

@@ -88,13 +88,13 @@ def rint64(_typing: Any, _value: Any) -> Any:
 
 
 @intrinsic
-def low_half(_typing: Any, _value: Any) -> Any:
-    """The low 32 bits of a float64 as int32: the integer in a float64 to which 1.5 * 2**52 was added."""
+def bits32(_typing: Any, _value: Any) -> Any:
+    """The bits of a float32 as int32."""
 
     def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return builder.trunc(builder.bitcast(values[0], ir.IntType(64)), ir.IntType(32))
+        return builder.bitcast(values[0], ir.IntType(32))
 
-    return types.int32(types.float64), generate
+    return types.int32(types.float32), generate
 
 
 @intrinsic
