@@ -69,7 +69,7 @@ def main() -> int:
     arguments.add_argument("models", nargs="*", type=Path)
     arguments.add_argument("--limit", type=float, default=LIMIT, help="instructions per second")
     given = arguments.parse_args()
-    import openbpu.simulator.timing.compiled  # noqa: F401 - numba's start-up is no part of the rate
+    import openbpu.simulator.timing.compiled  # noqa: F401 - LLVM's start-up is no part of the rate
 
     made: Table = table("Program", "Instructions", "ms", "M/s", numbers=("Instructions", "ms", "M/s"))
     count, seconds = 0, 0.0

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from openbpu.arch.program import Binary, Conv, Move, Pool, Program, Space
-from openbpu.simulator.fast import FastSegment, kernel_cache_dir, kernels_are_cached, warm_up
-from openbpu.simulator.fast.jit import cache
+from openbpu.simulator.fast import FastSegment, kernels_are_cached, warm_up
 from openbpu.simulator.fast.lower.steps import Buffer
 from openbpu.simulator.fast.pace import Pace
 from openbpu.simulator.fast.plan import plan_buffers
@@ -143,25 +142,6 @@ def test_buffers_that_live_together_do_not_overlap() -> None:
             if a.first <= b.last and b.first <= a.last:
                 assert spans[i][1] <= spans[j][0] or spans[j][1] <= spans[i][0]
     assert size < sum(b.nbytes for b in buffers)
-
-
-def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENBPU_CACHE_DIR", str(tmp_path))
-    assert kernel_cache_dir() == tmp_path / "kernels"
-
-
-def test_a_damaged_cache_file_is_not_used(tmp_path: Path) -> None:
-    path = tmp_path / "kernels" / "family.o"
-    cache.store(path, b"machine code")
-    assert cache.load(path) == b"machine code"
-    path.write_bytes(path.read_bytes()[:-1])
-    assert cache.load(path) is None
-    assert cache.load(tmp_path / "missing.o") is None
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    cache.store(tmp_path / "file" / "kernels" / "family.o", b"code")
 
 
 def test_warm_up_leaves_nothing_to_compile() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -68,26 +68,20 @@ def note(text: str) -> None:
 def say_if_kernels_compile(program: Program) -> None:
     """Tell a person who waits that the simulator compiles the kernels of this program, once per machine."""
     from openbpu.arch.program import BpuSegment
-    from openbpu.simulator.fast import kernel_cache_dir, kernels_are_cached
+    from openbpu.simulator.fast import kernel_cache_dir, kernel_cache_refusals, kernels_are_cached
 
     on_bpu = any(isinstance(s, BpuSegment) for s in program.segments)
     if on_bpu and not kernels_are_cached(program):
-        folder = kernel_cache_dir()
-        kept = f"once; they are kept in {folder}"
-        lost = f"again each time: they cannot be kept in {folder}; give another place by OPENBPU_CACHE_DIR"
-        note(f"compiling the simulator's kernels for this machine, {kept if _takes_files(folder) else lost}")
+        how = _how_kernels_are_kept(kernel_cache_dir(), kernel_cache_refusals())
+        note(f"compiling the simulator's kernels for this machine, {how}")
 
 
-def _takes_files(folder: Path) -> bool:
-    """Whether a file can be made in `folder`, which is made if it can be."""
-    import tempfile
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
+def _how_kernels_are_kept(folder: Path, refused: Mapping[Path, str]) -> str:
+    """Say how often kernels compile, and why they are not kept where one would look for them."""
+    reasons = " nor in ".join(f"{place} ({reason})" for place, reason in refused.items())
+    if folder in refused:
+        return f"again each time: they cannot be kept in {reasons}; give another place by OPENBPU_CACHE_DIR"
+    return f"once; they are kept in {folder}" + (f", as they cannot be in {reasons}" if refused else "")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The fast mode: whole-layer kernels over the operator table, bit-identical to `arch.numerics`.
 
 `FastSegment` runs a BPU segment. Kernels are compiled on the first use of their family and kept in
-`kernel_cache_dir()`; `kernels_are_cached` says whether a run would have to compile, `warm_up` compiles now.
+`kernel_cache_dir()`; `kernel_cache_refusals` says which better folders cannot be used, `kernels_are_cached`
+whether a run would have to compile, `warm_up` compiles now.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from openbpu.arch.program import Program
     from openbpu.simulator.fast.segment import FastSegment
 
-__all__ = ["FastSegment", "kernel_cache_dir", "kernels_are_cached", "warm_up"]
+__all__ = ["FastSegment", "kernel_cache_dir", "kernel_cache_refusals", "kernels_are_cached", "warm_up"]
 
 
 def __getattr__(name: str) -> object:
@@ -29,6 +30,16 @@ def kernel_cache_dir() -> Path:
     from openbpu.simulator.fast.jit.cache import kernel_cache_dir as where  # noqa: PLC0415
 
     return where()
+
+
+def kernel_cache_refusals() -> dict[Path, str]:
+    """Return the folders that should keep the compiled kernels and cannot, with the reason for each.
+
+    Where `kernel_cache_dir()` is among them nothing is kept.
+    """
+    from openbpu.simulator.fast.jit.cache import refusals  # noqa: PLC0415
+
+    return refusals()
 
 
 def kernels_are_cached(program: Program | None = None) -> bool:

@@ -1,19 +1,33 @@
-"""The event engine compiled by numba; importing this costs numba's start-up, so only `simulate` does."""
+"""The event engine as machine code: a kernel like those of the fast simulator, kept where those are."""
 
 from __future__ import annotations
 
+import ctypes
+from functools import lru_cache
 from typing import Any
 
-from numba import njit
+import numpy as np
+import numpy.typing as npt
 
-from openbpu.arch.events import run
+from openbpu.simulator.fast.jit.library import library
+
+Int64 = npt.NDArray[np.int64]
+
+_WORD = ctypes.c_int64
+_STEP = 8  # bytes
 
 
-def _compiled() -> Any:
-    try:
-        return njit(cache=True)(run)
-    except RuntimeError:  # no directory for the cache can be written
-        return njit(run)
+@lru_cache(maxsize=1)
+def _function(words: int) -> Any:
+    return ctypes.CFUNCTYPE(ctypes.c_int32, *[_WORD] * words)(library().address("events", mode=""))
 
 
-run_compiled = _compiled()
+def run_compiled(*tables: Int64) -> int:
+    """Run `openbpu.arch.events.run` on its tables, contiguous int64 arrays, in place; returns its result."""
+    # numba's convention: pointers for the result and an error, then of each array owner, parent, number and
+    # size of its elements, address, shape and strides.
+    words = [w for t in tables for w in (0, 0, t.size, _STEP, t.ctypes.data, t.size, _STEP)]
+    made = np.zeros(2, dtype=np.int64)
+    at = made.ctypes.data
+    _function(2 + len(words))(at, at + _STEP, *words)
+    return int(made[0])

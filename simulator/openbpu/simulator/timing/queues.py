@@ -9,7 +9,7 @@ from typing import Any
 from openbpu.arch import events
 
 _SMALL = 40_000
-"""Up to this many instructions Python's run (5 µs each) costs less than importing numba and its cache."""
+"""Up to this many instructions Python's run (5 µs each) costs less than loading LLVM and the compiled one."""
 
 _COMPILED = "openbpu.simulator.timing.compiled"
 
@@ -36,6 +36,6 @@ class Queues(events.Queues):
 
 
 def _compiled() -> Any:
-    from openbpu.simulator.timing.compiled import run_compiled  # noqa: PLC0415 - numba costs 0.4 s to import
+    from openbpu.simulator.timing.compiled import run_compiled  # noqa: PLC0415 - loads LLVM
 
     return run_compiled

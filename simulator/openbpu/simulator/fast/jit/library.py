@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from openbpu.arch.events import kernel as events
 from openbpu.simulator.fast.jit import cache
 from openbpu.simulator.fast.jit.cpu import host, permutes_bytes
 
@@ -24,6 +25,7 @@ KERNELS = {
     "moves": ("move", "interleave", "gather", "fill"),
     "pool": ("pool", "max_pool_bytes", "reduce", "resize"),
     "rows": ("softmax", "layernorm"),
+    "events": ("events",),
 }
 """Family, which is a module under `kernels`, to what it exports:
 
@@ -41,7 +43,8 @@ def family_of(symbol: str, mode: str) -> str:
 def _sources(family: str) -> tuple[Path, ...]:
     """All that a family is made from, and more: better compiled once too often than once too few."""
     folder = "vector" if family.startswith("vector_") else "kernels"
-    return (_HERE / "jit" / "compile.py", *sorted((_HERE / folder).glob("*.py")))
+    shared = (Path(events.__file__),) if family == "events" else ()
+    return (_HERE / "jit" / "compile.py", *shared, *sorted((_HERE / folder).glob("*.py")))
 
 
 class KernelLibrary:
@@ -54,7 +57,7 @@ class KernelLibrary:
 
     def is_cached(self, family: str) -> bool:
         """Whether a family needs no compilation."""
-        return family in self._loaded or cache.load(cache.object_file(family, _sources(family))) is not None
+        return family in self._loaded or cache.load(cache.object_name(family, _sources(family))) is not None
 
     def require(self, families: tuple[str, ...]) -> None:
         """Load families, compiling what is not in the cache."""
@@ -77,11 +80,11 @@ class KernelLibrary:
     def _load(self, family: str) -> None:
         import llvmlite.binding as llvm  # noqa: PLC0415 - loaded when the first kernel is
 
-        path = cache.object_file(family, _sources(family))
-        code = cache.load(path)
+        name = cache.object_name(family, _sources(family))
+        code = cache.load(name)
         if code is None:
             code = compile_family(family)
-            cache.store(path, code)
+            cache.store(name, code)
         if self._engine is None:
             self._engine = _new_engine()
         self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))

@@ -1,0 +1,10 @@
+"""The event engine of `arch.events`, as machine code that loads without numba: its tables are arrays here."""
+
+from __future__ import annotations
+
+from openbpu.arch.events import run
+from openbpu.simulator.fast.kernels.lang import types
+
+_TABLES = 10
+
+KERNELS = {"events": (run, types.int64(*[types.int64[::1]] * _TABLES))}
