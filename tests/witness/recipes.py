@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from witness.builder import GraphBuilder
-from witness.emit.activation import POSITIVE, UNARY
+from witness.emit.activation import JUMPS, POSITIVE, UNARY
 from witness.emit.spatial import REDUCTIONS
 
 MAX_ELEMENTS = 4096
@@ -289,7 +289,8 @@ def _several(shape: Shape, _: float) -> bool:
 
 RECIPES: dict[str, Recipe] = {
     **{op: Recipe(_nothing) for op in (*UNARY, *POSITIVE, "Cast", "SwishQdq")},
-    "Exp": Recipe(_nothing, lambda _, magnitude: magnitude <= 5),
+    **{op: Recipe(_nothing, lambda *_: False) for op in JUMPS},
+    **{op: Recipe(_nothing, lambda _, magnitude: magnitude <= 5) for op in ("Exp", "Sinh", "Cosh")},
     "Conv": Recipe(_conv, _spatial),
     "ConvTranspose": Recipe(_conv_transpose, lambda shape, m: _spatial(shape, m) and max(shape) <= 12),
     "Gemm": Recipe(_gemm, _matrix),

@@ -213,6 +213,8 @@ VARIATIONS: dict[str, Variations] = {
     "HardSigmoid": {**_NONLINEAR, "alpha": {"alpha": 1 / 6, "beta": 0.5, "gain": 4.0}},
     "LeakyRelu": {**_NONLINEAR, "steep": {"alpha": 0.3}},
     "Elu": {**_NONLINEAR, "alpha": {"alpha": 0.5}},
+    "Shrink": {"plain": {"gain": 2.0}, "bias": {"gain": 2.0, "lambd": 0.3, "bias": 0.3}},
+    "ThresholdedRelu": {"plain": {"gain": 3.0}, "alpha": {"alpha": 0.2}},
     "Gelu": {**_NONLINEAR, "tanh": {"approximate": "tanh", "gain": 4.0}},
     "Swish": {**_NONLINEAR, "alpha": {"alpha": 1.5}},
     "Clip": {
@@ -267,6 +269,7 @@ VARIATIONS: dict[str, Variations] = {
         "equal": {"axis": 3, "parts": 3},
         "uneven-opset18": {"axis": 2, "parts": 2, "opset": 18},
         "opset11": {"sizes": (1, 2), "opset": 11},
+        "rows": {"axis": 0, "sizes": (1, 2), "shape": (3, 5)},
     },
     "Slice": {
         "tail": {},
@@ -297,7 +300,12 @@ VARIATIONS: dict[str, Variations] = {
     },
     "DepthToSpace": {"dcr": {}, "crd": {"mode": "CRD"}},
     "SpaceToDepth": {"two": {}},
-    "Gather": {"pair": {}, "scalar": {"indices": 1}, "last": {"axis": -1, "indices": (8, 0, 3, 3)}},
+    "Gather": {
+        "pair": {},
+        "rows": {"axis": 0, "shape": (4, 5)},
+        "scalar": {"indices": 1},
+        "last": {"axis": -1, "indices": (8, 0, 3, 3)},
+    },
     "Expand": {"both": {"to": (2, 3, 4, 5)}, "lower-rank": {"to": (4, 1)}},
     "Tile": {"spatial": {"repeats": (1, 1, 2, 3)}, "all": {"repeats": (2, 2, 1, 1)}},
 }  # fmt: skip

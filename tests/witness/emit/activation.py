@@ -31,11 +31,16 @@ UNARY = (
     "Sin",
     "Cos",
     "Atan",
+    "Sinh",
+    "Cosh",
+    "Asinh",
 )
+JUMPS = ("Floor", "Ceil", "Round", "Sign", "Shrink", "ThresholdedRelu")
+"""Functions with a jump: behind a tie that went the other way they tell nothing."""
 POSITIVE = ("Log", "Sqrt", "Reciprocal")
 
 
-@emitter(*UNARY)
+@emitter(*UNARY, *JUMPS)
 def unary(b: GraphBuilder, x: str, *, op: str, **attrs: Any) -> tuple[str, ...]:
     """Attributes go to the node."""
     return (b.node(op, x, **attrs),)

@@ -102,7 +102,7 @@ def transpose(b: GraphBuilder, x: str, *, perm: tuple[int, ...] | None = None) -
 def blocks(
     b: GraphBuilder, x: str, *, op: str, blocksize: int = 2, mode: str | None = None
 ) -> tuple[str, ...]:
-    """``mode`` is DepthToSpace's."""
+    """``mode`` is SpaceToDepth's, too, from opset 28 on."""
     return (b.node(op, x, blocksize=blocksize, mode=mode),)
 
 

@@ -153,13 +153,15 @@ def _lower_depth_to_space(site: Site) -> None:
 def _lower_space_to_depth(site: Site) -> None:
     source, (n, c, h, w) = source_codes(site), site.shape()
     b = int(site.node.attrs["blocksize"])
+    crd = site.node.attrs.get("mode", "DCR") == "CRD"  # opset 28 has it for this operator as well
+    perm = (0, 1, 3, 5, 2, 4) if crd else (0, 1, 3, 2, 4, 5)
     x = intermediate(site, "nhwc", (n, h, w, c))
     split = intermediate(site, "split", (n, h // b, b, w // b, b, c))
-    mixed = intermediate(site, "mixed", (n, h // b, w // b, b, b, c))
+    mixed = intermediate(site, "mixed", (n, h // b, w // b, c, b, b) if crd else (n, h // b, w // b, b, b, c))
     y = intermediate(site, "y", (n, h // b, w // b, b * b * c))
     site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
     site.emit("Reshape", (x,), split)
-    site.emit("Transpose", (split,), mixed, perm=(0, 1, 3, 2, 4, 5))
+    site.emit("Transpose", (split,), mixed, perm=perm)
     site.emit("Reshape", (mixed,), y)
     site.emit("Transpose", (y,), site.target, perm=(0, 3, 1, 2))
 

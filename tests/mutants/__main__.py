@@ -1,0 +1,122 @@
+"""`python -m mutants`: draw faults, run what should notice each, print the survivors."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from mutants import reach
+from mutants.sites import Site, sample
+from mutants.trial import Verdict, copy_tree, try_out
+
+REPO = Path(__file__).resolve().parents[2]
+KNOWN = Path(__file__).with_name("equivalent.json")
+_PRELOADED = ("numpy", "onnx", "onnx.reference", "numba", "hypothesis", "PIL.Image", "rich.console", "typer")
+_SPARE_TIME = 60.0  # seconds a trial may take beyond three times what its tests took without a fault
+
+
+def main() -> int:
+    """Run the sample; returns 1 where fewer faults were noticed than --least asks."""
+    options = arguments()
+    with tempfile.TemporaryDirectory(prefix="openbpu-mutants-", dir=options.work) as folder:
+        tree = options.tree or Path(folder) / "tree"
+        if options.tree is None or not (tree / "seconds.json").exists():
+            copy_tree(REPO, tree)
+            reach.measure(tree, "slow or not slow" if options.slow else "not slow")
+        known = reach.read(tree)
+        sites = sample(tree, options.count, options.seed, options.only, torch=_has_tests_of_torch(known))
+        verdicts = dict(run(sites, tree, known, options.jobs))
+    return report(verdicts, options.least)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="mutants", description=__doc__)
+    add = parser.add_argument
+    add("--count", type=int, default=200, help="faults to try (200)")
+    add("--seed", type=int, default=0, help="of the draw (0)")
+    add("--jobs", type=int, default=1, help="trials at a time, each in a tree of its own (1)")
+    add("--only", default="", help="part of the path of the modules to change")
+    add("--slow", action="store_true", help="let the slow tests count, too")
+    add("--least", type=float, default=95.0, help="per cent of the faults that must be noticed (95)")
+    add("--work", type=Path, help="folder for the trees (the system's temporary folder)")
+    add("--tree", type=Path, help="keep the measured tree here, or use the one that is here")
+    return parser.parse_args()
+
+
+def run(sites: list[Site], tree: Path, known: reach.Reach, jobs: int) -> Iterator[tuple[Site, Verdict]]:
+    """Try every site, `jobs` at a time; says each verdict as it comes."""
+    for name in _PRELOADED:  # children are forks of this process
+        importlib.import_module(name)
+    with multiprocessing.get_context("fork").Pool(jobs, _own_tree, (tree,)) as pool:
+        work = [(site, known) for site in sites]
+        for done, (site, verdict, seconds) in enumerate(pool.imap_unordered(_trial, work), 1):
+            where = f"{site.module}:{site.line} {site.operator.removeprefix('core/')}"
+            say(f"{done:4}/{len(sites)}  {verdict.value:8}  {seconds:5.1f} s  {where}")
+            yield site, verdict
+
+
+_tree = Path()
+
+
+def _own_tree(tree: Path) -> None:
+    """Give this worker a copy of the tree; the first one could not share it with the second."""
+    global _tree  # noqa: PLW0603  # the state of a worker process
+    _tree = tree.with_name(f"{tree.name}-{os.getpid()}")
+    copy_tree(tree, _tree)
+
+
+def _trial(work: tuple[Site, reach.Reach]) -> tuple[Site, Verdict, float]:
+    site, known = work
+    tests = known.tests(site, spare=400)
+    begun = time.monotonic()
+    limit = _SPARE_TIME + 3 * sum(known.seconds[t] for t in tests)
+    verdict = try_out(_tree, site, tests, limit) if tests else Verdict.SURVIVED
+    return site, verdict, time.monotonic() - begun
+
+
+def _has_tests_of_torch(known: reach.Reach) -> bool:
+    return any(t.startswith("tests/quantization/torch/") for t in known.seconds)
+
+
+def report(verdicts: dict[Site, Verdict], least: float) -> int:
+    """Print the survivors as differences, and the share that was noticed, without known equivalents."""
+    equivalent = json.loads(KNOWN.read_text(encoding="utf-8"))
+    survivors = [site for site, verdict in verdicts.items() if verdict is Verdict.SURVIVED]
+    texts = {site: difference(site) for site in survivors}
+    same = [site for site in survivors if texts[site] in equivalent]
+    for site in sorted(set(survivors) - set(same), key=lambda s: (s.module, s.line)):
+        say(f"\n{site.module}:{site.line}\n{texts[site]}")
+    effective = len(verdicts) - len(same)
+    noticed = effective - len(survivors) + len(same)
+    share = 100 * noticed / max(effective, 1)
+    counts = Counter(v.value for v in verdicts.values())
+    say(f"\n{counts}; {len(same)} equivalent (equivalent.json says why)")
+    say(f"{noticed} of {effective} effective faults noticed: {share:.1f} %")
+    return int(share < least)
+
+
+def difference(site: Site) -> str:
+    """Return the lines that a fault takes out and puts in."""
+    old = (REPO / site.module).read_text(encoding="utf-8").splitlines()
+    new = site.mutated(REPO).splitlines()
+    lines = list(difflib.unified_diff(old, new, n=0, lineterm=""))[3:]
+    return "\n".join(line[0] + " " + line[1:].strip() for line in lines)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Which tests reach which line, and how long each takes: one run with a coverage context per test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import coverage
+
+from mutants.sites import ROOTS, Site
+
+_NEAREST = {"simulator": "tests/simulator", "arch": "tests/arch", "compiler": "tests/compiler"}
+"""Tests of lines that no coverage sees, as the kernels that numba compiles."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Tests by module and line, and their seconds; modules and lines as in the measured tree."""
+
+    lines: dict[str, dict[int, set[str]]]
+    seconds: dict[str, float]
+
+    def tests(self, site: Site, spare: int) -> list[str]:
+        """Return the tests that may notice a fault, quickest first, those on its very line before those near.
+
+        A fixture of a module runs inside its first test only, so the other tests of the files count as near.
+        At most `spare` of the near ones are taken.
+        """
+        module = self.lines.get(site.module, {})
+        on_line = module.get(site.line, set())
+        near = set().union(*module.values()) if module else set()
+        files = {t.partition("::")[0] for t in on_line or near}
+        beside = {t for t in self.seconds if t.partition("::")[0] in files}
+        if not on_line:
+            folder = _NEAREST.get(site.module.partition("/")[0], "tests")
+            beside |= near | {t for t in self.seconds if t.startswith(folder)}
+        others = self._quickest(beside - on_line)[:spare]
+        return self._quickest(on_line) + others
+
+    def _quickest(self, tests: set[str]) -> list[str]:
+        known = tests & self.seconds.keys()
+        return sorted(known, key=lambda t: (self.seconds[t], t))
+
+
+def measure(tree: Path, marks: str) -> Reach:
+    """Run the tests of `tree` once. Raises RuntimeError when one fails: a fault would hide behind it."""
+    env = os.environ | {
+        "COVERAGE_FILE": str(tree / ".coverage"),
+        "MUTANTS_SECONDS": str(tree / "seconds.json"),
+    }
+    cover = [a for r in ROOTS for a in ("--cov", r) if (tree / r).is_dir()]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "-p", "mutants.durations", *cover]
+    done = subprocess.run(
+        [*command, "--cov-context", "test", "--cov-report", ""], cwd=tree, env=env, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError("the tests must pass without a fault in the sources; see above which do not")
+    return read(tree)
+
+
+def read(tree: Path) -> Reach:
+    """Read what `measure` left in `tree`."""
+    data = coverage.CoverageData(str(tree / ".coverage"))
+    data.read()
+    lines: dict[str, dict[int, set[str]]] = {}
+    for file in data.measured_files():
+        inside = lines.setdefault(os.path.relpath(file, tree), defaultdict(set))
+        for line, contexts in data.contexts_by_lineno(file).items():
+            inside[line] |= {c.rpartition("|")[0] for c in contexts if c}
+    return Reach(lines, json.loads((tree / "seconds.json").read_text()))
