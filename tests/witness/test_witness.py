@@ -77,6 +77,8 @@ def test_agrees_with_onnx_reference_on(case: Case) -> None:
 @pytest.mark.parametrize("name", QOPERATOR_CASES)
 def test_agrees_with_onnxruntime_on_qoperator(name: str) -> None:
     model, inputs = QOPERATOR_CASES[name]()
+    if not ort.is_witness_for(model):
+        pytest.skip("ONNX Runtime's products of uint8 and int8 saturate on this processor (no VNNI)")
     # ONNX Runtime's quantized Softmax reads a table of its own: one step.
     allowed = 1.0 if "Softmax" in name else 0.5 + FLOAT32_SLACK
     assert all(r.max_error <= allowed for r in reports_against_ort(model, inputs))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from openbpu.arch.program import CpuSegment
 from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.lower.partition import Part
+from openbpu.compiler.lower.signs import of_one_sign
 from openbpu.compiler.lower.tensors import TensorTable
 from openbpu.compiler.lower.widened import widened
 from openbpu.compiler.lower.work import Work, work
@@ -19,14 +20,11 @@ def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuS
     names = dict.fromkeys([*part.inputs, *touched, *part.outputs])
     values = {n: graph.values[n] for n in names if n in graph.values}
     nodes, between = widened(graph, part.nodes)
-    sub = replace(
-        graph,
-        nodes=_uniquely_named(nodes),
-        values=values | between,
-        inputs=part.inputs,
-        outputs=part.outputs,
-        name=name,
+    nodes, moved = of_one_sign(nodes, values)
+    whole = replace(
+        graph, values=values | between | moved, inputs=part.inputs, outputs=part.outputs, name=name
     )
+    sub = whole.with_nodes(_uniquely_named(nodes))
     done = sum((work(n, graph.values, graph.opsets) for n in part.nodes), Work())
     return CpuSegment(
         name=name,
