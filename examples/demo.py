@@ -1,7 +1,8 @@
 """The product in one command: `python examples/demo.py` (or `make demo`).
 
 Compiles the digits model that ships with openbpu, runs its 200 test images through the simulator, and prints
-what it computes, how long it takes on the chip and where every operator runs. Nothing printed is quoted.
+what it computes, how long it takes on the chip and where every operator runs; the whole report is written as
+an HTML page. Nothing printed is quoted.
 """
 
 import argparse
@@ -17,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from openbpu.arch.files import write_atomic
 from openbpu.arch.hbm import write_hbm
 from openbpu.cli.screen import show
 from openbpu.compiler import compile as compile_model
 from openbpu.report.latency import latency_table
+from openbpu.report.page import performance_page
+from openbpu.report.performance import performance_json
 from openbpu.report.placement import placement_summary, placement_table
 from openbpu.report.text import add_row, in_bytes, table
 from openbpu.report.verify import verify_table
@@ -92,11 +96,15 @@ def main(arguments: list[str] | None = None) -> None:
     show(latency_table(session.latency))
     show("Where its operators run")
     show(placement_table(session.placement), placement_summary(session.placement))
+    page = options.output.with_suffix(".html")
+    write_atomic(page, [performance_page(performance_json(session), page.stem).encode()])
     openbpu = (
         "openbpu" if shutil.which("openbpu") else os.path.relpath(Path(sys.executable).with_name("openbpu"))
     )
     show(
-        f"\nGo on: {openbpu} run {options.output} --input {image}", f"       {openbpu} perf {options.output}"
+        f"\nGo on: {openbpu} run {options.output} --input {image}",
+        f"       {openbpu} perf {options.output}",
+        f"The page: {page.resolve().as_uri()}",
     )
 
 

@@ -53,3 +53,16 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+\.md)", page.read_text(encoding="utf-8"))
     assert [t for t in targets if not t.startswith("http") and not (DOCS / t).is_file()] == []
+
+
+def test_links_of_the_readme_work_where_the_package_is_published() -> None:
+    """A relative link leads nowhere on PyPI: each is absolute, and names what exists."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    home = re.findall(r'^Homepage = "(.*)"$', project, re.MULTILINE)[0]
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    urls = re.findall(r'^(?:Documentation|Changelog) = "(.*)"$', project, re.MULTILINE)
+    files = [re.sub(rf"^{re.escape(home)}/(?:blob|tree)/main/", "", link) for link in (*links, *urls)]
+    assert len(links) > 10
+    assert len(urls) == 2
+    assert [link for link in files if not (ROOT / link).exists()] == []
+    assert [link for link in links if not link.startswith("https://")] == []

@@ -34,7 +34,10 @@ def test_demo_reports_accuracy_latency_and_placement(
     for part in ("Elements that differ", "all BPU segments", "submitting a run", "In/Out DataType"):
         assert part in out
     assert re.search(r"\n\d+ of 19 nodes on the BPU in 1 subgraph", out)
-    assert sorted(p.name for p in hbm.parent.iterdir()) == ["digits.hbm", "image.npy"]
+    assert sorted(p.name for p in hbm.parent.iterdir()) == ["digits.hbm", "digits.html", "image.npy"]
+    page = hbm.with_suffix(".html")
+    assert out.rstrip().endswith(page.resolve().as_uri())
+    assert march in page.read_text(encoding="utf-8")
 
 
 def test_python_api_example_classifies_its_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,9 @@
 """What every command prints without a model: help, versions, marches, wrong usage."""
 
 import os
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,58 @@ from interfaces.conftest import Command, fails, printed_by
 from openbpu.arch.march import march_names
 
 COMMANDS = ("check", "quantize", "compile", "info", "run", "perf", "verify", "disasm", "march")
+
+
+@pytest.mark.parametrize("arguments", [(), *[(name,) for name in COMMANDS]], ids=str)
+def test_h_is_help(openbpu: Command, arguments: tuple[str, ...]) -> None:
+    assert openbpu(*arguments, "-h") == openbpu(*arguments, "--help")
+    assert openbpu(*arguments, "-h").code == 0
+
+
+def test_the_namespace_runs_as_a_module() -> None:
+    for module in ("openbpu", "openbpu.cli"):
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        told = subprocess.run(
+            [sys.executable, "-m", module, "--version"], env=env, capture_output=True, text=True, check=False
+        )
+        assert (told.returncode, told.stdout) == (0, f"openbpu {version('openbpu')}\n"), told
+
+
+def completed(process: Command, *words: str) -> list[str]:
+    """What a shell offers for the last word."""
+    asked = {
+        "_OPENBPU_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in asked.items():
+            patch.setenv(key, value)
+        return process().out.split()
+
+
+def test_a_shell_completes_commands_options_and_marches(process: Command) -> None:
+    assert completed(process, "openbpu", "ch") == ["check"]
+    assert completed(process, "openbpu", "check", "m.onnx", "--mar") == ["--march"]
+    assert completed(process, "openbpu", "check", "m.onnx", "--march", "S1") == ["S100", "S100P"]
+    assert completed(process, "openbpu", "check", "m.onnx", "--march", "s1") == ["s100", "s100p"]
+
+
+def test_completion_is_shown_without_being_installed(process: Command, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        patch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+        shown = process("--show-completion", "bash")
+    assert "complete -o default -F _openbpu_completion openbpu" in shown.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_completion_that_cannot_be_installed_is_said(process: Command, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path / "home"))
+        patch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+        fails(process("--install-completion", "bash"), "check the path")
 
 
 def test_help_names_every_command(openbpu: Command) -> None:

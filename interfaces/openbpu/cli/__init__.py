@@ -12,12 +12,12 @@ def main() -> None:
         from openbpu.cli.signals import catch_signals
 
         catch_signals()
-        from openbpu.cli.guard import prepare_process
+        from openbpu.cli.guard import prepare_process, run_app
 
         prepare_process()
         from openbpu.cli.commands import app
 
-        app(prog_name="openbpu")
+        run_app(app)
     except KeyboardInterrupt:  # before signals are caught; inside commands the guard takes it
         sys.stderr.write("openbpu: interrupted\n")
         sys.exit(130)

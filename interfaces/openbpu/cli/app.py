@@ -12,7 +12,7 @@ from openbpu.cli import guard
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would cost every `--help` 0.1 s
 )

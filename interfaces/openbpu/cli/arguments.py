@@ -52,23 +52,43 @@ def march(text: str | None) -> str | None:
     raise WrongValue(allowed, text, fix)
 
 
+def march_names_beginning(incomplete: str) -> list[str]:
+    """Complete a march for the shell: names and products, in the case that the user began with."""
+    from openbpu.arch.march import march_products
+
+    names = [known for name, made in march_products().items() for known in (name, *made)]
+    return [
+        spelled
+        for n in names
+        for spelled in dict.fromkeys((n, n.lower()))
+        if spelled.startswith(incomplete or n)
+    ]
+
+
 March = Annotated[
     str,
     typer.Option(
         "--march",
         callback=march,
+        autocompletion=march_names_beginning,
         help="A march or a product it is in (see `openbpu march`), or a march file of your own.",
     ),
 ]
 MarchName = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", callback=march, help="A march, its product, or a march file."),
+    typer.Argument(
+        metavar="[NAME]",
+        callback=march,
+        autocompletion=march_names_beginning,
+        help="A march, its product, or a march file.",
+    ),
 ]
 OwnMarch = Annotated[
     str | None,
     typer.Option(
         "--march",
         callback=march,
+        autocompletion=march_names_beginning,
         help="Refuse a file made for another march; the way to a march file of your own.",
     ),
 ]

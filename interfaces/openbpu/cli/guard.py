@@ -60,6 +60,17 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def run_app(app: Callable[..., None]) -> None:
+    """Run the whole command, so that what fails outside of every subcommand is guarded, too.
+
+    That is what `--install-completion` writes, and completion itself.
+    """
+    try:
+        guarded(app)(prog_name="openbpu")
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+
+
 def _report(error: Exception) -> NoReturn:
     """Print what a user should know about `error` and exit; typer's own exceptions are raised again."""
     from openbpu.arch.errors import OpenbpuError
