@@ -82,7 +82,7 @@ def _resize(b: Build, x: int) -> Operator:
     return Resize(
         inputs=(x,),
         outputs=(_i8(b, (N, 8, W, C)),),
-        rows_id=b.const(np.stack([i // 2, np.minimum(i // 2 + 1, H - 1), i % 2 << 14], 1).astype(np.int32)),
+        rows_id=b.const(np.stack([i // 2, np.minimum(i // 2 + 1, H - 1), i % 2 << 29], 1).astype(np.int32)),
         cols_id=b.const(np.stack([j, j, j * 0], 1).astype(np.int32)),
         x_shape=SHAPE,
         y_shape=(N, 8, W, C),

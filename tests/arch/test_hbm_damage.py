@@ -115,7 +115,7 @@ def test_newer_format_asks_for_an_upgrade(checksum: bool) -> None:
 
 
 def test_format_zero_never_existed() -> None:
-    with pytest.raises(HbmError, match="the format must be 1, not 0"):
+    with pytest.raises(HbmError, match=f"the format must be {FORMAT}, not 0"):
         read_hbm(of_version(0, checksum=True))
 
 

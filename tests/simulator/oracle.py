@@ -205,10 +205,9 @@ def softmax(op: p.Softmax, o: Oracle) -> Int64:
 
 def layernorm(op: p.LayerNorm, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.shape) - op.x_zero
-    bits = 8 * o.program.tensors[op.inputs[0]].dtype.nbytes
     gain, bias = o.constant(op.gain_id), o.constant(op.bias_id)
     return numerics.layernorm_rows(
-        x, gain, bias, op.epsilon, op.shift, op.zero, op.lo, op.hi, x_bits=bits, centred=op.centred
+        x, gain, bias, op.epsilon, op.epsilon_shift, op.shift, op.zero, op.lo, op.hi, centred=op.centred
     )
 
 
@@ -238,13 +237,12 @@ def gather(op: p.Gather, o: Oracle) -> Array:
 
 def resize(op: p.Resize, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.x_shape) - op.x_zero
-    one = 1 << 15
     y = np.zeros(op.y_shape, dtype=np.int64)
     for oy, (y0, y1, f) in enumerate(o.constant(op.rows_id)):
         for ox, (x0, x1, g) in enumerate(o.constant(op.cols_id)):
-            upper = x[:, y0, x0] * (one - f) * (one - g) + x[:, y0, x1] * (one - f) * g
-            lower = x[:, y1, x0] * f * (one - g) + x[:, y1, x1] * f * g
-            total = numerics.round_shift(upper + lower, 14) * op.mult
+            upper = numerics.between(x[:, y0, x0], x[:, y0, x1], g, 15)
+            lower = numerics.between(x[:, y1, x0], x[:, y1, x1], g, 15)
+            total = numerics.between(upper, lower, f, 30) * op.mult
             y[:, oy, ox] = numerics.requantize(total, op.shift, op.zero, op.lo, op.hi)
     return y
 

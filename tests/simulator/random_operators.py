@@ -298,7 +298,8 @@ def layernorm(rng: Rng, b: Build) -> p.Operator:
     return p.LayerNorm(
         inputs=(b.input(shape, x_dtype),), outputs=(b.tensor(shape, y_dtype),),
         gain_id=b.const(rng.integers(-(2**24), 2**24, size)), bias_id=b.const(rng.integers(-(2**40), 2**40,
-        size)), shape=shape, epsilon=pick(rng, (0, 1, 1000)), centred=chance(rng, 0.7),
+        size)), shape=shape, epsilon=pick(rng, (0, 1, 1000, 2**31 - 1)),
+        epsilon_shift=pick(rng, (-32, -3, 0, 40, 62)), centred=chance(rng, 0.7),
         x_zero=zero_point(rng, x_dtype), shift=shift, **bounds(rng, y_dtype),
     )  # fmt: skip
 
@@ -369,9 +370,9 @@ def resize(rng: Rng, b: Build) -> p.Operator:
         first = rng.integers(0, x_shape[axis], y_shape[axis])
         second = np.minimum(first + 1, x_shape[axis] - 1)
         tables.append(
-            b.const(np.stack([first, second, rng.integers(0, 2**15 + 1, y_shape[axis])], 1).astype(np.int32))
+            b.const(np.stack([first, second, rng.integers(0, 2**30 + 1, y_shape[axis])], 1).astype(np.int32))
         )
-    mult, shift = factor(rng, float(x_dtype.qmax) * 2**16, y_dtype)
+    mult, shift = factor(rng, float(x_dtype.qmax) * 2**15, y_dtype)
     return p.Resize(
         inputs=(b.input(x_shape, x_dtype),), outputs=(b.tensor(y_shape, y_dtype),), rows_id=tables[0],
         cols_id=tables[1], x_shape=x_shape, y_shape=y_shape, x_zero=zero_point(rng, x_dtype),

@@ -10,7 +10,14 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.hbm.codec import BadRecordError
-from openbpu.arch.numerics import EXP_ENTRIES, MAX_SEGMENTS, MAX_SHIFT
+from openbpu.arch.numerics import (
+    EXP_ENTRIES,
+    MAX_NORM_LENGTH,
+    MAX_SEGMENTS,
+    MAX_SHIFT,
+    MIN_EPSILON_SHIFT,
+    WEIGHT_BITS,
+)
 from openbpu.arch.program import (
     Binary,
     Concat,
@@ -36,7 +43,6 @@ from openbpu.arch.program import (
 from openbpu.arch.program.operators import MAX_WINDOW
 
 _TABLE = 256
-_Q15 = 1 << 15
 _MAX_COUNT = 1 << 32  # of any one geometry field: products of a few of them stay exact and small
 
 
@@ -286,6 +292,12 @@ def _check_layernorm(program: Program, op: LayerNorm) -> None:
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     for i in (op.gain_id, op.bias_id):
         _constant(program, i, DType.INT64, (1,), (op.shape[1],))
+    _need(1 <= op.shape[1] <= MAX_NORM_LENGTH, "length of a row", op.shape[1])
+    _need(0 <= op.epsilon <= 1 << 31, "epsilon", op.epsilon)
+    _need(MIN_EPSILON_SHIFT <= op.epsilon_shift <= MAX_SHIFT, "epsilon_shift", op.epsilon_shift)
+    codes = program.tensors[op.inputs[0]].dtype
+    _need(codes in _NARROW, "dtype of the input", codes.value)
+    _need(codes.qmin <= op.x_zero <= codes.qmax, "x_zero", op.x_zero)
 
 
 def _check_concat(program: Program, op: Concat) -> None:
@@ -323,7 +335,7 @@ def _check_resize(program: Program, op: Resize) -> None:
     for table, size, limit in ((op.rows_id, oh, h), (op.cols_id, ow, w)):
         entries = _constant(program, table, DType.INT32, (size, 3))
         _within("rows and columns", entries[:, :2], 0, limit - 1)
-        _within("fractions", entries[:, 2], 0, _Q15)
+        _within("fractions", entries[:, 2], 0, 1 << WEIGHT_BITS)
 
 
 def _check_quantize(program: Program, op: Quantize) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from openbpu.arch.errors import HbmError, must
 
 MAGIC = b"\x89HBM\r\n\x1a\n"  # as PNG's: a transfer in text mode, or one that clears bit 7, shows at once
-FORMAT = 1
+FORMAT = 2
 """The newest format this package reads and the one it writes."""
 
 ALIGNMENT = 64

@@ -4,6 +4,7 @@ Quantization, constant folding and both simulators import it; nobody writes a se
 fast re-implement the *loops*, never the formulas, and tests hold them to these functions bit for bit.
 """
 
+from openbpu.arch.numerics.between import BETWEEN_BITS, MAX_FINER, WEIGHT_BITS, between, weights
 from openbpu.arch.numerics.fixed import (
     MAX_SHIFT,
     FixedPoint,
@@ -17,9 +18,13 @@ from openbpu.arch.numerics.products import product_factors
 from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize
 from openbpu.arch.numerics.rows import (
     EXP_ENTRIES,
-    centre_bits,
+    MAX_NORM_LENGTH,
+    MAX_NORMALIZED,
+    MIN_EPSILON_SHIFT,
     exp_table,
     layernorm_rows,
+    norm_bits,
+    norm_epsilon,
     norm_unit,
     softmax_rows,
 )
@@ -36,13 +41,19 @@ from openbpu.arch.numerics.tables import (
 )
 
 __all__ = [
+    "BETWEEN_BITS",
     "EXP_ENTRIES",
+    "MAX_FINER",
+    "MAX_NORMALIZED",
+    "MAX_NORM_LENGTH",
     "MAX_SEGMENTS",
     "MAX_SEGMENT_ERROR",
     "MAX_SHIFT",
+    "MIN_EPSILON_SHIFT",
     "RECIPROCAL_BITS",
+    "WEIGHT_BITS",
     "FixedPoint",
-    "centre_bits",
+    "between",
     "code_bounds",
     "codes",
     "dequantize",
@@ -52,6 +63,8 @@ __all__ = [
     "layernorm_rows",
     "line",
     "nearest",
+    "norm_bits",
+    "norm_epsilon",
     "norm_unit",
     "observed_scale",
     "product_factors",
@@ -64,4 +77,5 @@ __all__ = [
     "segment_refusal",
     "segment_table",
     "softmax_rows",
+    "weights",
 ]

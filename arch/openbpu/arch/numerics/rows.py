@@ -7,10 +7,12 @@ of the output for softmax and normalization (tested over all row lengths and dty
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.numerics.fixed import requantize, round_shift
+from openbpu.arch.numerics.fixed import MAX_SHIFT, requantize, round_shift
 
 Int64 = npt.NDArray[np.int64]
 
@@ -18,7 +20,14 @@ EXP_INDEX_BITS = 8
 EXP_ENTRIES = (1 << EXP_INDEX_BITS) + 1
 _EXP_FRACTION_BITS = 16
 _INVERSE_BITS = 61
-_NORM_BITS = 20
+_ROOT_BITS = 60
+_EPSILON_ROOM = 28
+"""Bits that the 31 of an epsilon may be lifted by: the sum of power and epsilon stays below 2^62."""
+MAX_EPSILON = 2.0**62
+MIN_EPSILON_SHIFT = 30 - 62
+MAX_NORM_LENGTH = (1 << 16) - 1
+MAX_NORMALIZED = 1.01 * 2.0**30
+"""Bound of |n|, its rounding and that of the root included."""
 _RESIDUE_BITS = _EXP_FRACTION_BITS - EXP_INDEX_BITS
 _PROBABILITY_DROP = 30
 
@@ -61,15 +70,6 @@ def softmax_rows(  # noqa: PLR0913, PLR0917 - one argument per field of the Soft
     return requantize(((e * inverse) >> _PROBABILITY_DROP) * out_mult, out_shift, zero, lo, hi)
 
 
-def centre_bits(x_bits: int) -> int:
-    """Fraction bits that the centred input of a normalization keeps: 14 for 8-bit x, 7 for 16-bit x.
-
-    As many as 65536 squares of a 9-bit (17-bit) difference leave in 62 bits. The mean is rounded to them, so
-    its error is below 2^-14 (2^-7) steps of x.
-    """
-    return 14 if x_bits == 8 else 7
-
-
 def integer_sqrt(v: Int64) -> Int64:
     """Return floor(sqrt(v)) for 0 <= v < 2**62."""
     root = np.sqrt(v.astype(np.float64)).astype(np.int64)
@@ -77,52 +77,92 @@ def integer_sqrt(v: Int64) -> Int64:
     return root + ((root + 1) * (root + 1) <= v)
 
 
-def layernorm_rows(  # noqa: PLR0913 - one argument per field of the LayerNorm operator
+def layernorm_rows(  # noqa: PLR0913, PLR0917 - one argument per field of the LayerNorm operator
     x: npt.NDArray[np.integer],
     gain: Int64,
     bias: Int64,
     epsilon: int,
+    epsilon_shift: int,
     shift: int,
     zero: int,
     lo: int,
     hi: int,
     *,
-    x_bits: int,
     centred: bool = True,
 ) -> Int64:
-    """Normalize integers x [A,R] over the last axis; returns int64 [A,R] in lo..hi.
+    """Normalize integers x [A,R] over the last axis, |x| < 2^16, R < 2^16; returns int64 [A,R] in lo..hi.
 
-    With F = centre_bits(x_bits) and `//` rounding down:
+    All sums are exact; only the root, its inverse and two products are rounded, each in a row's own exponent:
 
-    c = (x << F) − (Σx << F) // R, or c = x << F when not `centred` (an RMSNorm; x without its zero point);
-    var = max(Σc² // R + epsilon, 1), epsilon in units of (x step)²·2^(2F);
-    b = the even number that brings var << b into [2^60, 2^62);
-    inverse = 2^61 // isqrt(var << b);
-    n = rhe(c·inverse / 2^(61 − b/2 − 20)), the normalized value in Q20;
+    c = R·x − Σx and power = R²·variance = R·Σd² − (Σd)², d = x − rounded mean; when not `centred` (an
+    RMSNorm; x without its zero point) c = x and power = Σx²;
+    v = power·2^lift + (epsilon / 2^epsilon_shift)·2^lift, with the even lift that `row_lift` finds;
+    n = rhe(c·(2^60 // isqrt(v)) / 2^(60 − B − lift/2)), whose unit is `norm_unit(R, centred)`, B `norm_bits`;
     y = clamp(rhe((n·gain + bias) / 2^shift) + zero).
 
-    `gain` and `bias` are [R] or [1].
+    `gain` and `bias` are [R] or [1]; `epsilon` and `epsilon_shift` come from `norm_epsilon`.
     """
-    fraction = centre_bits(x_bits)
-    count = x.shape[-1]
-    c = x.astype(np.int64) << fraction
-    if centred:
-        c = c - (x.astype(np.int64).sum(axis=-1, keepdims=True) << fraction) // count
-    var = np.maximum((c * c).sum(axis=-1, keepdims=True) // count + epsilon, 1)
-    lift = even_lift(var)
-    inverse = (np.int64(1) << _INVERSE_BITS) // integer_sqrt(var << lift)
-    n = round_shift(c * inverse, _INVERSE_BITS - _NORM_BITS - lift // 2)
+    c, power = _centred(x.astype(np.int64)) if centred else _as_is(x.astype(np.int64))
+    lift = row_lift(power, epsilon_shift)
+    v = np.maximum(_shifted(power, lift) + _shifted(np.int64(epsilon), lift - epsilon_shift), 1)
+    drop = _ROOT_BITS - norm_bits(x.shape[-1], centred=centred) - lift // 2
+    n = round_shift(c * ((np.int64(1) << _ROOT_BITS) // integer_sqrt(v)), drop)
     return requantize(n * gain + bias, shift, zero, lo, hi)
 
 
-def even_lift(var: Int64) -> Int64:
-    """Return the even b with 2**60 <= var << b < 2**62, for 1 <= var < 2**60."""
-    bits = np.frexp(var.astype(np.float64))[1].astype(np.int64)
-    # float64 may round var up to the next power of two; then it has one bit less.
-    bits -= (var >> np.maximum(bits - 1, 0)) == 0
-    return ((62 - bits) // 2) * 2
+def _centred(x: Int64) -> tuple[Int64, Int64]:
+    """R·(x − mean) and R²·variance, exact."""
+    count = x.shape[-1]
+    total = x.sum(axis=-1, keepdims=True)
+    mean = (2 * total + count) // (2 * count)
+    near, rest = x - mean, total - count * mean
+    return count * x - total, count * (near * near).sum(axis=-1, keepdims=True) - rest * rest
 
 
-def norm_unit() -> float:
-    """What one unit of a normalized value (Q20) stands for: gains are scaled by it."""
-    return 2.0**-_NORM_BITS
+def _as_is(x: Int64) -> tuple[Int64, Int64]:
+    return x, (x * x).sum(axis=-1, keepdims=True)
+
+
+def _shifted(v: Int64 | np.int64, by: Int64) -> Int64:
+    """v·2^by, rounded down; by may be negative."""
+    found: Int64 = (v << np.maximum(by, 0)) >> np.minimum(np.maximum(-by, 0), 63)
+    return found
+
+
+def row_lift(power: Int64, epsilon_shift: int) -> Int64:
+    """Return the even b that brings power·2^b into [2^59, 2^61), or less where epsilon·2^b would leave 2^60.
+
+    `power` is 0..2^63 − 1; a power of 0 counts as 1.
+    """
+    v = np.maximum(power, 1)
+    bits = np.frexp(v.astype(np.float64))[1].astype(np.int64)
+    # float64 may round v up to the next power of two; then it has one bit less.
+    bits -= (v >> (bits - 1)) == 0
+    return np.minimum((61 - bits) // 2, (epsilon_shift + _EPSILON_ROOM) // 2) * 2
+
+
+def norm_bits(length: int, *, centred: bool = True) -> int:
+    """Fraction bits of a normalized value: as many as leave |n| <= 2^30, for it may reach √length.
+
+    An RMSNorm's is taken without √length and stays below 1.
+    """
+    return 30 - (math.ceil(math.log2(length) / 2) if centred else 0)
+
+
+def norm_unit(length: int, *, centred: bool = True) -> float:
+    """What one unit of a normalized value stands for: gains are scaled by it."""
+    unit = 2.0 ** -norm_bits(length, centred=centred)
+    return unit if centred else unit * math.sqrt(length)
+
+
+def norm_epsilon(epsilon: float, length: int, *, centred: bool = True) -> tuple[int, int]:
+    """Return (mantissa, shift) of an epsilon in x steps², as `layernorm_rows` adds it to its power.
+
+    The mantissa has 31 bits, fewer below 2^-32. Raises OverflowError for an epsilon beyond 2^62 of the units
+    of the power, where every result is 0.
+    """
+    value = epsilon * float(length) ** (2 if centred else 1)
+    if not value < MAX_EPSILON:
+        raise OverflowError(f"an epsilon of {epsilon:.3g} squared input steps leaves nothing of its input")
+    shift = min(MAX_SHIFT, 30 - math.floor(math.log2(max(value, 2.0**-40))))
+    return round(value * 2.0**shift), shift

@@ -252,13 +252,15 @@ class LayerNorm(Operator):
     """VAE. `numerics.layernorm_rows` over the last axis of x [A,R], with the fields below as arguments.
 
     gain_id: int64 [R] or [1], bias_id: int64 [R] or [1], in the fixed point that numerics defines; x_zero is
-    taken from x first and `centred` is False for an RMS normalization.
+    taken from x first and `centred` is False for an RMS normalization. epsilon / 2^epsilon_shift is in the
+    units of the row's power: `numerics.norm_epsilon`.
     """
 
     gain_id: int
     bias_id: int
     shape: Ints  # A, R
     epsilon: int = 0
+    epsilon_shift: int = 0
     centred: bool = True
     x_zero: int = 0
     shift: int
@@ -316,10 +318,11 @@ class Gather(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resize(Operator):
-    """AAE. Bilinear x [N,H,W,C] → y [N,OH,OW,C]; rows (y0, y1, f) and columns (x0, x1, g), f and g in Q15.
+    """AAE. Bilinear x [N,H,W,C] → y [N,OH,OW,C]; rows (y0, y1, f) and columns (x0, x1, g), f and g in Q30.
 
-    v = Σ of the four (x − x_zero)·weight, weights (2^15 − f)(2^15 − g), (2^15 − f)g, f(2^15 − g), f·g;
-    y = clamp(rhe(rhe(v / 2^14)·mult / 2^shift) + zero).    rows_id: int32 [OH,3], cols_id: int32 [OW,3].
+    across: h[j] = `numerics.between`(x[yj,x0] − x_zero, x[yj,x1] − x_zero, g, 15), in Q15;
+    down:   v = `numerics.between`(h[0], h[1], f, 30), in Q15;
+    y = clamp(rhe(v·mult / 2^shift) + zero).    rows_id: int32 [OH,3], cols_id: int32 [OW,3].
     """
 
     rows_id: int

@@ -1,4 +1,4 @@
-"""Resize: nearest as gathers along each axis (exact), linear over H and W with Q15 weights."""
+"""Resize: nearest as gathers along each axis (exact), linear over H and W with weights of 30 bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.rule import Limit, Violation
 from openbpu.compiler.ops.site import Refused, Site
 
-_Q15 = 1 << 15
+_UNIT = 2.0**numerics.BETWEEN_BITS
 
 
 def _factors(site: Site) -> tuple[float, ...]:
@@ -38,26 +38,29 @@ def _factors(site: Site) -> tuple[float, ...]:
     return tuple(full)
 
 
-def _source_positions(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.float32]:
+def _source_positions(
+    site: Site, size: int, out: int, scale: float, kind: npt.DTypeLike
+) -> npt.NDArray[np.floating]:
     """Position in the input of every output element along one axis, by coordinate_transformation_mode.
 
-    In float32, as ONNX Runtime computes it: 3 / 0.6 is 5 there, and nearest depends on it.
+    kind: float32 is what ONNX Runtime computes in: 3 / 0.6 is 5 there, and nearest depends on it. What lies
+    between two elements takes float64: an error of 2^-24 at column 1000 is two steps of int16.
     """
     mode = site.node.attrs.get("coordinate_transformation_mode", "half_pixel")
-    i = np.arange(out, dtype=np.float32)
-    step, half = np.float32(scale), np.float32(0.5)
+    i = np.arange(out, dtype=kind)
+    step, half = np.asarray(scale, kind), np.asarray(0.5, kind)
     if out == 1 and mode in ("pytorch_half_pixel", "align_corners"):
-        return np.zeros(1, np.float32)
+        return np.zeros(1, kind)
     if mode in ("half_pixel", "pytorch_half_pixel"):
-        return (i + half) / step - half
+        return np.asarray((i + half) / step - half)
     if mode == "asymmetric":
-        return i / step
+        return np.asarray(i / step)
     if mode == "align_corners":
-        return (i * (size - 1) / (out - 1)).astype(np.float32)
+        return (i * (size - 1) / (out - 1)).astype(kind)
     if mode == "half_pixel_symmetric":
         adjustment = out / (step * size)
         centre = size / 2
-        return np.float32(centre * (1 - adjustment)) + (i + half) / step - half
+        return np.asarray(centre * (1 - adjustment) + (i + half) / step - half)
     raise Refused(f"coordinate_transformation_mode {mode} is not supported", "use half_pixel or asymmetric")
 
 
@@ -91,7 +94,7 @@ def _lower_nearest(site: Site) -> None:
 
 
 def _nearest_index(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.int32]:
-    x = _source_positions(site, size, out, scale)
+    x = _source_positions(site, size, out, scale, np.float32)
     mode = site.node.attrs.get("nearest_mode", "round_prefer_floor")
     pick = {
         "round_prefer_floor": np.ceil(x - 0.5),
@@ -106,10 +109,10 @@ def _nearest_index(site: Site, size: int, out: int, scale: float) -> npt.NDArray
 
 
 def _linear_table(site: Site, size: int, out: int, scale: float) -> npt.NDArray[np.int32]:
-    x = np.clip(_source_positions(site, size, out, scale), 0, size - 1)
+    x = np.clip(_source_positions(site, size, out, scale, np.float64), 0, size - 1)
     low = np.floor(x)
-    fraction = np.rint((x - low) * _Q15)
-    return np.stack([low, np.minimum(low + 1, size - 1), fraction], axis=1).astype(np.int32)
+    parts = [low, np.minimum(low + 1, size - 1), numerics.weights(x - low)]
+    return np.stack(parts, axis=1).astype(np.int32)
 
 
 def _lower_linear(site: Site) -> None:
@@ -118,11 +121,16 @@ def _lower_linear(site: Site) -> None:
     if len(shape) not in (3, 4) or shape[:2] != out_shape[:2]:
         raise Refused("linear Resize runs over H and W of [N, C, H, W] only", "resize the spatial axes only")
     h, w = (1, shape[2]) if len(shape) == 3 else shape[2:]
+    if x.s / out.s > numerics.MAX_FINER:
+        ratio = f"1/{numerics.MAX_FINER:.0f} of the scale of its input, not 1/{x.s / out.s:,.0f}"
+        raise Refused(
+            f"the scale of its output must be at least {ratio}", "quantize its output over its range"
+        )
     oh, ow = (1, out_shape[2]) if len(shape) == 3 else out_shape[2:]
     fh = 1.0 if len(shape) == 3 else factors[2]
     rows = np.array([[0, 0, 0]], np.int32) if len(shape) == 3 else _linear_table(site, h, oh, fh)
     cols = _linear_table(site, w, ow, factors[-1])
-    fixed = numerics.fixed_point_sum((x.s / out.s / 2.0**16,), (float(x.reach) * 2.0**16,))
+    fixed = numerics.fixed_point_sum((x.s / out.s / _UNIT,), (float(x.reach) * _UNIT,))
     low, high = site.bounds()
     y = site.rw.value(f"{site.target}/nhwc", (shape[0], oh, ow, shape[1]), out.dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())

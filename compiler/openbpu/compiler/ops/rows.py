@@ -68,6 +68,9 @@ def _lower_layernorm(site: Site) -> None:
     axis = _axis(site)
     length = int(np.prod(site.shape()[axis:]))
     gain, bias = site.constant(1), site.constant(2)
+    if length > numerics.MAX_NORM_LENGTH:
+        most = f"the elements it normalizes together must be at most {numerics.MAX_NORM_LENGTH}"
+        raise Refused(f"{most}, not {length}", "normalize over fewer axes")
     if gain is None or (bias is None and site.has(2)):
         raise Refused("its scale and bias must be constants", "make them initializers")
     centred = site.node.op != "RMSNormalization"
@@ -75,22 +78,21 @@ def _lower_layernorm(site: Site) -> None:
         raise Refused("its scale and bias must be one per normalized element", "multiply and add behind it")
     gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
     biases = _bias(bias, gains, site.shape()[axis:])
-    peak = math.sqrt(length) * 2.0**20 * 1.01
-    fixed = numerics.fixed_point_sum((gains / out.s * numerics.norm_unit(),), (peak,), biases / out.s)
+    factors = gains / out.s * numerics.norm_unit(length, centred=centred)
+    fixed = numerics.fixed_point_sum((factors,), (numerics.MAX_NORMALIZED,), biases / out.s)
     shift = int(fixed.shift.min())
     unit = 2.0**shift
-    gain_name = site.rw.constant(
-        f"{site.target}/gain", np.rint(gains / out.s * numerics.norm_unit() * unit).astype(np.int64)
-    )
+    gain_name = site.rw.constant(f"{site.target}/gain", np.rint(factors * unit).astype(np.int64))
     bias_name = site.rw.constant(f"{site.target}/bias", np.rint(biases / out.s * unit).astype(np.int64))
-    fraction = numerics.centre_bits(8 if x.dtype == "int8" else 16)
-    epsilon = float(site.node.attrs.get("epsilon", 1e-5)) / x.s**2 * 4.0**fraction
+    steps = float(site.node.attrs.get("epsilon", 1e-5)) / x.s**2
+    epsilon, epsilon_shift = numerics.norm_epsilon(steps, length, centred=centred)
     low, high = site.bounds()
     site.finish(
         "LayerNorm",
         (x.codes, gain_name, bias_name),
         length=length,
-        epsilon=int(min(np.rint(epsilon), 2.0**50)),
+        epsilon=epsilon,
+        epsilon_shift=epsilon_shift,
         centred=centred,
         x_zero=x.z,
         shift=shift,

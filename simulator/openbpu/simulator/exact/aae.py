@@ -12,9 +12,6 @@ from openbpu.arch.program.operators import MAX_WINDOW
 from openbpu.simulator.exact.core import Core, Int64
 from openbpu.simulator.exact.memory import Array, Box, FaultError
 
-_WEIGHT_BITS = 15
-_DROP = 14
-
 
 def pool_tile(core: Core, tile: PoolTile, op: Pool) -> None:
     """Execute a PoolTile."""
@@ -78,22 +75,24 @@ def _inside(positions: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int
 
 
 def resize_tile(core: Core, tile: ResizeTile, op: Resize) -> None:
-    """Execute a ResizeTile: four neighbours, weighted in Q15 by row and column."""
+    """Execute a ResizeTile: between columns first, then between rows."""
     y_dtype = core.dtype(op.outputs[0])
     shape = (tile.out_h, tile.out_w, tile.channels)
     y = core.chip.box(tile.y, shape, (tile.y_row, tile.y_pixel, y_dtype.itemsize), y_dtype)
     rows = core.chip.dense(tile.rows, (tile.out_h, 3), np.int32).read().astype(np.int64)
     cols = core.chip.dense(tile.cols, (tile.out_w, 3), np.int32).read().astype(np.int64)
     f, g = rows[:, 2][:, None, None], cols[:, 2][None, :, None]
-    one = 1 << _WEIGHT_BITS
-    total = (
-        _corner(core, tile, op, rows[:, 0], cols[:, 0]) * (one - f) * (one - g)
-        + _corner(core, tile, op, rows[:, 0], cols[:, 1]) * (one - f) * g
-        + _corner(core, tile, op, rows[:, 1], cols[:, 0]) * f * (one - g)
-        + _corner(core, tile, op, rows[:, 1], cols[:, 1]) * f * g
+    upper, lower = (
+        numerics.between(
+            _corner(core, tile, op, at, cols[:, 0]),
+            _corner(core, tile, op, at, cols[:, 1]),
+            g,
+            numerics.WEIGHT_BITS - numerics.BETWEEN_BITS,
+        )
+        for at in (rows[:, 0], rows[:, 1])
     )
-    scaled = numerics.round_shift(total, _DROP) * op.mult
-    y.write(numerics.requantize(scaled, op.shift, op.zero, op.lo, op.hi))
+    total = numerics.between(upper, lower, f, numerics.WEIGHT_BITS) * op.mult
+    y.write(numerics.requantize(total, op.shift, op.zero, op.lo, op.hi))
 
 
 def _corner(core: Core, tile: ResizeTile, op: Resize, rows: Int64, cols: Int64) -> Array:

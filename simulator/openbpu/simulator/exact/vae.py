@@ -100,11 +100,11 @@ def _layernorm(core: Core, tile: RowTile, op: LayerNorm, x: Array) -> Int64:
         core.constant(tile.table, op.gain_id).read(),
         core.constant(tile.table2, op.bias_id).read(),
         op.epsilon,
+        op.epsilon_shift,
         op.shift,
         op.zero,
         op.lo,
         op.hi,
-        x_bits=8 * x.dtype.itemsize,
         centred=op.centred,
     )
 

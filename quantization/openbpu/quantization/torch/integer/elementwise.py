@@ -154,29 +154,29 @@ def averaged(
     return numerics.requantize(total, fixed.shift[counts], 0, *out.bounds(clamp))
 
 
-_Q15 = 1 << 15
-
-
 def linear_table(size: int, out: int, scale: float, corners: bool) -> Int64:
-    """Rows (low, high, fraction in Q15) of a linear resize along one axis, positions in float32."""
-    i = np.arange(out, dtype=np.float32)
-    step, half = np.float32(scale), np.float32(0.5)
-    if corners:
-        x = np.zeros(1, np.float32) if out == 1 else (i * (size - 1) / (out - 1)).astype(np.float32)
-    else:
-        x = np.zeros(1, np.float32) if out == 1 else (i + half) / step - half
-    x = np.clip(x, 0, size - 1)
+    """Rows (low, high, weight of 30 bits) of a linear resize along one axis, positions in float64."""
+    i = np.arange(out, dtype=np.float64)
+    spread = i * (size - 1) / max(out - 1, 1) if corners else (i + 0.5) / scale - 0.5
+    x = np.clip(spread if out > 1 else np.zeros(1), 0, size - 1)
     low = np.floor(x)
-    return np.stack([low, np.minimum(low + 1, size - 1), np.rint((x - low) * _Q15)], axis=1).astype(np.int64)
+    return np.stack([low, np.minimum(low + 1, size - 1), numerics.weights(x - low)], axis=1).astype(np.int64)
 
 
-def resized(x: Codes, rows: Int64, cols: Int64, out: Grid, clamp: Clamp) -> Int64:
-    """Bilinear over the last two axes: program.Resize."""
-    fixed = numerics.fixed_point_sum((x.grid.s / out.s / 2.0**16,), (float(x.grid.reach) * 2.0**16,))
+_UNIT = 2.0**numerics.BETWEEN_BITS
+
+
+def resized(x: Codes, rows: Int64, cols: Int64, out: Grid, clamp: Clamp) -> Int64 | None:
+    """Bilinear over the last two axes: program.Resize; None where the grid `out` is too fine for the BPU."""
+    if x.grid.s / out.s > numerics.MAX_FINER:
+        return None
+    fixed = numerics.fixed_point_sum((x.grid.s / out.s / _UNIT,), (float(x.grid.reach) * _UNIT,))
     y0, y1, f = rows[:, 0], rows[:, 1], rows[:, 2][:, None]
     x0, x1, g = cols[:, 0], cols[:, 1], cols[:, 2]
-    top, bottom = x.codes[..., y0, :], x.codes[..., y1, :]
-    v = (_Q15 - f) * ((_Q15 - g) * top[..., x0] + g * top[..., x1])
-    v = v + f * ((_Q15 - g) * bottom[..., x0] + g * bottom[..., x1])
-    total = numerics.round_shift(v, 14) * fixed.multipliers[0]
+    across = numerics.WEIGHT_BITS - numerics.BETWEEN_BITS
+    top, bottom = (
+        numerics.between(part[..., x0], part[..., x1], g, across)
+        for part in (x.codes[..., y0, :], x.codes[..., y1, :])
+    )
+    total = numerics.between(top, bottom, f, numerics.WEIGHT_BITS) * fixed.multipliers[0]
     return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))

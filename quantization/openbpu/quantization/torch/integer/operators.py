@@ -262,7 +262,9 @@ def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
     if size is None:
         size = tuple(int(n * float(f)) for n, f in zip(shape, given, strict=True))
     wanted = _pair(size)
-    steps = [o / n if f is None else float(f) for n, o, f in zip(shape, wanted, given, strict=True)]
+    steps = [
+        o / n if f is None else float(np.float32(f)) for n, o, f in zip(shape, wanted, given, strict=True)
+    ]
     tables = [linear_table(n, o, f, corners) for n, o, f in zip(shape, wanted, steps, strict=True)]
     return lambda out, clamp: resized(x, tables[0], tables[1], out, clamp)
 

@@ -16,6 +16,8 @@ from openbpu.simulator.fast.kernels.lang import helper, int8, int64
 from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p32, p64, st
 
 SUM, MAX, MIN = range(3)
+_WEIGHT_BITS = 30
+_ACROSS = 15
 
 
 @helper
@@ -163,6 +165,12 @@ def max_pool_bytes(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: 
                     st(out, c, min(max(ld(out, c), ld(source, c)), high))
 
 
+@helper
+def _between(left: int, right: int, weight: int, drop: int) -> Any:
+    """numerics.between of one value."""
+    return rhe_shift((left << _WEIGHT_BITS) + (right - left) * weight, drop)
+
+
 def resize(args: Any, lo: int, hi: int, scratch: Any) -> None:
     """Bilinear; units are output rows of all images.
 
@@ -178,7 +186,6 @@ def resize(args: Any, lo: int, hi: int, scratch: Any) -> None:
         ld(args, 13),
     )
     zero, low, high = ld(args, 14), ld(args, 15), ld(args, 16)
-    one = int64(1) << 15
     v0, v1, v2, v3 = (
         scratch_block(scratch, 0),
         scratch_block(scratch, 1),
@@ -201,8 +208,9 @@ def resize(args: Any, lo: int, hi: int, scratch: Any) -> None:
                 for i in range(n):
                     a, b = ld(v0, i) - x_zero, ld(v1, i) - x_zero
                     c, d = ld(v2, i) - x_zero, ld(v3, i) - x_zero
-                    v = (one - f) * ((one - g) * a + g * b) + f * ((one - g) * c + g * d)
-                    st(v0, i, rhe_shift(v, 14) * mult)
+                    above = _between(a, b, g, _ACROSS)
+                    below = _between(c, d, g, _ACROSS)
+                    st(v0, i, _between(above, below, f, _WEIGHT_BITS) * mult)
                 requantize(v0, n, shift, zero, low, high)
                 narrow(ld(args, 2) + ((unit * out_w + ox) * channels + start) * y_kind, y_kind, v0, n)
 

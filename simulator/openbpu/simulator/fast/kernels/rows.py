@@ -12,7 +12,8 @@ from openbpu.simulator.fast.kernels.lang import float64, helper, int64
 from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p64, st
 
 _INVERSE_BITS = 61
-_NORM_BITS = 20
+_ROOT_BITS = 60
+_EPSILON_ROOM = 28
 _PROBABILITY_DROP = 30
 
 
@@ -57,46 +58,53 @@ def _isqrt(v: int) -> Any:
 
 
 @helper
-def _even_lift(var: int) -> Any:
-    """The even b with 2**60 <= var << b < 2**62."""
+def _row_lift(power: int, epsilon_shift: int) -> Any:
+    """numerics.row_lift of one row."""
     bits = int64(0)
-    rest = var
+    rest = max(power, int64(1))
     while rest > 0:
         rest >>= 1
         bits += 1
-    return ((62 - bits) // 2) * 2
+    return min((61 - bits) // 2, (epsilon_shift + _EPSILON_ROOM) // 2) * 2
+
+
+@helper
+def _shifted(v: int, by: int) -> Any:
+    """v·2^by, rounded down."""
+    return v << by if by >= 0 else v >> min(-by, int64(63))
 
 
 def layernorm(args: Any, lo: int, hi: int, scratch: Any) -> None:
     """Units are rows. args: x, x_kind, y, y_kind, R, gain, gain step (0: one for all), bias, bias step,
-    epsilon, centred, x_zero, shift, zero, lo, hi, fraction bits.
+    epsilon, epsilon shift, centred, x_zero, shift, zero, lo, hi, norm bits.
     """
     x_kind, y_kind, length = ld(args, 1), ld(args, 3), ld(args, 4)
     gain, gain_step, bias, bias_step = p64(ld(args, 5)), ld(args, 6), p64(ld(args, 7)), ld(args, 8)
-    x_zero, shift, zero, low, high = ld(args, 11), ld(args, 12), ld(args, 13), ld(args, 14), ld(args, 15)
-    fraction = ld(args, 16)
+    x_zero, shift, zero, low, high = ld(args, 12), ld(args, 13), ld(args, 14), ld(args, 15), ld(args, 16)
     result = scratch_block(scratch, 0)
     for row in range(lo, hi):
         x = ld(args, 0) + row * length * x_kind
         y = ld(args, 2) + row * length * y_kind
-        mean = int64(0)
-        if ld(args, 10):
+        total, factor, mean = int64(0), int64(1), int64(0)
+        if ld(args, 11):
             for i in range(length):
-                mean += _code(x, x_kind, i) - x_zero
-            mean = (mean << fraction) // length
+                total += _code(x, x_kind, i) - x_zero
+            factor = length
+            mean = (2 * total + length) // (2 * length)
         squares = int64(0)
         for i in range(length):
-            c = ((_code(x, x_kind, i) - x_zero) << fraction) - mean
-            squares += c * c
-        var = max(squares // length + ld(args, 9), int64(1))
-        lift = _even_lift(var)
-        inverse = (int64(1) << _INVERSE_BITS) // _isqrt(var << lift)
-        drop = _INVERSE_BITS - _NORM_BITS - lift // 2
+            near = _code(x, x_kind, i) - x_zero - mean
+            squares += near * near
+        rest = total - length * mean
+        power = factor * squares - rest * rest
+        lift = _row_lift(power, ld(args, 10))
+        v = max(_shifted(power, lift) + _shifted(ld(args, 9), lift - ld(args, 10)), int64(1))
+        inverse = (int64(1) << _ROOT_BITS) // _isqrt(v)
+        drop = _ROOT_BITS - ld(args, 17) - lift // 2
         for i in range(length):
-            c = ((_code(x, x_kind, i) - x_zero) << fraction) - mean
-            n = rhe_shift(c * inverse, drop)
-            v = rhe_shift(n * ld(gain, i * gain_step) + ld(bias, i * bias_step), shift) + zero
-            st(result, 0, min(max(v, low), high))
+            n = rhe_shift((factor * (_code(x, x_kind, i) - x_zero) - total) * inverse, drop)
+            y_code = rhe_shift(n * ld(gain, i * gain_step) + ld(bias, i * bias_step), shift) + zero
+            st(result, 0, min(max(y_code, low), high))
             narrow(y + i * y_kind, y_kind, result, 1)
 
 

@@ -84,9 +84,10 @@ def lower_layernorm(op: LayerNorm, low: Lowering) -> None:
     (x,), (y,) = op.inputs, op.outputs
     outer, length = op.shape
     gain, bias = (low.constant(t).astype(np.int64).reshape(-1) for t in (op.gain_id, op.bias_id))
-    fraction = numerics.centre_bits(8 * low.kind(x))
+    bits = numerics.norm_bits(length, centred=op.centred)
     arguments = (
         low.read(x), low.kind(x), low.write(y), low.kind(y), length, gain, int(gain.size > 1), bias,
-        int(bias.size > 1), op.epsilon, int(op.centred), op.x_zero, op.shift, op.zero, op.lo, op.hi, fraction,
+        int(bias.size > 1), op.epsilon, op.epsilon_shift, int(op.centred), op.x_zero, op.shift, op.zero,
+        op.lo, op.hi, bits,
     )  # fmt: skip
     low.add("layernorm", outer, arguments, outer * (60 + length * 5.0))

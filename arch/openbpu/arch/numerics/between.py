@@ -1,0 +1,29 @@
+"""Linear interpolation: a point between two neighbours, along one axis after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.numerics.fixed import round_shift
+
+Int64 = npt.NDArray[np.int64]
+
+WEIGHT_BITS = 30
+BETWEEN_BITS = 15
+"""Fraction bits of what lies between two codes: as many as leave 62 bits for its product with a weight."""
+MAX_FINER = 2.0**13
+"""How much finer than its input's the scale of an interpolation may be: errors stay below half a step."""
+
+
+def weights(fraction: npt.ArrayLike) -> Int64:
+    """Return fractions of 0..1 as weights of 30 bits."""
+    return np.rint(np.asarray(fraction, np.float64) * 2.0**WEIGHT_BITS).astype(np.int64)
+
+
+def between(left: Int64, right: Int64, weight: npt.ArrayLike, drop: int) -> Int64:
+    """Return rhe((left·2^30 + (right − left)·weight) / 2^drop); weight 0..2^30, |left| and |right| < 2^32.
+
+    Across (drop 15) codes become values of 15 fraction bits; down (drop 30) these stay such values.
+    """
+    return round_shift((left << WEIGHT_BITS) + (right - left) * np.asarray(weight, np.int64), drop)
