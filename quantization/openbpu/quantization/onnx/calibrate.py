@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.errors import ModelError, QuantizationError, must
-from openbpu.quantization.onnx import observe
+from openbpu.arch.errors import ModelError
 from openbpu.quantization.onnx.engine import run, session
 from openbpu.quantization.onnx.net import Array, Net, assemble
+from openbpu.quantization.onnx.observe import clipped_range
 from openbpu.quantization.onnx.peaks import peaks
 from openbpu.quantization.onnx.samples import Feed, random_feed
+from openbpu.quantization.ranges import Histogram, finite_peak
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total)."""
@@ -25,12 +26,9 @@ def max_ranges(net: Net, names: Sequence[str], feeds: Sequence[Feed], progress: 
     """Return max|x| of each tensor over all samples; raises QuantizationError for NaN and infinity."""
     ranges = dict.fromkeys(names, 0.0)
     for name, sample, x in _observed(net, names, feeds, progress, "observe ranges"):
-        top = _top(x)
-        if not np.isfinite(top):
-            fix = "look at the float model: it overflows, divides by zero or masks with infinity there"
-            where = f"tensor '{name}', calibration sample {sample}"
-            raise QuantizationError(must(where, "every value", "finite", "NaN or infinite", fix))
-        ranges[name] = max(ranges[name], top)
+        where = f"tensor '{name}', calibration sample {sample}"
+        fix = "look at the float model: it overflows, divides by zero or masks with infinity there"
+        ranges[name] = max(ranges[name], finite_peak(x, where, fix))
     return ranges
 
 
@@ -47,37 +45,24 @@ def random_ranges(net: Net, names: Sequence[str]) -> dict[str, float]:
     return {n: float(np.clip(top, *RANDOM_RANGES)) if np.isfinite(top) else 1.0 for n, top in tops.items()}
 
 
-def _top(x: Array) -> float:
-    """Return max|x|: NaN when there is one in `x`, 0 for no element."""
-    return float(np.maximum(x.max(), -x.min())) if x.size else 0.0
-
-
 def histograms(
     net: Net, tops: Mapping[str, float], feeds: Sequence[Feed], progress: Progress
-) -> dict[str, observe.Counts]:
+) -> dict[str, Histogram]:
     """Return the histogram of |x| of each tensor over 0 … tops[name], for those that are not all zero."""
     names = [name for name, top in tops.items() if top > 0]
-    counts = {name: np.zeros(observe.BINS, dtype=np.int64) for name in names}
+    seen = {name: Histogram(peak=tops[name]) for name in names}
     for name, _, x in _observed(net, names, feeds, progress, "observe histograms"):
-        counts[name] += observe.histogram(x, tops[name])
-    return counts
+        seen[name].add(x)
+    return seen
 
 
 def clipped_ranges(
-    method: str, tops: Mapping[str, float], counts: Mapping[str, observe.Counts], types: Mapping[str, DType]
+    method: str, tops: Mapping[str, float], seen: Mapping[str, Histogram], types: Mapping[str, DType]
 ) -> dict[str, float]:
     """Return the ranges that `method` makes of maxima and histograms."""
     if method == "max":
         return dict(tops)
-    ranges = dict(tops)
-    for name, histogram in counts.items():
-        if method == "percentile":
-            ranges[name] = observe.percentile_range(histogram, tops[name])
-        elif method == "mse":
-            ranges[name] = observe.mse_range(histogram, tops[name], types[name])
-        else:
-            ranges[name] = observe.kl_range(histogram, tops[name], types[name])
-    return ranges
+    return {**tops, **{name: clipped_range(method, found, types[name]) for name, found in seen.items()}}
 
 
 def _observed(

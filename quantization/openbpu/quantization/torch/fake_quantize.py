@@ -82,7 +82,7 @@ class FakeQuantize(nn.Module):
         self.shared = ModelState()
         self.used = False  # whether a forward has rounded with this scale
         if self.fixed:
-            self._take_qparams()
+            self.take_qparams()
 
     @classmethod
     def with_args(cls, **kwargs: Any) -> Callable[..., FakeQuantize]:
@@ -130,7 +130,7 @@ class FakeQuantize(nn.Module):
         state = self.state
         if state in _OBSERVES and not scope.exporting and not self.fixed:
             self.activation_post_process(x)
-            self._take_qparams()
+            self.take_qparams()
         if state not in _ROUNDS:
             return x
         self.used = True
@@ -149,9 +149,10 @@ class FakeQuantize(nn.Module):
         """Look at `x` once whatever the state is, and take its scale."""
         if not self.fixed:
             self.activation_post_process(x)
-            self._take_qparams()
+            self.take_qparams()
 
-    def _take_qparams(self) -> None:
+    def take_qparams(self) -> None:
+        """Take the scale that the observer proposes now."""
         scale, zero_point = self.activation_post_process.calculate_qparams()
         self.scale, self.zero_point = scale.to(self.scale.device), zero_point.to(self.scale.device)
 

@@ -9,6 +9,14 @@ import numpy.typing as npt
 import torch
 
 from openbpu.arch.errors import must
+from openbpu.quantization.ranges import (
+    BINS,
+    Histogram,
+    entropy_range,
+    finite_peak,
+    mse_range,
+    percentile_range,
+)
 from openbpu.quantization.torch.lowlevel.functions import fake_tensor_quant
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +57,13 @@ class MaxCalibrator:
         return self._amaxs
 
     def collect(self, x: Any) -> None:
-        """Look at a batch; raises ValueError when later batches have another shape of ranges."""
+        """Look at a batch.
+
+        Raises QuantizationError for NaN and infinity, ValueError when the shape of the ranges changes.
+        """
+        if not x.numel():
+            return
+        _values(x, "MaxCalibrator")
         found = reduce_amax(x.detach(), self._axis)
         if self._amax is not None and self._amax.shape != found.shape:
             shapes = tuple(self._amax.shape), tuple(found.shape)
@@ -58,7 +72,7 @@ class MaxCalibrator:
             )
         self._amax = found.clone() if self._amax is None else torch.maximum(self._amax, found)
         if self._track_amax:
-            self._amaxs.append(found.cpu().numpy())
+            self._amaxs.append(found.float().cpu().numpy())
 
     def reset(self) -> None:
         """Forget what was seen."""
@@ -71,10 +85,10 @@ class MaxCalibrator:
 
 
 class HistogramCalibrator:
-    """A histogram of magnitudes that grows with the data; the range is read off it by a criterion.
+    """A histogram of the magnitudes of all batches; the range is read off it by a criterion.
 
-    num_bins: of the first batch; a later, larger batch adds bins of the same width. skip_zeros: exact zeros
-    (of a ReLU, say) do not count. Per tensor only.
+    num_bins: over 0 … the largest magnitude of all batches, whichever came first. skip_zeros: exact zeros (of
+    a ReLU, say) do not count. Per tensor only.
     """
 
     def __init__(
@@ -82,7 +96,7 @@ class HistogramCalibrator:
         num_bits: int = 8,
         axis: int | tuple[int, ...] | None = None,
         unsigned: bool = False,
-        num_bins: int = 2048,
+        num_bins: int = BINS,
         skip_zeros: bool = False,
     ) -> None:
         if axis is not None:
@@ -94,26 +108,12 @@ class HistogramCalibrator:
 
     def reset(self) -> None:
         """Forget what was seen."""
-        self._counts: Floats = np.zeros(0)
-        self._width = 0.0
+        self._seen = Histogram(self._num_bins)
 
     def collect(self, x: Any) -> None:
-        """Count a batch's magnitudes."""
-        magnitudes = x.detach().abs().float().cpu().numpy().ravel().astype(np.float64)
-        if self._skip_zeros:
-            magnitudes = magnitudes[magnitudes > 0]
-        largest = float(magnitudes.max(initial=0.0))
-        if not self._width:
-            if not largest:
-                return
-            self._width = largest / self._num_bins
-        bins = np.minimum(magnitudes / self._width, np.iinfo(np.int32).max).astype(np.int64)
-        bins -= (
-            (bins > 0) & (bins * self._width == magnitudes) & (magnitudes == largest)
-        )  # the edge is closed
-        counts = np.bincount(bins, minlength=max(self._num_bins, len(self._counts))).astype(np.float64)
-        counts[: len(self._counts)] += self._counts
-        self._counts = counts
+        """Count a batch's magnitudes; raises QuantizationError for NaN and infinity."""
+        values = _values(x, "HistogramCalibrator")
+        self._seen.add(values[values != 0] if self._skip_zeros else values)
 
     def compute_amax(
         self, method: str = "percentile", *, stride: int = 1, start_bin: int = 128, percentile: float = 99.99
@@ -125,73 +125,31 @@ class HistogramCalibrator:
         """
         if method not in METHODS:
             raise TypeError(must("HistogramCalibrator", "method", " or ".join(METHODS), repr(method)))
-        if not self._counts.size:
+        if method == "percentile" and not 0 <= percentile <= 100:
+            raise ValueError(must("HistogramCalibrator", "percentile", "within 0..100", percentile))
+        if not self._seen.total:
             return None
+        return torch.tensor(self._range(method, stride, start_bin, percentile), dtype=torch.float32)
+
+    def _range(self, method: str, stride: int, start_bin: int, percentile: float) -> float:
+        counts, peak = self._seen.counts, self._seen.peak
         if method == "percentile":
-            return _tensor(percentile_amax(self._counts, self._width, percentile))
-        tried = range(min(start_bin, len(self._counts)), len(self._counts) + 1, stride)
-        if method == "mse":
-            return _tensor(
-                mse_amax(self._counts, self._width, tried, self._num_bits, unsigned=self._unsigned)
-            )
-        return _tensor(
-            entropy_amax(self._counts, self._width, tried, self._num_bits, unsigned=self._unsigned)
-        )
+            return percentile_range(counts, peak, percentile)
+        if method == "entropy":
+            levels = 2 ** (self._num_bits - 1 + int(self._unsigned))
+            return entropy_range(counts, peak, levels, start=start_bin, stride=stride)
+        bins = len(counts)
+        tried = np.arange(min(start_bin, bins), bins + 1, stride) * (peak / bins)
+        return mse_range(counts, peak, tried, self._rounded)
+
+    def _rounded(self, values: Floats, limits: Floats) -> Floats:
+        of, edges = torch.from_numpy(values).float(), torch.from_numpy(limits).float()
+        found: Floats = fake_tensor_quant(of, edges, self._num_bits, self._unsigned).double().numpy()
+        return found
 
 
-def percentile_amax(counts: Floats, width: float, percentile: float) -> float:
-    """Return the edge of the first bin at which `percentile` per cent of the counts are reached."""
-    if not 0 <= percentile <= 100:
-        raise ValueError(must("HistogramCalibrator", "percentile", "within 0..100", percentile))
-    reached = np.cumsum(counts) / counts.sum()
-    return float((np.searchsorted(reached, percentile / 100.0) + 1) * width)
-
-
-def mse_amax(counts: Floats, width: float, tried: range, num_bits: int, *, unsigned: bool) -> float:
-    """Return the range whose fake quantization of the bins' centres has the least weighted squared error."""
-    centres = torch.from_numpy((np.arange(len(counts)) + 0.5) * width).float()
-    weights = torch.from_numpy(counts).float()
-
-    def error(last: int) -> float:
-        edge = torch.tensor(last * width, dtype=torch.float32)
-        away = fake_tensor_quant(centres, edge, num_bits, unsigned) - centres
-        return float((away * away * weights).sum())
-
-    return min(tried, key=error) * width
-
-
-def entropy_amax(counts: Floats, width: float, tried: range, num_bits: int, *, unsigned: bool) -> float:
-    """Return the range whose quantized histogram diverges least (Kullback-Leibler) from the clipped one."""
-    levels = 2 ** (num_bits - 1 + int(unsigned))
-
-    def divergence(last: int) -> float:
-        clipped = counts[:last].copy()
-        clipped[-1] += counts[last:].sum()
-        return _divergence(clipped, _coarse(counts[:last], levels))
-
-    return min(tried, key=divergence) * width
-
-
-def _coarse(counts: Floats, levels: int) -> Floats:
-    """Share out the counts of each quantization level among its bins that are not empty."""
-    level = np.minimum(np.arange(len(counts)) * levels // len(counts), levels - 1)
-    filled = counts > 0
-    total = np.bincount(level, weights=counts, minlength=levels)
-    bins = np.bincount(level, weights=filled, minlength=levels)
-    shared = np.divide(total, bins, out=np.zeros_like(total), where=bins > 0)
-    return np.where(filled, shared[level], 0.0)
-
-
-def _divergence(p: Floats, q: Floats) -> float:
-    """KL(p ‖ q) of two histograms; infinite where q is empty and p is not."""
-    if not p.sum() or not q.sum():
-        return float("inf")
-    p, q = p / p.sum(), q / q.sum()
-    seen = p > 0
-    if np.any(q[seen] == 0):
-        return float("inf")
-    return float(np.sum(p[seen] * np.log(p[seen] / q[seen])))
-
-
-def _tensor(amax: float) -> Any:
-    return torch.tensor(amax, dtype=torch.float32)
+def _values(x: Any, where: str) -> npt.NDArray[Any]:
+    """Return a batch of any float dtype as an array; raises QuantizationError for NaN and infinity."""
+    values: npt.NDArray[Any] = x.detach().float().cpu().numpy()
+    finite_peak(values, where, "look at the data and at masks of -inf (a large negative number does as well)")
+    return values

@@ -53,7 +53,7 @@ class Observer(nn.Module):
         if x.numel():
             with torch.no_grad():
                 low, high = self.range_of(x.detach().float())
-                if not bool(torch.isfinite(low + high).all()):
+                if not bool((torch.isfinite(low) & torch.isfinite(high)).all()):
                     raise PrepareError(
                         f"{here()}: observed values must be finite, not NaN or infinity; look at the data, "
                         "at the learning rate, and at masks of -inf (a large negative number does as well)"

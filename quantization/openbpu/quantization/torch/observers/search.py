@@ -1,141 +1,189 @@
-"""Observers that clip outliers: the range that loses least by some measure."""
+"""Observers that clip outliers: the range that loses least by some measure, of all that was seen."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
-from openbpu.quantization.torch.observers.base import SMALLEST_SCALE
-from openbpu.quantization.torch.observers.minmax import MovingAverageMinMaxObserver
+from openbpu.arch.errors import must
+from openbpu.quantization.ranges import (
+    BINS,
+    Histogram,
+    entropy_range,
+    fractions,
+    grid,
+    mse_range,
+    percentile_range,
+)
+from openbpu.quantization.torch.dtype import QDType, as_qdtype
+from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.observers.base import Observer
 
-_EXACT = 1 << 11
-"""Up to so many values an error is computed value by value."""
 
-_BINS = 2048
+class SearchingObserver(Observer):
+    """Counts the magnitudes of all batches in a histogram of `bins` and reads a range ± `limit` off it.
 
-_SAMPLE = 1 << 18
-"""So many values of a batch are counted, and its largest one."""
+    averaging_constant: None takes all batches as one. A number forgets, for training, in which what is seen
+    drifts: every batch has a range of its own, and new = old + averaging_constant · (batch − old).
+    Per tensor. Only the range is in a checkpoint, not the histogram.
+    """
 
+    def __init__(
+        self, bins: int = BINS, averaging_constant: float | None = None, ch_axis: int = -1, **kwargs: Any
+    ) -> None:
+        super().__init__(ch_axis=ch_axis, **kwargs)
+        self.bins, self.averaging_constant = bins, averaging_constant
+        self.seen, self.low, self.high = Histogram(bins), math.inf, -math.inf
 
-class _ClippingObserver(MovingAverageMinMaxObserver):
-    """Replaces max|x| of a batch by `threshold(x)`; per tensor."""
-
-    def range_of(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the symmetric range ±threshold, one-sided where the values are."""
-        low, high = torch.aminmax(x)
-        limit = self.threshold(x.reshape(-1), torch.maximum(-low, high))
-        return torch.maximum(low, -limit).reshape(1), torch.minimum(high, limit).reshape(1)
-
-    def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Return the magnitude to clip at; `x` is flat, `peak` is max|x| of the whole batch."""
+    def limit(self, seen: Histogram) -> float:
+        """Return the magnitude to clip at; `seen` holds at least one value above 0."""
         raise NotImplementedError
 
-    def quantized(self, x: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
-        """`x` rounded to the grid of a scale with max|x| = limit."""
-        scale = (limit / ((self.dtype.max - self.dtype.min) / 2)).clamp_min(SMALLEST_SCALE)
-        return torch.clamp(torch.round(x / scale), self.dtype.min, self.dtype.max) * scale
+    def range_of(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the clipped range of one batch, or of it and those before; one-sided as the values are."""
+        low, high = torch.aminmax(x)
+        if not bool(torch.isfinite(torch.stack([low, high])).all()):
+            return low.reshape(1), high.reshape(1)  # which are refused
+        if self.averaging_constant is not None:
+            self.reset()
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        self.seen.add(x.cpu().numpy())
+        return self.clipped(x.device)
+
+    def clipped(self, device: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the range of what was seen, [1] each."""
+        limit = self.limit(self.seen) if self.seen.peak else 0.0
+        low, high = max(self.low, -limit), min(self.high, limit)
+        return torch.tensor([low], device=device), torch.tensor([high], device=device)
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.seen, self.low, self.high = Histogram(self.bins), math.inf, -math.inf
+
+    def update(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Take the range of all batches, or merge the last one's into the average."""
+        if self.averaging_constant is not None and self.observed:
+            low = torch.lerp(self.min_val, low, self.averaging_constant)
+            high = torch.lerp(self.max_val, high, self.averaging_constant)
+        self.min_val, self.max_val = low, high
 
 
-class MSEObserver(_ClippingObserver):
+class MSEObserver(SearchingObserver):
     """The one of `steps` fractions of max|x| with the least mean squared error."""
 
     def __init__(self, steps: int = 100, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.steps = steps
 
-    def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Try every fraction; many values are first counted in bins."""
-        if float(peak) == 0.0:
-            return peak
-        if x.numel() > _EXACT:
-            return self._by_bins(x, peak)
-        best, least = peak, None
-        for step in range(self.steps, 0, -1):
-            limit = peak * (step / self.steps)
-            error = (self.quantized(x, limit) - x).square_().mean()
-            if least is None or error < least:
-                best, least = limit, error
-        return best
-
-    def _by_bins(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Error of a limit L: step² / 12 for every value inside, (|x| − L)² for every one outside."""
-        edge = float(peak)
-        x = x[:: x.numel() // _SAMPLE + 1]
-        counts = torch.histc(x, 2 * _BINS, -edge, edge).double()
-        counts = counts[_BINS:] + counts[:_BINS].flip(0)
-        counts[-1].clamp_(min=1.0)
-        centre = (torch.arange(_BINS, dtype=torch.float64) + 0.5) * (edge / _BINS)
-        outside = [(counts * centre**k).flip(0).cumsum(0).flip(0) for k in range(3)]
-        tail = [torch.cat([t, torch.zeros(1, dtype=torch.float64)]) for t in outside]
-        limit = torch.arange(1, self.steps + 1, dtype=torch.float64) * (edge / self.steps)
-        first = (torch.ceil(limit / edge * _BINS - 0.5)).long().clamp(0, _BINS)
-        clipped = tail[2][first] - 2 * limit * tail[1][first] + limit**2 * tail[0][first]
-        step = limit / ((self.dtype.max - self.dtype.min) / 2)
-        noise = (counts.sum() - tail[0][first]) * step**2 / 12
-        return peak * ((int((clipped + noise).argmin()) + 1) / self.steps)
+    def limit(self, seen: Histogram) -> float:
+        """Try every fraction."""
+        return mse_range(seen.counts, seen.peak, fractions(seen.peak, self.steps), grid(self.dtype.storage))
 
 
-class PercentileObserver(_ClippingObserver):
-    """The magnitude below which `percentile` % of the values lie, from a histogram of `bins`."""
+class PercentileObserver(SearchingObserver):
+    """The magnitude below which `percentile` % of the values lie."""
 
-    def __init__(self, percentile: float = 99.99, bins: int = 2048, **kwargs: Any) -> None:
+    def __init__(self, percentile: float = 99.99, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.percentile, self.bins = percentile, bins
+        if not 0 <= percentile <= 100:
+            raise ValueError(must(type(self).__name__, "percentile", "within 0..100", percentile))
+        self.percentile = percentile
 
-    def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+    def limit(self, seen: Histogram) -> float:
         """Return the upper edge of the bin that completes the percentile."""
-        if float(peak) == 0.0:
-            return peak
-        counts = torch.histc(x.abs(), self.bins, 0.0, float(peak))
-        reached = torch.cumsum(counts, 0) >= counts.sum() * (self.percentile / 100)
-        return peak * ((int(reached.float().argmax()) + 1) / self.bins)
+        return percentile_range(seen.counts, seen.peak, self.percentile)
 
 
-class KLObserver(_ClippingObserver):
-    """The clipping with the least Kullback-Leibler divergence between histogram and quantized histogram."""
+class KLObserver(SearchingObserver):
+    """The clipping with the least Kullback-Leibler divergence between histogram and quantized histogram.
 
-    def __init__(self, bins: int = 2048, levels: int = 128, **kwargs: Any) -> None:
+    levels: magnitudes of a code; that of the dtype (128 for int8) unless given.
+    """
+
+    def __init__(self, levels: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.bins, self.levels = bins, levels
+        self.levels = self.dtype.max + 1 if levels is None else levels
 
-    def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Search the histogram of |x| from `levels` bins upwards."""
-        if float(peak) == 0.0:
-            return peak
-        counts = torch.histc(x.abs(), self.bins, 0.0, float(peak)).double()
-        best, least = self.bins, float("inf")
-        for edge in range(self.levels, self.bins + 1, max(self.levels // 8, 1)):
-            divergence = self._divergence(counts, edge)
-            if divergence < least:
-                best, least = edge, divergence
-        return peak * (best / self.bins)
-
-    def _divergence(self, counts: torch.Tensor, edge: int) -> float:
-        kept = counts[:edge].clone()
-        kept[-1] += counts[edge:].sum()
-        group = (torch.arange(edge) * self.levels) // edge
-        used = (counts[:edge] > 0).double()
-        zeros = torch.zeros(self.levels, dtype=torch.float64)
-        mass = zeros.index_add(0, group, counts[:edge])
-        spread = mass[group] / zeros.index_add(0, group, used).clamp_min(1)[group] * used
-        p, q = kept / kept.sum(), spread / spread.sum().clamp_min(1e-30)
-        inside = p > 0
-        return float((p[inside] * torch.log(p[inside] / q[inside].clamp_min(1e-30))).sum())
+    def limit(self, seen: Histogram) -> float:
+        """Search from as many bins as levels upwards."""
+        return entropy_range(seen.counts, seen.peak, self.levels)
 
 
-HistogramObserver = KLObserver
-"""The vendor's name for the search over a histogram."""
-
-
-class MixObserver(_ClippingObserver):
+class MixObserver(SearchingObserver):
     """The best by mean squared error of the extremes, MSE, percentile and KL."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._searches = tuple(o(**kwargs) for o in (MSEObserver, PercentileObserver, KLObserver))
 
-    def threshold(self, x: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+    def limit(self, seen: Histogram) -> float:
         """Try each and keep the one that loses least."""
-        limits = [peak, *(search.threshold(x, peak) for search in self._searches)]
-        return min(limits, key=lambda limit: float((self.quantized(x, limit) - x).square().mean()))
+        limits = [seen.peak, *(search.limit(seen) for search in self._searches)]
+        return mse_range(seen.counts, seen.peak, limits, grid(self.dtype.storage))
+
+
+_METHODS: dict[str, type[SearchingObserver]] = {
+    "mse": MSEObserver,
+    "percentile": PercentileObserver,
+    "kl": KLObserver,
+}
+
+
+class HistogramObserver(SearchingObserver):
+    """Keeps the histogram, so that the scale can be solved again without new data; by least squared error.
+
+    method: "mse", "percentile" or "kl", with method_kwargs for the observer of that name.
+    """
+
+    def __init__(
+        self, method: str = "mse", method_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.solve_by(method, method_kwargs)
+
+    def solve_by(self, method: str, method_kwargs: Mapping[str, Any] | None = None) -> None:
+        """Choose the criterion, and the range again by it where something was seen."""
+        if method not in _METHODS:
+            allowed = " or ".join(repr(name) for name in _METHODS)
+            raise ValueError(must(type(self).__name__, "method", allowed, repr(method)))
+        self.method = method
+        self._search = _METHODS[method](dtype=self.dtype, bins=self.bins, **(method_kwargs or {}))
+        if self.seen.total:
+            self.min_val, self.max_val = self.clipped(self.min_val.device)
+
+    def limit(self, seen: Histogram) -> float:
+        """Ask the criterion."""
+        return self._search.limit(seen)
+
+    @staticmethod
+    def reset_scale(
+        model: nn.Module,
+        method: str = "mse",
+        method_kwargs: Mapping[str, Any] | None = None,
+        dtype: QDType | str | None = None,
+        prefix: str = "",
+    ) -> None:
+        """Solve the scales of a calibrated model again, by another criterion and without new data.
+
+        Of its quantizers that have a HistogramObserver: those of `dtype`, whose path begins with `prefix`.
+        Raises PrepareError where none of them has seen data.
+        """
+        wanted = None if dtype is None else as_qdtype(dtype)
+        found = [
+            (module, observer)
+            for name, module in model.named_modules()
+            if isinstance(observer := getattr(module, "activation_post_process", None), HistogramObserver)
+            and observer.seen.total
+            and name.startswith(prefix)
+            and wanted in {None, observer.dtype}
+        ]
+        if not found:
+            fix = "calibrate with this observer first, in the same process: a checkpoint keeps no histograms"
+            raise PrepareError(must("reset_scale", "quantizers with a histogram", "at least 1", 0, fix))
+        for quantizer, observer in found:
+            observer.solve_by(method, method_kwargs)
+            quantizer.take_qparams()
