@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import onnx
 import pytest
 
 from compiler.passing import passed, proved
+from openbpu.arch.errors import ModelError
+from openbpu.compiler import compile as compile_model
 from openbpu.compiler.passes import NORMALISE, run
 from openbpu.compiler.passes.qoperator import unfold_qoperators
+from openbpu.runtime import Session
+from witness import ort
 from witness.qoperator_models import QOPERATOR_CASES
 from witness.single_op import Model
 
@@ -34,6 +40,35 @@ def test_the_operator_keeps_its_name_and_origin(build: Callable[[], Model]) -> N
 def test_operators_without_scales_are_left_alone(name: str) -> None:
     graph = passed(QOPERATOR_CASES[name]()[0], unfold_qoperators)
     assert any(n.op == name for n in graph.nodes)
+
+
+def softmax_without(*dropped: str, **attrs: int) -> onnx.ModelProto:
+    model, _ = QOPERATOR_CASES["QLinearSoftmax-axis1-of-opset11"]()
+    (node,) = (n for n in model.graph.node if n.op_type == "QLinearSoftmax")
+    kept = [a for a in node.attribute if a.name not in (*dropped, *attrs)]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *(onnx.helper.make_attribute(k, v) for k, v in attrs.items())])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (softmax_without("opset"), "attribute 'opset' must be given, not absent"),
+        (softmax_without(axis=4), "attribute 'axis' must be inside rank 4, not 4"),
+        (softmax_without(axis=-5), "attribute 'axis' must be inside rank 4, not -5"),
+    ],
+)
+def test_a_softmax_that_onnx_runtime_would_not_load_is_refused(model: onnx.ModelProto, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        passed(model, unfold_qoperators)
+
+
+def test_a_softmax_of_opset_11_is_one_row_from_its_axis_on_whatever_runs_it() -> None:
+    model, inputs = QOPERATOR_CASES["QLinearSoftmax-axis1-of-opset11"]()
+    (wanted,) = ort.run(model, inputs).values()
+    (found,) = Session(compile_model(model, march="nash-e")).run(inputs).outputs.values()
+    assert np.abs(found - wanted).max() <= 1.01 * wanted[wanted > 0].min()
 
 
 def test_a_model_without_qoperators_is_not_touched() -> None:

@@ -96,7 +96,7 @@ def _concat(b: GraphBuilder, q: str, v: dict[str, Any]) -> str:
 def _unary(op: str, b: GraphBuilder, q: str, v: dict[str, Any]) -> str:
     scale, zero = _output(b, np.array(v.pop("range", [-1.0, 1.0])))
     if op == "QLinearSoftmax":
-        v["opset"] = b.opset
+        v["opset"] = v.pop("version", b.opset)
     return b.name_parameters(b.node(op, *_triple(b, q), scale, zero, domain=MICROSOFT, **v), scale, zero)
 
 
@@ -150,6 +150,12 @@ QOPERATOR_CASES: dict[str, Callable[[], Model]] = {
     "QLinearSoftmax-uint8": partial(
         _build, partial(_unary, "QLinearSoftmax"), range=[0.0, 1.0], axis=-1, shape=_MATRIX
     ),
+    **{
+        f"QLinearSoftmax-axis{axis}-of-opset{version}": partial(
+            _build, partial(_unary, "QLinearSoftmax"), range=[0.0, 1.0], axis=axis, version=version
+        )
+        for axis, version in ((0, 11), (1, 11), (2, 12), (-2, 11), (3, 11), (1, 13), (-3, 13))
+    },
     "ConvInteger": partial(_integer_model, "ConvInteger"),
     "MatMulInteger": partial(_integer_model, "MatMulInteger"),
 }

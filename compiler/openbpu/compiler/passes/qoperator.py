@@ -5,10 +5,12 @@ QLinearConv(x, sx, zx, w, sw, zw, sy, zy, b)   →   Q(Conv(DQ(x), DQ(w), DQ(b))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
 
@@ -37,6 +39,13 @@ class _Unfold:
         """Dequantize the (tensor, scale, zero point) that starts at input `index`."""
         i = self.node.inputs
         return self.dequantized(i[index], i[index + 1], i[index + 2], axis)
+
+    def reshaped(self, q: str, shape: tuple[int, ...], target: str = "") -> str:
+        """Give codes another shape; returns the value that has it."""
+        out = target or self.rw.value(f"{q}/rows", shape, self.rw.values[q].dtype)
+        sizes = self.rw.constant(f"{out}/shape", np.array(shape, np.int64))
+        self.rw.add("Reshape", (q, sizes), (out,), self.node.origins, domain="")
+        return out
 
     def emit(self, op: str, inputs: list[str], scale: str, zero: str, **attrs: object) -> None:
         """Emit the float operator and the Quantize that makes the node's output."""
@@ -87,12 +96,39 @@ def _binary(op: str) -> Rule:
 
 def _unary(op: str) -> Rule:
     def rule(u: _Unfold) -> None:
-        drop = ("channels_last", "opset")
-        attrs = {k: v for k, v in u.node.attrs.items() if k not in drop}
+        attrs = {k: v for k, v in u.node.attrs.items() if k != "channels_last"}
         zero = u.node.inputs[4] if u.has(4) else ""
         u.emit(op, [u.triple(0)], u.node.inputs[3], zero, **attrs)
 
     return rule
+
+
+def _softmax(u: _Unfold) -> None:
+    """Attribute `opset` says which Softmax is meant: before 13 all axes from `axis` on are one."""
+    i, out = u.node.inputs, u.node.outputs[0]
+    shape = u.rw.values[i[0]].shape or ()
+    axis = _softmax_axis(u.node, len(shape))
+    if u.node.attrs["opset"] >= 13:
+        u.emit("Softmax", [u.triple(0)], i[3], i[4] if u.has(4) else "", axis=axis)
+        return
+    rows = (math.prod(shape[:axis]), math.prod(shape[axis:]))
+    flat = u.dequantized(u.reshaped(i[0], rows), i[1], i[2] if u.has(2) else "")
+    soft = u.rw.value(f"{out}/f", rows, "float32")
+    codes = u.rw.value(f"{out}/rows", rows, u.rw.values[out].dtype)
+    u.rw.add("Softmax", (flat,), (soft,), u.node.origins, u.node.name, domain="", axis=1)
+    u.rw.add(QUANTIZE, (soft, i[3], i[4]) if u.has(4) else (soft, i[3]), (codes,), domain="")
+    u.reshaped(codes, shape, out)
+
+
+def _softmax_axis(node: Node, rank: int) -> int:
+    """The axis counted from the front; ONNX Runtime knows no QLinearSoftmax without `opset` either."""
+    where, axis = f"node '{node.name}' ({node.op})", int(node.attrs.get("axis", -1))
+    if "opset" not in node.attrs:
+        fix = "give the opset of the Softmax it stands for"
+        raise ModelError(must(where, "attribute 'opset'", "given", "absent", fix))
+    if not -rank <= axis < rank:
+        raise ModelError(must(where, "attribute 'axis'", f"inside rank {rank}", axis))
+    return axis % rank
 
 
 def _concat(u: _Unfold) -> None:
@@ -111,7 +147,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     (MS, "QLinearLeakyRelu"): _unary("LeakyRelu"),
     (MS, "QLinearAveragePool"): _unary("AveragePool"),
     (MS, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
-    (MS, "QLinearSoftmax"): _unary("Softmax"),
+    (MS, "QLinearSoftmax"): _softmax,
     (MS, "QLinearConcat"): _concat,
 }
 
@@ -123,14 +159,16 @@ def unfold_qoperators(graph: Graph) -> Graph:
     rw = Rewriter(graph)
     for node in graph.nodes:
         rule = _RULES.get((node.domain, node.op))
-        if rule is None or node.attrs.get("channels_last", 0) or not _constant_scales(graph, node):
+        if rule is None or node.attrs.get("channels_last", 0) or not _readable(graph, node):
             rw.nodes.append(node)
         else:
             rule(_Unfold(rw, node))
     return rw.finish()
 
 
-def _constant_scales(graph: Graph, node: Node) -> bool:
+def _readable(graph: Graph, node: Node) -> bool:
+    if node.op == "QLinearSoftmax":
+        return graph.values[node.inputs[0]].shape is not None
     if node.op not in ("QLinearConv", "QGemm"):
         return True
     return graph.const(node.inputs[1]) is not None and graph.const(node.inputs[4]) is not None
