@@ -111,6 +111,7 @@ def operator(kind: str, **values: Any) -> dict[str, Any]:
 CONST = next(i for i, t in enumerate(META["tensors"]) if t["space"] == "const")
 BIG = 1 << 62
 LAST = META["segments"][0]["operators"][-1]["outputs"]
+OUTPUT = {op["kind"]: op["outputs"] for op in META["segments"][0]["operators"]}
 FORGERIES = {
     "not JSON": (b"{", "not JSON"),
     "not an object": (b"[]", "not a JSON object"),
@@ -151,7 +152,7 @@ FORGERIES = {
     "groups": (operator("Conv", groups=3), "y_shape cannot be"),
     "zero stride": (operator("Conv", strides=[0, 1]), "strides cannot be"),
     "residual without factor": (operator("Conv", rmult_id=-1), "rmult_id cannot be -1"),
-    "wide table range": (operator("Conv", hi=300), r"range before the table cannot be \(-128, 300\)"),
+    "wide table range": (operator("Conv", hi=300), r"range of int8 cannot be \(-128, 300\)"),
     "strides": (operator("Move", strides=[0, 1, 1 << 20, 8]), "they leave it"),
     "offset": (operator("Move", offset=-1), "they leave it"),
     "broadcast": (operator("Binary", b_strides=[0, 0, 0, 1 << 30]), "they leave it"),
@@ -170,6 +171,30 @@ FORGERIES = {
     "counts": (operator("Pool", kernel=[3, 3]), "shape of"),
     "window of a pool": (operator("Pool", kernel=[2, 1 << 31]), "kernel cannot be"),
     "infinite scale": (operator("Quantize", scale=float("inf")), "finite float"),
+    "scale beyond float32": (operator("Quantize", scale=1e39), "scale cannot be"),
+    "scale below float32": (operator("Quantize", scale=1e-60), "scale cannot be"),
+    "input named twice": (with_value(("inputs",), META["inputs"] * 2), "inputs cannot be .*: a name is there twice"),
+    "output named twice": (with_value(("outputs",), META["outputs"] * 2), "outputs cannot be .*: a name is"),
+    "bound beyond the type": (operator("Quantize", hi=255), r"range of int8 cannot be \(-128, 255\)"),
+    "bounds swapped": (operator("Reduce", lo=5, hi=4), r"range of int8 cannot be \(5, 4\)"),
+    "constant input": (
+        with_value(("tensors", META["inputs"][0]), META["tensors"][CONST]),
+        "inputs: space of '.*' cannot be const",
+    ),
+    "input that is a view": (
+        with_value(
+            ("tensors", META["inputs"][0]),
+            META["tensors"][META["inputs"][0]] | {"space": "view", "address": META["outputs"][0]},
+        ),
+        "inputs: space of 't0' cannot be view",
+    ),
+    "floats rescaled": (
+        operator("Concat", inputs=META["inputs"] * 2, sizes=[192, 192]),
+        r"dtype of 't0' .* cannot be float32",
+    ),
+    "written twice": (operator("Binary", outputs=OUTPUT["Conv"]), "whose bytes something else has written"),
+    "in place": (operator("Binary", outputs=OUTPUT["Quantize"]), "whose bytes something else has written"),
+    "one output twice": (with_value(("segments", 1, "outputs"), META["segments"][0]["outputs"][:1]), "whose bytes"),
     "negative scale": (operator("Quantize", scale=-1.0), "scale cannot be"),
     "scale that is 0 in float32": (operator("Quantize", scale=1e-60), "scale cannot be"),
     "scale that is infinite in float32": (operator("Quantize", scale=1e60), "scale cannot be"),

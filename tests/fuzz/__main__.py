@@ -41,7 +41,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300, help="for all subjects together")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--only", action="append", choices=sorted(SUBJECTS), help="subjects (may be repeated)")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(SUBJECTS), help="subjects (may be repeated)"
+    )
     parser.add_argument("--cases", type=int, default=0, help="at most so many of each subject")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--memory", type=int, default=2048, help="MiB that a case may take")

@@ -12,7 +12,22 @@ INTEGERS = (
 )
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e-38, 3.4e38, 1e39, 1e308, float("nan"), float("inf"), float("-inf"))
 TEXTS = (
-    *("", "x", "int8", "int16", "int32", "float32", "other", "const", "ddr", "chip", "l2m", "view", "max", "sum"),
+    *(
+        "",
+        "x",
+        "int8",
+        "int16",
+        "int32",
+        "float32",
+        "other",
+        "const",
+        "ddr",
+        "chip",
+        "l2m",
+        "view",
+        "max",
+        "sum",
+    ),
     *("BPU", "CPU", "\x1b[31m", "\x00", "\ud800", "/", "..", "·", "a" * 300, "nash-e", "bayes-e"),
 )
 

@@ -68,7 +68,12 @@ def together(rng: random.Random, base: Base) -> tuple[bytes, str]:
     old = rng.choice(base.numbers)
     new = number(rng, old, base.numbers)
     for path, value in list(leaves(meta)):
-        if type(value) is int and value == old and path[0] in {"tensors", "segments"} and path[-1] != "address":
+        if (
+            type(value) is int
+            and value == old
+            and path[0] in {"tensors", "segments"}
+            and path[-1] != "address"
+        ):
             _reach(meta, path)[path[-1]] = new
     return _with_meta(base, meta, f"every {old} → {new}")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fuzz.case import Subject
 from fuzz.hbm_subject import HbmFiles
+from fuzz.onnx_subject import OnnxModels
 
-SUBJECTS: dict[str, Callable[[], Subject]] = {"hbm": HbmFiles}
+SUBJECTS: dict[str, Callable[[], Subject]] = {"hbm": HbmFiles, "onnx": OnnxModels}
 SHARES = {"hbm": 3, "onnx": 2, "graphs": 2}

@@ -40,7 +40,9 @@ def check_program(program: Program) -> None:
         _check_view(index, program)
     check_ids("inputs", program.inputs, program)
     check_ids("outputs", program.outputs, program)
+    _check_ends(program)
     known = {*program.inputs, *(i for i, t in enumerate(program.tensors) if t.space is Space.CONST)}
+    written = {program.root(i) for i in program.inputs}
     for index, segment in enumerate(program.segments):
         where = f"segments[{index}] '{segment.name}'"
         check_ids(f"{where}.inputs", segment.inputs, program)
@@ -48,8 +50,9 @@ def check_program(program: Program) -> None:
         _check_known(f"{where}.inputs", segment.inputs, known, program)
         if isinstance(segment, CpuSegment):
             _check_cpu(where, segment)
+            _check_fresh(f"{where}.outputs", segment.outputs, written, program)
         else:
-            _check_bpu(where, segment, program, known)
+            _check_bpu(where, segment, program, known, written)
         known.update(segment.outputs)
     _check_known("outputs", program.outputs, known, program)
     _check_tables(program)
@@ -58,6 +61,16 @@ def check_program(program: Program) -> None:
 def _require(legal: bool, where: str, actual: object) -> None:
     if not legal:
         raise BadRecordError(f"{where} cannot be {actual}")
+
+
+def _check_ends(program: Program) -> None:
+    """Who runs the program gives inputs and gets outputs by name; inputs are written to bytes of their own."""
+    for where, ids in (("inputs", program.inputs), ("outputs", program.outputs)):
+        names = [program.tensors[i].name for i in ids]
+        _require(len(set(names)) == len(names), where, f"{names}: a name is there twice")
+    for i in program.inputs:
+        space = program.tensors[i].space
+        _require(space is Space.DDR, f"inputs: space of '{program.tensors[i].name}'", space.value)
 
 
 def check_ids(where: str, ids: Iterable[int], program: Program) -> None:
@@ -138,7 +151,16 @@ def _check_cpu(where: str, segment: CpuSegment) -> None:
         _require(getattr(segment, name) >= 0, f"{where}: {name}", getattr(segment, name))
 
 
-def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int]) -> None:
+def _check_fresh(where: str, ids: Iterable[int], written: set[int], program: Program) -> None:
+    """A tensor is written once: kernels read operands while they write, and may do so in any order."""
+    for i in ids:
+        root = program.root(i)
+        taken = root in written or program.tensors[root].space is Space.CONST
+        _require(not taken, where, f"tensor {i}, whose bytes something else has written")
+        written.add(root)
+
+
+def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int], written: set[int]) -> None:
     _require(0 <= segment.chip_bytes <= MAX_CHIP_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
     _require(0 <= segment.l2m_bytes <= MAX_CHIP_BYTES, f"{where}: l2m_bytes", segment.l2m_bytes)
     inside = set(known)
@@ -151,6 +173,7 @@ def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int
             check_operator(program, op)
         except BadRecordError as error:
             raise BadRecordError(f"{place}: {error}") from error
+        _check_fresh(f"{place}: output", op.outputs, written, program)
         inside.update(op.outputs)
     _check_known(f"{where}.outputs", segment.outputs, inside, program)
     for core, code in enumerate(segment.code):

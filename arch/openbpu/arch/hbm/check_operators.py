@@ -113,10 +113,13 @@ def _check_dtypes(program: Program, op: Operator) -> None:
 
 
 def _check_codes(program: Program, op: Operator) -> None:
-    """Zero points and bounds are int32; what fills a border is an element of the input."""
-    for name in ("x_zero", "a_zero", "b_zero", "r_zero", "zero", "lo", "hi"):
+    """Zero points are int32, bounds are codes of the output; what fills a border is an element of the input."""
+    for name in ("x_zero", "a_zero", "b_zero", "r_zero", "zero"):
         value = getattr(op, name, 0)
         _need(DType.INT32.qmin <= value <= DType.INT32.qmax, name, value)
+    made = program.tensors[op.outputs[0]].dtype
+    lo, hi = getattr(op, "lo", 0), getattr(op, "hi", 0)
+    _need(made not in _INTEGERS or made.qmin <= lo <= hi <= made.qmax, f"range of {made.value}", (lo, hi))
     filled = program.tensors[op.inputs[0]].dtype
     for name in ("pad_value", "value"):
         value = getattr(op, name, 0)
@@ -306,6 +309,9 @@ def _check_concat(program: Program, op: Concat) -> None:
         _need(len(getattr(op, name)) == len(op.inputs), f"length of {name}", len(getattr(op, name)))
     _geometry("sizes", op.sizes, len(op.inputs), least=0)
     _need(all(0 <= s <= MAX_SHIFT for s in op.shifts), "shifts", op.shifts)
+    for i, mult in zip(op.inputs, op.mults, strict=True):
+        for t in (program.tensors[i], program.tensors[op.outputs[0]]) if mult else ():
+            _need(t.dtype in _INTEGERS, f"dtype of '{t.name}' (it is rescaled)", t.dtype.value)
     _need(all(DType.INT32.qmin <= z <= DType.INT32.qmax for z in op.x_zeros), "x_zeros", op.x_zeros)
     _sizes(program, op, *(op.outer * s for s in op.sizes), op.outer * sum(op.sizes))
 
