@@ -18,7 +18,7 @@ REFUSED, REFUSED_RUN, EQUAL, TWO_PROGRAMS = OUTCOMES
 
 
 class FaultError(AssertionError):
-    """What must never happen and raises nothing by itself: two modes that differ, a file that was not written."""
+    """What must never happen and raises nothing by itself: modes that differ, a file not written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Cases run in a child process, so that a crash, a hang or a flood of memory is a fault like any other.
 
-The child takes case after case and writes on a board where it is. CPU time is limited per case by a timer of the
-kernel, which also stops code that never returns to Python; memory by the size of the address space.
+The child takes case after case and writes on a board where it is. CPU time is limited per case by a timer of
+the kernel, which also stops code that never returns to Python; memory by the size of the address space.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from openbpu.arch.errors import OpenbpuError
 _CASES_PER_CHILD = 20_000  # a fresh one now and then: what a case leaves behind must not add up
 _WALL_FACTOR = 20  # a case may wait for a busy machine, not for ever
 _LOOK_SECONDS = 0.05
+_STATM = Path("/proc/self/statm")  # Linux; elsewhere memory is not limited
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """seconds: of the whole run · cases: at most · first: the number of the first · memory: bytes of a case."""
+    """seconds: of the whole run · cases: at most · first: number of the first · memory: bytes of a case."""
 
     seconds: float
     cases: int
@@ -77,13 +78,15 @@ class _Job:
 def _run_child(job: _Job, board: Board, record: Record, trace: IO[bytes]) -> str:
     """Return how the child died, "" when it ended by itself."""
     sys.stdout.flush()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: what warming up started is asleep
+        pid = os.fork()
     if pid == 0:
         try:
             _prepare(job, trace)
             _work(job, board, record)
         except BaseException:  # noqa: BLE001 - a child must never return into the parent's code
-            traceback.print_exc(file=sys.__stderr__)
+            os.write(trace.fileno(), traceback.format_exc().encode())
             os._exit(1)
         os._exit(0)
     return _watched(pid, board, job.subject.cpu_seconds * _WALL_FACTOR)
@@ -113,8 +116,9 @@ def _cause(status: int) -> str:
 
 def _prepare(job: _Job, trace: IO[bytes]) -> None:
     """Limits of the child; what it says about itself goes to `trace`, what others say is dropped."""
-    space = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * _PAGE
-    resource.setrlimit(resource.RLIMIT_AS, (space + job.memory,) * 2)
+    if _STATM.exists():
+        space = int(_STATM.read_text("ascii").split()[0]) * _PAGE
+        resource.setrlimit(resource.RLIMIT_AS, (space + job.memory,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(trace.fileno())
     faulthandler.register(signal.SIGPROF, trace.fileno(), chain=True)

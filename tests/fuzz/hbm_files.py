@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,12 +95,9 @@ def bases() -> tuple[Base, ...]:
 
 def _one_operator_each() -> Iterator[tuple[str, Program]]:
     for kind in CASES:
-        found = 0
-        for seed in range(_SEEDS):
-            program = program_of(kind, seed)[0]
-            if found < _PER_KIND and _writable(program):
-                found += 1
-                yield f"{kind} {seed}", program
+        programs = ((seed, program_of(kind, seed)[0]) for seed in range(_SEEDS))
+        writable = ((f"{kind} {seed}", program) for seed, program in programs if _writable(program))
+        yield from itertools.islice(writable, _PER_KIND)
 
 
 def _writable(program: Program) -> bool:

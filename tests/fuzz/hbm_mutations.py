@@ -216,9 +216,10 @@ def length(rng: random.Random, base: Base) -> tuple[bytes, str]:
     return changed, f"{len(data)} bytes → {len(changed)}"
 
 
-MUTATIONS: dict[str, Mutation] = {
-    f.__name__: f
-    for f in (operator, tensor, graph, text, together, lists, fields, views, constants, code, subgraph, container)
-} | {f.__name__: f for f in (noise, length)}  # fmt: skip
+_ALL: tuple[Mutation, ...] = (
+    *(operator, tensor, graph, text, together, lists, fields, views, constants, code, subgraph, container),
+    *(noise, length),
+)
+MUTATIONS = {kind.__name__: kind for kind in _ALL}
 SHARES = (22, 10, 8, 3, 12, 8, 3, 6, 8, 12, 6, 3, 2, 2)
 """How often each, of all; where both can differ most, most often."""

@@ -1,4 +1,4 @@
-"""Small ONNX models to start from: single operators, QOperator form, branches, loops, functions, sparse weights."""
+"""Small ONNX models to start from: single operators, QOperator form, branches, loops, functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _TEXTS = {
     "loop": f"""g (float[1,6] x) => (float[1,6] y) {_SCALES} {{
       {_QDQ}
       y = Loop (n, t, x_d) <
-        body = a (int64 i, bool k, float[1,6] u) => (bool l, float[1,6] v) {{ l = Identity (k) v = Add (u, u) }}
+        body = a (int64 i, bool k, float[1,6] u) => (bool l, float[1,6] v) {{
+          l = Identity (k) v = Add (u, u) }}
       > }}""",
     "shapes": f"""g (float[2,3,4] x) => (float[6,4] y) {_SCALES} {{
       {_QDQ}

@@ -37,8 +37,9 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
 
 
 def _node(rng: random.Random, proto: ModelProto) -> NodeProto:
-    nodes = [n for g in graphs(proto) for n in g.node] + [n for f in proto.functions for n in f.node]
-    return rng.choice(nodes) if nodes else proto.graph.node.add()
+    nodes: list[NodeProto] = [n for g in graphs(proto) for n in g.node]
+    nodes += [n for f in proto.functions for n in f.node]
+    return rng.choice(nodes) if nodes else NodeProto(op_type="Relu")
 
 
 def _values(proto: ModelProto) -> list[str]:
@@ -309,10 +310,10 @@ def _branched(rng: random.Random, proto: ModelProto, node: NodeProto) -> NodePro
         inner.input[0] = node.output[0]  # it reads what it makes
     branch = helper.make_graph([inner], "branch", [], made)
     name = f"cond{len(proto.graph.initializer)}"
-    condition = helper.make_tensor(name, TensorProto.BOOL, rng.choice(([], [], [1], [2])), [True] * 2)
     if rng.randrange(4):
-        del condition.int32_data[1:]
-        proto.graph.initializer.append(condition)
+        sizes = rng.choice(([], [], [1], [2]))
+        values = [True] * (sum(sizes) or 1)
+        proto.graph.initializer.append(helper.make_tensor(name, TensorProto.BOOL, sizes, values))
     outputs = [n for n in node.output if n]
     return helper.make_node("If", [name], outputs, then_branch=branch, else_branch=branch)
 
@@ -365,9 +366,7 @@ def mutated(rng: random.Random, data: bytes, kind: str) -> tuple[bytes, str]:
         proto = ModelProto.FromString(data)
     except DecodeError:
         return _flipped(rng, data), "bytes flipped"
-    notes = []
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        notes.append(STRUCTURED[kind](rng, proto))
+    notes = [STRUCTURED[kind](rng, proto) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     return proto.SerializeToString(), "; ".join(notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fuzz.case import Case
 
+_WORDS = 90
 SAVED = 3
 """Folders per sort of fault; the others are lines of the list."""
 
@@ -28,6 +30,8 @@ class Fault:
 
 def sort_of(error: BaseException) -> str:
     """Return the class of an exception and the last line of openbpu that it came through."""
+    if isinstance(error, AssertionError):
+        return re.sub(r"'[^']*'|[\d.,()\[\]-]+", "·", str(error))[:_WORDS].strip()
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "openbpu" in f.filename] or list(frames)
     place = f"{'/'.join(Path(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}" if ours else "?"

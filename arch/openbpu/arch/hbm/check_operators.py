@@ -113,7 +113,7 @@ def _check_dtypes(program: Program, op: Operator) -> None:
 
 
 def _check_codes(program: Program, op: Operator) -> None:
-    """Zero points are int32, bounds are codes of the output; what fills a border is an element of the input."""
+    """Zero points are int32, bounds codes of the output; what fills a border is an element of the input."""
     for name in ("x_zero", "a_zero", "b_zero", "r_zero", "zero"):
         value = getattr(op, name, 0)
         _need(DType.INT32.qmin <= value <= DType.INT32.qmax, name, value)

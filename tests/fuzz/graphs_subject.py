@@ -1,0 +1,116 @@
+"""Random networks: what the float64 reference says, under every march, schedule and kind of end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from compiler.test_right_random import MARCHES, check_meaning, check_schedule, outputs, schedules
+from fuzz.case import EQUAL, Case, FaultError
+from fuzz.hbm_subject import difference, same
+from openbpu.arch import numerics
+from openbpu.arch.errors import CompileError
+from openbpu.arch.program import Program
+from openbpu.compiler import compile as compile_model
+from witness.random_graphs import qdq_models
+
+GRAPHS = 10
+"""Networks of one case: hypothesis makes the first ones plain."""
+
+Array = np.ndarray[Any, Any]
+Model = tuple[onnx.ModelProto, dict[str, Array]]
+_ENDS = st.sampled_from((("quantize",), ("dequantize",), ("quantize", "dequantize")))
+_ORDERS = st.integers(0, 1 << 16)
+_CASES = settings(
+    max_examples=GRAPHS,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Graphs:
+    """Ten networks a case; a fault is shrunk to the smallest that shows it."""
+
+    name = "graphs"
+    kinds = MARCHES
+    cpu_seconds = 120.0
+
+    def warm_up(self) -> None:
+        """Nothing: kernels are loaded once per child, which runs many networks."""
+
+    def make(self, seed: int, index: int) -> Case:
+        """Only a number: the networks are drawn while they run."""
+        return Case(self.kinds[index % len(self.kinds)], {}, (seed, index), f"{GRAPHS} networks")
+
+    def run(self, case: Case) -> str:
+        """Draw and check; the smallest network that fails becomes a file of the case."""
+        number = hash(case.data) % 2**32
+        files: Any = case.files
+
+        @_CASES
+        @seed(number)
+        @given(model=qdq_models(max_nodes=8), schedule=schedules(), ends=_ENDS, order=_ORDERS)
+        def check(model: Model, schedule: dict[str, Any], ends: tuple[str, ...], order: int) -> None:
+            signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
+            files["model.onnx"] = model[0].SerializeToString()
+            files["options.txt"] = f"march={case.kind} {schedule | {'march': ''}} ends={ends}\n".encode()
+            check_meaning(*model, case.kind)
+            check_schedule(*model, schedule, order)
+            check_ends(*model, case.kind, ends)
+            check_wishes(*model, case.kind)
+
+        check()
+        return EQUAL
+
+
+def check_ends(model: onnx.ModelProto, inputs: dict[str, Array], march: str, ends: tuple[str, ...]) -> None:
+    """Without Quantize and Dequantize at the ends: both modes agree, and the codes mean the floats."""
+    whole = outputs(compile_model(model, march=march), inputs, "fast")
+    bare = compile_model(model, march=march, remove_io=ends)
+    codes = {name: _coded(bare, name, value) for name, value in inputs.items()}
+    fast, exact = (outputs(bare, codes, mode) for mode in ("fast", "exact"))
+    if not same(fast, exact):
+        raise FaultError(f"fast ≠ exact with bare ends: {difference(fast, exact)}")
+    reals = {name: _real(bare, name, value) for name, value in fast.items()}
+    if not same(reals, whole):
+        raise FaultError(f"bare ends mean something else: {difference(reals, whole)}")
+
+
+def _coded(program: Program, name: str, value: Array) -> Array:
+    t = next(program.tensors[i] for i in program.inputs if program.tensors[i].name == name)
+    if value.dtype == t.dtype.numpy:
+        return value
+    return numerics.quantize(value, np.float32(t.scale[0]), t.zero_point, t.dtype)
+
+
+def _real(program: Program, name: str, value: Array) -> Array:
+    t = next(program.tensors[i] for i in program.outputs if program.tensors[i].name == name)
+    if not t.scale:
+        return value
+    scale = np.array(t.scale, np.float32)
+    if scale.size > 1:
+        scale = scale.reshape([-1 if axis == t.axis else 1 for axis in range(value.ndim)])
+    return numerics.dequantize(value, scale, t.zero_point)
+
+
+def check_wishes(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -> None:
+    """What the march prefers on the CPU may be asked onto the BPU; then too both modes agree."""
+    wishes = sorted({row.op for row in compile_model(model, march=march, opt=0).placement if row.on == "CPU"})
+    if not wishes:
+        return
+    try:
+        program = compile_model(model, march=march, bpu_ops=wishes)
+    except CompileError:
+        return  # a wish for what was folded away
+    both: list[Mapping[str, Array]] = [outputs(program, inputs, mode) for mode in ("fast", "exact")]
+    if not same(*both):
+        raise FaultError(f"fast ≠ exact with everything wished onto the BPU: {difference(*both)}")
