@@ -2,6 +2,7 @@
 #   make demo                     the product in one command
 #   make test VENV=/path/to/venv  another environment
 #   make test ARGS="-k conv -x"   arguments for pytest
+#   make fuzz SECONDS=600 SEED=1  how long, and where to start
 #   make test EXTRAS=dev,torch    also the tests that need torch, which are skipped without
 #   make test CONSTRAINTS=        the newest versions that pyproject.toml allows, as `pip install openbpu` takes them
 
@@ -9,6 +10,8 @@ VENV   ?= .venv
 PYTHON ?= python3
 EXTRAS ?= dev
 ARGS   ?=
+SECONDS ?= 300
+SEED    ?=
 CONSTRAINTS ?= constraints.txt
 
 BIN := $(VENV)/bin
@@ -18,7 +21,7 @@ DEV := $(VENV)/.openbpu-$(EXTRAS)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo install test test-all lint format bench docs clean
+.PHONY: help demo install test test-all lint format fuzz bench docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +47,9 @@ lint: $(DEV)  ## formatting, lint rules, types, layers
 format: $(DEV)  ## format the sources and apply the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(DEV)  ## damaged files and models, random networks: SECONDS=600 SEED=1 (docs/fuzzing.md)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(addprefix --seed ,$(SEED)) $(ARGS)
 
 bench: $(DEV)  ## time inference and compilation
 	$(BIN)/python benchmarks/inference.py

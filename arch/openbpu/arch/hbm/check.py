@@ -64,7 +64,7 @@ def _require(legal: bool, where: str, actual: object) -> None:
 
 
 def _check_ends(program: Program) -> None:
-    """Who runs the program gives inputs and gets outputs by name; inputs are written to bytes of their own."""
+    """Inputs are given and outputs got by name; inputs are written to bytes of their own."""
     for where, ids in (("inputs", program.inputs), ("outputs", program.outputs)):
         names = [program.tensors[i].name for i in ids]
         _require(len(set(names)) == len(names), where, f"{names}: a name is there twice")
