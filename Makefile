@@ -21,7 +21,7 @@ DEV := $(VENV)/.openbpu-$(EXTRAS)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo install test test-all lint format fuzz bench docs clean
+.PHONY: help demo install test test-all lint format fuzz mutants bench docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,10 @@ test: $(DEV)  ## the tests
 
 test-all: $(DEV)  ## the tests, also the slow ones
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+mutants:  ## put 200 faults into the sources, one at a time: which does no test notice?
+	$(MAKE) --no-print-directory EXTRAS=dev,mutants install
+	PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
 
 lint: $(DEV)  ## formatting, lint rules, types, layers
 	$(BIN)/ruff format --check .
