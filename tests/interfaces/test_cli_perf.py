@@ -1,11 +1,16 @@
 """`openbpu perf`: its tables and its JSON."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from interfaces.conftest import Command
 from openbpu.arch.march import get_march
+from quantization.float_models import float_model
 
 
 def test_perf_json_has_the_keys_users_know(openbpu: Command, mixed: Path) -> None:
@@ -117,3 +122,110 @@ def test_perf_tables_name_layers_and_sides(openbpu: Command, mixed: Path) -> Non
     words = ("conv1", "conv2", "TAE", "simulated", "estimate", "FPS=", "Roofline", "What would help most")
     for word in words:
         assert word in text
+
+
+@pytest.fixture
+def deep(openbpu: Command, tmp_path: Path) -> Path:
+    """24 convolutions, the later the wider."""
+    steps = [f"c{n} = Conv(x{n}, w{n}) x{n + 1} = Relu(c{n})" for n in range(24)]
+    text = f"(float[1,4,8,8] x0) => (float[1,52,8,8] x24) {{ {' '.join(steps)} }}"
+    weights = {f"w{n}": np.ones((4 + 2 * (n + 1), 4 + 2 * n, 1, 1), np.float32) for n in range(24)}
+    onnx.save(float_model(text, weights), tmp_path / "deep.onnx")
+    path = tmp_path / "deep.hbm"
+    assert (
+        openbpu("compile", tmp_path / "deep.onnx", "-o", path, "--march", "nash-e", "--fast-perf").code == 0
+    )
+    return path
+
+
+def layers_shown(text: str) -> list[str]:
+    """The layers of the first table that has them, in its order."""
+    rows = text.partition(" Layer ")[2].splitlines()[2:]
+    return [row.split()[0] for row in rows[: rows.index("")]]
+
+
+def test_perf_begins_with_latency_and_fps(openbpu: Command, deep: Path) -> None:
+    first = openbpu("perf", deep).out.splitlines()[0]
+    assert re.search(r"FPS=[\d.]+, latency = [\d.]+ us", first)
+
+
+def test_perf_shows_the_ten_layers_that_cost_most_unless_asked(openbpu: Command, deep: Path) -> None:
+    text = openbpu("perf", deep).out
+    assert len(layers_shown(text)) == 10
+    assert f"10 of {len(layers_shown(openbpu('perf', deep, '--all').out))} (--all" in text
+    assert len(text.splitlines()) < 60
+    assert layers_shown(openbpu("perf", deep, "--top", "3").out) == layers_shown(text)[:3]
+    assert layers_shown(openbpu("perf", deep, "--all").out)[:10] == layers_shown(text)
+
+
+@pytest.mark.parametrize("sort", ["cost", "compute", "ddr", "exposed", "gain", "order"])
+def test_perf_sorts_layers_by_what_was_asked_for(openbpu: Command, deep: Path, sort: str) -> None:
+    document = openbpu("perf", deep, "--json").json()
+    details, lines = document["summary"]["layer details"], document["openbpu"]["roofline"]["layers"]
+
+    def us(n: int, *keys: str) -> float:
+        return sum(float(details[n][key].split()[0]) for key in keys)
+
+    transfers = ("load cost", "store cost")
+    measures: dict[str, Callable[[int], float]] = {
+        "cost": lambda n: us(n, "computing cost (no DDR)", *transfers),
+        "compute": lambda n: us(n, "computing cost (no DDR)"),
+        "ddr": lambda n: us(n, *transfers),
+        "exposed": lambda n: lines[n]["exposed_us"],
+        "gain": lambda n: lines[n]["change"]["gain_us"],
+        "order": lambda n: -n,
+    }
+    names = [d["layer name"] for d in details]
+    found = [
+        measure(names.index(name))
+        for name in layers_shown(openbpu("perf", deep, "--all", "--sort", sort).out)
+    ]
+    assert len(found) == len(names)
+    assert found == pytest.approx(sorted(found, reverse=True), rel=0.02)  # JSON rounds to three digits
+
+
+def test_a_sort_or_count_that_is_none_is_a_usage_error(openbpu: Command, deep: Path) -> None:
+    for option, value in (("--top", "0"), ("--sort", "name")):
+        ran = openbpu("perf", deep, option, value)
+        assert ran.code == 2
+        assert option in ran.err
+
+
+@pytest.mark.parametrize(
+    ("shapes", "images"),
+    [
+        (("4,8,8,8",), 4),
+        (("1,8,8,8",), 1),
+        (("6,8,8,8", "6,8,8,8"), 6),
+        (("6,8,8,8", "1,8,8,8"), 1),  # a template beside six crops: not a batch
+    ],
+)
+def test_fps_counts_images_wherever_it_is_printed(
+    openbpu: Command, tmp_path: Path, shapes: tuple[str, ...], images: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from openbpu.compat.hbdk import hbm_perf
+
+    given = ", ".join(f"float[{shape}] x{n}" for n, shape in enumerate(shapes))
+    total = " ".join(f"s{n + 1} = Add(s{n}, x{n})" for n in range(1, len(shapes)))
+    text = f"({given}) => (float[{shapes[0]}] y) {{ s1 = Relu(x0) {total} y = Sigmoid(s{len(shapes)}) }}"
+    onnx.save(float_model(text), tmp_path / "m.onnx")
+    hbm = tmp_path / "m.hbm"
+    assert openbpu("compile", tmp_path / "m.onnx", "-o", hbm, "--march", "nash-e", "--fast-perf").code == 0
+    document = openbpu("perf", hbm, "--json", "-o", tmp_path).json()
+    performance = document["summary"]["performance"]
+    assert performance["FPS"] == pytest.approx(images * 1e6 / performance["latency (us)"], rel=1e-3)
+    assert document["openbpu"]["latency"]["images per run"] == images
+    shown, page = openbpu("perf", hbm).out, (tmp_path / "m.html").read_text()
+    assert f"FPS={performance['FPS']}" in shown
+    assert (f"of {images} images" in shown) == (images > 1) == (f"{images} images per run" in page)
+    assert f"{performance['FPS']:g}" in page
+    hbm_perf(hbm, tmp_path)
+    assert f"FPS={performance['FPS']}" in capsys.readouterr().out
+
+
+def test_what_is_in_a_sum_is_not_said_to_be_in_none(openbpu: Command, mixed: Path) -> None:
+    latency = openbpu("perf", mixed, "--json").json()["openbpu"]["latency"]
+    apart = latency["submit_us"] + latency["dequantize_us_estimate"]
+    both = latency["bpu_us"] + latency["cpu_us_estimate"]
+    assert latency["one_thread_us_estimate"] == pytest.approx(both + apart)
+    assert "in no sum" not in openbpu("perf", mixed).out

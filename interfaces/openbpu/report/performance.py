@@ -6,7 +6,8 @@ an estimate.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from openbpu.arch.isa import Engine
 from openbpu.report.info import memory_of
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 _US = 1e6
 _MEGA = 1e6
 _MILLI = 1e3
+TOP = 10
+"""Layers that a report for people begins with."""
+SortKey = Literal["cost", "compute", "ddr", "exposed", "gain", "order"]
+_SORTED: dict[SortKey, str] = {
+    "cost": "those that cost most first, as if nothing overlapped",
+    "compute": "those that compute longest first",
+    "ddr": "those whose transfers take longest first",
+    "exposed": "those without which the run would be shortest first",
+    "gain": "those where a change would gain most first",
+    "order": "in the order of the network",
+}
 _PAIRS = {
     "double int8 macs": "int8xint8",
     "feature int16 weight int8 macs": "int16xint8",
@@ -62,7 +74,7 @@ def performance_json(session: Session) -> dict[str, Any]:
 def _performance(session: Session) -> dict[str, Any]:
     us = session.latency.bpu_us
     return {
-        "FPS": round(_US / us, 2) if us else 0.0,
+        "FPS": round(session.latency.fps, 2),
         "latency (us)": round(us, 3),
         "latency (ms)": round(us / _MILLI, 6),
         "latency (us) by segments": [
@@ -186,18 +198,41 @@ def _names(session: Session, timed: TimedSegment) -> list[list[str]]:
     return [[name] for name in names]
 
 
-def performance_tables(session: Session) -> list[Table | str]:
-    """Return the report for people: layers, what bounds them, what would help, latency, figures."""
+def performance_tables(
+    session: Session, *, top: int | None = TOP, sort: SortKey = "cost"
+) -> list[Table | str]:
+    """Return the report for people: figures, latency, what would help, and of the layers the first `top`.
+
+    top: None shows every layer · sort: what makes a layer come first.
+    """
     segments = timed_segments(session.program, session.latency)
     costs = layer_costs(session.program, segments)
+    shown = _sorted_layers(session, costs, sort)[:top]
+    told = "Layers, " + _SORTED[sort]
+    if len(shown) < len(costs):
+        told += f": {len(shown)} of {len(costs)} (--all shows every one; -o DIR writes them as JSON and HTML)"
     return [
-        _layer_table(costs, session.latency.bpu_us),
-        roofline_table(session),
-        _engine_table(segments),
-        changes_table(session),
-        latency_table(session.latency),
         _figures(session, segments),
+        latency_table(session.latency, top),
+        changes_table(session),
+        _engine_table(segments),
+        _layer_table([costs[i] for i in shown], session.latency.bpu_us, told),
+        roofline_table(session, shown, top),
     ]
+
+
+def _sorted_layers(session: Session, costs: list[LayerCost], sort: SortKey) -> list[int]:
+    """Return the indices of the layers in the order that was asked for; equal ones in that of the network."""
+    lines = session.roofline.layers
+    measures: dict[SortKey, Callable[[int], float]] = {
+        "cost": lambda i: costs[i].compute_us + costs[i].load_us + costs[i].store_us,
+        "compute": lambda i: costs[i].compute_us,
+        "ddr": lambda i: costs[i].load_us + costs[i].store_us,
+        "exposed": lambda i: lines[i].exposed_us,
+        "gain": lambda i: lines[i].advice.gain_us,
+        "order": lambda _: 0.0,
+    }
+    return sorted(range(len(costs)), key=lambda i: -measures[sort](i))
 
 
 def _figures(session: Session, segments: list[TimedSegment]) -> str:
@@ -206,18 +241,19 @@ def _figures(session: Session, segments: list[TimedSegment]) -> str:
     performance, ddr = _performance(session), _ddr(session, segments)
     program = session.program
     on = f"{program.working_cores} of {program.cores} cores of " if program.cores > 1 else ""
+    batch = f" of {session.latency.images} images" if session.latency.images > 1 else ""
     return (
         f"{program.name} on {on}{program.march}: FPS={performance['FPS']}, "
-        f"latency = {performance['latency (us)']} us, "
+        f"latency = {performance['latency (us)']} us{batch}, "
         f"DDR = {ddr['loaded bytes per run'] + ddr['stored bytes per run']} bytes (BPU only)"
     )
 
 
-def _layer_table(costs: list[LayerCost], total_us: float) -> Table:
+def _layer_table(costs: list[LayerCost], total_us: float, title: str) -> Table:
     known = any(c.scope or c.source for c in costs)
     columns = ("Layer", "Active", "Compute", "Share", "Load", "Store", "Engine", "DDR", "Nodes")
     numbers = ("Active", "Compute", "Share", "Load", "Store", "DDR")
-    made = table(*columns, *(["Module and source"] if known else []), numbers=numbers)
+    made = table(*columns, *(["Module and source"] if known else []), numbers=numbers, title=title)
     for c in costs:
         share = f"{c.compute_us / total_us:.1%}" if total_us else ""
         where = [" ".join(filter(None, (c.scope, c.source)))] if known else []

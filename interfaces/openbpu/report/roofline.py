@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -131,13 +132,18 @@ def _name(session: Session, line: LayerBound) -> str:
     return layer_name(session.program, segment, line.members[0])
 
 
-def roofline_table(session: Session) -> Table:
-    """Return one row per layer that takes time: the three numbers that decide, and what would help most."""
+def roofline_table(session: Session, shown: Sequence[int] | None = None, top: int | None = None) -> Table:
+    """Return one row per layer that takes time: the three numbers that decide, and what would help most.
+
+    shown: indices of the layers, in the order of the rows; all without · top: so many CPU segments, of the
+    largest gain first; without, all of them in their order.
+    """
     columns = ("Layer", "Bound", "Compute", "DDR", "Overhead", "MAC/B", "Array", "Exposed", "Gain", "Change")
     numbers = ("Compute", "DDR", "Overhead", "MAC/B", "Array", "Exposed", "Gain")
     title = "Roofline: what bounds a layer, and what would help most"
     made = table(*columns, numbers=numbers, sentences=("Layer", "Change"), title=title)
-    for line in session.roofline.layers:
+    lines = session.roofline.layers
+    for line in lines if shown is None else [lines[i] for i in shown]:
         b, advice = line.bound, line.advice
         if b.by == "none":
             continue
@@ -150,7 +156,8 @@ def roofline_table(session: Session) -> Table:
         add_row(
             made, _name(session, line), bound, *three, intensity, use, in_time(line.exposed_us), gain, told
         )
-    for c in session.roofline.cpu:
+    cpu = session.roofline.cpu
+    for c in cpu if top is None else sorted(cpu, key=lambda c: -c.gain_us)[:top]:
         name, told = session.program.segments[c.segment].name, f"{c.why}: {c.cure}"
         cells = (*[""] * 6, in_time(c.gain_us), f"{told} (estimate)")
         add_row(made, name, f"CPU ({c.by})", *cells, style="yellow")

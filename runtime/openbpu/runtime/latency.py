@@ -42,9 +42,11 @@ class SegmentLatency:
 class Latency:
     """One run of a program, batch as compiled, nothing else on the chip.
 
-    `submit_us` is what the host adds per run, from the march (fitted to published latencies), in neither sum;
+    `submit_us` is what the host adds per run, from the march (fitted to published latencies): like
+    `dequantize_us` in neither `bpu_us` nor `cpu_us`, and in `one_thread_us` only;
     `serial_us` the part of it that bounds all `cores` together when every one of them is kept busy. Where
-    several cores share the work of a run, `cores` counts how many runs the chip does at once.
+    several cores share the work of a run, `cores` counts how many runs the chip does at once. `images` is the
+    batch: how many frames one run computes.
     """
 
     segments: tuple[SegmentLatency, ...]
@@ -52,14 +54,20 @@ class Latency:
     dequantize_us: float = 0.0
     serial_us: float = 0.0
     cores: int = 1
+    images: int = 1
 
     def __repr__(self) -> str:
         figures = f"bpu_us={self.bpu_us:.6g}, cpu_us={self.cpu_us:.6g}, submit_us={self.submit_us:.6g}"
         return f"Latency({figures}, segments: {len(self.segments)})"
 
     @property
+    def fps(self) -> float:
+        """Frames a second of the BPU alone, one run at a time: `images` per `bpu_us`; 0 without a BPU."""
+        return self.images * _US / self.bpu_us if self.bpu_us else 0.0
+
+    @property
     def frame_us(self) -> float:
-        """Estimated time per frame of one core when threads keep all cores busy, in µs.
+        """Estimated time per run of one core when threads keep all cores busy, in µs: `images` frames.
 
         A CPU segment between BPU segments holds its frame's place on the BPU (published figures of networks
         with CPU operators in the middle show no overlap); CPU segments at the ends overlap with other frames.
@@ -101,7 +109,18 @@ def latency_of(program: Program, march: March) -> Latency:
         serial_us=float(march.cpu.serial_us),
         cores=max(march.chip.cores // cores_of(program), 1),
         dequantize_us=bare * march.cpu.dequantize_ps / _PS_PER_US,
+        images=images_of(program),
     )
+
+
+def images_of(program: Program) -> int:
+    """Return the batch: the first size that all inputs share, if it divides that of every output; else 1."""
+    given = {program.tensors[i].shape[:1] for i in program.inputs}
+    made = {program.tensors[i].shape[:1] for i in program.outputs}
+    if len(given) != 1 or () in given | made:
+        return 1
+    batch = next(iter(given))[0]
+    return batch if batch and all(size[0] and size[0] % batch == 0 for size in made) else 1
 
 
 def cores_of(program: Program) -> int:

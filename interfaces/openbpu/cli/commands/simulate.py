@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.feeds import runs, takers
 from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show_json
-from openbpu.cli.usage import folder_option
+from openbpu.cli.usage import folder_option, whole_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,6 +128,17 @@ def _output_table(rows: list[dict[str, Any]]) -> Table:
     return made
 
 
+class Sort(str, Enum):
+    """What makes a layer come first; `order` is the network's."""
+
+    COST = "cost"
+    COMPUTE = "compute"
+    DDR = "ddr"
+    EXPOSED = "exposed"
+    GAIN = "gain"
+    ORDER = "order"
+
+
 @command("perf")
 def perf(
     model: arguments.HbmFile,
@@ -134,13 +148,23 @@ def perf(
             "-o", "--output", metavar="DIR", about="Write NAME.json, NAME.html and NAME.trace.json there."
         ),
     ] = None,
+    top: Annotated[
+        int,
+        whole_option(
+            "--top", low=1, fix="--all shows every layer", about="So many layers, the first of the order."
+        ),
+    ] = 10,
+    every: Annotated[bool, typer.Option("--all", help="Every layer.")] = False,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="Which layers come first: by what they cost, compute, move, …")
+    ] = Sort.COST,
     march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
     """Simulate the latency of a .hbm file.
 
-    Shows what every layer costs; --json and -o give the vendor's performance JSON, -o also an HTML page and
-    a trace for ui.perfetto.dev.
+    Shows latency, what would help, and the layers that cost most; --json and -o give the vendor's performance
+    JSON with every layer, -o also an HTML page and a trace for ui.perfetto.dev.
     """
     arguments.readable(model)
     from openbpu.report.performance import performance_json, performance_tables
@@ -156,7 +180,7 @@ def perf(
     if json:
         show_json(document, compact=True)
         return
-    show(*performance_tables(session))
+    show(*performance_tables(session, top=None if every else top, sort=sort.value))
 
 
 def _write_report(folder: Path, stem: str, document: Any, session: Session) -> list[Path]:

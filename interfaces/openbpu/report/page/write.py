@@ -23,11 +23,13 @@ def performance_page(document: Json, name: str) -> str:
 def _figures(document: Json) -> str:
     summary, latency = document["summary"], document["openbpu"]["latency"]
     performance, ddr = summary["performance"], summary["DDR access data"]
+    images = latency["images per run"]
+    of = f", {images} images per run" if images > 1 else ""
     figures = [
         ("BPU, simulated", in_time(performance["latency (us)"])),
-        ("FPS of the BPU alone", f"{performance['FPS']:g}"),
+        ("FPS of the BPU alone" + of, f"{performance['FPS']:g}"),
         ("CPU segments, estimate", in_time(latency["cpu_us_estimate"])),
-        ("per frame, several threads, estimate", in_time(latency["frame_us_estimate"])),
+        (f"per {'run' if of else 'frame'}, several threads, estimate", in_time(latency["frame_us_estimate"])),
         ("one thread, call to return, estimate", in_time(latency["one_thread_us_estimate"])),
         ("loaded from DDR", in_bytes(ddr["loaded bytes per run"])),
         ("stored to DDR", in_bytes(ddr["stored bytes per run"])),
