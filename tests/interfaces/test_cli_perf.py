@@ -177,7 +177,7 @@ def test_perf_sorts_layers_by_what_was_asked_for(openbpu: Command, deep: Path, s
     }
     names = [d["layer name"] for d in details]
     found = [
-        measure(names.index(name))
+        measures[sort](names.index(name))
         for name in layers_shown(openbpu("perf", deep, "--all", "--sort", sort).out)
     ]
     assert len(found) == len(names)
