@@ -17,7 +17,6 @@ from openbpu.arch.program import Operator, Tensor
 from openbpu.arch.timing import (
     conv_cycles,
     cycles,
-    dma_cycles,
     elementwise_cycles,
     fill_cycles,
     instruction_costs,
@@ -146,7 +145,7 @@ def test_short_bursts_cost_whole_bursts() -> None:
 def test_long_transfer_runs_at_the_stated_bandwidth() -> None:
     for march in map(get_march, march_names()):
         size = 1 << 24
-        seconds = dma_cycles(march, rows=1, run=size) / march.clock_hz
+        seconds = memory_cycles(march, rows=1, run=size) / march.clock_hz
         assert size / seconds == pytest.approx(march.ddr.bytes_per_second, rel=1e-3)
 
 
@@ -174,7 +173,7 @@ RULES: dict[str, tuple[Any, list[str]]] = {
     "resize": (resize_cycles, ["out_h", "out_w", "channels"]),
     "move": (move_cycles, ["rows", "run", "element"]),
     "vpu": (vpu_cycles, ["rows", "run"]),
-    "dma": (dma_cycles, ["rows", "run", "offset"]),
+    "memory": (memory_cycles, ["rows", "run", "offset"]),
     "softmax": (lambda march, **kw: row_cycles(march, norm=False, **kw), ["rows", "length"]),
 }
 

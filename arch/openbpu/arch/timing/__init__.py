@@ -4,7 +4,7 @@
 applies them to encoded instructions. The scheduler and the timing simulator read the same rules.
 """
 
-from openbpu.arch.timing.dma import dma_cycles, memory_cycles, port_cycles, shared_cycles
+from openbpu.arch.timing.dma import memory_cycles, port_cycles, shared_cycles
 from openbpu.arch.timing.records import Costs, cycles, fill_cycles, instruction_costs
 from openbpu.arch.timing.tae import conv_cycles, matmul_cycles, passes
 from openbpu.arch.timing.vector import (
@@ -22,7 +22,6 @@ __all__ = [
     "Costs",
     "conv_cycles",
     "cycles",
-    "dma_cycles",
     "elementwise_cycles",
     "fill_cycles",
     "instruction_costs",

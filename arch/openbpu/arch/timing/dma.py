@@ -27,11 +27,6 @@ def memory_cycles(march: March, *, rows: Ints, run: Ints, offset: Ints = 0) -> I
     return ceil_div(rows * bursts * ddr.burst_bytes * rate, 1 << _RATE_BITS) + rows * ddr.row_cycles
 
 
-def dma_cycles(march: March, *, rows: Ints, run: Ints, offset: Ints = 0) -> Ints:
-    """Return the engine cycles of a Load or Store that has the memory for itself."""
-    return march.ddr.issue_cycles + memory_cycles(march, rows=rows, run=run, offset=offset)
-
-
 def shared_cycles(march: March, nbytes: Ints) -> Ints:
     """Return the engine time of `nbytes` bytes to or from the L2M, behind the issue cycles."""
     return ceil_div(nbytes, max(march.chip.shared_bytes_per_cycle, 1))
