@@ -17,12 +17,17 @@ from openbpu.compiler.passes.pads import fold_pads
 from openbpu.compiler.passes.qoperator import unfold_qoperators
 from openbpu.compiler.passes.reshapes import sink_reshapes
 from openbpu.compiler.passes.signed import sign_codes
+from openbpu.compiler.passes.uniform import uniform_to_scalar
 
 Pass = Callable[[Graph], Graph]
 
 NORMALISE: tuple[tuple[Pass, str], ...] = (
     (unfold_qoperators, "one quantized form is left: Q and DQ around float operators"),
     (fold_constant_quantize, "weights that the exporter quantizes in the graph become codes"),
+    (
+        uniform_to_scalar,
+        "a tensor of one value is a number to all that look for numbers: tables, clamps, powers",
+    ),
     (sign_codes, "one sign is left: unsigned codes become signed ones, before anything looks at zero points"),
     (sink_reshapes, "the Add and Relu behind a linear layer must stand beside its Gemm to be fused into it"),
     (sink_dequantize, "moves work on codes, so that the next operator sees a Dequantize"),

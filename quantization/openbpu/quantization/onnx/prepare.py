@@ -18,10 +18,12 @@ from openbpu.quantization.onnx.rewrite import (
     name_nodes,
     reinfer,
     split_sums,
+    uniform_to_scalar,
 )
 
 PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_constants,  # the converter may have written computations of constants
+    uniform_to_scalar,  # before all that look for numbers
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
     reinfer,  # the sums' partial results have no type yet

@@ -1,6 +1,7 @@
 """Rewrites that give the BPU fewer and better operators; none changes what the float model computes.
 
 Sum(a, b, c)                 → Add(Add(a, b), c)
+Where(c, [½, ½, …], x)       → Where(c, ½, x)           (a tensor of one value is a number: it joins a unit)
 Div(x, constant tensor)      → Mul(x, 1 / constant)     (a scalar divisor stays: it joins a unit)
 MatMul(x: [M, K], W) + bias  → Gemm(x, W, bias)
 Gemm(alpha, beta)            → Gemm with alpha in W and beta in the bias
@@ -9,12 +10,13 @@ BatchNormalization, x · γ[C] → depthwise 1×1 Conv       (which has a scale 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
+from openbpu.arch.uniform import BROADCAST, is_spare, lone_value
 from openbpu.quantization.onnx.affine import Affine, channel_affine, channel_vector
 from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, remake
 
@@ -38,6 +40,38 @@ def _adds(node: NodeProto, names: Names) -> Iterator[NodeProto]:
         made.name = node.name if last else names.fresh(f"{node.name}_partial")
         yield made
         total = out
+
+
+def uniform_to_scalar(net: Net) -> Net:
+    """Turn constant operands whose elements are all equal into scalars where they do not shape the result."""
+    names, consts, nodes = Names(net), dict[str, Array](), []
+    scalars: dict[str, str] = {}
+    for node in net.nodes:
+        inputs = list(node.input)
+        known = node.op_type in BROADCAST and node.domain in {"", "ai.onnx"}
+        for index in range(node.op_type == "Where", len(inputs) if known else 0):
+            value = _lone_operand(net, inputs, index, consts)
+            if value is not None:
+                if inputs[index] not in scalars:
+                    scalars[inputs[index]] = names.fresh(f"{inputs[index]}_scalar")
+                inputs[index] = scalars[inputs[index]]
+                consts[inputs[index]] = value
+        nodes.append(node if inputs == list(node.input) else remake(node, inputs))
+    return net.with_nodes(nodes, consts)
+
+
+def _lone_operand(net: Net, inputs: list[str], index: int, made: Mapping[str, Array]) -> Array | None:
+    """Return the value of an operand that may be a scalar, of shape (1,); None if it is none."""
+    array = net.consts.get(inputs[index])
+    value = None if array is None or array.size == 1 else lone_value(array)
+    shapes = [
+        constant.shape if (constant := made.get(n, net.consts.get(n))) is not None else net.shapes.get(n)
+        for n in inputs
+    ]
+    if array is None or value is None or any(shape is None for shape in shapes):
+        return None
+    others = [shape for i, shape in enumerate(shapes) if i != index and shape is not None]
+    return value.reshape(1) if is_spare(array.shape, others) else None
 
 
 def multiply_instead_of_divide(net: Net) -> Net:
