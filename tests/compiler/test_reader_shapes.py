@@ -28,7 +28,7 @@ def test_shapes_make_a_model_static() -> None:
         ({"z": (1,)}, r"shape of 'z': name must be an input \(x\), not 'z'"),
         ({"x": (1, 3, 64)}, r"input 'x': shape must be of rank 4, not \(1, 3, 64\)"),
         ({"x": (1, 4, 64, 224)}, "input 'x': axis 1 must be 3, not 4"),
-        ({"x": (1, 3, -1, 224)}, "input 'x': shape must be numbers of 0 or more"),
+        ({"x": (1, 3, -1, 224)}, "input 'x': dimensions must be 0 or more"),
     ],
 )
 def test_wrong_shapes_are_refused(shapes: dict[str, tuple[int, ...]], message: str) -> None:

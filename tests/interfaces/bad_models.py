@@ -158,7 +158,7 @@ ANY_MODEL = {
     "unknown domain": Damage(_unknown_domain, ("node 'relu'", "domain must be", "not 'my.ops'")),
     "3 GB weight": Damage(_huge_weight, ("tensor 'w'", "at most 2 GiB", "not 3,221,225,472 bytes")),
     "3 GB activation": Damage(
-        _huge_activation, ("output ", "at most 2 GiB", "not 3,221,225,", "use smaller")
+        _huge_activation, ("input 'x'", "at most 2 GiB", "not 3,221,225,", "use a smaller")
     ),
 }
 """What every command refuses, float or quantized."""

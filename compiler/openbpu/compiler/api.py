@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -13,12 +13,14 @@ from typing import Any
 from onnx import ModelProto, defs
 
 from openbpu.arch.errors import CompileError, MarchError, OptionError, must, span
+from openbpu.arch.hbm import check_writable
 from openbpu.arch.isa import MAX_CORES
 from openbpu.arch.march import March, get_march
 from openbpu.arch.program import Placement, Program
 from openbpu.compiler import passes
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
+from openbpu.compiler.net import Progress, caught, telling
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.channels_last import channels_last_ends
 from openbpu.compiler.passes.integerise import integerise
@@ -28,7 +30,6 @@ from openbpu.compiler.reader import read_model
 from openbpu.compiler.schedule import FASTEST, LEVELS, Effort
 
 Model = str | os.PathLike[str] | ModelProto
-Progress = Callable[[str, float], None]
 OPTIONS = ("opt", "balance", "max_l2m_size", "core_num", "shapes", "remove_io", "bpu_ops")
 REMOVABLE = ("quantize", "dequantize", "transpose")
 
@@ -77,31 +78,34 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     """
     if options is not None:
         return compile(model, march=march, progress=progress, **_checked(options))
-    told = progress or _silent
     target = _target(march)
     effort = _effort(target, opt, balance, max_l2m_size, core_num)
-    placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), told)
-    debug = debug_map(placed.parts)
-    rows = placements(placed.source, placed.parts, debug.of_origin, placed.refusals)
-    used = {
-        "opt": str(opt),
-        "balance": str(balance) if balance != FASTEST else "",
-        "max_l2m_size": str(max_l2m_size) if max_l2m_size else "",
-        "core_num": str(core_num) if core_num > 1 else "",
-        "remove_io": ",".join(sorted(remove_io)),
-        "bpu_ops": ",".join(sorted(bpu_ops)),
-        "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",
-    }
-    return build_program(
-        placed.graph,
-        placed.parts,
-        target,
-        effort=effort,
-        debug=debug,
-        placement=rows,
-        options={k: v for k, v in used.items() if v},
-        progress=told,
-    )
+    removed, wanted = _kinds(remove_io), frozenset(bpu_ops)
+    with caught("compile"):
+        told = telling(progress)
+        placed = _place(model, target, shapes, removed, wanted, told)
+        debug = debug_map(placed.parts)
+        used = {
+            "opt": str(opt),
+            "balance": str(balance) if balance != FASTEST else "",
+            "max_l2m_size": str(max_l2m_size) if max_l2m_size else "",
+            "core_num": str(core_num) if core_num > 1 else "",
+            "remove_io": ",".join(sorted(remove_io)),
+            "bpu_ops": ",".join(sorted(bpu_ops)),
+            "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",
+        }
+        program = build_program(
+            placed.graph,
+            placed.parts,
+            target,
+            effort=effort,
+            debug=debug,
+            placement=placements(placed.source, placed.parts, debug.of_origin, placed.refusals),
+            options={k: v for k, v in used.items() if v},
+            progress=told,
+        )
+        check_writable(program)
+    return program
 
 
 def check(
@@ -118,8 +122,10 @@ def check(
     Arguments and errors as in `compile`; nothing is tiled or scheduled, so it is fast.
     """
     target = _target(march)
-    placed = _place(model, target, shapes, _kinds(remove_io), frozenset(bpu_ops), progress or _silent)
-    return placements(placed.source, placed.parts, debug_map(placed.parts).of_origin, placed.refusals)
+    removed, wanted = _kinds(remove_io), frozenset(bpu_ops)
+    with caught("check"):
+        placed = _place(model, target, shapes, removed, wanted, telling(progress))
+        return placements(placed.source, placed.parts, debug_map(placed.parts).of_origin, placed.refusals)
 
 
 def _place(
@@ -205,7 +211,3 @@ def _check_wishes(graph: Graph, bpu_ops: Collection[str]) -> None:
             raise CompileError(
                 must("compile", "bpu_ops", "operators of ONNX or nodes of the model", f"'{wish}'", fix)
             )
-
-
-def _silent(stage: str, share: float) -> None:
-    del stage, share

@@ -25,6 +25,7 @@ __all__ = [
     "Section",
     "Source",
     "check_program",
+    "check_writable",
     "read_hbm",
     "read_sections",
     "to_bytes",
@@ -32,10 +33,19 @@ __all__ = [
 ]
 
 
+def check_writable(program: Program) -> None:
+    """Raise the HbmError that `write_hbm` would raise for a program; nothing is written."""
+    _sections(program)
+
+
 def _pieces(program: Program) -> list[bytes | memoryview]:
+    return pack(_sections(program))
+
+
+def _sections(program: Program) -> list[tuple[str, memoryview]]:
     try:
         check_program(program)
-        return pack(list(to_sections(program)))
+        return list(to_sections(program))
     except BadRecordError as error:
         raise HbmError(
             f"program '{program.name}': {error}; this is a bug in what made the program"

@@ -32,10 +32,11 @@ class Rewriter:
             name = f"{stem}:{count}"
         return name
 
-    def value(self, stem: str, shape: Iterable[int], dtype: str, quant: Quant | None = None) -> str:
-        """Declare a computed value and return its name."""
+    def value(self, stem: str, shape: Iterable[int] | None, dtype: str, quant: Quant | None = None) -> str:
+        """Declare a computed value (shape None: it is not static) and return its name."""
         name = self.fresh(stem)
-        self.values[name] = Value(name, tuple(int(d) for d in shape), dtype, quant=quant)
+        known = None if shape is None else tuple(int(d) for d in shape)
+        self.values[name] = Value(name, known, dtype, quant=quant)
         return name
 
     def constant(self, stem: str, data: Array, quant: Quant | None = None) -> str:

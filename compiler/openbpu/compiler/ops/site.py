@@ -118,13 +118,16 @@ class Site:
         if scale is None or scale.dtype not in BPU_CODES:
             return None
         value = self.graph.values[dq.inputs[0]]
-        return Leaf(dq.inputs[0], scale, value.shape or (), value.const, dq.origins)
+        if value.shape is None:
+            return None
+        return Leaf(dq.inputs[0], scale, value.shape, value.const, dq.origins)
 
     def leaf(self, index: int, dtypes: Sequence[str] = ("int8", "int16")) -> Leaf:
         """The quantized tensor at input `index`: per tensor, of one of `dtypes`; refuses anything else."""
         name = self.node.inputs[index]
         leaf = self.leaf_or_none(name)
         if leaf is None:
+            self.shape_of(name)
             producer = self.producers.get(name)
             if producer is not None and producer.op == "Cast" and self._dtype(producer.inputs[0]) == "bool":
                 raise Refused(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
+from openbpu.compiler.net import caught
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
 from openbpu.compiler.passes.forms import CODES, forms, peel
@@ -51,8 +52,9 @@ class _Pass:
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
-            if not self.lowered(node):
-                self.rw.nodes.append(node)
+            with caught(f"node '{node.name}' ({node.op})"):
+                if not self.lowered(node):
+                    self.rw.nodes.append(node)
         return self.rw.finish()
 
     def lowered(self, node: Node) -> bool:

@@ -6,6 +6,7 @@ hoist_quantize:    … → Conv → Reshape → Q     becomes      … → Conv 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -29,11 +30,15 @@ RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
 def is_move(graph: Graph, node: Node) -> bool:
     """Whether `node` moves elements of its input 0 without looking at them."""
-    if node.domain != "" or graph.values[node.outputs[0]].shape is None:
+    if node.domain != "" or not _is_static(graph, (node.inputs[0], node.outputs[0])):
         return False
     if node.op in MOVES or _is_plain_pad(node) or _is_nearest(node):
         return all(not n or graph.const(n) is not None for n in node.inputs[1:])
     return False
+
+
+def _is_static(graph: Graph, names: Iterable[str]) -> bool:
+    return all(graph.values[name].shape is not None for name in names)
 
 
 def _is_plain_pad(node: Node) -> bool:
@@ -124,11 +129,9 @@ def _sink(rw: Rewriter, node: Node, dq_of: dict[str, Node]) -> bool:
     if axis is None or first.dtype not in ("int8", "int16", "int32"):
         return False
     codes = _code_inputs(rw, node, dqs, first)
-    if codes is None or any(graph.values[o].shape is None for o in node.outputs if o):
+    if codes is None or not _is_static(graph, (*node.inputs[:1], *filter(None, node.outputs))):
         return False
-    outs = tuple(
-        rw.value(f"{o}/q", graph.values[o].shape or (), first.dtype) if o else "" for o in node.outputs
-    )
+    outs = tuple(rw.value(f"{o}/q", graph.values[o].shape, first.dtype) if o else "" for o in node.outputs)
     rw.nodes.append(replace(node, inputs=codes, outputs=outs))
     for out, code in zip(node.outputs, outs, strict=True):
         if out:
@@ -240,7 +243,7 @@ def _hoist(
             continue
         dropped.add(id(move))
         lead = move.inputs if move.op == "Concat" else move.inputs[:1]
-        codes = [rw.value(f"{n}/q", rw.graph.values[n].shape or (), scale.dtype) for n in lead]
+        codes = [rw.value(f"{n}/q", rw.graph.values[n].shape, scale.dtype) for n in lead]
         rest = () if move.op == "Concat" else move.inputs[1:]
         if move.op == "Pad":
             code = _pad_code(rw, move, scale)
@@ -256,7 +259,7 @@ def _can_hoist(graph: Graph, q: Node, move: Node, scale: Scaling, consumers: dic
     if not scale.per_tensor or scale.dtype not in ("int8", "int16"):
         return False
     if move.op == "Concat" and move.domain == "":
-        return all(graph.const(n) is None for n in move.inputs)
+        return all(graph.const(n) is None for n in move.inputs) and _is_static(graph, move.inputs)
     if move.op == "Pad":
         value = graph.const(move.inputs[2]) if len(move.inputs) > 2 and move.inputs[2] else np.zeros(())
         return is_move(graph, move) and value is not None and float(np.reshape(value, ())) == 0.0

@@ -30,7 +30,7 @@ class _Unfold:
     def dequantized(self, q: str, scale: str, zero: str = "", axis: int = 1) -> str:
         """Dequantize value `q`; returns the float value."""
         value = self.rw.values[q]
-        out = self.rw.value(f"{q}/f", value.shape or (), "float32")
+        out = self.rw.value(f"{q}/f", value.shape, "float32")
         inputs = (q, scale, zero) if zero else (q, scale)
         self.rw.add(DEQUANTIZE, inputs, (out,), self.node.origins, domain="", axis=axis)
         return out
@@ -50,7 +50,7 @@ class _Unfold:
     def emit(self, op: str, inputs: list[str], scale: str, zero: str, **attrs: object) -> None:
         """Emit the float operator and the Quantize that makes the node's output."""
         out = self.node.outputs[0]
-        floats = self.rw.value(f"{out}/f", self.rw.values[out].shape or (), "float32")
+        floats = self.rw.value(f"{out}/f", self.rw.values[out].shape, "float32")
         self.rw.add(op, inputs, (floats,), self.node.origins, self.node.name, domain="", **attrs)
         self.rw.add(QUANTIZE, (floats, scale, zero) if zero else (floats, scale), (out,), domain="")
 
@@ -89,7 +89,8 @@ def _gemm(u: _Unfold) -> None:
 
 def _binary(op: str) -> Rule:
     def rule(u: _Unfold) -> None:
-        u.emit(op, [u.triple(0), u.triple(3)], u.node.inputs[6], u.node.inputs[7])
+        zero = u.node.inputs[7] if u.has(7) else ""
+        u.emit(op, [u.triple(0), u.triple(3)], u.node.inputs[6], zero)
 
     return rule
 
@@ -167,8 +168,11 @@ def unfold_qoperators(graph: Graph) -> Graph:
 
 
 def _readable(graph: Graph, node: Node) -> bool:
+    """Whether the result is quantized and what the rule looks at is known."""
     if node.op == "QLinearSoftmax":
         return graph.values[node.inputs[0]].shape is not None
     if node.op not in ("QLinearConv", "QGemm"):
         return True
+    if node.op == "QGemm" and (len(node.inputs) < 8 or not node.inputs[7]):
+        return False  # its result is float
     return graph.const(node.inputs[1]) is not None and graph.const(node.inputs[4]) is not None

@@ -105,7 +105,7 @@ def _declare(rw: Rewriter, name: str) -> str:
         half = HALF[value.dtype]
         shifted = (value.const.astype(np.int32) - half).astype(SIGNED[value.dtype])
         return rw.constant(f"{name}/signed", shifted)
-    return rw.value(f"{name}/signed", value.shape or (), SIGNED[value.dtype])
+    return rw.value(f"{name}/signed", value.shape, SIGNED[value.dtype])
 
 
 def _shifted_zero(rw: Rewriter, node: Node, dtype: str) -> str:
@@ -149,7 +149,7 @@ def _convert(rw: Rewriter, source: str, target: str, *, to_signed: bool) -> None
     one = rw.constant("one", np.array(1.0, np.float32))
     low = rw.constant("zero", np.array(-half, signed))
     zero = rw.constant("zero", np.array(0, dtype))
-    floats = rw.value(f"{target}/float", rw.values[source].shape or (), "float32")
+    floats = rw.value(f"{target}/float", rw.values[source].shape, "float32")
     first, second = (zero, low) if to_signed else (low, zero)
     rw.add(DEQUANTIZE, (source, one, first), (floats,), domain="")
     rw.add(QUANTIZE, (floats, one, second), (target,), domain="")

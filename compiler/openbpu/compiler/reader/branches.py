@@ -10,9 +10,10 @@ from onnx import GraphProto, NodeProto
 from openbpu.compiler.ir.graph import Array, Node
 from openbpu.compiler.reader.export import graph_copy, node_proto
 from openbpu.compiler.reader.nodes import captures_of, node_of, subgraphs_of
+from openbpu.compiler.reader.order import body_order
 from openbpu.compiler.reader.rules import normalised
 from openbpu.compiler.reader.schemas import FORM_OPSET
-from openbpu.compiler.reader.scope import Scope, constant
+from openbpu.compiler.reader.scope import Names, Scope, constant
 from openbpu.compiler.reader.tensors import TensorReader
 
 
@@ -31,7 +32,7 @@ def inlined_branch(node: Node, scope: Scope, tensors: TensorReader) -> list[Node
     names = _outer_names(graph, node, scope)
     for tensor in graph.initializer:
         scope.define(constant(names[tensor.name], tensors.array(tensor)))
-    nodes = [_renamed(node_of(inner, tensors), names, node) for inner in graph.node]
+    nodes = [_renamed(node_of(inner, tensors), names, node) for inner in body_order(graph)]
     links = zip(graph.output, node.outputs, strict=True)
     return nodes + [
         Node(
@@ -93,7 +94,7 @@ class _InnerScope(Scope):
     def __init__(self, outer: Scope, graph: GraphProto) -> None:
         names = {name for node in graph.node for name in (*node.input, *node.output)}
         seen = {name: outer.values[name] for name in captures_of(graph) if name in outer.values}
-        super().__init__(outer.opsets, names, outer.taken | names, seen)
+        super().__init__(outer.opsets, names, Names(outer.taken | names), seen)
         self._constants: list[Node] = []
 
     def add(self, array: Array, hint: str) -> str:

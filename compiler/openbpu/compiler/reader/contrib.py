@@ -1,10 +1,17 @@
-"""ONNX Runtime's own operators (com.microsoft): for shapes, each is read as the standard one it resembles."""
+"""ONNX Runtime's own operators (com.microsoft), of which onnx has no schemas.
+
+For shapes, each is read as the standard one it resembles.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from onnx import NodeProto
+
 from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.reader.nodes import where
+from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.schemas import FORM_OPSET, schema_of
 
 # Operator -> (standard operator with the same output type and shape, the inputs that count).
@@ -24,6 +31,37 @@ _LIKE: dict[str, tuple[str, slice]] = {
     "FusedConv": ("Conv", slice(0, 2)),
     "FusedGemm": ("Gemm", slice(0, 2)),
 }
+
+
+# Operator -> (most inputs, those that cannot be left out), of the operators that something here looks into.
+_INPUTS: dict[str, tuple[int, tuple[int, ...]]] = {
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), (8, (0, 1, 3, 4, 6))),
+    **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAveragePool"), (5, (0, 1, 3))),
+    **dict.fromkeys(("QLinearSoftmax", "QLinearGlobalAveragePool"), (5, (0, 1, 3, 4))),
+    "QGemm": (9, (0, 1, 3, 4)),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), (3, (0, 1))),
+    "BiasGelu": (2, (0, 1)),
+    "FusedConv": (4, (0, 1)),
+    "FusedGemm": (3, (0, 1)),
+    "FastGelu": (2, (0,)),
+    **dict.fromkeys(("Gelu", "QuickGelu"), (1, (0,))),
+}
+
+
+def check_contrib(node: NodeProto) -> None:
+    """Raise ModelError for a node of com.microsoft that has inputs too few or too many, or no output."""
+    given = list(node.input)
+    most, needed = _INPUTS.get(node.op_type, (len(given), ()))
+    if node.op_type == "QLinearConcat":  # scale and zero point of the result, then three for every operand
+        most, needed = max(5, len(given) - (len(given) - 2) % 3), (0, 1, *range(2, max(5, len(given))))
+    left_out = next((i for i in needed if i >= len(given) or not given[i]), None)
+    if left_out is not None:
+        fix = "export the model again"
+        raise problem(where(node), "every input that it needs", "given", f"input {left_out} left out", fix)
+    if len(given) > most:
+        raise problem(where(node), "number of inputs", f"at most {most}", len(given), "export it again")
+    if not any(node.output):
+        raise problem(where(node), "an output", "named", "left out", "export the model again")
 
 
 def standard_form(node: Node) -> Node:

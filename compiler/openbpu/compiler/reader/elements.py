@@ -24,6 +24,11 @@ _BITS = {
     "bool": 8,
     "bfloat16": 16,
     "string": 0,
+    "float6e2m3": 6,
+    "float6e3m2": 6,
+}
+_NUMPY = frozenset({"float16", "float32", "float64", "complex64", "complex128"}) | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
 HALF_FLOATS = ("float16", "bfloat16")
@@ -49,7 +54,9 @@ def name_of_array(array: Array) -> str:
     """Name of the element type of an array as it stands in a `Value`."""
     if array.dtype.kind in "OUS":
         return STRING
-    return array.dtype.name if array.dtype.kind in "biufc" and array.dtype.isbuiltin else _exotic(array.dtype)
+    # 1 is NumPy's own; ml_dtypes, which onnx brings along, registers its types as 2.
+    own = array.dtype.kind in "biufc" and array.dtype.isbuiltin == 1
+    return array.dtype.name if own else _exotic(array.dtype)
 
 
 def _exotic(dtype: np.dtype[np.generic]) -> str:
@@ -57,7 +64,18 @@ def _exotic(dtype: np.dtype[np.generic]) -> str:
 
 
 def bits_of(name: str) -> int:
-    """Bits one element takes in raw data; 0 for strings."""
+    """Bits one element takes in raw data; 0 for strings, 8 for types that are newer than this package."""
     if name in _BITS:
         return _BITS[name]
-    return 8 if name.startswith("float8") else np.dtype(name).itemsize * 8
+    return np.dtype(name).itemsize * 8 if name in _NUMPY else 8
+
+
+def has_arrays(name: str) -> bool:
+    """Whether the installed onnx makes arrays of an element type, and this package knows its size."""
+    if name not in _BITS and name not in _NUMPY and not name.startswith("float8"):
+        return False
+    try:
+        helper.tensor_dtype_to_np_dtype(number_of(name))
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True

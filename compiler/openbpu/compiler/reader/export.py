@@ -25,20 +25,41 @@ from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.schemas import schema_of
 
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads, and the oldest that knows opset 21 types
+_MAX_REPEATED_BYTES = 1 << 20
 _KINDS = AttributeProto.AttributeType
 
 
 def to_onnx(graph: Graph) -> ModelProto:
-    """Return `graph` as a ModelProto that computes the same; its initializers are copies of the constants."""
-    initializers = [tensor_proto(v.name, v.const) for v in graph.values.values() if v.const is not None]
+    """Return `graph` as a ModelProto that computes the same; its initializers are copies of the constants.
+
+    A large constant that repeats what it holds along an axis is stored once, behind an Expand.
+    """
+    initializers: list[TensorProto] = []
+    nodes: list[NodeProto] = []
+    for value in graph.values.values():
+        if value.const is not None and _repeats(value.const):
+            _add_repeated(value.name, value.const, initializers, nodes)
+        elif value.const is not None:
+            initializers.append(tensor_proto(value.name, value.const))
     proto = helper.make_graph(
-        [node_proto(node, graph.opsets) for node in graph.nodes],
+        [*nodes, *(node_proto(node, graph.opsets) for node in graph.nodes)],
         graph.name,
         [value_info(graph.values[name]) for name in graph.inputs],
         [value_info(graph.values[name]) for name in graph.outputs],
         initializers,
     )
     return helper.make_model(proto, opset_imports=opset_imports(graph.opsets), ir_version=IR_VERSION)
+
+
+def _repeats(array: Array) -> bool:
+    return array.nbytes > _MAX_REPEATED_BYTES and array.dtype.kind in "biuf" and 0 in array.strides
+
+
+def _add_repeated(name: str, array: Array, initializers: list[TensorProto], nodes: list[NodeProto]) -> None:
+    once = array[tuple(slice(None) if stride else slice(1) for stride in array.strides)]
+    parts = (f"{name}/once", f"{name}/shape")
+    initializers += [tensor_proto(parts[0], once), tensor_proto(parts[1], np.array(array.shape, np.int64))]
+    nodes.append(helper.make_node("Expand", parts, [name], name=f"{name}/expand"))
 
 
 def opset_imports(opsets: Mapping[str, int]) -> list[OperatorSetIdProto]:

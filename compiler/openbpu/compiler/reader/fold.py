@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from openbpu.compiler.reader.scope import Scope, nbytes_of
 
 MAX_BYTES = 64 * 2**20
 _MAX_SLOW_BYTES = 2**20  # reference operators outside `_FAST` loop in Python
+_MAX_PRODUCTS = 2**31  # multiply-adds of one product of constants: some seconds
+_ALL_BYTES = 512 * 2**20
+_ALL_SLOW_BYTES = 16 * 2**20
+_ALL_VIEWED_BYTES = 2**31
 
 # Q/DQ carry the quantization, the random ones have no constant result, the rest is state or not a tensor.
 _NEVER = frozenset(
@@ -31,19 +36,40 @@ _NEVER = frozenset(
 _FAST = frozenset(
     """
     Abs Add And BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat Cos Div Equal Exp
-    Expand Floor Gather GatherElements GatherND Gemm Greater GreaterOrEqual Less LessOrEqual Log
+    Expand Floor Gather Gemm Greater GreaterOrEqual Less LessOrEqual Log
     MatMul Max Mean Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin
-    ReduceProd ReduceSum Relu Round ScatterND ScatterElements Sigmoid Sign Sin Slice Split Sqrt Sub
+    ReduceProd ReduceSum Relu Round Sigmoid Sign Sin Slice Split Sqrt Sub
     Sum Tanh Tile Trilu Where Xor CumSum
     """.split()  # noqa: SIM905 - a word per line hides the list
 )
 
 
-def folded(node: Node, outputs: Sequence[Value], scope: Scope, version: int) -> list[Array] | None:
+@dataclass(slots=True)
+class Budget:
+    """What folding may still make in one model, in bytes; what does not fit runs on the CPU instead.
+
+    A file of 1 KB can hold a thousand constants of 64 MiB, each the copy of one number. `slow` is for what is
+    computed in Python loops, `views` for one number seen as many.
+    """
+
+    left: float
+    slow: float = _ALL_SLOW_BYTES
+    views: float = _ALL_VIEWED_BYTES
+
+    @classmethod
+    def of_weights(cls, nbytes: int) -> Budget:
+        """Return the budget of a model whose weights take `nbytes`: some forms of each are usual."""
+        return cls(_ALL_BYTES + 4 * nbytes)
+
+
+def folded(
+    node: Node, outputs: Sequence[Value], scope: Scope, version: int, budget: Budget
+) -> list[Array] | None:
     """Return the constant outputs of `node`, or None when it must stay.
 
-    `outputs` are what inference says of them: a result of another type or shape is not believed. Large
-    results are made only if they take no memory (broadcasts, views) or no more than the inputs they replace.
+    `outputs` are what inference says of them: a result of another type or shape is not believed. Results are
+    made only where they fit into `budget`, and large ones only if they take no more than the inputs they
+    replace.
     """
     if node.domain or node.op in _NEVER or node.captures or not outputs:
         return None
@@ -52,17 +78,50 @@ def folded(node: Node, outputs: Sequence[Value], scope: Scope, version: int) -> 
     arrays = [scope.const(name) if name else None for name in node.inputs]
     if any(array is None for array, name in zip(arrays, node.inputs, strict=True) if name):
         return None
+    if not _is_affordable(node, arrays, outputs, budget):
+        return None
     if node.op in _VIEWS:
         return _view(node, arrays, outputs)
-    if not _is_affordable(node, arrays, outputs):
-        return None
     return _believed(_computed(node, arrays, version), outputs)
 
 
-def _is_affordable(node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value]) -> bool:
+def _is_affordable(
+    node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value], budget: Budget
+) -> bool:
+    """Whether a node is folded; if so, its cost is taken off the budget."""
     made = sum(nbytes_of(value) for value in outputs)
     read = sum(_held_bytes(array) for array in arrays if array is not None)
-    return made <= max(MAX_BYTES, read) if node.op in _FAST else made + read <= _MAX_SLOW_BYTES
+    if node.op in _VIEWS:
+        return _is_affordable_view(made, read, budget)
+    if node.op in _FAST:
+        cost = made
+    elif made + read > min(_MAX_SLOW_BYTES, budget.slow):
+        return False
+    else:
+        budget.slow -= made + read
+        cost = made
+    if made > max(MAX_BYTES, read) or cost > budget.left or _products(node, arrays, outputs) > _MAX_PRODUCTS:
+        return False
+    budget.left -= cost
+    return True
+
+
+def _is_affordable_view(made: float, read: float, budget: Budget) -> bool:
+    """A broadcast view takes no memory until the BPU needs its bytes: those are counted."""
+    cost = 0.0 if made <= read else made
+    if cost > budget.views:
+        return False
+    budget.views -= cost
+    return True
+
+
+def _products(node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value]) -> int:
+    """Multiply-adds of a product."""
+    left, result = arrays[0] if arrays else None, outputs[0].shape
+    if node.op not in ("MatMul", "Gemm") or left is None or result is None or not left.ndim:
+        return 0
+    common: int = left.shape[0] if node.attrs.get("transA") else left.shape[-1]
+    return common * math.prod(result)
 
 
 def _held_bytes(array: Array) -> int:

@@ -10,7 +10,8 @@ from openbpu.compiler.reader.problem import problem
 def without_functions(model: ModelProto) -> ModelProto:
     """Return the model with every call of a local function inlined; one without functions is returned itself.
 
-    The weights do not pass through onnx's inliner, which would serialise them twice.
+    The weights do not pass through onnx's inliner, which would serialise them twice. That the calls unfold to
+    a model of a reasonable size was checked before, with `arch.unfolding`.
     """
     if not model.functions:
         return model
@@ -44,4 +45,7 @@ def _weightless(model: ModelProto) -> ModelProto:
         if tensor.name not in declared:
             kind = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
             graph.input.add(name=tensor.name, type=kind)
+    for sparse in model.graph.sparse_initializer:
+        kind = helper.make_tensor_type_proto(sparse.values.data_type, list(sparse.dims))
+        graph.input.add(name=sparse.values.name, type=kind)
     return small

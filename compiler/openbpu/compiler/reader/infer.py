@@ -72,7 +72,7 @@ class Inference:
         if schema is None:
             return {}
         types = {name: scope.type_of(name) for name in node.reads}
-        if any(types[name].WhichOneof("value") is None for name in node.reads):
+        if not all(_has_type(known) for known in types.values()):
             return {}
         proto = node_proto(node, self._opsets)
         data = {} if node.op in _NO_DATA else _data(node.inputs, scope)
@@ -129,6 +129,13 @@ class Inference:
         if self._hints is None:
             self._hints = _inferred_whole(self._whole_model())
         return self._hints
+
+
+def _has_type(known: TypeProto) -> bool:
+    """Whether a type says anything; behind ONNX Runtime's own operators there may be a shape alone."""
+    return known.WhichOneof("value") is not None and (
+        not known.HasField("tensor_type") or known.tensor_type.elem_type != 0
+    )
 
 
 def _is_complete(known: TypeProto) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 from onnx import GraphProto, TypeProto, ValueInfoProto
 
+from openbpu.arch.errors import InputError, must
+from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.scope import static_shape
+from openbpu.compiler.reader.tensors import checked_shape
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -28,10 +32,11 @@ def static_inputs(graph: GraphProto, shapes: Shapes | None) -> dict[str, TypePro
     """Return the type of every graph input, dynamic dimensions replaced by those of `shapes`.
 
     A dimension named like one that `shapes` fixes gets the same number everywhere. Raises ModelError for a
-    dynamic dimension that stays, for an unknown input name and for a shape that contradicts the model.
+    dynamic dimension that stays, for an unknown input name, for a shape that contradicts the model and for
+    one that no array can have; InputError for sizes in `shapes` that are no whole numbers.
     """
     inputs = runtime_inputs(graph)
-    given = dict(shapes or {})
+    given = {name: _sizes(name, sizes) for name, sizes in (shapes or {}).items()}
     names = [value.name for value in inputs]
     for name in given:
         if name not in names:
@@ -40,7 +45,15 @@ def static_inputs(graph: GraphProto, shapes: Shapes | None) -> dict[str, TypePro
     return {value.name: _static_type(value, given.get(value.name), symbols) for value in inputs}
 
 
-def _bind_symbols(inputs: Sequence[ValueInfoProto], given: Shapes) -> dict[str, int]:
+def _sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(size) for size in sizes)
+    except TypeError as error:
+        fix = "give one size per axis, like (1, 3, 224, 224)"
+        raise InputError(must(f"shape of '{name}'", "sizes", "whole numbers", repr(sizes), fix)) from error
+
+
+def _bind_symbols(inputs: Sequence[ValueInfoProto], given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     symbols: dict[str, int] = {}
     for value in inputs:
         for axis, (dim, size) in enumerate(
@@ -48,32 +61,44 @@ def _bind_symbols(inputs: Sequence[ValueInfoProto], given: Shapes) -> dict[str, 
         ):
             if not dim.dim_param:
                 continue
-            known = symbols.setdefault(dim.dim_param, int(size))
+            known = symbols.setdefault(dim.dim_param, size)
             if known != size:
                 raise problem(f"input '{value.name}'", f"axis {axis} ({dim.dim_param})", known, size)
     return symbols
 
 
-def _static_type(value: ValueInfoProto, given: Sequence[int] | None, symbols: Mapping[str, int]) -> TypeProto:
+def _static_type(
+    value: ValueInfoProto, given: tuple[int, ...] | None, symbols: Mapping[str, int]
+) -> TypeProto:
     known = TypeProto()
     known.CopyFrom(value.type)
     if not known.HasField("tensor_type"):
+        _check_type(value, is_given=known.WhichOneof("value") is not None)
         return known
+    _check_type(value, is_given=known.tensor_type.elem_type != 0)
     if given is not None:
-        _apply(value, known, tuple(int(size) for size in given))
+        _apply(value, known, given)
     elif known.tensor_type.HasField("shape"):
         for dim in known.tensor_type.shape.dim:
             if not dim.HasField("dim_value") and dim.dim_param in symbols:
                 dim.dim_value = symbols[dim.dim_param]
-    if static_shape(known) is None:
+    shape = static_shape(known)
+    if shape is None:
         _raise_dynamic(value, known)
+    else:
+        bits = elements.bits_of(elements.name_of(known.tensor_type.elem_type))
+        checked_shape(shape, f"input '{value.name}'", bits or 8, "use a smaller input")
     return known
+
+
+def _check_type(value: ValueInfoProto, *, is_given: bool) -> None:
+    if not is_given:
+        raise problem(f"input '{value.name}'", "type", "given", "missing", "export the model again")
 
 
 def _apply(value: ValueInfoProto, known: TypeProto, given: tuple[int, ...]) -> None:
     place = f"input '{value.name}'"
-    if any(size < 0 for size in given):
-        raise problem(place, "shape", "numbers of 0 or more", given)
+    checked_shape(given, place)
     shape = known.tensor_type.shape
     if not known.tensor_type.HasField("shape"):
         shape.SetInParent()

@@ -10,6 +10,7 @@ from typing import cast
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, version_converter
 
+from openbpu.arch.unfolding import check_functions, check_nesting
 from openbpu.compiler.reader.check import OLDEST_OPSET
 from openbpu.compiler.reader.problem import problem
 
@@ -19,11 +20,14 @@ _IR_VERSION_TAG = b"\x08"  # field 1 as varint: the first byte every exporter wr
 def load_proto(model: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, Path | None]:
     """Return the model and the folder its external data may lie in (None for a ModelProto).
 
-    Raises ModelError when the path is missing, a folder, empty or no ONNX model.
+    Raises ModelError when the path is missing, a folder, empty or no ONNX model, and for graphs within graphs
+    or functions that unfold to more than `arch.unfolding` allows.
     """
     if isinstance(model, ModelProto):
         _must_be_model(model, "model")
         return model, None
+    if not isinstance(model, str | os.PathLike):
+        raise problem("model", "what is compiled", "a path or a ModelProto", f"{type(model).__name__}")
     path = Path(os.fspath(model))
     proto = _parse(_read(path), path)
     _must_be_model(proto, str(path))
@@ -31,14 +35,15 @@ def load_proto(model: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, 
 
 
 def _read(path: Path) -> memoryview:
-    if path.is_dir():
-        raise problem(str(path), "model", "an ONNX file", "a folder", "name the .onnx file in it")
-    if not path.exists():
-        raise problem(str(path), "model", "an ONNX file", "missing", "check the path")
     try:
+        if path.is_dir():
+            raise problem(str(path), "model", "an ONNX file", "a folder", "name the .onnx file in it")
+        if not path.exists():
+            raise problem(str(path), "model", "an ONNX file", "missing", "check the path")
         return _mapped(path)
-    except OSError as error:
-        raise problem(str(path), "model", "a readable file", f"unreadable ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: what cannot be mapped, and a name with a null byte
+        found = f"unreadable ({getattr(error, 'strerror', None) or error})"
+        raise problem(str(path), "model", "a readable file", found, "check the path") from error
 
 
 def _mapped(path: Path) -> memoryview:
@@ -77,5 +82,7 @@ def _must_be_model(proto: ModelProto, where: str) -> None:
     if not proto.HasField("graph") or not proto.ir_version:
         raise problem(where, "model", "an ONNX model", "something else", "export to ONNX first")
     if proto.graph.input or proto.graph.output or proto.graph.node:
+        check_nesting(proto.graph)
+        check_functions(proto)
         return
     raise problem(where, "graph", "a list of nodes with outputs", "empty", "export the model again")

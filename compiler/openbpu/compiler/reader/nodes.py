@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from openbpu.compiler.ir.graph import Node
+from openbpu.compiler.reader.export import tensor_proto
 from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.tensors import TensorReader
 
 _KINDS = AttributeProto.AttributeType
+_TENSOR = AttributeProto.TENSOR
 _DOMAINS = {"ai.onnx": ""}
 
 
@@ -27,7 +29,10 @@ def where(proto: NodeProto) -> str:
 
 
 def node_of(proto: NodeProto, tensors: TensorReader) -> Node:
-    """Return `proto` as a Node without origins; subgraphs are copied so that the model can be freed."""
+    """Return `proto` as a Node without origins.
+
+    Subgraphs are copied, so that the model can be freed, with all their constants inside and dense.
+    """
     attrs = {a.name: attribute_value(a, tensors, where(proto)) for a in proto.attribute}
     captures = _captures_of(proto)
     return Node(
@@ -64,19 +69,46 @@ def _copied(proto: Any) -> Any:
     return copy
 
 
+def _whole(graph: GraphProto, tensors: TensorReader) -> GraphProto:
+    """Bring the constants of a graph, a copy, inside it and make sparse ones dense; returns the graph.
+
+    CPU segments are one file each, and ONNX Runtime finds no sparse initializer that a subgraph reads.
+    """
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(tensor_proto(sparse.values.name, tensors.dense(sparse)))
+    del graph.sparse_initializer[:]
+    for tensor in graph.initializer:
+        _bring_inside(tensor, tensors)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == _KINDS.SPARSE_TENSOR and node.op_type == "Constant":
+                dense = tensor_proto("", tensors.dense(attribute.sparse_tensor))
+                attribute.CopyFrom(AttributeProto(name="value", type=_TENSOR, t=dense))
+            for tensor in (attribute.t, *attribute.tensors):
+                _bring_inside(tensor, tensors)
+        for inner in subgraphs_of(node):
+            _whole(inner, tensors)
+    return graph
+
+
+def _bring_inside(tensor: TensorProto, tensors: TensorReader) -> None:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        tensor.CopyFrom(tensor_proto(tensor.name, tensors.array(tensor)))
+
+
 _READERS: dict[int, Callable[[AttributeProto, TensorReader], Any]] = {
     _KINDS.FLOAT: lambda a, _: a.f,
     _KINDS.INT: lambda a, _: a.i,
     _KINDS.STRING: lambda a, _: _text(a.s),
     _KINDS.TENSOR: lambda a, tensors: tensors.array(a.t, f"attribute '{a.name}'"),
-    _KINDS.GRAPH: lambda a, _: _copied(a.g),
+    _KINDS.GRAPH: lambda a, tensors: _whole(_copied(a.g), tensors),
     _KINDS.SPARSE_TENSOR: lambda a, _: _copied(a.sparse_tensor),
     _KINDS.TYPE_PROTO: lambda a, _: _copied(a.tp),
     _KINDS.FLOATS: lambda a, _: tuple(a.floats),
     _KINDS.INTS: lambda a, _: tuple(a.ints),
     _KINDS.STRINGS: lambda a, _: tuple(_text(s) for s in a.strings),
     _KINDS.TENSORS: lambda a, tensors: tuple(tensors.array(t, f"attribute '{a.name}'") for t in a.tensors),
-    _KINDS.GRAPHS: lambda a, _: tuple(_copied(g) for g in a.graphs),
+    _KINDS.GRAPHS: lambda a, tensors: tuple(_whole(_copied(g), tensors) for g in a.graphs),
     _KINDS.SPARSE_TENSORS: lambda a, _: tuple(_copied(t) for t in a.sparse_tensors),
     _KINDS.TYPE_PROTOS: lambda a, _: tuple(_copied(t) for t in a.type_protos),
 }

@@ -9,17 +9,19 @@ from pathlib import Path
 from onnx import ModelProto, NodeProto, TypeProto
 
 from openbpu.compiler.ir.graph import Graph, Node
-from openbpu.compiler.reader.check import check_nodes, checked_opsets, checked_order
+from openbpu.compiler.reader.check import check_nodes, checked_opsets
 from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, without_final_copies
 from openbpu.compiler.reader.dtypes import check_quantization
+from openbpu.compiler.reader.fold import Budget
 from openbpu.compiler.reader.functions import without_functions
 from openbpu.compiler.reader.infer import Inference, small_copy
 from openbpu.compiler.reader.inputs import has_dynamic_inputs, static_inputs
 from openbpu.compiler.reader.load import at_readable_opset, load_proto
 from openbpu.compiler.reader.nodes import captures_of, reads_of, subgraphs_of
 from openbpu.compiler.reader.opsets import oldest_opsets
+from openbpu.compiler.reader.order import checked_order
 from openbpu.compiler.reader.schemas import FORM_OPSET
-from openbpu.compiler.reader.scope import Scope, constant
+from openbpu.compiler.reader.scope import Names, Scope, constant
 from openbpu.compiler.reader.tensors import TensorReader
 from openbpu.compiler.reader.walk import Walk
 
@@ -79,11 +81,13 @@ def _start(
         scope.define_typed(name, known)
     target = {**opsets, "": max(opsets.get("", FORM_OPSET), FORM_OPSET)}
     inference = Inference(target, lambda: small_copy(proto, inputs))
-    return Walk(scope, inference, tensors, target, frozenset({*outputs, *captured}))
+    budget = Budget.of_weights(sum(v.const.nbytes for v in scope.values.values() if v.const is not None))
+    return Walk(scope, inference, tensors, target, frozenset({*outputs, *captured}), budget)
 
 
-def _names(proto: ModelProto) -> set[str]:
-    names = {value.name for value in (*proto.graph.input, *proto.graph.initializer)}
+def _names(proto: ModelProto) -> Names:
+    names = Names(value.name for value in (*proto.graph.input, *proto.graph.initializer))
+    names.update(sparse.values.name for sparse in proto.graph.sparse_initializer)
     for node in proto.graph.node:
         names.update(node.input, node.output)
     return names

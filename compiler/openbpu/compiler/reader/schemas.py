@@ -16,7 +16,7 @@ KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 class Schema:
     """The checkable part of an operator schema; `onnx` is the original, needed for shape inference.
 
-    From input `variadic_from` on, the inputs are a list without gaps.
+    `needed` are the inputs that cannot be left out; from `variadic_from` on, they are a list without gaps.
     """
 
     onnx: defs.OpSchema
@@ -24,6 +24,7 @@ class Schema:
     outputs: tuple[int, int]
     attributes: dict[str, int]
     required: tuple[str, ...]
+    needed: frozenset[int]
     variadic_from: int
     variadic_output: bool
     since: int
@@ -41,6 +42,7 @@ def schema_of(op: str, version: int, domain: str) -> Schema | None:
     except defs.SchemaError:
         return None
     attributes = schema.attributes
+    single = defs.OpSchema.FormalParameterOption.Single
     variadic = defs.OpSchema.FormalParameterOption.Variadic
     lists = [i for i, formal in enumerate(schema.inputs) if formal.option == variadic]
     last = schema.outputs[-1] if schema.outputs else None
@@ -50,6 +52,7 @@ def schema_of(op: str, version: int, domain: str) -> Schema | None:
         (schema.min_output, schema.max_output),
         {name: _number_of(a.type) for name, a in attributes.items()},
         tuple(name for name, a in attributes.items() if a.required),
+        frozenset(i for i, formal in enumerate(schema.inputs) if formal.option == single),
         lists[0] if lists else schema.max_input,
         last is not None and last.option == variadic,
         schema.since_version,

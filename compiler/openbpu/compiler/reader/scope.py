@@ -14,6 +14,24 @@ from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.export import type_proto
 
 
+class Names(set[str]):
+    """Names that are taken; `fresh` makes more in constant time, however many are alike."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        super().__init__(names)
+        self._last: dict[str, int] = {}
+
+    def fresh(self, hint: str) -> str:
+        """Return `hint`, with the lowest free number behind it when it is taken, and take the name."""
+        name, number = hint, self._last.get(hint, 0)
+        while name in self:
+            number += 1
+            name = f"{hint}_{number}"
+        self._last[hint] = number
+        self.add(name)
+        return name
+
+
 @dataclass(slots=True)
 class Scope:
     """The values of one model by name. Rules ask it for shapes and constants and add constants of their own.
@@ -24,7 +42,7 @@ class Scope:
 
     opsets: Mapping[str, int]
     used: set[str]
-    taken: set[str]
+    taken: Names
     values: dict[str, Value] = field(default_factory=dict)
     types: dict[str, TypeProto] = field(default_factory=dict)
 
@@ -67,7 +85,7 @@ class Scope:
 
     def fresh(self, hint: str) -> str:
         """Return a value name like `hint` that nothing has yet."""
-        return unique_name(hint, self.taken)
+        return self.taken.fresh(hint)
 
     def add(self, array: Array, hint: str) -> str:
         """Add a constant and return its name."""
@@ -93,16 +111,6 @@ def constant(name: str, array: Array) -> Value:
     """Return an array as a constant value; the array becomes read-only."""
     array.flags.writeable = False
     return Value(name, array.shape, elements.name_of_array(array), array)
-
-
-def unique_name(hint: str, taken: set[str]) -> str:
-    """Return `hint`, with a number behind it when `taken` has it, and take the name."""
-    name, number = hint, 0
-    while name in taken:
-        number += 1
-        name = f"{hint}_{number}"
-    taken.add(name)
-    return name
 
 
 def value_of(name: str, known: TypeProto) -> Value:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
+from openbpu.arch.hbm.check import MAX_RANK
 from openbpu.compiler.ir.graph import Array
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.problem import problem
 
 MAX_BYTES = 2**31
+_MAX_SHOWN = 300
+_MAX_DIGITS = 19  # of an int64
+_SPLIT = "a tensor of this size fits no BPU; split the layer"
+_DENSE = "store it as a dense tensor"
 _VIEWABLE = frozenset(
     {
         "int8",
@@ -38,6 +45,7 @@ class TensorReader:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._maps: dict[Path, mmap.mmap | bytes] = {}
+        self._dense_bytes = 0
 
     def array(self, tensor: TensorProto, where: str = "") -> Array:
         """Return the data of `tensor`, read-only.
@@ -54,19 +62,25 @@ class TensorReader:
         return _from_fields(tensor, where)
 
     def dense(self, sparse: SparseTensorProto) -> Array:
-        """Return a sparse tensor as a dense array; its indices are flat or one row per element (ONNX)."""
+        """Return a sparse tensor as a dense array; its indices are flat or one row per element (ONNX).
+
+        Raises ModelError for what onnx's checker refuses too (indices out of range, out of order or twice),
+        and when all that one model stores sparsely takes more than 2 GiB.
+        """
         where = f"sparse tensor '{sparse.values.name}'"
         values = self.array(sparse.values, where)
         indices = self.array(sparse.indices, where)
-        shape = tuple(sparse.dims)
-        if math.prod(shape) * values.itemsize > MAX_BYTES or min(shape, default=0) < 0:
-            raise problem(where, "its dense form", "at most 2 GiB", f"of shape {shape}")
-        dense = np.zeros(shape, values.dtype)
-        try:
-            dense[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, shape)] = values
-        except (IndexError, ValueError) as error:
-            raise problem(where, "indices", f"inside the shape {shape}", f"invalid ({error})") from error
-        return _frozen(dense)
+        shape = checked_shape(sparse.dims, where)
+        flat = _flat_indices(values, indices, shape, where)
+        nbytes = math.prod(shape) * values.itemsize
+        self._dense_bytes += nbytes
+        if values.dtype.hasobject or self._dense_bytes > MAX_BYTES:
+            raise problem(
+                where, "its dense form", "numbers of at most 2 GiB", f"{values.dtype}{list(shape)}", _DENSE
+            )
+        dense = np.zeros(math.prod(shape), values.dtype)
+        dense[flat] = values
+        return _frozen(dense.reshape(shape))
 
     def _external(self, tensor: TensorProto, nbytes: int, where: str) -> Array:
         info = {entry.key: entry.value for entry in tensor.external_data}
@@ -85,19 +99,52 @@ class TensorReader:
         return self._maps[path]
 
 
+def checked_shape(dims: Iterable[int], where: str, bits: int = 8, fix: str = _SPLIT) -> tuple[int, ...]:
+    """Return the shape of a tensor of elements of `bits`; raises ModelError for one that no array has."""
+    shape = tuple(dims)
+    if any(dim < 0 for dim in shape):
+        raise problem(where, "dimensions", "0 or more", shape, "export the model again")
+    if len(shape) > MAX_RANK:
+        raise problem(where, "number of axes", f"at most {MAX_RANK}", len(shape), "export it with fewer axes")
+    nbytes = -(
+        -math.prod(max(dim, 1) for dim in shape) * bits // 8
+    )  # NumPy, too, passes over axes of length 0
+    if nbytes > MAX_BYTES:
+        raise problem(where, "size", "at most 2 GiB", f"{nbytes:,} bytes (shape {shape})", fix)
+    return shape
+
+
+def _flat_indices(values: Array, indices: Array, shape: tuple[int, ...], where: str) -> Array:
+    """Return where the values of a sparse tensor stand in the flattened dense one."""
+    count = values.size
+    if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in {(count,), (count, len(shape))}:
+        allowed = f"int64 of shape ({count},) or ({count}, {len(shape)}) for as many values"
+        found = f"{indices.dtype.name}{list(indices.shape)} for values of shape {values.shape}"
+        raise problem(where, "indices", allowed, found, _DENSE)
+    limits = shape if indices.ndim == 2 else (math.prod(shape),)
+    columns = indices.reshape(count, len(limits))
+    outside = np.flatnonzero(((columns < 0) | (columns >= np.array(limits, np.int64))).any(axis=1))
+    if outside.size:
+        found = f"{columns[outside[0]].tolist()} (element {outside[0]})"
+        raise problem(where, "indices", f"inside the shape {shape}", found, _DENSE)
+    strides = [math.prod(limits[axis + 1 :]) for axis in range(len(limits))]
+    flat: Array = columns @ np.array(strides, np.int64)
+    if (np.diff(flat) <= 0).any():
+        raise problem(where, "indices", "in rising order, each once", "otherwise", _DENSE)
+    return flat
+
+
 def _checked_bytes(tensor: TensorProto, where: str) -> int:
     if not elements.is_known(tensor.data_type):
         raise problem(where, "element type", "one that ONNX defines", tensor.data_type, "update onnx")
-    if any(dim < 0 for dim in tensor.dims):
-        raise problem(where, "dimensions", "0 or more", tuple(tensor.dims), "export the model again")
+    name = elements.name_of(tensor.data_type)
+    if not elements.has_arrays(name):
+        fix = "export the model with another type"
+        raise problem(where, "element type", "one that the installed onnx reads", name, fix)
     if tensor.HasField("segment"):
         raise problem(where, "data", "in one piece", "a segment", "export the model again")
-    bits = elements.bits_of(elements.name_of(tensor.data_type))
-    nbytes = -(-math.prod(tensor.dims) * bits // 8)
-    if nbytes > MAX_BYTES:
-        fix = "a weight of this size fits no BPU; split the layer"
-        raise problem(where, "size", "at most 2 GiB", f"{nbytes:,} bytes (shape {tuple(tensor.dims)})", fix)
-    return int(nbytes)
+    bits = elements.bits_of(name)
+    return -(-math.prod(checked_shape(tensor.dims, where, bits)) * bits // 8)
 
 
 def _from_raw(tensor: TensorProto, raw: bytes | memoryview, nbytes: int, where: str) -> Array:
@@ -108,7 +155,7 @@ def _from_raw(tensor: TensorProto, raw: bytes | memoryview, nbytes: int, where: 
         what = f"data of shape {tuple(tensor.dims)} {name}"
         raise problem(where, what, f"{nbytes} bytes", len(raw), "export the model again, the file is damaged")
     if name not in _VIEWABLE:
-        return _frozen(numpy_helper.to_array(_inlined(tensor, bytes(raw))))
+        return _frozen(_to_array(_inlined(tensor, bytes(raw)), where))
     dtype = np.dtype(name).newbyteorder("<")
     array = np.frombuffer(raw, dtype).reshape(tuple(tensor.dims))
     return _frozen(array.astype(name, copy=not array.flags.aligned))
@@ -134,8 +181,15 @@ def _from_fields(tensor: TensorProto, where: str) -> Array:
             getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)), f"float{packed // 2}"
         )
         return _frozen(pairs.view(name).reshape(tuple(tensor.dims)))
-    array = numpy_helper.to_array(tensor)
+    array = _to_array(tensor, where)
     return _frozen(array if array.dtype.kind != "S" else array.astype(object))
+
+
+def _to_array(tensor: TensorProto, where: str) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (LookupError, TypeError, ValueError, OverflowError) as error:  # strings that are no UTF-8, for one
+        raise problem(where, "data", "readable", f"({error})", "export the model again") from error
 
 
 def _frozen(array: Array) -> Array:
@@ -144,8 +198,9 @@ def _frozen(array: Array) -> Array:
 
 
 def _count(text: str, where: str, key: str) -> int:
-    if not text.isdecimal():
-        raise problem(where, f"external data {key}", "a number of bytes", repr(text))
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MAX_DIGITS:
+        found = repr(text) if len(text) <= _MAX_DIGITS else f"{text[:8]}… ({len(text)} characters)"
+        raise problem(where, f"external data {key}", "a number of bytes", found, "export the model again")
     return int(text)
 
 
@@ -157,7 +212,7 @@ def _inside(folder: Path | None, location: str, where: str) -> Path:
     if not _stays_inside(folder, location):
         fix = "save the model with its data file beside it"
         raise problem(
-            where, "external data file", f"inside '{folder}', the model's folder", f"{location!r}", fix
+            where, "external data file", f"inside '{folder}', the model's folder", _short(repr(location)), fix
         )
     return folder / location
 
@@ -173,10 +228,17 @@ def _stays_inside(folder: Path, location: str) -> bool:
 
 
 def _map_file(path: Path, where: str) -> mmap.mmap | bytes:
-    if not path.is_file():
-        fix = "put the data file beside the model"
-        raise problem(where, "external data file", f"{path}", "missing", fix)
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return b""
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        if path.is_file() or not path.exists():  # opening a pipe would wait for its writer
+            with path.open("rb") as file:
+                empty = os.fstat(file.fileno()).st_size == 0
+                return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: what the system cannot map
+        missing, fix = isinstance(error, FileNotFoundError), "put the data file beside the model"
+        found = "missing" if missing else f"unreadable ({getattr(error, 'strerror', None) or error})"
+        raise problem(where, "external data file", _short(str(path)), found, fix) from error
+    raise problem(where, "external data", "in a regular file", _short(str(path)), "save the model again")
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= _MAX_SHOWN else f"{path[:_MAX_SHOWN]}…"

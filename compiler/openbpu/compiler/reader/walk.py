@@ -2,51 +2,58 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx import NodeProto
 
+from openbpu.arch.errors import OpenbpuError
 from openbpu.compiler.ir.graph import Node, Origin, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.branches import inlined_branch, normalised_subgraphs
 from openbpu.compiler.reader.constants import constant_of
-from openbpu.compiler.reader.fold import folded
+from openbpu.compiler.reader.fold import Budget, folded
 from openbpu.compiler.reader.infer import Inference
 from openbpu.compiler.reader.nodes import node_of, where
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.rules import normalised
 from openbpu.compiler.reader.schemas import schema_of
-from openbpu.compiler.reader.scope import Scope, constant, unique_name, value_of
-from openbpu.compiler.reader.tensors import MAX_BYTES, TensorReader
+from openbpu.compiler.reader.scope import Names, Scope, constant, value_of
+from openbpu.compiler.reader.tensors import TensorReader, checked_shape
 
 
 @dataclass(slots=True)
 class Walk:
-    """The state of the walk; `nodes` is its result. Names in `kept` (outputs, captures) are not replaced."""
+    """The state of the walk; `nodes` is its result. Names in `kept` (outputs, captures) are not replaced.
+
+    `budget` is what constant folding may make.
+    """
 
     scope: Scope
     inference: Inference
     tensors: TensorReader
     opsets: Mapping[str, int]
     kept: frozenset[str]
+    budget: Budget
     nodes: list[Node] = field(default_factory=list)
-    node_names: set[str] = field(default_factory=set)
+    node_names: Names = field(default_factory=Names)
     alias: dict[str, str] = field(default_factory=dict)
 
     def visit(self, proto: NodeProto) -> None:
         """Read one node of the model; everything it depends on was read before."""
         node = node_of(proto, self.tensors)
-        name = unique_name(node.name or f"{node.op}_{len(self.node_names)}", self.node_names)
+        name = self.node_names.fresh(node.name or f"{node.op}_{len(self.node_names)}")
         try:
             self.read(replace(node, name=name, origins=(origin_of(proto, name),)))
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            # A rule met arguments that contradict each other; what it stumbled over is the best we can say.
+        except (OpenbpuError, MemoryError):
+            raise
+        except Exception as error:
+            # A rule, or onnx, met arguments that contradict each other: that is all we can say.
             fix = "export the model again"
-            raise problem(where(proto), "arguments", "consistent", f"{error}", fix) from error
+            found = str(error) or type(error).__name__
+            raise problem(where(proto), "arguments", "consistent", found, fix) from error
 
     def read(self, node: Node) -> None:
         """Bring a node into the one form and add what stays of it."""
@@ -54,7 +61,7 @@ class Walk:
         branch = inlined_branch(node, self.scope, self.tensors)
         if branch is not None:
             for inner in branch:
-                self.read(replace(inner, name=unique_name(inner.name, self.node_names)))
+                self.read(replace(inner, name=self.node_names.fresh(inner.name)))
             return
         node = normalised_subgraphs(node, self.scope, self.tensors)
         for new in normalised(_without_unused(node, self.scope, self.opsets), self.scope):
@@ -68,7 +75,7 @@ class Walk:
         types = self.inference.outputs(node, self.scope)
         made = [value_of(name, known) for name, known in zip(node.outputs, types, strict=True) if name]
         _check_size(node, made)
-        arrays = folded(node, made, self.scope, self.opsets[""])
+        arrays = folded(node, made, self.scope, self.opsets[""], self.budget)
         if arrays is not None:
             for value, array in zip(made, arrays, strict=True):
                 self.scope.define(constant(value.name, array))
@@ -88,7 +95,7 @@ class Walk:
     def _named(self, node: Node, name: str, origins: tuple[Origin, ...]) -> Node:
         if node.name:
             return node
-        return replace(node, name=unique_name(f"{name}_{node.op}", self.node_names), origins=origins)
+        return replace(node, name=self.node_names.fresh(f"{name}_{node.op}"), origins=origins)
 
 
 def _without_unused(node: Node, scope: Scope, opsets: Mapping[str, int]) -> Node:
@@ -121,10 +128,8 @@ def _does_nothing(node: Node, scope: Scope) -> bool:
 
 def _check_size(node: Node, made: Sequence[Value]) -> None:
     for value in made:
-        if value.shape is None or value.dtype in (elements.OTHER, elements.STRING):
+        if value.shape is None:
             continue
-        nbytes = math.prod(value.shape) * elements.bits_of(value.dtype) // 8
-        if nbytes > MAX_BYTES:
-            place = f"node '{node.name}' ({node.op})"
-            found = f"{nbytes:,} bytes (shape {value.shape})"
-            raise problem(place, f"output '{value.name}'", "at most 2 GiB", found, "use smaller inputs")
+        place = f"node '{node.name}' ({node.op}): output '{value.name}'"
+        sized = value.dtype not in (elements.OTHER, elements.STRING)
+        checked_shape(value.shape, place, elements.bits_of(value.dtype) if sized else 8, "use smaller inputs")
