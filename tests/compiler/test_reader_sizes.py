@@ -85,10 +85,15 @@ def test_an_absurd_size_of_a_dynamic_axis_is_refused() -> None:
         compile(model(PLAIN.replace("2", "N")), march="nash-e", shapes={"x": [HUGE]})
 
 
-def test_a_constant_may_stand_twice_among_the_outputs() -> None:
-    proto = model("g (float[2] x) => (float[2] y, float[1] k) <float[1] k = {3}> { y = Relu (x) }")
-    proto.graph.output.append(proto.graph.output[1])
+@pytest.mark.parametrize("name", ["y", "k", "x"])
+def test_a_name_that_stands_twice_among_the_outputs_is_refused(name: str) -> None:
+    proto = model(
+        "g (float[2] x) => (float[2] y, float[1] k, float[2] x) <float[1] k = {3}> { y = Relu (x) }"
+    )
     assert to_bytes(compile(proto, march="nash-e"))
+    proto.graph.output.add().CopyFrom(next(v for v in proto.graph.output if v.name == name))
+    with pytest.raises(ModelError, match=f"output '{name}': name must be unique, not used twice"):
+        compile(proto, march="nash-e")
 
 
 # --- constants -------------------------------------------------------------------------------------------

@@ -54,8 +54,7 @@ def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
 def constant_outputs(outputs: Iterable[str], values: dict[str, Value], fresh: Iterator[str]) -> list[Node]:
     """Return a copying node for every constant output, its data moved to a value named by `fresh`."""
     nodes = []
-    # A name may stand twice among the outputs. The list is complete before `values` changes.
-    for name in list(dict.fromkeys(name for name in outputs if values[name].const is not None)):
+    for name in [name for name in outputs if values[name].const is not None]:
         other = next(fresh)
         values[other] = replace(values[name], name=other)
         values[name] = replace(values[name], const=None)

@@ -96,6 +96,11 @@ def _check_edges(graph: GraphProto, sources: set[str], producers: Mapping[str, i
     for value in graph.output:
         if value.name not in producers and value.name not in sources:
             raise problem("graph", f"output '{value.name}'", allowed, "dangling", "export the model again")
+    double = _first_double([value.name for value in graph.output])
+    if double is not None:  # results are handed over by name
+        raise problem(
+            f"output '{double}'", "name", "unique", "used twice", "add an Identity with another name"
+        )
     if not graph.output:
         raise problem("graph", "outputs", "one or more", "none", "export the model again")
 
