@@ -202,6 +202,7 @@ FORGERIES = {
     "scale that is 0 in float32": (operator("Quantize", scale=1e-60), "scale cannot be"),
     "scale that is infinite in float32": (operator("Quantize", scale=1e60), "scale cannot be"),
     "arity": (operator("MatMul", inputs=[1]), "number of inputs cannot be 1"),
+    "axis of its scales": (tensor(scale=[0.5, 0.5], axis=len(META["tensors"][1]["shape"])), "axis cannot be"),
     "float arithmetic": (operator("Lut", inputs=[0]), "dtype of 't0' cannot be float32"),
     "output is a constant": (operator("Pad", outputs=[CONST]), f"output cannot be constant {CONST}"),
 }  # fmt: skip

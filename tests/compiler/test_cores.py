@@ -342,6 +342,19 @@ def test_random_networks_use_every_core_and_the_l2m() -> None:
     assert near > 4
 
 
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_several_cores_with_the_l2m_give_the_bits_of_one_without(seed: int) -> None:
+    march, net = chip_of(1 << 14, "nash-p"), random_net(seed)
+    alone = scheduled(net, march, 2)
+    with spread():
+        shared = scheduled(net, march, 2, cores=3, l2m_bytes=MIB)
+    assert sum(len(code) > 0 for code in segment_of(shared).code) > 1
+    assert segment_of(shared).l2m_bytes > 0
+    inputs = inputs_of(net, seed)
+    for order in (None, 1):
+        assert same(executed(alone, inputs), executed(shared, inputs, order))
+
+
 def test_what_only_bpu_segments_use_may_stay_in_the_l2m_between_them() -> None:
     """x → conv → T → (CPU → …) and T → … : T crosses from one BPU segment to another."""
     model, inputs = crossing()
