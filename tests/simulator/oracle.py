@@ -99,7 +99,9 @@ def conv_sum(op: p.Conv, x: Int64, weights: Int64) -> Int64:
 
 def conv(op: p.Conv, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.x_shape)
-    bias, mult, offset, shift = o.constant(op.params_id).T
+    bias, mult, offset, shift, *high = o.constant(op.params_id).T
+    if high:
+        offset = high[0] * 2**32 + offset % 2**32
     acc = o.sat32(conv_sum(op, x, o.constant(op.weight_id)) + bias, count=op.wide)
     if op.raw:
         return acc

@@ -129,6 +129,9 @@ def _conv_operator(
     params = conv_params(rng, min(acc, 2.0**29), y_shape[3], INT8 if raw else y_dtype)
     if geometry["wide"] and chance(rng, 0.5):
         params[:, 0] = rng.choice([-(2**31), 2**31 - 1], params.shape[0])
+    if chance(rng, 0.2):  # the high word of the offset: as if there were none, or a large one
+        high = np.where(rng.random(params.shape[0]) < 0.5, params[:, 2] >> 31, rng.integers(-(2**26), 2**26))
+        params = np.concatenate([params, high[:, None].astype(np.int32)], axis=1)
     limits: dict[str, Any] = bounds(rng, y_dtype if not raw else INT8)
     table_id, r_dtype = -1, narrow_dtype(rng)
     if not raw and chance(rng):

@@ -171,7 +171,7 @@ def _check_conv(program: Program, op: Conv) -> None:
     _check_product(program, op, op.weight_id)
     weights = program.tensors[op.weight_id].shape
     _need(weights == (oc, *op.kernel, c // op.groups), "shape of the weights", weights)
-    params = _constant(program, op.params_id, DType.INT32, (oc, 4))
+    params = _constant(program, op.params_id, DType.INT32, (oc, 4), (oc, 5))
     _within("shifts", params[:, 3], 0, MAX_SHIFT)
     _need((op.rmult_id >= 0) == bool(residual), "rmult_id", op.rmult_id)
     if residual:

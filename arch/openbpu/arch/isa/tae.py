@@ -15,8 +15,8 @@ class ConvTile(Instr):
     Result (i, j, c) of the tile is channel oc_start + c. Its input row is u / upsample of the tile, with u =
     i·stride + ky·dilation − pad_top, when that is an integer in 0..in_h−1, else padding; the same for
     columns. Address x holds the first channel of the group of channel oc_start; r and y hold result (0, 0,
-    0). weights [out_c, KH, KW, Cin/G], params [out_c, 4] and rmult [out_c] are dense and start at channel
-    oc_start. Channels are dense everywhere. r, rmult and table are 0 when the operator has none.
+    0). weights [out_c, KH, KW, Cin/G], params [out_c, 4 or 5] and rmult [out_c] are dense and start at
+    channel oc_start. Channels are dense everywhere. r, rmult and table are 0 when the operator has none.
     """
 
     OPCODE: ClassVar[int] = 0x10

@@ -14,7 +14,7 @@ from openbpu.arch.numerics.fixed import (
     round_shift,
 )
 from openbpu.arch.numerics.lines import code_bounds, line
-from openbpu.arch.numerics.products import product_factors
+from openbpu.arch.numerics.products import packed_params, product_factors, unpacked_params
 from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize
 from openbpu.arch.numerics.rows import (
     EXP_ENTRIES,
@@ -67,6 +67,7 @@ __all__ = [
     "norm_epsilon",
     "norm_unit",
     "observed_scale",
+    "packed_params",
     "product_factors",
     "quantize",
     "reciprocal_table",
@@ -77,5 +78,6 @@ __all__ = [
     "segment_refusal",
     "segment_table",
     "softmax_rows",
+    "unpacked_params",
     "weights",
 ]

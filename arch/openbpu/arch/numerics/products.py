@@ -12,6 +12,9 @@ Int64 = npt.NDArray[np.int64]
 
 INT32_MAX = 2**31 - 1
 
+_HARM = 1e-6
+"""By how many output steps the multipliers of a 32-bit offset may miss: a tenth of what counts as a tie."""
+
 
 def product_factors(
     unit: Float64,
@@ -26,7 +29,8 @@ def product_factors(
     Per output channel: `unit` is what one accumulator step stands for, `bias` the real bias, `reach` the
     bound Σ|w|·max|code| of the accumulator, `zero_sum` Σw·x_zero. residual: (scale, largest |code|) of what
     is added. The bias is exact: its whole accumulator steps go to the accumulator, the rest to the
-    offset. Raises OverflowError when the factors fit no fixed point.
+    offset, and all of it where the accumulator might overflow. An offset has 32 bits, or 64 where those
+    of the multiplier would be lost. Raises OverflowError when the factors fit no fixed point.
     """
     whole, rest = _split_bias(bias, unit, reach)
     total = whole - zero_sum
@@ -34,7 +38,37 @@ def product_factors(
     bounds: tuple[npt.ArrayLike, ...] = (reach + np.abs(total),)
     if residual is not None:
         factors, bounds = (*factors, residual[0] / out_scale), (*bounds, residual[1])
-    return total, fixed_point_sum(factors, bounds, rest / out_scale, offset_bits=32)
+    offset = rest / out_scale
+    short = fixed_point_sum(factors, bounds, offset, offset_bits=32)
+    missed = sum(_missed(short, i, f, b) for i, (f, b) in enumerate(zip(factors, bounds, strict=True)))
+    return total, short if np.max(missed) <= _HARM else fixed_point_sum(factors, bounds, offset)
+
+
+def _missed(fixed: FixedPoint, term: int, factor: npt.ArrayLike, bound: npt.ArrayLike) -> Float64:
+    """By how many output steps the shift of a fixed point costs one of its terms, beyond its 31 bits."""
+    real = np.broadcast_to(np.asarray(factor, np.float64), fixed.shift.shape)
+    made = fixed.multipliers[term] * np.exp2(-fixed.shift.astype(np.float64))
+    lost = np.abs(made - real) - np.abs(real) * 2.0**-31
+    most: Float64 = np.maximum(lost, 0) * np.minimum(bound, 2.0**31)
+    return most
+
+
+def packed_params(bias: Int64, fixed: FixedPoint) -> npt.NDArray[np.int32]:
+    """Return the parameters of a Conv, int32 [C,4] or [C,5] where some offset needs 64 bits."""
+    params = np.zeros((bias.size, 5), np.int64)
+    columns = (bias, fixed.multipliers[0], fixed.offset & 0xFFFFFFFF, fixed.shift, fixed.offset >> 32)
+    for i, column in enumerate(columns):
+        params[:, i] = column
+    short = bool((fixed.offset == fixed.offset.astype(np.int32)).all())
+    return params[:, : 4 if short else 5].astype(np.uint32).view(np.int32)
+
+
+def unpacked_params(params: npt.NDArray[np.generic]) -> tuple[Int64, Int64, Int64, Int64]:
+    """Return bias, multiplier, offset and shift of the parameters of a Conv, int64 [C] each."""
+    bias, mult, offset, shift, *high = params.astype(np.int64).T
+    if high:
+        offset = (high[0] << 32) | (offset & 0xFFFFFFFF)
+    return bias, mult, offset, shift
 
 
 def _split_bias(real: Float64, unit: Float64, reach: Int64) -> tuple[Int64, Float64]:

@@ -46,10 +46,11 @@ class Conv(Operator):
     gaps between upsampled elements.
 
     inputs: x [N,H,W,Cin] int8|int16, optionally residual r [N,OH,OW,Cout]; weight_id: [Cout,KH,KW,Cin/G]
-    int8|int16; params_id: int32 [Cout,4] = bias, mult, offset, shift; rmult_id: int64 [Cout] when there is a
-    residual. `raw`: the output is int32 acc itself (no requantization, no table, no residual). `wide`: the
-    weights do not prove that acc fits int32, so it must be accumulated in 64 bits before sat32. pads: top,
-    left, bottom, right in output-of-upsample positions.
+    int8|int16; params_id: int32 [Cout,4] = bias, mult, offset, shift, or [Cout,5] with the high word of a
+    64-bit offset behind them; rmult_id: int64 [Cout] when there is a residual. `raw`: the output is int32 acc
+    itself (no requantization, no table, no residual). `wide`: the weights do not prove that acc fits int32,
+    so it must be accumulated in 64 bits before sat32. pads: top, left, bottom, right in output-of-upsample
+    positions.
     """
 
     weight_id: int

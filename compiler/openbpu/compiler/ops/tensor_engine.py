@@ -128,7 +128,7 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Requantization:
-    """Parameters of a Conv: params int32 [C,4], rmult int64 [C] or None, `wide` when acc may overflow."""
+    """Parameters of a Conv: params int32 [C,4|5], rmult int64 [C] or None, `wide` when acc may overflow."""
 
     params: npt.NDArray[np.int32]
     rmult: Int64 | None
@@ -151,7 +151,7 @@ def requantization(site: Site, conv: Convolution) -> Requantization:
     )
     if np.abs(total).max(initial=0) > INT32_MAX:
         raise Refused("its bias and zero point do not fit the int32 accumulator", "quantize symmetrically")
-    params = np.stack([total, fixed.multipliers[0], fixed.offset, fixed.shift], axis=1).astype(np.int32)
+    params = numerics.packed_params(total, fixed)
     wide = bool((reach + np.abs(total) > INT32_MAX).any())
     return Requantization(params, None if residual is None else fixed.multipliers[1], wide)
 

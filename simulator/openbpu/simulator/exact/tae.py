@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch import numerics
 from openbpu.arch.isa import ConvTile, MatMulTile
 from openbpu.arch.program import Conv, MatMul
 from openbpu.simulator.exact.core import Core, Int64
@@ -23,8 +24,9 @@ def conv_tile(core: Core, tile: ConvTile, op: Conv) -> None:
     shape = (tile.out_h, tile.out_w, tile.out_c)
     y_dtype = core.dtype(op.outputs[0])
     y = core.chip.box(tile.y, shape, (tile.y_row, tile.y_pixel, y_dtype.itemsize), y_dtype)
-    params = core.chip.dense(tile.params, (tile.out_c, 4), np.int32).read().astype(np.int64)
-    bias, mult, offset, shift = params.T
+    words = core.program.tensors[op.params_id].shape[1]
+    params = core.chip.dense(tile.params, (tile.out_c, words), np.int32).read()
+    bias, mult, offset, shift = numerics.unpacked_params(params)
     acc = core.sat32(_accumulate(core, tile, op) + bias, wide=op.wide)
     if op.raw:
         y.write(acc)

@@ -102,10 +102,11 @@ def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
     )
     y_axes: tuple[Axis, ...] = (Along(0), Along(1), Along(2), Along(3))
     weight = (cout, *op.kernel, per_in)
+    words = c.elements(op.params_id) // cout
     operands = [
         c.operand(op.inputs[0], op.x_shape, x_axes, runs=True),
         c.constant(op.weight_id, weight, (Along(3), *(Whole(n) for n in weight[1:]))),
-        c.constant(op.params_id, (cout, 4), (Along(3), Whole(4))),
+        c.constant(op.params_id, (cout, words), (Along(3), Whole(words))),
     ]
     places = {"rmult": -1, "table": -1, "residual": -1}
     if op.rmult_id >= 0:

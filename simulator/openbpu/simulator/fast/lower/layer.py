@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
 from openbpu.simulator.fast.lower.requant import Finish, Requant, choose_finish
@@ -44,9 +45,8 @@ class Layer:
 def layer_of(op: Conv, low: Lowering) -> Layer:
     """Collect the constants of a Conv and choose how it ends."""
     weights = integers(low.constant(op.weight_id))
-    params = low.constant(op.params_id).astype(np.int64)
     x = op.inputs[0]
-    bias, mult, offset, shift = params.T
+    bias, mult, offset, shift = numerics.unpacked_params(low.constant(op.params_id))
     dtype = low.dtype(x)
     most = -dtype.qmin
     reach = np.minimum(_magnitudes(weights) * most + np.abs(bias), 2**31)
