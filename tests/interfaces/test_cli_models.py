@@ -53,12 +53,26 @@ def test_results_are_int16_unless_asked_otherwise(
 
 
 def test_check_says_why_and_what_to_do(openbpu: Command) -> None:
-    ran = openbpu("check", DIGITS / "digits.onnx", "--march", "nash-e")
+    ran = openbpu("check", QUANTIZED, "--march", "bayes-e")
     assert ran.code == 0
-    assert "0 of " in ran.out
-    document = openbpu("check", DIGITS / "digits.onnx", "--march", "nash-e", "--json").json()
+    assert "18 of 19 nodes on the BPU" in ran.out
+    document = openbpu("check", QUANTIZED, "--march", "bayes-e", "--json").json()
     assert {"node", "on", "subgraph", "type", "dtypes", "reason", "fix"} <= document["placement"][0].keys()
-    assert all(p["on"] == "CPU" and p["reason"] and p["fix"] for p in document["placement"])
+    (left,) = [p for p in document["placement"] if p["on"] == "CPU"]
+    assert left["reason"]
+    assert left["fix"]
+
+
+def test_check_says_how_it_answers(openbpu: Command) -> None:
+    float_, quantized = DIGITS / "digits.onnx", DIGITS / "digits.q.onnx"
+    ran = openbpu("check", float_, "--march", "S100")
+    assert ran.out.startswith("as after `openbpu quantize` to int8")
+    assert "19 of 19 nodes on the BPU" in ran.out
+    document = openbpu("check", float_, "--march", "S100", "--as", "int16", "--json").json()
+    assert document["quantized as"] == "int16"
+    assert {row["dtypes"] for row in document["placement"] if row["type"] == "Relu"} == {"int16/int16"}
+    document = openbpu("check", quantized, "--march", "S100", "--json").json()
+    assert (document["quantized as"], document["note"]) == (None, "")
 
 
 def test_compile_tells_what_it_made(openbpu: Command, tmp_path: Path) -> None:

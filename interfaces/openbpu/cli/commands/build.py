@@ -31,31 +31,50 @@ class Method(str, Enum):
     MIX = "mix"
 
 
+class Activation(str, Enum):
+    """The type of activations after quantization."""
+
+    INT8 = "int8"
+    INT16 = "int16"
+
+
 @command("check")
 def check(
     model: arguments.OnnxFile,
     march: arguments.March,
     shape: arguments.Shapes = None,
+    as_: Annotated[
+        Activation,
+        typer.Option("--as", help="Of a float model: as after `openbpu quantize` to this type."),
+    ] = Activation.INT8,
     bpu: arguments.BpuOps = None,
     json: arguments.Json = False,
 ) -> None:
     """Show where every node would run, and why.
 
-    Every reason for the CPU comes with what would bring the node onto the BPU.
+    Every reason for the CPU comes with what would bring the node onto the BPU. A float model is judged as it
+    will be when it is quantized; no data is needed for that.
     """
     sizes, wishes = arguments.shapes(shape), arguments.wishes(bpu)
     arguments.readable(model)
-    from openbpu.compiler import check as place
+    from openbpu.evaluation.foresight import foresee
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
-    placement = place(model, march=march, shapes=sizes, bpu_ops=wishes)
+    found = foresee(model, march=march, as_=as_.value, shapes=sizes, bpu_ops=wishes)
+    summary = placement_summary(found.placement)
     if json:
-        rows = placement_json(placement)
         show_json(
-            {"model": str(model), "march": march, "placement": rows, "summary": placement_summary(placement)}
+            {
+                "model": str(model),
+                "march": march,
+                "quantized as": found.quantized_as or None,
+                "note": found.told,
+                "placement": placement_json(found.placement),
+                "summary": summary,
+            }
         )
         return
-    show(placement_table(placement), placement_summary(placement))
+    show(*([found.told] if found.told else []), placement_table(found.placement), summary)
 
 
 @command("quantize")

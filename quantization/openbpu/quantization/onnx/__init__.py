@@ -1,7 +1,9 @@
 """Post-training quantization of float ONNX models: `quantize`, `quantize_random`, `load_calibration`."""
 
-from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random
+from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, quantize_unseen
 from openbpu.quantization.onnx.judge import output_cosines
+from openbpu.quantization.onnx.load import is_quantized
+from openbpu.quantization.onnx.load import read_model as read_float
 from openbpu.quantization.onnx.samples import Calibration, load_calibration
 from openbpu.quantization.save import write_model as write
 
@@ -9,9 +11,12 @@ __all__ = [
     "METHODS",
     "Calibration",
     "Method",
+    "is_quantized",
     "load_calibration",
     "output_cosines",
     "quantize",
     "quantize_random",
+    "quantize_unseen",
+    "read_float",
     "write",
 ]

@@ -104,6 +104,19 @@ def quantize_random(
     return quantized
 
 
+def quantize_unseen(
+    model: ModelLike, *, activation: DType = DType.INT8, tail: DType = DType.INT16
+) -> ModelProto:
+    """Return `model` quantized as `quantize` does, with ranges of 1 everywhere: right for placement only.
+
+    Needs no data and runs nothing. Raises as `quantize` does.
+    """
+    _check_types(activation, DType.INT8, tail, "max")
+    with valid(model):
+        net, plan = _planned(model, activation, DType.INT8, tail)
+        return apply_plan(net, plan, dict.fromkeys(plan.sources, 1.0), DType.INT8)
+
+
 def _check_types(activation: DType, weight: DType, tail: DType, method: str) -> None:
     allowed = (DType.INT8, DType.INT16)
     for what, dtype in (("activation", activation), ("weight", weight), ("tail", tail)):

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, TensorProto, inliner
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, inliner
 
 from openbpu.arch.errors import ModelError, OpenbpuError, QuantizationError, must
-from openbpu.quantization.onnx.net import Net, take_apart
+from openbpu.quantization.onnx.net import Net, subgraphs, take_apart
 
-_QUANTIZED_OPS = {
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-}
+_QUANTIZED_OPS = (
+    *("QuantizeLinear", "Dequantize", "DynamicQuantize"),
+    *("QLinear", "QGemm", "QAttention", "ConvInteger", "MatMulInteger"),
+)
+"""How the names of operators begin that compute with codes, or make them."""
 
 ModelLike = ModelProto | str | os.PathLike[str]
 
@@ -101,12 +99,28 @@ def read_model(model: ModelLike) -> ModelProto:
         raise ModelError(must(str(path), "the file", "an ONNX model", f"({error})", fix)) from error
 
 
+def is_quantized(model: ModelLike) -> bool:
+    """Whether any part of a model is quantized: `quantize` takes none of them."""
+    return _quantized_node(read_model(model)) is not None
+
+
+def _quantized_node(model: ModelProto) -> NodeProto | None:
+    """Return the first node that computes with codes, in the graph, a subgraph or a function."""
+    graphs: list[Sequence[NodeProto]] = [model.graph.node, *(f.node for f in model.functions)]
+    for nodes in graphs:
+        for node in nodes:
+            if node.op_type.startswith(_QUANTIZED_OPS):
+                return node
+            graphs += [graph.node for graph in subgraphs(node)]
+    return None
+
+
 def _check_is_float(where: str, model: ModelProto) -> None:
-    for node in model.graph.node:
-        if node.op_type in _QUANTIZED_OPS:
-            what = f"{node.op_type} '{node.name or node.output[0]}'"
-            fix = "compile it as it is, or quantize the float model it was made from"
-            raise QuantizationError(must(where, "a model to quantize", "float32", f"quantized ({what})", fix))
+    node = _quantized_node(model)
+    if node is not None:
+        what = f"{node.op_type} '{node.name or ''.join(node.output[:1])}'"
+        fix = "compile it as it is, or quantize the float model it was made from"
+        raise QuantizationError(must(where, "a model to quantize", "float32", f"quantized ({what})", fix))
     for value in model.graph.input:
         if value.type.tensor_type.elem_type in {
             TensorProto.FLOAT16,

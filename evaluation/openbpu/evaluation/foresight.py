@@ -1,0 +1,95 @@
+"""Where the nodes of a float model will run once it is quantized; no calibration data is needed for that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from onnx import ModelProto
+
+from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import OpenbpuError
+from openbpu.arch.march import March
+from openbpu.arch.program import Placement
+from openbpu.compiler import check
+from openbpu.quantization.onnx import is_quantized, quantize_unseen, read_float
+
+Kind = Literal["int8", "int16"]
+
+_ABSORBED = "folded: `openbpu quantize` makes it part of the nodes around it"
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """A placement. quantized_as: "" where it is that of the model as it is · told: one sentence about it."""
+
+    placement: tuple[Placement, ...]
+    quantized_as: Kind | Literal[""]
+    told: str
+
+
+def foresee(
+    model: str | os.PathLike[str] | ModelProto,
+    *,
+    march: str | March,
+    as_: Kind = "int8",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    bpu_ops: Collection[str] = (),
+) -> Foresight:
+    """Return where every node of the model will run: of a float model, after quantization to `as_`.
+
+    The scales are made up, and nodes keep the user's names; a model with a quantized part is taken as it is.
+    Raises what `openbpu.compiler.check` raises.
+    """
+    as_it_is = check(model, march=march, shapes=shapes, bpu_ops=bpu_ops)
+    loaded = read_float(model)
+    if is_quantized(loaded):
+        return Foresight(as_it_is, "", "")
+    try:
+        quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(as_))
+        rows = check(quantized, march=march, shapes=shapes, bpu_ops=_kept(bpu_ops, quantized, as_it_is))
+    except OpenbpuError as error:
+        return Foresight(as_it_is, "", f"the model as it is, since it cannot be quantized: {error}")
+    told = f"as after `openbpu quantize` to {as_}, which this model still needs"
+    return Foresight(_merged(as_it_is, rows), as_, told)
+
+
+def _named(model: ModelProto, rows: Sequence[Placement]) -> ModelProto:
+    """Return a copy of the model whose nodes have names of their own: those that its placement shows.
+
+    The compiler numbers nodes without a name as it reads them, which the quantized model no longer has.
+    """
+    named = ModelProto()
+    named.CopyFrom(model)
+    taken = {node.name for node in named.graph.node}
+    unnamed = [row for row in rows if row.node not in taken]
+    for node in named.graph.node:
+        if not node.name:
+            found = next((row for row in unnamed if row.op == node.op_type), None)
+            if found is not None:
+                node.name = found.node
+                unnamed.remove(found)
+    return named
+
+
+def _kept(wishes: Collection[str], model: ModelProto, rows: Sequence[Placement]) -> list[str]:
+    """Return the wishes without nodes that the quantized model no longer has."""
+    gone = {row.node for row in rows} - {node.name for node in model.graph.node}
+    return [wish for wish in wishes if wish not in gone]
+
+
+def _merged(before: Sequence[Placement], after: Sequence[Placement]) -> tuple[Placement, ...]:
+    """Return the rows after quantization under the user's types, with those of nodes that it absorbs."""
+    by_name = {row.node: row for row in before}
+    found = {row.node for row in after}
+    rows = [replace(row, op=by_name[row.node].op) if row.node in by_name else row for row in after]
+    at = 0
+    for row in before:
+        if row.node in found:
+            at = next(n for n, other in enumerate(rows) if other.node == row.node) + 1
+            continue
+        rows.insert(at, replace(row, on="BPU", segment=-1, layer=-1, reason=_ABSORBED, fix=""))
+        at += 1
+    return tuple(rows)
