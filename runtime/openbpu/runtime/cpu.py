@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import HbmError, ModelError, must
-from openbpu.arch.program import CpuSegment, Program
+from openbpu.arch.program import CpuSegment, Program, Tensor
+from openbpu.arch.protos import external_tensors, messages
 
 Array = npt.NDArray[Any]
 
@@ -20,6 +23,8 @@ _TOO_NEW = {
     "IR version": re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)"),
 }
 """What ONNX Runtime says of a model that came after it: which of them it is, and the newest that it knows."""
+_CONTEXT, _CONFIG = "EPContext", "ort_config"
+_FILE_WORDS = (b"location", _CONTEXT.encode(), _CONFIG.encode())
 _QUIET = 4  # ONNX Runtime's log: only what is fatal; its errors reach the user as exceptions
 
 
@@ -33,13 +38,15 @@ class CpuRunner:
     def __init__(self, program: Program, segment: CpuSegment, threads: int) -> None:
         self._segment = segment
         self._where = f"CPU segment '{segment.name}' ({_nodes(program, segment)})"
-        _refuse_external_data(self._where, segment.model)
+        _refuse_files(self._where, segment.model)
+        self._tensors = {i: program.tensors[i] for i in segment.outputs}
         self._session = make_engine(self._where, segment.model, threads)
 
     def run(self, inputs: Mapping[int, Array]) -> dict[int, Array]:
         """Return the outputs by tensor id: arrays, or what ONNX Runtime returns for a sequence or a map.
 
-        Raises ModelError when a node fails on these values.
+        Raises ModelError when a node fails on these values, HbmError when they make another type or shape
+        than the file says.
         """
         segment = self._segment
         feeds = {name: inputs[i] for name, i in zip(segment.names_in, segment.inputs, strict=True)}
@@ -47,7 +54,10 @@ class CpuRunner:
             made = self._session.run(list(segment.names_out), feeds)
         except Exception as error:
             raise ModelError(_failure(self._where, "run", error)) from error
-        return dict(zip(segment.outputs, made, strict=True))
+        outputs = dict(zip(segment.outputs, made, strict=True))
+        for i, value in outputs.items():
+            _check_output(self._where, self._tensors[i], value)
+        return outputs
 
 
 def make_engine(where: str, model: str | bytes, threads: int) -> Any:
@@ -63,6 +73,7 @@ def make_engine(where: str, model: str | bytes, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own is never looked into
     options.log_severity_level = _QUIET
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -98,29 +109,36 @@ def _nodes(program: Program, segment: CpuSegment) -> str:
     return ", ".join(inside[:_SHOWN_NODES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _refuse_external_data(where: str, model: bytes) -> None:
+def _check_output(where: str, t: Tensor, value: Any) -> None:
+    """Refuse what would be another tensor than the one that everything behind it was compiled for."""
+    if t.dtype is DType.OTHER:
+        return  # only ever goes on to ONNX Runtime or to the user
+    is_array = isinstance(value, np.ndarray | np.generic)
+    if not is_array or value.dtype != t.dtype.numpy:
+        actual = value.dtype.name if is_array else type(value).__name__
+        raise _not_ours(must(where, f"output '{t.name}'", t.dtype.value, actual))
+    if value.shape != t.shape and not t.is_shapeless:
+        raise _not_ours(must(where, f"the shape of output '{t.name}'", t.shape, value.shape))
+
+
+def _refuse_files(where: str, model: bytes) -> None:
     """A `.hbm` is one file: a subgraph that names others would read whatever a forger likes."""
-    if b"location" not in model:
-        return  # every reference to another file has this key
-    import onnx  # noqa: PLC0415  # as above; almost no subgraph holds that word
+    if not any(word in model for word in _FILE_WORDS):
+        return  # every reference to another file has one of these keys
+    import onnx  # noqa: PLC0415  # as above; almost no subgraph holds these words
 
     try:
-        graph = onnx.ModelProto.FromString(model).graph
+        proto = onnx.ModelProto.FromString(model)
     except Exception as error:  # protobuf's DecodeError
         raise ModelError(_failure(where, "load", error)) from error
-    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in _tensors(graph)):
-        raise HbmError(f"{where}: its weights lie in another file, which no compiler of openbpu writes")
+    if any(external_tensors(proto)):
+        raise _not_ours(f"{where}: its weights lie in another file")
+    for message in messages(proto):
+        if type(message).__name__ == "NodeProto" and message.op_type == _CONTEXT:
+            raise _not_ours(f"{where}: its {_CONTEXT} '{message.name}' is compiled code in another file")
+    if any(p.key == _CONFIG for p in proto.metadata_props):
+        raise _not_ours(f"{where}: it sets options of ONNX Runtime")
 
 
-def _tensors(message: Any) -> Iterator[Any]:
-    """Yield every TensorProto anywhere below a protobuf message."""
-    if type(message).__name__ == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        repeated = not hasattr(value, "ListFields")
-        for item in value if repeated else (value,):
-            if hasattr(item, "ListFields"):
-                yield from _tensors(item)
+def _not_ours(what: str) -> HbmError:
+    return HbmError(f"{what}, which no compiler of openbpu writes; compile the model again")

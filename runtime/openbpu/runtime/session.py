@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.errors import HbmError, InputError, MarchError, must
+from openbpu.arch.errors import HbmError, InputError, MarchError, SimulationError, must
 from openbpu.arch.hbm import Source, read_hbm
 from openbpu.arch.march import March, get_march, march_names
+from openbpu.arch.memory import check_fits, does_not_fit
 from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program, Segment, Space, Tensor
 from openbpu.runtime.latency import Latency, latency_of
 from openbpu.runtime.tensors import TensorInfo, check_inputs, check_no_nan, shown_shape, tensor_info
@@ -67,6 +68,11 @@ def _described(value: Any) -> str:
 def _own(value: Any) -> Any:
     """Return an array of its own; a sequence or map from ONNX Runtime already is."""
     return np.array(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _as(t: Tensor, found: Array) -> Array:
+    """Return the bytes of another tensor as the view `t` has them."""
+    return np.ascontiguousarray(found).reshape(-1).view(t.dtype.numpy).reshape(t.shape)
 
 
 class Session:
@@ -168,6 +174,14 @@ class Session:
         `finite=False` lets NaN and infinity through to CPU segments; NaN never reaches the BPU.
         """
         values = check_inputs(self.program, inputs, finite=finite)
+        try:
+            outputs = self._outputs(values)
+        except MemoryError as error:
+            raise self._too_large() from error
+        return Result(outputs, self.program.placement, lambda: self.latency)
+
+    def _outputs(self, values: dict[int, Array]) -> dict[str, Array]:
+        """Run all segments on the inputs by tensor id; what nothing reads any more is forgotten."""
         for segment, runner, dead in zip(self.program.segments, self._ready(), self._dead, strict=True):
             feeds = {i: self._value(values, i) for i in segment.inputs}
             if isinstance(segment, BpuSegment):
@@ -175,9 +189,24 @@ class Session:
             values.update(runner.run(feeds))
             for i in dead:
                 values.pop(i, None)
+        tensors = self.program.tensors
+        return {tensors[i].name: _own(self._value(values, i)) for i in self.program.outputs}
+
+    def _check_memory(self) -> None:
+        """Refuse, in both modes alike, a program that claims more memory than there is."""
         program = self.program
-        outputs = {program.tensors[i].name: _own(self._value(values, i)) for i in program.outputs}
-        return Result(outputs, program.placement, lambda: self.latency)
+        check_fits(self._where, "DDR", len(program.constants) + program.ddr_bytes)
+        for segment in program.segments:
+            if isinstance(segment, BpuSegment):
+                chip = segment.chip_bytes * max(1, len(segment.code)) + segment.l2m_bytes
+                check_fits(self._where, f"on-chip memory of segment '{segment.name}'", chip)
+
+    def _too_large(self) -> SimulationError:
+        return does_not_fit(self._where, "DDR", len(self.program.constants) + self.program.ddr_bytes)
+
+    @property
+    def _where(self) -> str:
+        return f"program '{self.program.name}'"
 
     def check(self, inputs: Mapping[str, Any], *, finite: bool = True) -> None:
         """Raise the InputError that `run` would raise for these inputs, without running anything."""
@@ -185,12 +214,11 @@ class Session:
 
     def _value(self, values: Mapping[int, Array], i: int) -> Array:
         """Return a tensor that was computed or given, is a constant, or is a view of one of those."""
-        if i in values:
-            return values[i]
-        t = self.program.tensors[i]
-        if t.space is Space.VIEW:
-            return self._value(values, t.address).view(t.dtype.numpy).reshape(t.shape)
-        return self.program.constant(i)
+        tensors, at = self.program.tensors, i
+        while at not in values and tensors[at].space is Space.VIEW:
+            at = tensors[at].address
+        found = values[at] if at in values else self.program.constant(at)
+        return found if at == i else _as(tensors[i], found)
 
     def _check_feeds(self, segment: BpuSegment, feeds: Mapping[int, Array]) -> None:
         for i, x in feeds.items():
@@ -212,6 +240,7 @@ class Session:
         """Return a runner per segment, made on the first run (`info` and `perf` never need them)."""
         with self._lock:
             if self._runners is None:
+                self._check_memory()
                 self._runners = tuple(self._runner(s) for s in self.program.segments)
             return self._runners
 

@@ -6,18 +6,21 @@ The simulators trust this: their kernels index without bounds checks, so a forge
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.hbm.check_operators import check_operator
 from openbpu.arch.hbm.codec import BadRecordError
-from openbpu.arch.isa import ISA, SERVES, headers
+from openbpu.arch.isa import ISA, MAX_CORES, SERVES, headers
 from openbpu.arch.program import OPERATORS, BpuSegment, CpuSegment, Program, Space, Tensor
 
 MAX_BYTES = 1 << 40
-"""No tensor and no memory space is larger: 1 TiB, far above any device and far below an int64 overflow."""
+"""No memory space is larger: 1 TiB, far above any device and far below an int64 overflow."""
+
+MAX_TENSOR_BYTES = 1 << 33
+"""No tensor is larger: the 2 GiB that the compiler takes of a value, where int8 became int32."""
 
 MAX_CHIP_BYTES = 1 << 32  # on-chip addresses have 32 bits
 MAX_RANK = 32  # NumPy 1.26's own limit
@@ -36,25 +39,23 @@ def check_program(program: Program) -> None:
     _require(0 <= program.ddr_bytes <= MAX_BYTES, "ddr_bytes", program.ddr_bytes)
     for index, tensor in enumerate(program.tensors):
         _check_tensor(f"tensors[{index}] '{tensor.name}'", tensor, program)
-    for index in range(len(program.tensors)):
-        _check_view(index, program)
+    roots = _check_views(program)
     check_ids("inputs", program.inputs, program)
     check_ids("outputs", program.outputs, program)
     _check_ends(program)
-    known = {*program.inputs, *(i for i, t in enumerate(program.tensors) if t.space is Space.CONST)}
-    written = {program.root(i) for i in program.inputs}
+    known = _Known(program, roots)
     for index, segment in enumerate(program.segments):
         where = f"segments[{index}] '{segment.name}'"
         check_ids(f"{where}.inputs", segment.inputs, program)
         check_ids(f"{where}.outputs", segment.outputs, program)
-        _check_known(f"{where}.inputs", segment.inputs, known, program)
+        known.require(f"{where}.inputs", segment.inputs)
         if isinstance(segment, CpuSegment):
             _check_cpu(where, segment)
-            _check_fresh(f"{where}.outputs", segment.outputs, written, program)
+            known.write(f"{where}.outputs", segment.outputs)
         else:
-            _check_bpu(where, segment, program, known, written)
-        known.update(segment.outputs)
-    _check_known("outputs", program.outputs, known, program)
+            _check_bpu(where, segment, program, known)
+        known.end_segment(segment.outputs)
+    known.require("outputs", program.outputs)
     _check_tables(program)
 
 
@@ -83,7 +84,7 @@ def _check_tensor(where: str, t: Tensor, program: Program) -> None:
     _require(len(t.shape) <= MAX_RANK, f"{where}: rank", len(t.shape))
     _require(all(0 <= d <= MAX_BYTES for d in t.shape), f"{where}: shape", t.shape)
     size = math.prod(t.shape) * t.dtype.nbytes
-    _require(size <= MAX_BYTES, f"{where}: size in bytes", size)
+    _require(size <= MAX_TENSOR_BYTES, f"{where}: size in bytes", size)
     _require(len(t.scale) <= 1 or -1 <= t.axis < len(t.shape), f"{where}: axis", t.axis)
     if t.dtype is DType.OTHER:  # its elements are Python objects: never bytes of a file
         _require(
@@ -107,35 +108,71 @@ def _check_tensor(where: str, t: Tensor, program: Program) -> None:
         _require(-1 <= t.address <= MAX_BYTES, f"{where}: address", t.address)
 
 
-def _check_view(index: int, program: Program) -> None:
-    """A VIEW must lead to a tensor of the same size that is no view."""
-    tensor, at = program.tensors[index], index
-    for _ in range(len(program.tensors)):
-        if program.tensors[at].space is not Space.VIEW:
-            size = math.prod(program.tensors[at].shape) * program.tensors[at].dtype.nbytes
-            actual = math.prod(tensor.shape) * tensor.dtype.nbytes
-            _require(
-                size == actual, f"tensors[{index}] '{tensor.name}': size as a view of {size} bytes", actual
-            )
-            return
-        at = program.tensors[at].address
-        check_ids(f"tensors[{index}] '{tensor.name}': view", (at,), program)
-    raise BadRecordError(f"tensors[{index}] '{tensor.name}' is a view of itself")
+def _check_views(program: Program) -> list[int]:
+    """A VIEW must lead to a tensor of the same size that is no view: returns which, by tensor id.
+
+    Every tensor is visited once, however long the chains of views are.
+    """
+    tensors = program.tensors
+    roots = [-1 if t.space is Space.VIEW else i for i, t in enumerate(tensors)]
+    for start in range(len(tensors)):
+        at, chain = start, dict[int, None]()
+        while roots[at] < 0:
+            where = f"tensors[{at}] '{tensors[at].name}'"
+            if at in chain:
+                raise BadRecordError(f"{where} is a view of itself")
+            chain[at] = None
+            at = tensors[at].address
+            check_ids(f"{where}: view", (at,), program)
+        root = tensors[roots[at]]
+        for i in chain:
+            where, nbytes = f"tensors[{i}] '{tensors[i].name}'", tensors[i].nbytes
+            _require(root.dtype is not DType.OTHER, f"{where}: dtype as a view of", root.dtype.value)
+            _require(nbytes == root.nbytes, f"{where}: size as a view of {root.nbytes} bytes", nbytes)
+            roots[i] = roots[at]
+    return roots
 
 
-def _check_known(where: str, ids: Iterable[int], known: set[int], program: Program) -> None:
-    """What is read must be an input, a constant, something computed before, or a view of those."""
-    for i in ids:
-        _require(
-            not known.isdisjoint(_with_roots(i, program)), where, f"tensor {i}, which nothing computes before"
-        )
+class _Known:
+    """What can be read: inputs, constants, what was computed before, and views of those.
 
+    Each tensor is walked over once: a view that led to something known is known from then on.
+    """
 
-def _with_roots(index: int, program: Program) -> Iterator[int]:
-    yield index
-    while program.tensors[index].space is Space.VIEW:
-        index = program.tensors[index].address
-        yield index
+    def __init__(self, program: Program, roots: Sequence[int]) -> None:
+        constants = (i for i, t in enumerate(program.tensors) if t.space is Space.CONST)
+        self._program, self._roots = program, roots
+        self._before = {*program.inputs, *constants}
+        self._inside = set[int]()
+        self._written = {roots[i] for i in program.inputs}
+
+    def require(self, where: str, ids: Iterable[int]) -> None:
+        """Raise BadRecordError at the first tensor of `ids` that nothing computes before."""
+        for i in ids:
+            at, chain = i, []
+            while at not in self._before and at not in self._inside:
+                chain.append(at)
+                t = self._program.tensors[at]
+                _require(t.space is Space.VIEW, where, f"tensor {i}, which nothing computes before")
+                at = t.address
+            (self._before if at in self._before else self._inside).update(chain)
+
+    def write(self, where: str, ids: Iterable[int]) -> None:
+        """Take note of what is computed in the present segment: for that segment only.
+
+        A tensor is written once: kernels read operands while they write, and may do so in any order.
+        """
+        for i in ids:
+            root = self._roots[i]
+            taken = root in self._written or self._program.tensors[root].space is Space.CONST
+            _require(not taken, where, f"tensor {i}, whose bytes something else has written")
+            self._written.add(root)
+            self._inside.add(i)
+
+    def end_segment(self, outputs: Iterable[int]) -> None:
+        """Of what was computed inside, keep what the segment hands on."""
+        self._inside = set()
+        self._before.update(outputs)
 
 
 def _check_cpu(where: str, segment: CpuSegment) -> None:
@@ -151,31 +188,21 @@ def _check_cpu(where: str, segment: CpuSegment) -> None:
         _require(getattr(segment, name) >= 0, f"{where}: {name}", getattr(segment, name))
 
 
-def _check_fresh(where: str, ids: Iterable[int], written: set[int], program: Program) -> None:
-    """A tensor is written once: kernels read operands while they write, and may do so in any order."""
-    for i in ids:
-        root = program.root(i)
-        taken = root in written or program.tensors[root].space is Space.CONST
-        _require(not taken, where, f"tensor {i}, whose bytes something else has written")
-        written.add(root)
-
-
-def _check_bpu(where: str, segment: BpuSegment, program: Program, known: set[int], written: set[int]) -> None:
+def _check_bpu(where: str, segment: BpuSegment, program: Program, known: _Known) -> None:
     _require(0 <= segment.chip_bytes <= MAX_CHIP_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
     _require(0 <= segment.l2m_bytes <= MAX_CHIP_BYTES, f"{where}: l2m_bytes", segment.l2m_bytes)
-    inside = set(known)
+    _require(len(segment.code) <= MAX_CORES, f"{where}: number of cores", len(segment.code))
     for index, op in enumerate(segment.operators):
         place = f"{where}.operators[{index}] {type(op).__name__}"
         check_ids(place, (*op.inputs, *op.outputs, *op.constants()), program)
         _require(-1 <= op.node < len(program.debug), f"{place}: node", op.node)
-        _check_known(place, op.inputs, inside, program)
+        known.require(place, op.inputs)
         try:
             check_operator(program, op)
         except BadRecordError as error:
             raise BadRecordError(f"{place}: {error}") from error
-        _check_fresh(f"{place}: output", op.outputs, written, program)
-        inside.update(op.outputs)
-    _check_known(f"{where}.outputs", segment.outputs, inside, program)
+        known.write(f"{place}: output", op.outputs)
+    known.require(f"{where}.outputs", segment.outputs)
     for core, code in enumerate(segment.code):
         _check_code(f"{where}, code of core {core}", segment, code)
 

@@ -40,6 +40,11 @@ class Tensor:
     axis: int = -1
 
     @property
+    def is_shapeless(self) -> bool:
+        """Whether its shape may be known only when it is computed: it never leaves ONNX Runtime."""
+        return self.space is Space.DDR and self.address == -1 and self.shape == ()
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the dense data."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.nbytes

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.errors import SimulationError, must
+from openbpu.arch.memory import check_fits
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.simulator.fast.jit.library import library
 from openbpu.simulator.fast.lower import Lowering, families_of, lower_segment
@@ -73,6 +74,7 @@ class _Plan:
         self.images = [
             (o, b.image) for o, b in zip(self.offsets, low.buffers, strict=True) if b.image is not None
         ]
+        check_fits(f"BPU segment '{segment.name}'", "the memory of its layers", self.size)
         library().require(families_of(map(type, segment.operators), low.mode))
         self.symbols = _symbols(low)
         self.constants: list[Array] = []
