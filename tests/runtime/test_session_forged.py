@@ -16,11 +16,11 @@ from openbpu.arch import memory
 from openbpu.arch.errors import HbmError, ModelError, SimulationError
 from openbpu.arch.program import BpuSegment, CpuSegment, Program
 from openbpu.compiler import compile as compile_model
-from openbpu.engine import onnxruntime
 from openbpu.runtime import Session
 from openbpu.runtime.session import Mode
 from runtime.models import cpu_program, floats
 from runtime.qdq import mixed_model
+from witness import ort
 
 node = helper.make_node
 X = np.array([[-1, 0, 1], [2, -2, 0.5]], np.float32)
@@ -124,11 +124,7 @@ def test_the_format_of_onnx_runtime_is_refused(tmp_path: Path) -> None:
     program = cpu_program()
     (segment,) = program.segments
     assert isinstance(segment, CpuSegment)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "m.ort")
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    onnxruntime.InferenceSession(segment.model, options)
-    other = replace(segment, model=(tmp_path / "m.ort").read_bytes())
+    other = replace(segment, model=ort.in_own_format(segment.model, tmp_path))
     with pytest.raises(ModelError, match="cannot load it"):
         Session(replace(program, segments=(other,))).run({"image": X})
 

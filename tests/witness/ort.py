@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -89,3 +90,12 @@ def compare(
     """Observed quantized tensors (or outputs) against ONNX Runtime's, in integer steps."""
     found = run(model, inputs, observed)
     return {name: difference(found[name], np.asarray(observed[name])) for name in observed}
+
+
+def in_own_format(model: bytes, folder: Path) -> bytes:
+    """Return a model as ONNX Runtime stores it for itself."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(model, options)
+    return (folder / "model.ort").read_bytes()
