@@ -42,4 +42,4 @@ def test_stated_bounds_of_approximated_operators_are_the_tested_ones() -> None:
 
 
 def test_the_page_states_what_the_compiler_refuses() -> None:
-    assert f"more\nthan {numerics.MAX_SEGMENT_ERROR:.0f} steps" in PAGE
+    assert f"1/{numerics.SEGMENT_SHARE} of the range of its values" in PAGE

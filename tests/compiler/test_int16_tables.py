@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from onnx import ModelProto, numpy_helper
@@ -9,16 +11,16 @@ from onnx import ModelProto, numpy_helper
 from compiler.reading import model
 from openbpu.compiler import check
 
-PAIRS = """g (float[1,4,6,6] x) => (float[1,4,6,6] y) <int16 z = {0}>
+PAIRS = """g (float[1,4,6,6] x) => (float[1,4,6,6] y) <int16 z = {0}, OUT zy = {0}>
  { q = QuantizeLinear (x, sx, z) d = DequantizeLinear (q, sx, z) o = OP (d)
-   r = QuantizeLinear (o, sy, z) y = DequantizeLinear (r, sy, z) }"""
+   r = QuantizeLinear (o, sy, zy) y = DequantizeLinear (r, sy, zy) }"""
 
 
-def function(op: str, reach: float, top: float) -> ModelProto:
+def function(op: str, reach: float, top: float, out: str = "int16") -> ModelProto:
     """The function of an int16 input in ±reach, its output in ±top."""
-    proto = model(PAIRS.replace("OP", op))
-    for name, largest in (("sx", reach), ("sy", top)):
-        proto.graph.initializer.append(numpy_helper.from_array(np.array(largest / 32767.5, np.float32), name))
+    proto = model(PAIRS.replace("OP", op).replace("OUT", out))
+    for name, largest in (("sx", reach / 32767.5), ("sy", top / (np.iinfo(out).max + 0.5))):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(largest, np.float32), name))
     return proto
 
 
@@ -32,5 +34,19 @@ def test_function_with_more_bends_than_segments_stays_on_the_cpu(
     (row,) = (p for p in placement if p.op == op)
     assert row.on == on
     if on == "CPU":
-        assert row.reason.startswith(f"64 line segments must keep to 128 steps of {op} over its whole input")
+        assert re.match(rf"64 line segments must keep to 12\d steps of {op} over its whole input", row.reason)
         assert row.fix == "use int8 there, whose tables are exact, or a narrower range of the input"
+
+
+@pytest.mark.parametrize("out", ["int8", "int16"])
+@pytest.mark.parametrize("coarse", [1.0, 1000.0])
+def test_what_lines_may_miss_is_a_part_of_the_function_not_of_the_output(out: str, coarse: float) -> None:
+    (easy,) = (p for p in check(function("Sin", 3.0, coarse, out), march="nash-e") if p.op == "Sin")
+    assert easy.on == "BPU"
+    (hard,) = (p for p in check(function("Sin", 60.0, coarse, out), march="nash-e") if p.op == "Sin")
+    seen = 2 / coarse * 2 ** (15 if out == "int16" else 7)  # steps of the output that the sine spans
+    assert hard.on == ("CPU" if seen > 2 else "BPU")
+    if out == "int8" and coarse == 1.0:
+        assert hard.reason.startswith(
+            "64 line segments must keep to 1 step of Sin over its whole input range, not"
+        )

@@ -51,7 +51,7 @@ def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) 
     ops = {n.op_type for n in model.graph.node}
     bound = APPROXIMATE_STEPS if int16 or ops & APPROXIMATE else EXACT_STEPS
     if int16 and ops & BENT:
-        bound = numerics.MAX_SEGMENT_ERROR  # beyond it the compiler leaves them to the CPU
+        bound = 65536 / numerics.SEGMENT_SHARE  # beyond it the compiler leaves them to the CPU
     on_cpu = {row.op for row in program.placement if row.on == "CPU"}
     for report in compare_layerwise(model, observed, inputs).values():
         slack = FLOAT32_STEPS if report.producer in on_cpu else 0.0

@@ -13,7 +13,7 @@ from openbpu.arch.numerics.fixed import (
     requantize,
     round_shift,
 )
-from openbpu.arch.numerics.lines import code_bounds, line
+from openbpu.arch.numerics.lines import Parabola, code_bounds, line, parabola
 from openbpu.arch.numerics.products import packed_params, product_factors, unpacked_params
 from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize
 from openbpu.arch.numerics.rows import (
@@ -29,11 +29,12 @@ from openbpu.arch.numerics.rows import (
     softmax_rows,
 )
 from openbpu.arch.numerics.tables import (
-    MAX_SEGMENT_ERROR,
     MAX_SEGMENTS,
     RECIPROCAL_BITS,
+    SEGMENT_SHARE,
     codes,
     reciprocal_table,
+    segment_allowance,
     segment_error,
     segment_lut,
     segment_refusal,
@@ -47,12 +48,13 @@ __all__ = [
     "MAX_NORMALIZED",
     "MAX_NORM_LENGTH",
     "MAX_SEGMENTS",
-    "MAX_SEGMENT_ERROR",
     "MAX_SHIFT",
     "MIN_EPSILON_SHIFT",
     "RECIPROCAL_BITS",
+    "SEGMENT_SHARE",
     "WEIGHT_BITS",
     "FixedPoint",
+    "Parabola",
     "between",
     "code_bounds",
     "codes",
@@ -68,11 +70,13 @@ __all__ = [
     "norm_unit",
     "observed_scale",
     "packed_params",
+    "parabola",
     "product_factors",
     "quantize",
     "reciprocal_table",
     "requantize",
     "round_shift",
+    "segment_allowance",
     "segment_error",
     "segment_lut",
     "segment_refusal",

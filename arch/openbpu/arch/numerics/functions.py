@@ -20,6 +20,10 @@ Function = Callable[..., Float64]
 _erf: Callable[[Float64], Float64] = np.vectorize(math.erf, otypes=[np.float64])
 
 
+_SIXTH = float(np.float32(1 / 6))
+"""ONNX defines HardSwish as the product with a HardSigmoid, whose attribute alpha is a float32."""
+
+
 def _number(a: Attrs, key: str, default: float) -> float:
     return float(a.get(key, default))
 
@@ -68,6 +72,23 @@ def _shrink(a: Attrs, x: Float64) -> Float64:
     return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
 
 
+_POWERS: dict[float, Callable[[Float64], Float64]] = {
+    1.0: lambda x: x,
+    2.0: lambda x: x * x,
+    3.0: lambda x: x * x * x,
+    0.5: np.sqrt,
+    -0.5: lambda x: 1 / np.sqrt(x),
+    -1.0: lambda x: 1 / x,
+    -2.0: lambda x: 1 / (x * x),
+}
+"""Exponents that have other spellings: each is computed as these are, so that all give the same bits."""
+
+
+def _pow(_: Attrs, x: Float64, exponent: Float64) -> Float64:
+    same = _POWERS.get(float(exponent.reshape(-1)[0])) if np.size(exponent) == 1 else None
+    return np.power(x, exponent) if same is None else same(x)
+
+
 UNARY: dict[str, Function] = {
     "Identity": lambda _, x: x,
     "Relu": lambda _, x: np.maximum(x, 0),
@@ -80,7 +101,7 @@ UNARY: dict[str, Function] = {
     "Sqrt": lambda _, x: np.sqrt(x),
     "Reciprocal": lambda _, x: 1 / x,
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "HardSwish": lambda _, x: x * np.clip(_SIXTH * x + 0.5, 0, 1),
     "Swish": lambda a, x: x * _sigmoid(_number(a, "alpha", 1.0) * x),
     "Gelu": _gelu,
     "Erf": lambda _, x: _erf(x),
@@ -117,7 +138,7 @@ BINARY: dict[str, Function] = {
     "Sub": lambda _, a, b: a - b,
     "Mul": lambda _, a, b: a * b,
     "Div": lambda _, a, b: a / b,
-    "Pow": lambda _, a, b: np.power(a, b),
+    "Pow": _pow,
     "Max": lambda _, *xs: np.maximum.reduce(np.broadcast_arrays(*xs)),
     "Min": lambda _, *xs: np.minimum.reduce(np.broadcast_arrays(*xs)),
     "Sum": lambda _, *xs: sum(xs[1:], start=xs[0]),

@@ -14,8 +14,12 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 MAX_SEGMENTS = 64
-MAX_SEGMENT_ERROR = 128.0
-"""In int16 steps. A table that misses its function by more is worse than one of int8, which is exact."""
+SEGMENT_SHARE = 512
+"""A table may miss its function by this part of the function's range, or by a step where that is more.
+
+Half a step of 256 over that range, be it 65,536 steps of the output or 30: one that misses by more is worse
+than a table of int8, which is exact.
+"""
 
 RECIPROCAL_BITS = 24
 _SEGMENT_SHIFT = 24
@@ -114,10 +118,17 @@ def segment_error(target: Float64, segments: Int64, lo: int, hi: int) -> float:
     return float(np.abs(got - np.clip(target, lo, hi)).max())
 
 
-def segment_refusal(what: str, error: float) -> str:
+def segment_allowance(target: Float64, lo: int, hi: int) -> float:
+    """Return by how many steps segments may miss `target`, clipped to lo..hi: its rounding is in it."""
+    y = np.clip(target, lo, hi)
+    return max(1.0, float(y.max() - y.min()) / SEGMENT_SHARE)
+
+
+def segment_refusal(what: str, error: float, allowed: float) -> str:
     """Say why a function whose segments miss it by `error` steps is not on the BPU."""
-    allowed = f"{MAX_SEGMENTS} line segments must keep to {MAX_SEGMENT_ERROR:.0f} steps"
-    return f"{allowed} of {what} over its whole input range, not {error:,.0f}"
+    steps = f"{allowed:.3g} step{'s' if allowed > 1 else ''}"
+    lines = f"{MAX_SEGMENTS} line segments must keep to {steps}"
+    return f"{lines} of {what} over its whole input range, not {error:,.4g}"
 
 
 def reciprocal_table(zero: int = 0) -> tuple[npt.NDArray[np.int32], float]:

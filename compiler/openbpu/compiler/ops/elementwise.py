@@ -14,7 +14,8 @@ from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
 
 
-def _emit(site: Site, fn: str, a: str, b: str, fixed: numerics.FixedPoint, **attrs: int) -> None:
+def emit_binary(site: Site, fn: str, a: str, b: str, fixed: numerics.FixedPoint, **attrs: int) -> None:
+    """Emit the Binary that makes the target of `fn` of the codes a and b."""
     low, high = site.bounds()
     mults = [int(m[0]) for m in fixed.multipliers]
     site.finish(
@@ -46,7 +47,7 @@ def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
         a, b = site.leaf(0), site.leaf(1)
         unit = site.out_quant().s / gain
         fixed = numerics.fixed_point_sum((a.s / unit, sign * b.s / unit), (float(a.reach), float(b.reach)))
-        _emit(site, fn, a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
+        emit_binary(site, fn, a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
 
     return lower
 
@@ -57,7 +58,7 @@ def _lower_mul(site: Site) -> None:
         return
     a, b = site.leaf(0), site.leaf(1)
     fixed = numerics.fixed_point_sum((a.s * b.s / site.out_quant().s,), (float(a.reach * b.reach),))
-    _emit(site, "mul", a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
+    emit_binary(site, "mul", a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
 
 
 def _lower_prelu(site: Site) -> None:
@@ -66,11 +67,20 @@ def _lower_prelu(site: Site) -> None:
     fixed = numerics.fixed_point_sum(
         (x.s / out.s, x.s * slope.s / out.s), (float(x.reach), float(x.reach * slope.reach))
     )
-    _emit(site, "prelu", x.codes, slope.codes, fixed, a_zero=x.z, b_zero=slope.z)
+    emit_binary(site, "prelu", x.codes, slope.codes, fixed, a_zero=x.z, b_zero=slope.z)
 
 
 def _lower_div(site: Site) -> None:
-    """A / b as a · table(b): the table holds int32 reciprocals of the 256 codes, so b must be int8."""
+    """A / b as a · table(b): the table holds int32 reciprocals of the 256 codes, so b must be int8.
+
+    A constant per channel is a factor: exact, as the product with its reciprocal is.
+    """
+    found = _per_channel(site)
+    if found is not None and found[0] == 0:
+        if not found[1].all():
+            raise Refused("it divides by a constant that is 0", "check the export of the model")
+        _affine(site, 1.0)
+        return
     a, b = site.leaf(0), site.leaf(1, ("int8",))
     out = site.out_quant()
     table, unit = numerics.reciprocal_table(b.z)
@@ -79,7 +89,7 @@ def _lower_div(site: Site) -> None:
     site.emit("Lut", (b.codes, name), mid)
     factor = a.s * (unit / b.s) / out.s
     fixed = numerics.fixed_point_sum((factor,), (float(a.reach) * 2.0 ** (numerics.RECIPROCAL_BITS + 4),))
-    _emit(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
+    emit_binary(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
 
 
 # --- x · constant per channel, x + constant per channel -----------------------------------------------------
@@ -106,8 +116,8 @@ def _affine(site: Site, sign: float) -> None:
     index, value = found
     channels = value.size
     ones, zeros = np.ones(channels), np.zeros(channels)
-    if site.node.op == "Mul":
-        site.affine = (value, zeros)
+    if site.node.op in {"Mul", "Div"}:
+        site.affine = (value if site.node.op == "Mul" else 1 / value, zeros)
     elif index == 0:
         site.affine = (ones, sign * value)
     else:

@@ -11,6 +11,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import CASTS, COMPARISONS, POINTWISE, UNARY
 from openbpu.compiler.ir import Node, Origin
+from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
@@ -124,17 +125,23 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
         limit.check(site)
     out = site.out_quant()
     site.origins = _origins(site, nodes)
-    x = (numerics.codes(DType(leaf.dtype)).astype(np.float64) - leaf.z) * leaf.s
+    codes = numerics.codes(DType(leaf.dtype)).astype(np.float64)
+    x = (codes - leaf.z) * leaf.s
     target = _target(site, leaf, nodes, x)
     line = numerics.line(x, target) if leaf.dtype == "int16" or out.dtype == "int32" else None
     if line is not None:
         site.clamp = (float(target.min()), float(target.max()))
         _rescale(site, leaf, *line)
         return
+    square = numerics.parabola(codes, target) if leaf.dtype == "int16" and _multiplies(site) else None
+    if square is not None:
+        site.clamp = (float(target.min()), float(target.max()))
+        _product(site, leaf, square)
+        return
     info = np.iinfo(out.dtype)
     if leaf.dtype == "int8":
-        codes = np.clip(np.rint(target / out.s) + out.z, info.min, info.max)
-        table = site.rw.constant(f"{site.target}/table", codes.astype(out.dtype))
+        entries = np.clip(np.rint(target / out.s) + out.z, info.min, info.max)
+        table = site.rw.constant(f"{site.target}/table", entries.astype(out.dtype))
         site.finish("Lut", (leaf.codes, table))
         return
     segments = segments_of(target / out.s + out.z, nodes, int(info.min), int(info.max))
@@ -158,10 +165,11 @@ def segments_of(target: Float64, nodes: tuple[Node, ...], low: int, high: int) -
     """Return the line segments of a chain; raises Refused when they are too few for it."""
     segments = numerics.segment_table(target, low, high)
     error = numerics.segment_error(target, segments, low, high)
-    if error > numerics.MAX_SEGMENT_ERROR:
+    allowed = numerics.segment_allowance(target, low, high)
+    if error > allowed:
         what = ", ".join(dict.fromkeys(node.op for node in reversed(nodes))) or "the function"
         raise Refused(
-            numerics.segment_refusal(what, error),
+            numerics.segment_refusal(what, error, allowed),
             "use int8 there, whose tables are exact, or a narrower range of the input",
         )
     return segments
@@ -196,12 +204,49 @@ def _rescale(site: Site, leaf: Leaf, slope: float, offset: float) -> None:
     )
 
 
-def clamp_of(site: Site, node: Node) -> tuple[float, float] | None:
-    """Float bounds of a Relu or constant Clip; None for any other node."""
-    if node.op == "Relu" and node.domain == "":
-        return 0.0, np.inf
-    if node.op != "Clip" or node.domain != "":
+def _multiplies(site: Site) -> bool:
+    """Whether the march multiplies two tensors of the site's shape."""
+    try:
+        CHANNELS.check(site)
+    except Refused:
+        return False
+    return True
+
+
+def _product(site: Site, leaf: Leaf, square: numerics.Parabola) -> None:
+    """Product of the tensor with itself, as x · x: exact."""
+    out, info = site.out_quant(), np.iinfo(leaf.dtype)
+    first, second = (max(info.max - p, p - info.min) for p in (square.first, square.second))
+    fixed = numerics.fixed_point_sum(
+        (square.factor / out.s,), (float(first * second),), square.offset / out.s
+    )
+    emit_binary(site, "mul", leaf.codes, leaf.codes, fixed, a_zero=square.first, b_zero=square.second)
+
+
+def clamp_of(site: Site, node: Node) -> tuple[str, tuple[float, float]] | None:
+    """Value and float bounds of a Relu, and of a Clip, Max or Min with constants; None for another node."""
+    if node.domain != "" or node.op not in {"Relu", "Clip", "Max", "Min"}:
         return None
+    if node.op == "Relu":
+        return node.inputs[0], (0.0, np.inf)
+    return _clip(site, node) if node.op == "Clip" else _extreme(site, node)
+
+
+def _extreme(site: Site, node: Node) -> tuple[str, tuple[float, float]] | None:
+    """Max(x, c) and Min(c, x) are clips that give one bound."""
+    scalars = [_scalar(site, name) for name in node.inputs]
+    computed = [name for name, value in zip(node.inputs, scalars, strict=True) if value is None]
+    if len(computed) != 1 or len(scalars) != 2 or not _keeps_shape(site, node, computed[0]):
+        return None
+    (bound,) = (float(value) for value in scalars if value is not None)
+    return computed[0], (bound, np.inf) if node.op == "Max" else (-np.inf, bound)
+
+
+def _keeps_shape(site: Site, node: Node, name: str) -> bool:
+    return site.graph.values[name].shape == site.graph.values[node.outputs[0]].shape
+
+
+def _clip(site: Site, node: Node) -> tuple[str, tuple[float, float]] | None:
     bounds = [-np.inf, np.inf]
     for index, name in enumerate(node.inputs[1:3]):
         if name:
@@ -209,7 +254,7 @@ def clamp_of(site: Site, node: Node) -> tuple[float, float] | None:
             if value is None:
                 return None
             bounds[index] = float(value)
-    return bounds[0], bounds[1]
+    return node.inputs[0], (bounds[0], bounds[1])
 
 
 def _origins(site: Site, nodes: tuple[Node, ...]) -> tuple[Origin, ...]:

@@ -89,7 +89,7 @@ def _tensor_op(site: Site, name: str) -> Form | None:
 
 
 def peel(site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
-    """Take Relu and constant Clip off the end; returns float bounds, the nodes, and what is left.
+    """Take Relu, Clip, Max and Min with constants off the end; returns float bounds, nodes, and what is left.
 
     Others that read a float on the way, and outputs of the model, compute it again.
     """
@@ -98,10 +98,10 @@ def peel(site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:
         found = clamp_of(site, node)
         if found is None:
             break
+        name, clamp = found
         # The clamp nearer to the operator acts first: the outer one is applied to its bounds.
-        bounds = _compose(found, bounds)
+        bounds = _compose(clamp, bounds)
         nodes.append(node)
-        name = node.inputs[0]
     return bounds, nodes, name
 
 

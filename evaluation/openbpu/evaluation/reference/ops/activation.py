@@ -61,7 +61,7 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
     "Softplus": softplus,
     "Softsign": lambda x: x / (1.0 + np.abs(x)),
     "Mish": lambda x: x * np.tanh(softplus(x)),
-    "HardSwish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
+    "HardSwish": lambda x: x * np.clip(np.float32(1 / 6) * x + 0.5, 0.0, 1.0),
     "Sin": np.sin,
     "Cos": np.cos,
     "Tan": np.tan,

@@ -116,6 +116,10 @@ def _per_channel(name: str, args: Args) -> Code | None:
         value = other.detach().numpy().reshape(-1).astype(np.float64)
         ones, zeros = np.ones(value.size), np.zeros(value.size)
         gain, bias = (value, zeros) if name == "mul" else (ones, value)
+        if name == "div":
+            if index == 1 or not value.all():
+                return None
+            gain, bias = 1 / value, zeros
         if name == "sub":
             gain, bias = (ones, -value) if index == 0 else (-ones, value)
         return affine_product(x, gain, bias).rounded
@@ -293,7 +297,7 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "where": where,
 }
 
-_AFFINE = frozenset({"add", "sub", "mul"})
+_AFFINE = frozenset({"add", "sub", "mul", "div"})
 _PAIRS: dict[str, Callable[[Codes, Codes, Grid, Clamp], Int64]] = {
     "add": added,
     "sub": partial(added, sign=-1.0),

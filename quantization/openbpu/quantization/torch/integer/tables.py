@@ -248,8 +248,9 @@ def _cached(key: Any, hidden: _Hidden, grid: Grid, out: Grid) -> tuple[str, Any]
 
 
 def _made(function: Callable[[Any], Any], grid: Grid, out: Grid) -> tuple[str, Any]:
-    """("rescale", factors), ("table", 256 codes) or ("segments", rows)."""
-    x = numerics.codes(grid.dtype).astype(np.float64) * grid.s
+    """("rescale", factors), ("product", factors), ("table", 256 codes) or ("segments", rows)."""
+    codes = numerics.codes(grid.dtype).astype(np.float64)
+    x = codes * grid.s
     result = function(Column(x))
     if not isinstance(result, Column):
         raise NoTable
@@ -260,14 +261,27 @@ def _made(function: Callable[[Any], Any], grid: Grid, out: Grid) -> tuple[str, A
         slope, offset = straight
         fixed = numerics.fixed_point_sum((slope * grid.s / out.s,), (float(grid.reach),), offset / out.s)
         return "rescale", (fixed, out.bounds((float(target.min()), float(target.max()))))
+    square = numerics.parabola(codes, target) if grid.dtype is DType.INT16 else None
+    if square is not None:
+        return "product", (square, *_product(square, grid, out, target))
     if grid.dtype is DType.INT8:
         return "table", np.clip(np.rint(target / out.s), out.dtype.qmin, out.dtype.qmax).astype(np.int64)
     wanted = target / out.s
     segments = numerics.segment_table(wanted, out.dtype.qmin, out.dtype.qmax)
     error = numerics.segment_error(wanted, segments, out.dtype.qmin, out.dtype.qmax)
-    if error > numerics.MAX_SEGMENT_ERROR:
-        return "refused", numerics.segment_refusal("the function", error)
+    allowed = numerics.segment_allowance(wanted, out.dtype.qmin, out.dtype.qmax)
+    if error > allowed:
+        return "refused", numerics.segment_refusal("the function", error, allowed)
     return "segments", segments
+
+
+def _product(square: numerics.Parabola, grid: Grid, out: Grid, target: Float64) -> tuple[Any, Any]:
+    low, high = grid.dtype.qmin, grid.dtype.qmax
+    first, second = (max(high - p, p - low) for p in (square.first, square.second))
+    fixed = numerics.fixed_point_sum(
+        (square.factor / out.s,), (float(first * second),), square.offset / out.s
+    )
+    return fixed, out.bounds((float(target.min()), float(target.max())))
 
 
 def _apply(made: tuple[str, Any], x: Codes, out: Grid) -> Int64:
@@ -276,6 +290,10 @@ def _apply(made: tuple[str, Any], x: Codes, out: Grid) -> Int64:
         fixed, bounds = content
         total = x.codes * fixed.multipliers[0] + fixed.offset
         return numerics.requantize(total, fixed.shift, 0, *bounds)
+    if kind == "product":
+        square, fixed, bounds = content
+        product = (x.codes - square.first) * (x.codes - square.second)
+        return numerics.requantize(product * fixed.multipliers[0] + fixed.offset, fixed.shift, 0, *bounds)
     if kind == "table":
         table: Int64 = content
         return table[x.codes + 128]
