@@ -51,7 +51,7 @@ def test_results_and_weights_are_listed_in_the_order_of_the_forward() -> None:
     assert list(outputs) == ["quant", "conv", "shared(2)", "last"]
     assert outputs["quant"][1:3] == ("torch.float32", "qint8")
     assert outputs["conv"][0].endswith("weighted.Conv2d")
-    assert outputs["conv"][3:] == (-1, "MSEObserver(averaging_constant=0.01)")
+    assert outputs["conv"][3:] == (-1, "MSEObserver")
     assert outputs["last"][1:3] == ("qint8", "torch.float32")  # high-precision output
     assert rows(result.weights)["last"][1:3] == ("qint8", 0)
     assert rows(result.called) == {"quant": (1,), "conv": (1,), "shared": (2,), "last": (1,), "dequant": (1,)}

@@ -163,3 +163,11 @@ def test_a_histogram_is_solved_again_without_new_data() -> None:
     assert float(kept.scale) * 127.5 == pytest.approx(observed_range([x], bpu.KLObserver))
     with pytest.raises(ValueError, match="method must be 'mse' or 'percentile' or 'kl', not 'mean'"):
         bpu.HistogramObserver.reset_scale(model, method="mean")
+
+
+def test_a_mixture_names_its_criterion() -> None:
+    mixed = bpu.MixObserver()
+    assert mixed.chosen == ""
+    mixed(torch.from_numpy(data("laplace")))
+    assert mixed.chosen == "mse"
+    assert "chosen='mse'" in repr(mixed)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
     from openbpu.arch.program import Program
+    from openbpu.quantization.onnx import Choice
 
 
 class Method(str, Enum):
@@ -112,6 +113,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     activation = DType.INT16 if int16 else DType.INT8
     tail = DType.INT8 if int8_tail else DType.INT16
     told: list[str] = []  # said after the bar is gone
+    chosen: list[Choice] = []
     with progress() as report:
         data = load_calibration(
             calib, model, scale=pixels.scale, mean=pixels.mean, std=pixels.std, told=told.append
@@ -124,7 +126,10 @@ def quantize(  # noqa: PLR0917  # an argument per option
             tail=tail,
             method=method.value,
             progress=_in_steps(report),
+            told=chosen.append,
         )
+    if method is Method.MIX:
+        told.append(_mixed(chosen[0]))
     for sentence in (*told, f"wrote {output}"):
         note(sentence)
     if json:
@@ -137,9 +142,20 @@ def quantize(  # noqa: PLR0917  # an argument per option
                 "activation": activation.value,
                 "tail": tail.value,
                 "method": method.value,
+                "chosen": {"method": chosen[0].method, "cosines": dict(chosen[0].cosines)},
+                "ranges": {
+                    name: {"range": r.range, "largest": r.largest, "type": r.dtype.value}
+                    for name, r in chosen[0].ranges.items()
+                },
                 "notes": told,
             }
         )
+
+
+def _mixed(choice: Choice) -> str:
+    others = ", ".join(f"{m} {c:.6f}" for m, c in choice.cosines.items() if m != choice.method)
+    best = choice.cosines[choice.method]
+    return f"ranges of all tensors by {choice.method}: mean cosine of the outputs {best:.6f} ({others})"
 
 
 def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:

@@ -1,6 +1,7 @@
 """Post-training quantization of float ONNX models: `quantize`, `quantize_random`, `load_calibration`."""
 
 from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, quantize_unseen
+from openbpu.quantization.onnx.choice import Choice, TensorRange
 from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.load import is_quantized
 from openbpu.quantization.onnx.load import read_model as read_float
@@ -10,7 +11,9 @@ from openbpu.quantization.save import write_model as write
 __all__ = [
     "METHODS",
     "Calibration",
+    "Choice",
     "Method",
+    "TensorRange",
     "is_quantized",
     "load_calibration",
     "output_cosines",

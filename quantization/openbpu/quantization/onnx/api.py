@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from typing import Literal, get_args
 
-import numpy as np
 from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
@@ -19,20 +18,21 @@ from openbpu.quantization.onnx.calibrate import (
     max_ranges,
     random_ranges,
 )
-from openbpu.quantization.onnx.judge import JUDGED_SAMPLES, cosines, run_all
+from openbpu.quantization.onnx.choice import Choice, TensorRange, mean_cosines
+from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.load import ModelLike, valid
-from openbpu.quantization.onnx.net import Net, assemble
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
-from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+from openbpu.quantization.onnx.samples import Calibration, feeds_of
 from openbpu.quantization.save import write_model
 
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
-def quantize(
+def quantize(  # noqa: PLR0913  # an argument per choice
     model: ModelLike,
     calibration: Calibration,
     out: str | os.PathLike[str] | None = None,
@@ -42,6 +42,7 @@ def quantize(
     tail: DType = DType.INT16,
     method: Method = "max",
     progress: Progress | None = None,
+    told: Callable[[Choice], None] | None = None,
 ) -> ModelProto:
     """Return the float `model` quantized for the BPU as a QDQ model, and write it to `out` if given.
 
@@ -50,7 +51,8 @@ def quantize(
     scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. Same input, same
-    bytes. `progress` is called as progress(stage, done, total).
+    bytes. `progress` is called as progress(stage, done, total), `told` once with the method and the ranges
+    that were chosen.
 
     Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
     NaN or infinite values, illegal types), InputError (calibration data that does not fit).
@@ -58,7 +60,9 @@ def quantize(
     _check_types(activation, weight, tail, method)
     report = progress or (lambda _stage, _done, _total: None)
     with valid(model):
-        quantized = _quantized(model, calibration, (activation, weight, tail), method, report)
+        quantized, choice = _quantized(model, calibration, (activation, weight, tail), method, report)
+    if told is not None:
+        told(choice)
     if out is not None:
         write_model(quantized, out)
     return quantized
@@ -70,16 +74,20 @@ def _quantized(
     types: tuple[DType, DType, DType],
     method: Method,
     report: Progress,
-) -> ModelProto:
+) -> tuple[ModelProto, Choice]:
     activation, weight, tail = types
     net, plan = _planned(model, activation, weight, tail)
     feeds = feeds_of(calibration, net.header.graph.input)
     tops = max_ranges(net, plan.sources, feeds, report)
     methods = METHODS[:-1] if method == "mix" else (method,)
-    counts = {} if methods == ("max",) else histograms(net, tops, feeds, report)
+    seen = {} if methods == ("max",) else histograms(net, tops, feeds, report)
     dtypes = {pair.source: pair.dtype for pair in plan.pairs.values()}
-    candidates = (apply_plan(net, plan, clipped_ranges(m, tops, counts, dtypes), weight) for m in methods)
-    return _best(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else next(candidates)
+    ranges = {m: clipped_ranges(m, tops, seen, dtypes) for m in methods}
+    candidates = ((m, apply_plan(net, plan, found, weight)) for m, found in ranges.items())  # one at a time
+    close = mean_cosines(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else {}
+    best = max(methods, key=lambda m: close.get(m, 0.0))  # of equal ones the first
+    by_tensor = {name: TensorRange(top, tops[name], dtypes[name]) for name, top in ranges[best].items()}
+    return apply_plan(net, plan, ranges[best], weight), Choice(best, by_tensor, close)
 
 
 def quantize_random(
@@ -146,14 +154,3 @@ def _planned(model: ModelLike, activation: DType, weight: DType, tail: DType) ->
             must(f"model '{net.header.graph.name}'", "the model", f"made of {what}", found)
         )
     return net, plan
-
-
-def _best(net: Net, candidates: Iterable[ModelProto], feeds: Sequence[Feed]) -> ModelProto:
-    """Return the candidate with the best mean output cosine against the float net; ties: the first."""
-    reference = run_all(assemble(net), net.outputs, feeds)
-
-    def closeness(model: ModelProto) -> float:
-        found = cosines(net.outputs, reference, run_all(model, net.outputs, feeds))
-        return float(np.nan_to_num(np.mean(list(found.values())), nan=-1.0))
-
-    return max(candidates, key=closeness)

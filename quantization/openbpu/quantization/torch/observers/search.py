@@ -113,24 +113,34 @@ class KLObserver(SearchingObserver):
         return entropy_range(seen.counts, seen.peak, self.levels)
 
 
-class MixObserver(SearchingObserver):
-    """The best by mean squared error of the extremes, MSE, percentile and KL."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._searches = tuple(o(**kwargs) for o in (MSEObserver, PercentileObserver, KLObserver))
-
-    def limit(self, seen: Histogram) -> float:
-        """Try each and keep the one that loses least."""
-        limits = [seen.peak, *(search.limit(seen) for search in self._searches)]
-        return mse_range(seen.counts, seen.peak, limits, grid(self.dtype.storage))
-
-
 _METHODS: dict[str, type[SearchingObserver]] = {
     "mse": MSEObserver,
     "percentile": PercentileObserver,
     "kl": KLObserver,
 }
+
+
+class MixObserver(SearchingObserver):
+    """The best by mean squared error of the extremes, MSE, percentile and KL.
+
+    chosen: which of them that was, "max", "mse", "percentile" or "kl"; empty before the first batch.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._searches = {name: search(**kwargs) for name, search in _METHODS.items()}
+        self.chosen = ""
+
+    def limit(self, seen: Histogram) -> float:
+        """Try each and keep the one that loses least."""
+        limits = {"max": seen.peak, **{name: search.limit(seen) for name, search in self._searches.items()}}
+        best = mse_range(seen.counts, seen.peak, limits.values(), grid(self.dtype.storage))
+        self.chosen = next(name for name, limit in limits.items() if limit == best)
+        return best
+
+    def extra_repr(self) -> str:
+        """The range and the criterion it comes from."""
+        return f"{super().extra_repr()}, chosen={self.chosen!r}"
 
 
 class HistogramObserver(SearchingObserver):
