@@ -1,10 +1,27 @@
-"""Errors of openbpu: every message says where, what, what is allowed, what was found and what to do."""
+"""Errors of openbpu: every message says where, what, what is allowed, what was found and what to do.
+
+Names in a message come from models and files of strangers: what could steer a terminal is written out.
+"""
 
 from __future__ import annotations
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""Return `text` with all that no line shows written out, as Python does: `\x1b`, `\n`, `\u202e`.
+
+    That is control characters (C0, C1), marks that turn the direction of writing, and odd blanks; but for
+    those in `keep`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 class OpenbpuError(Exception):
     """Base of every error that a user can cause; the command line prints it without a traceback."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class ModelError(OpenbpuError):

@@ -73,7 +73,7 @@ def run_app(app: Callable[..., None]) -> None:
 
 def _report(error: Exception) -> NoReturn:
     """Print what a user should know about `error` and exit; typer's own exceptions are raised again."""
-    from openbpu.arch.errors import OpenbpuError
+    from openbpu.arch.errors import OpenbpuError, printable
 
     if isinstance(error, typer.Exit | typer.Abort) or hasattr(error, "exit_code"):
         raise error
@@ -81,7 +81,7 @@ def _report(error: Exception) -> NoReturn:
         _close_stdout()
         raise typer.Exit(CLOSED_PIPE) from error
     if os.environ.get(_TRACEBACKS, "") not in ("", "0"):
-        traceback.print_exception(error)
+        typer.echo(printable("".join(traceback.format_exception(error)), keep="\n"), err=True, nl=False)
     if isinstance(error, OpenbpuError):
         _fail(str(error), ERROR)
     if isinstance(error, MemoryError):
@@ -102,7 +102,9 @@ def _internal(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"openbpu: {message}", err=True)
+    from openbpu.arch.errors import printable
+
+    typer.echo(f"openbpu: {printable(message)}", err=True)
     raise typer.Exit(code)
 
 

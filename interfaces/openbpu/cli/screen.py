@@ -28,6 +28,7 @@ def show(*parts: RenderableType) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from openbpu.arch.errors import printable
     from openbpu.report.fit import fitted
     from openbpu.report.plain import plain
 
@@ -35,7 +36,9 @@ def show(*parts: RenderableType) -> None:
     console = Console(width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
     is_plain = wide is not None and not console.is_terminal and not console.options.ascii_only
     for part in parts:
-        if not isinstance(part, Table):
+        if isinstance(part, str):
+            console.print(printable(part, keep="\n"))
+        elif not isinstance(part, Table):
             console.print(part)
         elif is_plain:
             typer.echo(plain(part))
@@ -62,7 +65,9 @@ def _plain(value: Any) -> Any:
 
 def note(text: str) -> None:
     """Say something on stderr that is not the result."""
-    typer.echo(text, err=True)
+    from openbpu.arch.errors import printable
+
+    typer.echo(printable(text), err=True)
 
 
 def say_if_kernels_compile(program: Program) -> None:

@@ -9,7 +9,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from openbpu.arch.errors import OpenbpuError
+from openbpu.arch.errors import OpenbpuError, printable
 from openbpu.compat.finder import install
 
 _USAGE = """usage: python -m openbpu.compat script.py [arguments]
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     try:
         _run(arguments)
     except OpenbpuError as error:
-        sys.stderr.write(f"openbpu: {error}\n{_where(error)}")
+        sys.stderr.write(printable(f"openbpu: {error}\n{_where(error)}", keep="\n"))
         return 1
     return 0
 

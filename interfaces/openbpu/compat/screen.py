@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from openbpu.arch.errors import printable
+
 
 def say(text: str) -> None:
     """Print a line or several to stdout."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(printable(text, keep="\n") + "\n")
     sys.stdout.flush()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return columns as wide as their widest cell, under a ruled header."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from openbpu.arch.errors import printable
 from openbpu.arch.isa import Code, Engine, Instr, decode
 from openbpu.arch.program import BpuSegment, Program
-from openbpu.report.text import clean
 
 _CHUNK = 1024
 _LAYER_WIDTH = 24
@@ -18,10 +18,10 @@ def disassemble(program: Program) -> Iterator[str]:
     """Yield the lines of every segment, core by core."""
     for index, segment in enumerate(program.segments):
         if not isinstance(segment, BpuSegment):
-            yield f"; segment {index} '{clean(segment.name)}': {segment.nodes} nodes on the CPU"
+            yield f"; segment {index} '{printable(segment.name)}': {segment.nodes} nodes on the CPU"
             continue
         for core, code in enumerate(segment.code):
-            head = f"; segment {index} '{clean(segment.name)}', core {core}: {len(code)} instructions"
+            head = f"; segment {index} '{printable(segment.name)}', core {core}: {len(code)} instructions"
             yield f"{head}, {segment.chip_bytes} bytes on chip"
             yield from _lines(program, segment, code)
 
@@ -73,7 +73,7 @@ def layer_name(program: Program, segment: BpuSegment, operator: int) -> str:
     """Return the name of an operator's layer, or its kind and index where the debug map has none."""
     op = segment.operators[operator]
     if op.node >= 0 and program.debug[op.node].name:
-        return clean(program.debug[op.node].name)
+        return printable(program.debug[op.node].name)
     return f"{type(op).__name__}.{operator}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from openbpu.arch.errors import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -11,13 +13,6 @@ DASH = "--"
 _KIB = 1024
 _MILLI = 1000.0
 _TEN = 10.0
-
-
-def clean(text: str) -> str:
-    """Return `text` without control characters: a name in a file must not steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def table(
@@ -32,17 +27,17 @@ def table(
 
     made = Table(
         box=box.SIMPLE_HEAD,
-        title=title,
+        title=None if title is None else printable(title),
         title_justify="left",
         title_style="bold",
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        min_width=len(title or ""),
+        min_width=len(printable(title or "")),
     )
     for name in columns:
         justify: Literal["left", "right"] = "right" if name in numbers else "left"
         whole = bool(sentences) and name not in sentences
-        made.add_column(name, justify=justify, overflow="fold", no_wrap=whole)
+        made.add_column(printable(name), justify=justify, overflow="fold", no_wrap=whole)
     return made
 
 
@@ -50,7 +45,7 @@ def add_row(made: Table, *cells: object, style: str | None = None) -> None:
     """Add a row of plain text: nothing in it is markup."""
     from rich.text import Text  # noqa: PLC0415
 
-    made.add_row(*(Text(clean(str(cell))) for cell in cells), style=style)
+    made.add_row(*(Text(printable(str(cell))) for cell in cells), style=style)
 
 
 def in_bytes(n: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.errors import HbmError, InputError, MarchError, SimulationError, must
+from openbpu.arch.errors import HbmError, InputError, MarchError, SimulationError, must, printable
 from openbpu.arch.hbm import Source, read_hbm
 from openbpu.arch.march import March, get_march, march_names
 from openbpu.arch.memory import check_fits, does_not_fit
@@ -45,7 +45,7 @@ class Result:
     _latency: Callable[[], Latency]
 
     def __repr__(self) -> str:
-        made = ", ".join(f"'{name}': {_described(y)}" for name, y in self.outputs.items())
+        made = ", ".join(f"'{printable(name)}': {_described(y)}" for name, y in self.outputs.items())
         return f"Result(outputs={{{made}}}, nodes: {len(self.placement)})"
 
     @property
@@ -55,7 +55,7 @@ class Result:
 
 
 def _signature(t: Tensor) -> str:
-    return f"{t.name}: {t.dtype.value} {shown_shape(t.shape)}"
+    return f"{printable(t.name)}: {t.dtype.value} {shown_shape(t.shape)}"
 
 
 def _described(value: Any) -> str:
@@ -112,7 +112,7 @@ class Session:
         p = self.program
         ends = (", ".join(_signature(p.tensors[i]) for i in ids) for ids in (p.inputs, p.outputs))
         how = f"mode='{self.mode}', threads={self.threads}"
-        return f"Session({p.name!r}, march='{p.march}', {how}, {' → '.join(ends)})"
+        return f"Session({p.name!r}, march={p.march!r}, {how}, {' → '.join(ends)})"
 
     def _check_march(self) -> None:
         given, built = self._march_name, self.program.march

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from openbpu.report.text import clean
+from openbpu.arch.errors import printable
 
 ENGINES = ("LOAD", "STORE", "TAE", "AAE", "VAE", "VPU", "SPU", "TRANS")
 
@@ -15,7 +15,7 @@ STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 def text(value: object) -> str:
     """Return a text as HTML: nothing in it is markup."""
-    return escape(clean(str(value)))
+    return escape(printable(str(value)))
 
 
 def table(
