@@ -258,8 +258,10 @@ def quantize(op: p.Quantize, o: Oracle) -> Int64:
 
 def dequantize(op: p.Dequantize, o: Oracle) -> Array:
     q = o.wide(op.inputs[0]).reshape(op.shape)
-    scales = o.program.constant(op.scales_id).astype(np.float32).reshape(1, -1, 1)
-    return numerics.dequantize(q, scales, op.x_zero)
+    scales = o.program.constant(op.scales_id).astype(np.float32)
+    scale, offset = scales.reshape(scales.shape[0], -1).T[[0, -1], :, None]
+    real: Array = (q - op.x_zero).astype(np.float32) * scale
+    return real + offset if scales.ndim > 1 else real
 
 
 RUN: dict[type[p.Operator], Callable[[Any, Oracle], Array]] = {

@@ -393,6 +393,8 @@ def quantize(rng: Rng, b: Build) -> p.Operator:
 def dequantize(rng: Rng, b: Build) -> p.Operator:
     shape, dtype = (pick(rng, (1, 3)), pick(rng, (1, 5)), pick(rng, (1, 9000, 40))), pick_dtype(rng)
     scales = rng.uniform(0.01, 1, shape[1] if chance(rng, 0.5) else 1).astype(np.float32)
+    if chance(rng, 0.4):
+        scales = np.stack([scales, rng.normal(size=scales.shape).astype(np.float32)], axis=1)
     x, y = b.input(shape, dtype), b.tensor(shape, DType.FLOAT32)
     return p.Dequantize(
         inputs=(x,), outputs=(y,), scales_id=b.const(scales), shape=shape, x_zero=zero_point(rng, dtype)

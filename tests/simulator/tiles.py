@@ -311,14 +311,14 @@ def quantize(c: Coder, op: Quantize, at: At, y: int) -> list[Instr]:
 
 
 def dequantize(c: Coder, op: Dequantize, at: At, y: int) -> list[Instr]:
-    scales = prod(c.program.tensors[op.scales_id].shape)
+    scales, words = (*c.program.tensors[op.scales_id].shape, 1)[:2]
     return [
         isa.DequantizeTile(
             operator=c.index,
             x=at[op.inputs[0]],
             y=y,
             scales=at[op.scales_id],
-            scale_stride=4 if scales > 1 else 0,
+            scale_stride=4 * words if scales > 1 else 0,
             counts=op.shape,
             x_strides=dense(op.shape, c.size(op.inputs[0])),
             y_strides=dense(op.shape, 4),

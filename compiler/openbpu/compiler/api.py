@@ -24,6 +24,7 @@ from openbpu.compiler.net import Progress, caught, telling
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.channels_last import channels_last_ends
 from openbpu.compiler.passes.integerise import integerise
+from openbpu.compiler.passes.qdq import spell_offsets
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model
@@ -143,7 +144,7 @@ def _place(
     normal = passes.run(passes.NORMALISE, source)
     integer, refusals = integerise(normal, march, bpu_ops)
     progress("layout", 0.0)
-    graph = bare_ends(place_borders(integer, march), removed)
+    graph = spell_offsets(bare_ends(place_borders(integer, march), removed))
     settle, turned = partial(passes.run, passes.SETTLE), frozenset[str]()
     if "transpose" in removed:
         graph, turned = channels_last_ends(graph, settle)

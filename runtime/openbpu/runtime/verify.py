@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
-from openbpu.arch.numerics import dequantize, quantize
+from openbpu.arch.numerics import dequantize, quantize, unpacked_scales
 from openbpu.arch.program import BpuSegment, CpuSegment, Dequantize, Program, Quantize
 from openbpu.runtime.reference import Feed, Reference
 from openbpu.runtime.session import Session
@@ -191,7 +191,9 @@ def _output_steps(program: Program) -> dict[int, float]:
     steps = {i: max(t.scale) for i, t in enumerate(program.tensors) if t.scale}
     for op in _operators(program):
         if isinstance(op, Dequantize):
-            steps[program.root(op.outputs[0])] = float(program.constant(op.scales_id).max())
+            steps[program.root(op.outputs[0])] = float(
+                unpacked_scales(program.constant(op.scales_id))[0].max()
+            )
     steps |= _cpu_steps(program, "DequantizeLinear")
     found = {i: steps.get(i, steps.get(program.root(i))) for i in program.outputs}
     return {i: step for i, step in found.items() if step}

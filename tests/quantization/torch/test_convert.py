@@ -125,6 +125,19 @@ def test_weights_of_one_scale_give_the_same_bits_converted_and_simulated() -> No
     assert {row.on for row in program.placement} == {"BPU"}
 
 
+@pytest.mark.parametrize(
+    "layer", [lambda: nn.Conv2d(4, 6, 3), lambda: nn.ConvTranspose2d(4, 6, 2, 2), lambda: nn.Linear(8, 6)]
+)
+def test_a_last_layer_keeps_its_bias_in_float(layer: Any) -> None:
+    torch.manual_seed(0)
+    data = torch.randn(1, 4, 8, 8)
+    model = calibrated(Between(layer()), data)
+    found, program = simulated(model, data)
+    np.testing.assert_array_equal(converted(model, data), found)
+    last = program.segments[-1].operators[-1]
+    assert program.constant(last.scales_id).ndim == 2  # scales and offsets
+
+
 @pytest.mark.parametrize("name", ["quantized on the CPU", "a softmax that the march leaves to the CPU"])
 def test_a_march_with_less_on_the_bpu_has_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "MARCH", bpu.March.BAYES_E)

@@ -25,7 +25,8 @@ class QuantizeTile(Instr):
 class DequantizeTile(Instr):
     """y[a, c, b] of a Dequantize for a, c, b over counts; strides in bytes.
 
-    `scales` points at the scale of the tile's first c; scale_stride is 4 bytes, or 0 for a single scale.
+    `scales` points at the scale of the tile's first c, its offset, if there is one, right behind it;
+    scale_stride is 4 or 8 bytes, or 0 for a single scale.
     """
 
     OPCODE: ClassVar[int] = 0x41

@@ -14,8 +14,8 @@ from openbpu.arch.numerics.fixed import (
     round_shift,
 )
 from openbpu.arch.numerics.lines import Parabola, code_bounds, line, parabola
-from openbpu.arch.numerics.products import packed_params, product_factors, unpacked_params
-from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize
+from openbpu.arch.numerics.products import packed_params, product_factors, raw_bias, unpacked_params
+from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize, unpacked_scales
 from openbpu.arch.numerics.rows import (
     EXP_ENTRIES,
     MAX_NORM_LENGTH,
@@ -73,6 +73,7 @@ __all__ = [
     "parabola",
     "product_factors",
     "quantize",
+    "raw_bias",
     "reciprocal_table",
     "requantize",
     "round_shift",
@@ -83,5 +84,6 @@ __all__ = [
     "segment_table",
     "softmax_rows",
     "unpacked_params",
+    "unpacked_scales",
     "weights",
 ]

@@ -12,6 +12,8 @@ Int64 = npt.NDArray[np.int64]
 
 INT32_MAX = 2**31 - 1
 
+_RAW_STEPS = 2**30
+
 _HARM = 1e-6
 """By how many output steps the multipliers of a 32-bit offset may miss: a tenth of what counts as a tie."""
 
@@ -32,7 +34,7 @@ def product_factors(
     offset, and all of it where the accumulator might overflow. An offset has 32 bits, or 64 where those
     of the multiplier would be lost. Raises OverflowError when the factors fit no fixed point.
     """
-    whole, rest = _split_bias(bias, unit, reach)
+    whole, rest = _split_bias(bias, unit, INT32_MAX - reach)
     total = whole - zero_sum
     factors: tuple[npt.ArrayLike, ...] = (unit / out_scale,)
     bounds: tuple[npt.ArrayLike, ...] = (reach + np.abs(total),)
@@ -71,14 +73,26 @@ def unpacked_params(params: npt.NDArray[np.generic]) -> tuple[Int64, Int64, Int6
     return bias, mult, offset, shift
 
 
-def _split_bias(real: Float64, unit: Float64, reach: Int64) -> tuple[Int64, Float64]:
+def raw_bias(unit: Float64, bias: Float64, zero_sum: Int64) -> tuple[Int64, npt.NDArray[np.float32]]:
+    """Return bias and offset of a product that stays an accumulator: acc·unit + offset, per output channel.
+
+    Arguments as in `product_factors`. Whole steps go to the accumulator, which is exact however the sum
+    cancels; what is left, or a bias of more than 2**30 steps, is a float32 offset. It is 0 where it is less
+    than the rounding of the bias itself to float32.
+    """
+    whole, rest = _split_bias(bias, unit, np.asarray(_RAW_STEPS))
+    counts = np.abs(rest) > np.abs(bias) * 2.0**-23
+    return whole - zero_sum, np.where(counts, rest, 0.0).astype(np.float32)
+
+
+def _split_bias(real: Float64, unit: Float64, most: Int64) -> tuple[Int64, Float64]:
     """Split real biases into whole accumulator steps of `unit` and a remainder in reals.
 
-    Channels whose unit is too small for the bias to fit int32 (a BatchNorm gain near 0) keep all of it as
-    remainder.
+    Channels whose unit is too small for the bias to be fewer than `most` steps (a BatchNorm gain near 0) keep
+    all of it as remainder.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.where(unit == 0, np.inf, real / unit)
-    fits = np.abs(steps) + reach < INT32_MAX
+    fits = np.abs(steps) < most
     whole = np.where(fits, np.rint(np.where(fits, steps, 0)), 0).astype(np.int64)
     return whole, np.where(fits, real - whole * unit, real)

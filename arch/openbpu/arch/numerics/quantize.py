@@ -41,10 +41,23 @@ def _coded(quotient: Floats, zero_point: npt.ArrayLike, dtype: DType) -> Integer
     return codes
 
 
-def dequantize(q: Integers, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0) -> npt.NDArray[np.float32]:
-    """Return (q - zero_point) * scale, the product in float32: the one float operation a BPU result sees."""
+def dequantize(
+    q: Integers, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, offset: npt.ArrayLike = 0.0
+) -> npt.NDArray[np.float32]:
+    """Return (q - zero_point) * scale + offset, in float32: the only float arithmetic a BPU result sees.
+
+    The offset is what a bias has left beside whole steps of an accumulator; it is 0 for codes.
+    """
     shifted = np.asarray(q).astype(np.int64) - np.asarray(zero_point, dtype=np.int64)
-    return shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
+    real: npt.NDArray[np.float32] = shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
+    return real + np.asarray(offset, dtype=np.float32)
+
+
+def unpacked_scales(constant: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
+    """Return scales and offsets, float32 [C] each, of the constant of a Dequantize: [C], or [C,2] of both."""
+    columns = constant.astype(np.float32).reshape(constant.shape[0], -1)
+    scales = columns[:, 0]
+    return scales, columns[:, 1] if columns.shape[1] > 1 else np.zeros_like(scales)
 
 
 def observed_scale(max_abs: npt.ArrayLike, dtype: DType = DType.INT8) -> npt.NDArray[np.float32]:

@@ -350,7 +350,11 @@ class Quantize(Operator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dequantize(Operator):
-    """VPU. y[a,c,b] = float32(x[a,c,b] − x_zero)·scales[c] in float32; scales_id: float32 [C], C may be 1."""
+    """VPU. y[a,c,b] = float32(x[a,c,b] − x_zero)·scale[c] + offset[c], each step in float32.
+
+    scales_id: float32 [C] = scale, or [C,2] = scale, offset where there are offsets (what a bias has left
+    beside whole steps of an accumulator); C may be 1.
+    """
 
     scales_id: int
     shape: Ints  # A, C, B

@@ -187,7 +187,7 @@ def _resize(b: OperatorBuilder, node: Node) -> None:
 
 def _dequantize(b: OperatorBuilder, node: Node) -> None:
     x, scales = node.inputs
-    per_tensor = b.table.graph.values[scales].size == 1
+    per_tensor = b.shape(scales)[0] == 1
     shape = (1, 1, product(b.shape(x))) if per_tensor else _around(b.shape(x), node.attrs["axis"])
     zero = node.attrs["x_zero"]
     b.push(p.Dequantize, (x,), node.outputs, {"scales_id": scales}, shape=shape, x_zero=zero)

@@ -192,14 +192,14 @@ def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
 
 
 def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> None:
-    """Emit a Conv whose result is the int32 accumulator, its bias rounded to whole steps."""
+    """Emit a Conv whose result is the int32 accumulator; the broken step of its bias is added behind."""
     if site.residual is not None or site.affine is not None or np.isfinite(site.clamp).any():
         raise Refused("its output is not quantized, so nothing can be fused behind it", "quantize the output")
     weight_sum, reach = conv.sums()
-    whole = np.zeros(conv.channels) if conv.bias is None else np.rint(np.reshape(conv.bias, -1) / conv.unit)
-    total = whole - conv.x.z * weight_sum
+    bias = np.zeros(conv.channels) if conv.bias is None else np.reshape(conv.bias, -1)
+    total, offsets = numerics.raw_bias(conv.unit, bias, conv.x.z * weight_sum)
     if np.abs(total).max(initial=0) > INT32_MAX:
-        raise Refused("its bias does not fit the int32 accumulator", "check the bias and the scales")
+        raise Refused("its zero point does not fit the int32 accumulator", "quantize symmetrically")
     params = np.zeros((conv.channels, 4), np.int32)
     params[:, 0] = total
     y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, "int32")
@@ -215,7 +215,9 @@ def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> Non
         **asdict(conv.geometry),
     )
     scales = conv.unit.astype(np.float32)
-    emit_dequantized(site, y, scales if np.unique(scales).size > 1 else scales[:1], finish)
+    single = np.unique(scales).size == np.unique(offsets).size == 1
+    few = slice(0, 1) if single else slice(None)
+    emit_dequantized(site, y, scales[few], finish, offsets[few])
 
 
 def _stem(x_name: str) -> str:
@@ -223,7 +225,13 @@ def _stem(x_name: str) -> str:
     return x_name.rpartition("/")[2].partition(":")[0]
 
 
-def emit_dequantized(site: Site, codes: str, scales: npt.NDArray[np.float32], finish: Finish) -> None:
+def emit_dequantized(
+    site: Site,
+    codes: str,
+    scales: npt.NDArray[np.float32],
+    finish: Finish,
+    offsets: npt.NDArray[np.float32] | None = None,
+) -> None:
     """Make the site's float target from int32 codes whose last axis is the channels.
 
     `finish` changes the layout while the values are codes; the Dequantize comes last, so that it can be taken
@@ -233,4 +241,7 @@ def emit_dequantized(site: Site, codes: str, scales: npt.NDArray[np.float32], fi
     axis = finish(codes, moved)
     site.rw.set_quant(moved, Quant(tuple(float(s) for s in scales), 0, axis if scales.size > 1 else -1))
     scale = site.rw.constant(f"{site.target}/scale", scales if scales.size > 1 else scales.reshape(()))
-    site.rw.add("DequantizeLinear", (moved, scale), (site.target,), domain="", axis=axis)
+    inputs: tuple[str, ...] = (moved, scale)
+    if offsets is not None and offsets.any():
+        inputs = (moved, scale, "", site.rw.constant(f"{site.target}/offset", offsets))
+    site.rw.add("DequantizeLinear", inputs, (site.target,), domain="", axis=axis)

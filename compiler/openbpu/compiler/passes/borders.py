@@ -82,7 +82,8 @@ def _dequantize(rw: Rewriter, node: Node) -> None:
     if np.unique(scale.zero).size != 1:
         rw.nodes.append(node)
         return
-    name = rw.constant(f"{node.outputs[0]}/scales", scale.scale.astype(np.float32))
+    scales = scale.scale if scale.offset is None else np.stack([scale.scale, scale.offset], axis=1)
+    name = rw.constant(f"{node.outputs[0]}/scales", scales.astype(np.float32))
     rw.add(
         "Dequantize",
         (node.inputs[0], name),

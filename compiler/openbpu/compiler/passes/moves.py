@@ -175,7 +175,7 @@ def _code_inputs(rw: Rewriter, node: Node, dqs: list[Node], scale: Scaling) -> t
 def _pad_code(rw: Rewriter, node: Node, scale: Scaling) -> str | None:
     given = node.inputs[2] if len(node.inputs) > 2 else ""
     real = float(np.asarray(rw.graph.const(given)).reshape(())) if given else 0.0
-    if not np.isfinite(real):
+    if not np.isfinite(real) or scale.offset is not None:
         return None
     code = np.rint(real / scale.s) + scale.z
     info = np.iinfo(scale.dtype)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.errors import QuantizationError, must
-from openbpu.compiler.ir import Graph, Node
+from openbpu.compiler.ir import Graph, Node, Rewriter
 
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
@@ -18,12 +18,17 @@ BPU_CODES = ("int8", "int16", "int32")
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Scale (float32, [1] or one per `axis`) and zero point (int64, same length) of a Q or DQ node."""
+    """Scale (float32, [1] or one per `axis`) and zero point (int64, same length) of a Q or DQ node.
+
+    `offset` (float32, same length) is added to what the Dequantize of an accumulator makes: its fourth input,
+    which ONNX has not and `spell_offsets` writes out.
+    """
 
     scale: npt.NDArray[np.float32]
     zero: npt.NDArray[np.int64]
     dtype: str
     axis: int = -1
+    offset: npt.NDArray[np.float32] | None = None
 
     @property
     def per_tensor(self) -> bool:
@@ -47,6 +52,7 @@ class Scaling:
             and (self.per_tensor or self.axis == other.axis)
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero, other.zero)
+            and _same_arrays(self.offset, other.offset)
         )
 
 
@@ -82,7 +88,32 @@ def scaling(graph: Graph, node: Node) -> Scaling | None:
         raise QuantizationError(
             must(f"node '{node.name}'", "its zero point", f"of the scale's length {flat.size}", zeros.size)
         )
-    return Scaling(flat, zeros, dtype, axis)
+    offset = graph.const(node.inputs[3]) if len(node.inputs) > 3 else None
+    return Scaling(flat, zeros, dtype, axis, None if offset is None else offset.reshape(-1))
+
+
+def _same_arrays(a: npt.NDArray[np.float32] | None, b: npt.NDArray[np.float32] | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)
+
+
+def spell_offsets(graph: Graph) -> Graph:
+    """Write what is left of offsets as ONNX: DQ(codes, scale, –, offset) becomes DQ(codes, scale) → Add."""
+    if not any(is_dequantize(n) and len(n.inputs) > 3 for n in graph.nodes):
+        return graph
+    rw = Rewriter(graph)
+    for node in graph.nodes:
+        scale = scaling(graph, node) if is_dequantize(node) and len(node.inputs) > 3 else None
+        if scale is None or scale.offset is None:
+            rw.nodes.append(node)
+            continue
+        out = node.outputs[0]
+        shape = graph.values[out].shape or ()
+        product = rw.value(f"{out}/product", shape, graph.values[out].dtype)
+        along = [-1 if i == scale.axis else 1 for i in range(len(shape))] if scale.offset.size > 1 else []
+        offset = rw.constant(f"{out}/offset", scale.offset.reshape(along))
+        rw.nodes.append(replace(node, inputs=node.inputs[:2], outputs=(product,)))
+        rw.add("Add", (product, offset), (out,), node.origins, domain="")
+    return rw.finish()
 
 
 def _check_scale(node: Node, scale: npt.NDArray[np.float32]) -> None:

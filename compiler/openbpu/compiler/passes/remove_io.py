@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
+from openbpu.arch.numerics import unpacked_scales
 from openbpu.compiler.ir import Graph, Node, Value
 from openbpu.compiler.passes.qdq import is_dequantize, is_quantize
 
@@ -15,7 +18,8 @@ _DEQUANTIZE = frozenset({"Dequantize"})
 def remove_io(graph: Graph, kinds: frozenset[str]) -> Graph:
     """Return the graph without "quantize" and/or "dequantize" nodes at its ends.
 
-    An input that several nodes read, or a value that is an output of the model as well, keeps its node.
+    An input that several nodes read, or a value that is an output of the model as well, keeps its node; so
+    does an accumulator whose bias is more than whole steps of it can hold. Less than a step is dropped.
     """
     if "quantize" in kinds:
         for name in graph.inputs:
@@ -41,7 +45,7 @@ def _bare_input(graph: Graph, name: str) -> Graph:
 
 def _bare_output(graph: Graph, name: str) -> Graph:
     maker = graph.producers().get(name)
-    if maker is None or not _dequantizes(maker) or graph.consumers().get(name):
+    if maker is None or not _dequantizes(maker) or graph.consumers().get(name) or _adds(graph, maker):
         return graph
     codes = maker.inputs[0]
     if codes in graph.inputs or codes in graph.outputs or graph.values[codes].const is not None:
@@ -56,6 +60,17 @@ def _quantizes(node: Node) -> bool:
 
 def _dequantizes(node: Node) -> bool:
     return is_dequantize(node) or (node.is_bpu and node.op in _DEQUANTIZE)
+
+
+def _adds(graph: Graph, dequantize: Node) -> bool:
+    """Whether a Dequantize adds more than what rounding a bias to whole steps leaves."""
+    found = [graph.const(name) for name in dequantize.inputs[1:] if name]
+    if dequantize.is_bpu:
+        scales, offsets = unpacked_scales(np.asarray(found[0]))
+        return bool((np.abs(offsets) > scales).any())
+    if len(dequantize.inputs) < 4 or found[0] is None or found[-1] is None:
+        return False
+    return bool((np.abs(found[-1]) > found[0]).any())
 
 
 def _renamed(graph: Graph, names: Mapping[str, str], value: Value) -> Graph:

@@ -62,6 +62,8 @@ def dequantize_tile(core: Core, tile: DequantizeTile, op: Dequantize) -> None:
     """Execute a DequantizeTile."""
     y = core.chip.box(tile.y, tile.counts, tile.y_strides, np.float32)
     x = core.chip.box(tile.x, tile.counts, tile.x_strides, core.dtype(op.inputs[0])).read()
-    scales = core.chip.box(tile.scales, tile.counts[1:2], (tile.scale_stride,), np.float32).read()
+    words = 2 if len(core.program.tensors[op.scales_id].shape) > 1 else 1
+    box = core.chip.box(tile.scales, (tile.counts[1], words), (tile.scale_stride, 4), np.float32)
+    scales, offsets = numerics.unpacked_scales(box.read())
     with np.errstate(over="ignore"):
-        y.write(numerics.dequantize(x, scales[None, :, None], op.x_zero))
+        y.write(numerics.dequantize(x, scales[:, None], op.x_zero, offsets[:, None]))

@@ -158,11 +158,11 @@ class DequantizeJob(Job):
 
 def dequantize_jobs(index: int, op: Dequantize, c: Context) -> list[Job]:
     """The job of a Dequantize."""
-    scales = c.elements(op.scales_id)
-    by_channel: Axis = Along(1) if scales > 1 else Whole(1)
+    scales = c.tensors[op.scales_id].shape
+    by_channel: Axis = Along(1) if scales[0] > 1 else Whole(1)
     operands = (
         c.operand(op.inputs[0], op.shape, along(3)),
-        c.constant(op.scales_id, (scales,), (by_channel,)),
+        c.constant(op.scales_id, scales, (by_channel, *(Whole(n) for n in scales[1:]))),
         c.output(op.outputs[0], op.shape, along(3)),
     )
     return [

@@ -50,11 +50,10 @@ class Product:
         return numerics.requantize(value, self.along(fixed.shift), 0, *out.bounds(clamp))
 
     def real(self) -> npt.NDArray[np.float32]:
-        """The int32 accumulator times its unit: the high-precision output."""
-        whole = np.rint(self.bias / self.unit).astype(np.int64)
+        """The int32 accumulator times its unit, and what is left of the bias: the high-precision output."""
+        whole, offset = numerics.raw_bias(self.unit, self.bias, np.zeros_like(self.reach))
         acc = np.clip(self.sums + self.along(whole), *_INT32)
-        real: npt.NDArray[np.float32] = acc.astype(np.float32) * self.along(self.unit.astype(np.float32))
-        return real
+        return numerics.dequantize(acc, self.along(self.unit), 0, self.along(offset))
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,30 +186,35 @@ def quantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
 
 
 def dequantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
-    """Units are the rows [B] of x [A,C,B]. args: x, x_kind, y, scales, channels, row length, x_zero."""
-    x, x_kind, y, scales = ld(args, 0), ld(args, 1), pf32(ld(args, 2)), pf32(ld(args, 3))
-    channels, length, x_zero = ld(args, 4), ld(args, 5), ld(args, 6)
+    """Units are the rows [B] of x [A,C,B]. args: x, x_kind, y, scales, offsets, channels, B, x_zero."""
+    x, x_kind, y = ld(args, 0), ld(args, 1), pf32(ld(args, 2))
+    scales, offsets = pf32(ld(args, 3)), pf32(ld(args, 4))
+    channels, length, x_zero = ld(args, 5), ld(args, 6), ld(args, 7)
     if length == 1:
         for i in range(lo, hi):
-            _dequantize_row(x, x_kind, y, i, 1, ld(scales, i % channels), x_zero)
+            c = i % channels
+            _dequantize_row(x, x_kind, y, i, 1, ld(scales, c), ld(offsets, c), x_zero)
         return
     for row in range(lo, hi):
-        _dequantize_row(x, x_kind, y, row * length, length, ld(scales, row % channels), x_zero)
+        c = row % channels
+        _dequantize_row(x, x_kind, y, row * length, length, ld(scales, c), ld(offsets, c), x_zero)
 
 
 @helper
-def _dequantize_row(x: int, x_kind: int, y: Any, start: int, n: int, scale: float, x_zero: int) -> None:
+def _dequantize_row(
+    x: int, x_kind: int, y: Any, start: int, n: int, scale: float, offset: float, x_zero: int
+) -> None:
     if x_kind == 1:
         zero8 = int32(x_zero)
         for i in range(start, start + n):
-            st(y, i, float32(int32(ld(p8(x), i)) - zero8) * scale)
+            st(y, i, float32(int32(ld(p8(x), i)) - zero8) * scale + offset)
     elif x_kind == 2:
         zero16 = int32(x_zero)
         for i in range(start, start + n):
-            st(y, i, float32(int32(ld(p16(x), i)) - zero16) * scale)
+            st(y, i, float32(int32(ld(p16(x), i)) - zero16) * scale + offset)
     else:
         for i in range(start, start + n):
-            st(y, i, float32(int64(ld(p32(x), i)) - x_zero) * scale)
+            st(y, i, float32(int64(ld(p32(x), i)) - x_zero) * scale + offset)
 
 
 KERNELS = {

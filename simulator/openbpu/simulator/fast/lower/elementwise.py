@@ -165,7 +165,7 @@ def lower_dequantize(op: Dequantize, low: Lowering) -> None:
     """Integer to float."""
     (x,), (y,) = op.inputs, op.outputs
     outer, channels, inner = op.shape
-    scales = low.constant(op.scales_id).astype(np.float32).reshape(-1)
+    scales, offsets = numerics.unpacked_scales(low.constant(op.scales_id))
     if scales.size == 1:
         outer, channels, inner = 1, 1, outer * channels * inner
     if inner == 1 and channels == 1:
@@ -176,5 +176,5 @@ def lower_dequantize(op: Dequantize, low: Lowering) -> None:
         while inner % parts:
             parts -= 1
         rows, inner = parts, inner // parts
-    arguments = (low.read(x), low.kind(x), low.write(y), scales, channels, inner, op.x_zero)
+    arguments = (low.read(x), low.kind(x), low.write(y), scales, offsets, channels, inner, op.x_zero)
     low.add("dequantize", rows, arguments, rows * inner * 0.3)
