@@ -10,6 +10,9 @@ from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
 from openbpu.compiler.passes.moves import RESHAPES
 from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
 from openbpu.compiler.passes.refusals import Refusal
+from openbpu.compiler.passes.remove_io import remove_io
+
+_END_FIX = "--remove-io quantize,dequantize takes it off the end of the model"
 
 
 def place_borders(graph: Graph, march: March) -> Graph:
@@ -44,11 +47,27 @@ def cpu_borders(graph: Graph, march: March) -> dict[str, Refusal]:
     """Return why Q and DQ nodes stay on the CPU, by original node name, on a march that quantizes there."""
     if march.quantize_on_bpu:
         return {}
-    why = Refusal(
-        f"{march.name} has no unit for floats: it quantizes and dequantizes on the CPU",
-        "--remove-io quantize,dequantize takes it off the ends of the model",
-    )
-    return {o.name: why for n in graph.nodes if is_quantize(n) or is_dequantize(n) for o in n.origins}
+    reason = f"{march.name} has no unit for floats: it quantizes and dequantizes on the CPU"
+    bare = remove_io(graph, frozenset({"quantize", "dequantize"}))
+    stays = {o.name for n in bare.nodes for o in n.origins}
+    return {
+        o.name: Refusal(reason, _inner_fix(graph, n) if o.name in stays else _END_FIX)
+        for n in graph.nodes
+        if is_quantize(n) or is_dequantize(n)
+        for o in n.origins
+    }
+
+
+def _inner_fix(graph: Graph, node: Node) -> str:
+    """Say what to do about a Quantize or Dequantize that --remove-io leaves where it is."""
+    maker = graph.producers().get(node.inputs[0])
+    floats = [maker] if is_quantize(node) and maker else graph.consumers().get(node.outputs[0], [])
+    beside = [f"{n.op} '{n.name}'" for n in floats if not n.is_bpu and not is_quantize(n)]
+    if beside:
+        return f"bring {' and '.join(beside)} onto the BPU: then it is not needed"
+    if is_quantize(node):
+        return "let it be the input's only reader, and give out no codes: then --remove-io takes it off"
+    return "give out a value that nothing inside of the model reads: then --remove-io takes it off"
 
 
 def _quantize(rw: Rewriter, node: Node) -> None:

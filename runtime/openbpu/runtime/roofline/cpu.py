@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openbpu.arch.march import March
 from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program
 from openbpu.runtime.latency import CpuParts, cpu_parts
-from openbpu.runtime.roofline.changes.ends import converting_segments
+from openbpu.runtime.roofline.changes.ends import converting_segments, without
 
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
@@ -49,7 +49,8 @@ def _bound(program: Program, march: March, index: int, segment: CpuSegment, end:
     gain = parts.total_us + (march.chip.start_us if _splits(program, index) else 0)
     nodes = [p for p in program.placement if p.segment == index and p.on == "CPU"]
     why = f"CPU segment, {by} {three[by]:.0f} of {parts.total_us:.0f} µs"
-    return CpuBound(index, segment.nodes, parts, by, why, _cure(nodes, end), gain)
+    cure = without(program, end) if end else _cure(nodes)
+    return CpuBound(index, segment.nodes, parts, by, why, cure, gain)
 
 
 def _splits(program: Program, index: int) -> bool:
@@ -58,10 +59,10 @@ def _splits(program: Program, index: int) -> bool:
     return len(around) == 2 and all(isinstance(s, BpuSegment) for s in around)
 
 
-def _cure(nodes: list[Placement], end: str) -> str:
-    if end:
-        return f"--remove-io {end}"
-    core = [p for p in nodes if p.op not in _CONVERSIONS] or nodes
+def _cure(nodes: list[Placement]) -> str:
+    core = [p for p in nodes if p.op not in _CONVERSIONS]
+    if nodes and not core:
+        return nodes[0].fix
     kinds = ", ".join(dict.fromkeys(p.op for p in core)) or "its nodes"
     fix = next((p.fix for p in core if p.fix), "")
     return f"{kinds} onto the BPU" + (f" ({fix})" if fix else "")

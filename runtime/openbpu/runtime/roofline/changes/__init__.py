@@ -13,7 +13,12 @@ from openbpu.runtime.roofline.changes.traffic import BATCH
 __all__ = ["BATCH", "CHANGES", "Change"]
 
 CHANGES: tuple[Change, ...] = (
-    Change("layout at the ends", "--remove-io transpose", ends.layout_end, dropped),
+    Change(
+        "layout at the ends",
+        "no layout moves at the ends: --remove-io quantize,dequantize,transpose",
+        ends.layout_end,
+        dropped,
+    ),
     Change("conversion at the ends", "--remove-io quantize,dequantize", ends.conversion, ends.unconverted),
     Change("batch", f"a batch of {BATCH}, by image", traffic.batch, traffic.batched),
     Change("int8", "int8 instead of int16", vector.wide, vector.narrow),

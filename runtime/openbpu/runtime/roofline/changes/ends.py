@@ -5,16 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch.isa import ENGINES, Engine
-from openbpu.arch.program import CpuSegment, Dequantize, Move, Operator, Program, Quantize
+from openbpu.arch.program import BpuSegment, CpuSegment, Dequantize, Move, Operator, Program, Quantize
 from openbpu.arch.timing import Costs
 from openbpu.runtime.roofline.changes.base import dropped
 from openbpu.runtime.roofline.site import Site
 
+_REMOVABLE = ("quantize", "dequantize", "transpose")
+
 
 def layout_end(site: Site, index: int) -> str:
-    """Say that a Transpose at an end of the program can stay outside."""
+    """Say that a Transpose at an end of the program can stay outside, which only codes can do."""
     side = _side(site, index) if _transposes(site, index) else ""
-    return f"layout move at the {side}: --remove-io transpose" if side else ""
+    codes = {"input": "quantize", "output": "dequantize"}
+    return f"layout move at the {side}: {without(site.program, codes[side], 'transpose')}" if side else ""
+
+
+def without(program: Program, *kinds: str) -> str:
+    """Return the option that takes these off the ends, and what was taken off already."""
+    taken = dict(program.options).get("remove_io", "").split(",")
+    return f"--remove-io {','.join(k for k in _REMOVABLE if k in {*kinds, *taken})}"
 
 
 def layout_inside(site: Site, index: int) -> str:
@@ -42,64 +51,94 @@ def _transposes(site: Site, index: int) -> bool:
 
 
 def _side(site: Site, index: int) -> str:
-    """Return "input" or "output" for a 4-D operator at an end of the program, "" for one inside."""
+    """Return "input" or "output" for an operator at an end that can be channels last, "" for one inside.
+
+    That is a 4-D tensor of codes, or one that is when its conversion is taken off as well; one that compile
+    was told to turn, and did not, cannot be.
+    """
     op, program = site.segment.operators[index], site.program
-    if len(program.tensors[op.outputs[0]].shape) != 4:
+    if "transpose" in dict(program.options).get("remove_io", ""):
         return ""
-    came, went = program.root(op.inputs[0]), program.root(op.outputs[0])
-    makers = {came, *(i for o in site.segment.operators for i in _through(o, Quantize, program, came))}
-    users = {went, *(i for o in site.segment.operators for i in _through(o, Dequantize, program, went))}
     inputs, outputs = ends_of(program)
-    if not makers.isdisjoint(inputs):
+    if program.root(op.inputs[0]) in inputs:
         return "input"
-    return "output" if not users.isdisjoint(outputs) else ""
-
-
-def _through(op: Operator, kind: type[Operator], program: Program, tensor: int) -> set[int]:
-    """Return the tensors on both sides of a conversion of this kind that touches `tensor`."""
-    both = {program.root(op.inputs[0]), program.root(op.outputs[0])} if isinstance(op, kind) else set()
-    return both if tensor in both else set()
+    made = op.outputs[0]
+    read_inside = _reads(program, made) > (program.root(made) not in map(program.root, program.outputs))
+    return "output" if program.root(made) in outputs and not read_inside else ""
 
 
 def ends_of(program: Program) -> tuple[set[int], set[int]]:
-    """Return the tensors from outside and those that go there, also through a conversion on the CPU."""
-    inputs = {program.root(i) for i in program.inputs}
-    outputs = {program.root(i) for i in program.outputs}
+    """Return the 4-D tensors of codes at the ends, also those behind a conversion that comes off."""
+    inputs, outputs = set(program.inputs), set(program.outputs)
+    for s in program.segments:
+        for op in s.operators if isinstance(s, BpuSegment) else ():
+            kind = _comes_off(program, op)
+            inputs |= set(op.outputs) if kind == "quantize" else set()
+            outputs |= set(op.inputs[:1]) if kind == "dequantize" else set()
     for index, kind in converting_segments(program).items():
         segment = program.segments[index]
-        if kind == "quantize":
-            inputs |= {program.root(i) for i in segment.outputs}
-        else:
-            outputs |= {program.root(i) for i in segment.inputs}
-    return inputs, outputs
+        inputs |= set(segment.outputs) if kind == "quantize" else set()
+        outputs |= set(segment.inputs) if kind == "dequantize" else set()
+    return _images(program, inputs), _images(program, outputs)
+
+
+def _images(program: Program, ids: set[int]) -> set[int]:
+    found = (i for i in ids if len(program.tensors[i].shape) == 4 and program.tensors[i].dtype.is_quantized)
+    return {program.root(i) for i in found}
 
 
 def converting_segments(program: Program) -> dict[int, str]:
-    """Return the CPU segments at the ends that only convert: index → "quantize" or "dequantize"."""
+    """Return the CPU segments that only convert at an end and can stay outside: index → --remove-io's word.
+
+    A Dequantize that the compiler put behind a raw result has no row in the placement.
+    """
     found = {}
     for index, segment in enumerate(program.segments):
         if not isinstance(segment, CpuSegment):
             continue
-        kinds = {p.op for p in program.placement if p.segment == index and p.on == "CPU"}
-        if kinds == {"QuantizeLinear"} and set(segment.inputs) <= set(program.inputs):
+        rows = [p for p in program.placement if p.segment == index and p.on == "CPU"]
+        if not {p.op for p in rows} <= {"QuantizeLinear", "DequantizeLinear"}:
+            continue
+        if any("--remove-io" not in p.fix for p in rows):
+            continue
+        if set(segment.inputs) <= set(program.inputs):
             found[index] = "quantize"
-        if kinds == {"DequantizeLinear"} and set(segment.outputs) <= set(program.outputs):
+        elif set(segment.outputs) <= set(program.outputs):
             found[index] = "dequantize"
     return found
 
 
 def conversion(site: Site, index: int) -> str:
     """Say that a Quantize or Dequantize at an end can stay outside."""
-    op = site.segment.operators[index]
+    kind = _comes_off(site.program, site.segment.operators[index])
+    if not kind:
+        return ""
+    return f"{kind} at the {'input' if kind == 'quantize' else 'output'}: {without(site.program, kind)}"
+
+
+def _comes_off(program: Program, op: Operator) -> str:
+    """Return "quantize" or "dequantize" for what --remove-io takes off, "" for any other operator.
+
+    It is the only reader of an input, or makes an output that nothing else reads; its codes are neither.
+    """
     kind = {Quantize: "quantize", Dequantize: "dequantize"}.get(type(op), "")
     if not kind:
         return ""
-    at = site.program.inputs if kind == "quantize" else site.program.outputs
-    ends = {site.program.root(i) for i in at}
-    mine = op.inputs if kind == "quantize" else op.outputs
-    if ends.isdisjoint(site.program.root(i) for i in mine):
+    first, last = op.inputs[0], op.outputs[0]
+    outer, inner = (first, last) if kind == "quantize" else (last, first)
+    if outer not in (program.inputs if kind == "quantize" else program.outputs):
         return ""
-    return f"{kind} at the {'input' if kind == 'quantize' else 'output'}: --remove-io {kind}"
+    alone = _reads(program, outer) == (1 if kind == "quantize" else 0)
+    ends = program.outputs if kind == "quantize" else program.inputs
+    return kind if alone and outer not in ends and inner not in (*program.inputs, *program.outputs) else ""
+
+
+def _reads(program: Program, tensor: int) -> int:
+    """Return how many operators and CPU segments read a tensor, also through a view."""
+    root = program.root(tensor)
+    bpu = [op.inputs for s in program.segments if isinstance(s, BpuSegment) for op in s.operators]
+    cpu = [s.inputs for s in program.segments if isinstance(s, CpuSegment)]
+    return sum(any(program.root(i) == root for i in inputs) for inputs in (*bpu, *cpu))
 
 
 def unconverted(site: Site) -> list[Costs]:
