@@ -241,10 +241,19 @@ def test_concat_of_equal_scales_has_nothing_to_rescale() -> None:
 
 def test_quantize_at_the_input_is_removed_by_the_option_of_that_name() -> None:
     b = Build()
-    x, y = b.input((1, 8, 8, 32), DType.FLOAT32), b.tensor((1, 8, 8, 32))
-    line = only(one(Quantize(inputs=(x,), outputs=(y,), scale=0.1), b), march())
+    x, y, z = b.input((1, 8, 8, 32), DType.FLOAT32), b.tensor((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
+    b.add(Quantize(inputs=(x,), outputs=(y,), scale=0.1))
+    b.add(Rescale(inputs=(y,), outputs=(z,), mult=1 << 30, shift=31, lo=-128, hi=127))
+    line = analyse(tiled(b.program((z,))), march()).layers[0]
     assert line.advice.text == "quantize at the input: --remove-io quantize"
     assert line.advice.gain_us == pytest.approx((2048 * 3 + 2048 / 64) / 1000, rel=0.05)
+
+
+def test_a_quantize_whose_codes_are_given_out_is_not_said_to_come_off() -> None:
+    b = Build()
+    x, y = b.input((1, 8, 8, 32), DType.FLOAT32), b.tensor((1, 8, 8, 32))
+    line = only(one(Quantize(inputs=(x,), outputs=(y,), scale=0.1), b), march())
+    assert "--remove-io" not in line.advice.text
 
 
 def test_a_matrix_product_tells_its_inner_size() -> None:

@@ -16,8 +16,13 @@ _REMOVABLE = ("quantize", "dequantize", "transpose")
 def layout_end(site: Site, index: int) -> str:
     """Say that a Transpose at an end of the program can stay outside, which only codes can do."""
     side = _side(site, index) if _transposes(site, index) else ""
-    codes = {"input": "quantize", "output": "dequantize"}
-    return f"layout move at the {side}: {without(site.program, codes[side], 'transpose')}" if side else ""
+    if not side:
+        return ""
+    op, program = site.segment.operators[index], site.program
+    tensor, ends = (op.inputs[0], program.inputs) if side == "input" else (op.outputs[0], program.outputs)
+    bare = program.root(tensor) in map(program.root, ends)
+    codes = "" if bare else {"input": "quantize", "output": "dequantize"}[side]
+    return f"layout move at the {side}: {without(program, codes, 'transpose')}"
 
 
 def without(program: Program, *kinds: str) -> str:
