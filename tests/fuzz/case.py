@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-OUTCOMES = ("refused", "refused when run", "equal", "two programs")
+OUTCOMES = ("refused", "refused when run", "not run", "equal", "two programs")
 """What is allowed to happen to a case.
 
 refused: OpenbpuError before anything ran · refused when run: OpenbpuError of either simulator or of a CPU
-segment · equal: both modes gave the same bits (and the bits that the witness gives, where there is one) · two
-programs: a forger changed the instructions, or the operators they were made from, so each mode ran its own.
+segment · not run: it asks for inputs or loops of any size · equal: both modes gave the same bits (and those
+of the reference, where there is one) · two programs: a forger changed the instructions, or the operators they
+were made from, so each mode ran its own.
 """
-REFUSED, REFUSED_RUN, EQUAL, TWO_PROGRAMS = OUTCOMES
+REFUSED, REFUSED_RUN, NOT_RUN, EQUAL, TWO_PROGRAMS = OUTCOMES
 
 
 class FaultError(AssertionError):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fuzz.case import EQUAL, REFUSED, REFUSED_RUN, TWO_PROGRAMS, Case, FaultError, rng_of
+from fuzz.case import EQUAL, NOT_RUN, REFUSED, REFUSED_RUN, TWO_PROGRAMS, Case, FaultError, rng_of
 from fuzz.hbm_files import Base, bases
 from fuzz.hbm_mutations import MUTATIONS, SHARES
 from fuzz.recode import recoded
@@ -63,7 +63,7 @@ class HbmFiles:
             return REFUSED
         feeds = feeds_of(program)
         if feeds is None:
-            return REFUSED_RUN
+            return NOT_RUN
         fast, exact = _outcome(program, "fast", feeds), _outcome(program, "exact", feeds)
         if fast is not None and exact is not None and same(fast, exact):
             return EQUAL

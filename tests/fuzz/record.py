@@ -31,7 +31,7 @@ class Fault:
 def sort_of(error: BaseException) -> str:
     """Return the class of an exception and the last line of openbpu that it came through."""
     if isinstance(error, AssertionError):
-        return re.sub(r"'[^']*'|[\d.,()\[\]-]+", "·", str(error))[:_WORDS].strip()
+        return re.sub(r"'[^']*'|[\d.,()\[\]-]+", "·", str(error).strip().split("\n")[0])[:_WORDS]
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "openbpu" in f.filename] or list(frames)
     place = f"{'/'.join(Path(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}" if ours else "?"
