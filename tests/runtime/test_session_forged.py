@@ -202,3 +202,30 @@ def test_memory_that_runs_out_is_an_error_of_openbpu(
     monkeypatch.setattr(runner, "run", run)
     with pytest.raises(SimulationError, match="must be no more than this computer has"):
         session.run({"image": X})
+
+
+def doubled(model: ModelProto, levels: int) -> None:
+    """Functions of which each calls the next one twice, called once."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
+    for level in range(levels):
+        calls = [node(f"F{level + 1}", ["a"], ["b"], domain="my")] * 2
+        body_of = [node("Relu", ["a"], ["b"])] if level == levels - 1 else calls
+        model.functions.append(helper.make_function("my", f"F{level}", ["a"], ["b"], body_of, opsets))
+    model.opset_import.append(helper.make_opsetid("my", 1))
+    add(model, node("F0", [model.graph.input[0].name], ["unused"], domain="my"))
+
+
+@pytest.mark.parametrize("levels", [1, 40])
+def test_functions_of_a_subgraph_are_refused_before_anybody_inlines_them(levels: int) -> None:
+    with pytest.raises(HbmError, match="it has functions of its own, which no compiler of openbpu writes"):
+        Session(with_model(lambda m: doubled(m, levels))).run({"image": X})
+
+
+@pytest.mark.parametrize("model", [b"\xff", b"\x0b", b"\x3a\x05", b"\x80" * 11, b"\x0d\0"])
+def test_bytes_that_are_no_message_are_refused(model: bytes) -> None:
+    program = cpu_program()
+    (segment,) = program.segments
+    assert isinstance(segment, CpuSegment)
+    broken = replace(program, segments=(replace(segment, model=model),))
+    with pytest.raises(ModelError, match="ONNX Runtime cannot load it"):
+        Session(broken).run({"image": X})

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _EXTERNAL = 1  # TensorProto.EXTERNAL
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
 def messages(message: Any) -> Iterator[Any]:
@@ -31,3 +32,40 @@ def external_tensors(message: Any) -> Iterator[Any]:
             found.data_location == _EXTERNAL or len(found.external_data) > 0
         ):
             yield found
+
+
+def field_numbers(data: bytes) -> frozenset[int]:
+    """Return which fields a serialized message has, its parts unread; raises ValueError where it is none."""
+    found, at = set(), 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        found.add(tag >> 3)
+        at = _behind(data, at, tag & 7)
+    if at != len(data):
+        raise ValueError("it ends within a field")
+    return frozenset(found)
+
+
+def _behind(data: bytes, at: int, wire_type: int) -> int:
+    """Return where a value that begins at `at` ends."""
+    if wire_type == _VARINT:
+        return _varint(data, at)[1]
+    if wire_type == _BYTES:
+        size, at = _varint(data, at)
+        return at + size
+    if wire_type in {_FIXED32, _FIXED64}:
+        return at + (4 if wire_type == _FIXED32 else 8)
+    raise ValueError(f"wire type {wire_type} is none of ONNX")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number of seven bits a byte, lowest first, and where it ends."""
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            raise ValueError("it ends within a number")
+        byte, at = data[at], at + 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise ValueError("a number has more than 64 bits")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import HbmError, ModelError, must
 from openbpu.arch.program import CpuSegment, Program, Tensor
-from openbpu.arch.protos import external_tensors, messages
+from openbpu.arch.protos import external_tensors, field_numbers, messages
 
 Array = npt.NDArray[Any]
 
@@ -24,6 +24,7 @@ _TOO_NEW = {
 }
 """What ONNX Runtime says of a model that came after it: which of them it is, and the newest that it knows."""
 _CONTEXT, _CONFIG = "EPContext", "ort_config"
+_FUNCTIONS = 25  # the field of ModelProto
 _FILE_WORDS = (b"location", _CONTEXT.encode(), _CONFIG.encode())
 _QUIET = 4  # ONNX Runtime's log: only what is fatal; its errors reach the user as exceptions
 
@@ -39,6 +40,7 @@ class CpuRunner:
         self._segment = segment
         self._where = f"CPU segment '{segment.name}' ({_nodes(program, segment)})"
         _refuse_files(self._where, segment.model)
+        _refuse_functions(self._where, segment.model)
         self._tensors = {i: program.tensors[i] for i in segment.outputs}
         self._session = make_engine(self._where, segment.model, threads)
 
@@ -119,6 +121,19 @@ def _check_output(where: str, t: Tensor, value: Any) -> None:
         raise _not_ours(must(where, f"output '{t.name}'", t.dtype.value, actual))
     if value.shape != t.shape and not t.is_shapeless:
         raise _not_ours(must(where, f"the shape of output '{t.name}'", t.shape, value.shape))
+
+
+def _refuse_functions(where: str, model: bytes) -> None:
+    """Functions that call functions are inlined before anything is checked: thirty of them fill the memory.
+
+    The compiler inlines those of the user, so a subgraph of its own has none.
+    """
+    try:
+        fields = field_numbers(model)
+    except ValueError as error:
+        raise ModelError(_failure(where, "load", error)) from error
+    if _FUNCTIONS in fields:
+        raise _not_ours(f"{where}: it has functions of its own")
 
 
 def _refuse_files(where: str, model: bytes) -> None:
