@@ -123,7 +123,7 @@ def _npz(path: Path, name: str, by_name: dict[str, Input]) -> dict[str, list[Sam
     from openbpu.quantization.samples import read_numpy, stacked
     from openbpu.runtime.tensors import check_names
 
-    read = read_numpy(path)
+    read = read_numpy(path, list(by_name.values()))
     arrays = read if isinstance(read, dict) else {name: read}
     if name in arrays:
         arrays = {name: arrays[name]}

@@ -164,7 +164,9 @@ def fed_inputs(model: ModelProto) -> list[ValueInfoProto]:
 
 
 def _read_file(path: Path, inputs: Sequence[ValueInfoProto]) -> dict[str, Array]:
-    read = read_numpy(path, what="calibration data", allowed="an .npz file or a folder", fix=_HINT)
+    takers = [input_of(value) for value in inputs]
+    allowed = "an .npz file or a folder"
+    read = read_numpy(path, takers, what="calibration data", allowed=allowed, fix=_HINT)
     arrays = read if isinstance(read, dict) else {"an .npy file": read}
     if len(inputs) == len(arrays) == 1:
         return {inputs[0].name: next(iter(arrays.values()))}

@@ -2,39 +2,101 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from openbpu.arch.errors import InputError, must
+from openbpu.quantization.samples.headers import check_room, read_header
 from openbpu.quantization.samples.inputs import Array, Input
 
 _FIX = "write it with numpy.save or numpy.savez, without objects"
 
+_UNPACKED = 256 << 20
+"""A compressed file may unpack to this many bytes whatever its own size is, …"""
+
+_RATIO = 100
+"""… and to so many times its own size beyond: what exceeds that is made to exhaust the memory."""
+
+_ERRORS = (
+    OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError,
+    struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""What NumPy, the parser of headers and the unpackers raise for files that are none of theirs."""
+
+Fits = Callable[[str, tuple[int, ...]], bool]
+
 
 def read_numpy(
-    path: Path, *, what: str = "the file", allowed: str = "a .npy or .npz file", fix: str = _FIX
+    path: Path,
+    takers: Sequence[Input],
+    *,
+    what: str = "the file",
+    allowed: str = "a .npy or .npz file",
+    fix: str = _FIX,
 ) -> Array | dict[str, Array]:
-    """Return the array of a `.npy`, the arrays by name of an `.npz`.
+    """Return the array of a `.npy`, the arrays by name of an `.npz`, in this machine's byte order.
 
-    Raises InputError: `<path>: <what> must be <allowed>, not (<reason>); <fix>`.
+    takers: the inputs that it is for. Headers are checked first, so memory is only taken for data that are
+    there and, where they are large, for what one of the inputs can take. Raises InputError:
+    `<path>: <what> must be <allowed>, not (<reason>); <fix>`.
     """
+
+    def fits(name: str, shape: tuple[int, ...]) -> bool:
+        return any(t.could_take(shape) for t in [t for t in takers if t.name == name] or takers)
+
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as file:
+            start = file.read(len(np.lib.format.MAGIC_PREFIX))
+            file.seek(0)
+            if start[:2] == b"PK":
+                return _archive(path, file, fits)
+            if start != np.lib.format.MAGIC_PREFIX:
+                raise ValueError("it is no NumPy file" if start else "it is empty")
+            return _array(path, "", file, path.stat().st_size, fits)
+    except MemoryError as error:
+        raise InputError(must(str(path), what, "small enough for the memory", "larger", fix)) from error
+    except _ERRORS as error:
         raise InputError(must(str(path), what, allowed, f"({reason(error)})", fix)) from error
+
+
+def _archive(path: Path, file: IO[bytes], fits: Fits) -> dict[str, Array]:
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        unpacked, packed = sum(m.file_size for m in members), path.stat().st_size
+        if unpacked > max(_UNPACKED, _RATIO * packed):
+            raise ValueError(f"its {packed} bytes unpack to {unpacked}: write it with numpy.savez, unpacked")
+        arrays = {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            with archive.open(member) as stored:
+                arrays[name] = _array(path, name, stored, member.file_size, fits)
+        return arrays
+
+
+def _array(path: Path, name: str, file: IO[bytes], size: int, fits: Fits) -> Array:
+    try:
+        header = read_header(file, size)
+        check_room(path, name, header, fits=fits(name, header.shape))
+        file.seek(0)
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    except _ERRORS as error:
+        if not name:
+            raise
+        raise ValueError(f"array '{name}': {reason(error)}") from error
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 def reason(error: Exception) -> str:
     """Return in one line what the system or NumPy says; nobody is told to load a pickle."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
-    if "allow_pickle" in text or "pickled" in text:
+    if "allow_pickle" in text or "pickled" in text or "magic string" in text:
         return "it holds objects" if "Object arrays" in text else "it is no NumPy file"
     return text or type(error).__name__
 

@@ -36,7 +36,7 @@ def read_samples(path: Path, taker: Input, pixels: Pixels, changes: Changes) -> 
         return _folder(path, taker, pixels, changes)
     if path.suffix.lower() in IMAGES:
         return _images([path], taker, pixels, changes, str(path))
-    array = read_numpy(path)
+    array = read_numpy(path, [taker])
     if isinstance(array, dict):
         fix = "give the .npz without a name: it holds the inputs by their names"
         raise InputError(must(str(path), f"the file for input '{taker.name}'", "a single array", ".npz", fix))
@@ -93,7 +93,7 @@ def _folder(folder: Path, taker: Input, pixels: Pixels, changes: Changes) -> lis
 
 def _npy(path: Path, taker: Input) -> Array:
     """Return one sample; the batch axis is put in front where only it is missing."""
-    array = read_numpy(path, allowed="a NumPy array without objects")
+    array = read_numpy(path, [taker], allowed="a NumPy array without objects")
     if isinstance(array, dict):
         raise InputError(must(str(path), "the file", "a single array", "an .npz", "name it .npz"))
     shape = taker.shape

@@ -32,6 +32,16 @@ class Input:
         first = self.shape[0] if self.shape else 1
         return first if isinstance(first, int) and first > 0 else 1
 
+    def could_take(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is one run, or several stacked, as far as its sizes tell."""
+        if self.shape is None or not self.shape:
+            return len(shape) <= 1 or self.shape is None
+        inner = self.shape[1:]
+        sizes = shape[len(shape) - len(inner) :] if len(shape) >= len(inner) else None
+        if sizes is None or len(shape) > len(self.shape) + 1:
+            return False
+        return all(not isinstance(d, int) or d == n for n, d in zip(sizes, inner, strict=True))
+
     @property
     def shown(self) -> str:
         """The shape as messages write it."""
