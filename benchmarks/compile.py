@@ -97,7 +97,7 @@ print(json.dumps(times))
 EXACT = """
 import json, sys, time
 from openbpu.runtime import Session
-from openbpu.runtime.verify import random_inputs
+from openbpu.evaluation.ends import random_inputs
 session = Session(sys.argv[1], mode="exact")
 feeds = random_inputs(session, 0)
 t = time.process_time()

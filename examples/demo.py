@@ -22,6 +22,7 @@ from openbpu.arch.files import write_atomic
 from openbpu.arch.hbm import write_hbm
 from openbpu.cli.screen import show
 from openbpu.compiler import compile as compile_model
+from openbpu.evaluation import verify
 from openbpu.report.latency import latency_table
 from openbpu.report.page import performance_page
 from openbpu.report.performance import performance_json
@@ -30,7 +31,6 @@ from openbpu.report.text import add_row, in_bytes, table
 from openbpu.report.verify import verify_table
 from openbpu.runtime import Session
 from openbpu.runtime.reference import Reference
-from openbpu.runtime.verify import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "models" / "digits"
@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
     np.save(image, feeds[0]["image"])
     show(f"What it computes: {len(feeds)} test images, {options.mode} simulation")
     show(accuracy_table(session, feeds, labels))
-    show("Against the QDQ model on ONNX Runtime, all images")
-    show(verify_table(compare(session, Reference(DIGITS / "digits.q.onnx"), feeds)))
+    show("Against the QDQ model in float64, all images")
+    show(verify_table(verify(DIGITS / "digits.q.onnx", session, feeds)))
     show(f"How long it takes: one image on {session.program.march}")
     show(latency_table(session.latency))
     show("Where its operators run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from openbpu.cli.arguments import readable
 from openbpu.cli.usage import WrongValue
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from openbpu.runtime import Session
 
     Array = npt.NDArray[Any]
+
+
+class Taker(Protocol):
+    """What says whether a feed fits: a session, or what compares one."""
+
+    def check(self, inputs: dict[str, Array], /) -> object:
+        """Raise InputError for arrays that do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class Run:
         """Return the arrays by input; pictures are read now. Raises InputError for a file that is none."""
         return {name: sample.read() for name, sample in self.samples.items()}
 
-    def read_for(self, session: Session) -> dict[str, Array]:
+    def read_for(self, session: Taker) -> dict[str, Array]:
         """As `read`; raises InputError, naming which of several runs, for arrays that do not fit."""
         from openbpu.arch.errors import InputError
 

@@ -62,15 +62,17 @@ class CpuRunner:
         return outputs
 
 
-def make_engine(where: str, model: str | bytes, threads: int) -> Any:
+def make_engine(where: str, model: str | bytes, threads: int, *, plain: bool = False) -> Any:
     """Return an ONNX Runtime session of a model (a path or bytes) that means what ONNX says.
 
-    Raises ModelError, beginning with `where`, when ONNX Runtime cannot load it.
+    `plain`: nothing at all is optimised, as for a witness. Raises ModelError, beginning with `where`, when
+    ONNX Runtime cannot load it.
     """
-    from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that a program without CPU segments never pays
+    from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that most programs never pay
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if plain else levels.ORT_ENABLE_BASIC
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = threads

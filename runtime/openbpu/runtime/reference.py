@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,34 +13,31 @@ import numpy.typing as npt
 from openbpu.arch.errors import ModelError, must
 from openbpu.runtime.cpu import OPSET, TooNewError, make_engine
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
-_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantize", "QLinear", "QGemm")
-
 
 class Reference:
-    """An ONNX model on ONNX Runtime, meaning what ONNX says: no fusion of QDQ into integer kernels.
+    """An ONNX model on ONNX Runtime, meaning what ONNX says: nothing is optimised.
 
     A model of an opset or IR version that this ONNX Runtime does not know is brought back to the newest that
     it does. Raises ModelError for a file that is no model, cannot be brought back or does not run.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
-        if not Path(path).is_file():
-            raise ModelError(must(str(path), "the model", "an ONNX file", "missing", "check the path"))
-        self._where = os.fspath(path)
-        self._engine = _engine(self._where, threads)
+    def __init__(self, model: str | os.PathLike[str] | ModelProto, *, threads: int = 1) -> None:
+        """`model`: a path, or a ModelProto whose weights are inside."""
+        if isinstance(model, (str, os.PathLike)):
+            if not Path(model).is_file():
+                raise ModelError(must(str(model), "the model", "an ONNX file", "missing", "check the path"))
+            self._engine = _engine(os.fspath(model), os.fspath(model), threads)
+        else:
+            self._engine = _engine(f"model '{model.graph.name}'", model.SerializeToString(), threads)
+        self._where = os.fspath(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
         self.input_names = [i.name for i in self._engine.get_inputs()]
         self.output_names = [o.name for o in self._engine.get_outputs()]
-
-    @cached_property
-    def is_float(self) -> bool:
-        """Whether nothing in the model is quantized: then it differs from any binary by the quantization."""
-        import onnx  # noqa: PLC0415  # 0.1 s that only a comparison pays
-
-        nodes = onnx.load(self._where, load_external_data=False).graph.node
-        return not any(n.op_type.startswith(_QUANTIZED) or n.op_type.endswith("Integer") for n in nodes)
 
     def run(self, feed: Feed) -> dict[str, Array]:
         """Return the outputs by name."""
@@ -54,18 +50,19 @@ class Reference:
         return {name: np.asarray(y) for name, y in zip(self.output_names, made, strict=True)}
 
 
-def _engine(path: str, threads: int) -> Any:
+def _engine(where: str, source: str | bytes, threads: int) -> Any:
     """Return the session of a model, brought back first to what ONNX Runtime knows if it is newer."""
     try:
-        return make_engine(path, path, threads)
+        return make_engine(where, source, threads, plain=True)
     except TooNewError as error:
         import onnx  # noqa: PLC0415  # as above
 
-        refused, model = error, onnx.load(path)
+        refused = error
+        model = onnx.load(source) if isinstance(source, str) else onnx.load_from_string(source)
     try:
-        return make_engine(path, _older(model, refused), threads)
+        return make_engine(where, _older(model, refused), threads, plain=True)
     except TooNewError as second:  # the IR version is looked at first, then the opset
-        return make_engine(path, _older(model, second), threads)
+        return make_engine(where, _older(model, second), threads, plain=True)
 
 
 def _older(model: Any, refused: TooNewError) -> bytes:

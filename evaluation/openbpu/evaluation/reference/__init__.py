@@ -5,10 +5,13 @@
 
 from openbpu.evaluation.reference.compare import (
     Difference,
+    Layerwise,
+    Step,
     TensorReport,
     compare_end_to_end,
     compare_layerwise,
     difference,
+    layerwise,
     output_steps,
 )
 from openbpu.evaluation.reference.float64 import Evaluation, evaluate, run_node
@@ -19,12 +22,15 @@ __all__ = [
     "TIE",
     "Difference",
     "Evaluation",
+    "Layerwise",
     "Quantized",
+    "Step",
     "TensorReport",
     "compare_end_to_end",
     "compare_layerwise",
     "difference",
     "evaluate",
+    "layerwise",
     "output_steps",
     "run_node",
 ]

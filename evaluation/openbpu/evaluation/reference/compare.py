@@ -8,14 +8,26 @@ show up again in each tensor after it::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 
-from openbpu.evaluation.reference.float64 import constants, evaluate, opset_of, prepared, results_of, run_node
+from openbpu.evaluation.reference.float64 import Fallback, Progress, Walk, constants, evaluate, reads_of
 from openbpu.evaluation.reference.kernel import Array, Quantized
+
+_CASTS = ("QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node on the way to a tensor: its name and operator."""
+
+    node: str
+    op: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class TensorReport:
     ``mismatches_off_tie`` counts the differences no tie can excuse. ``max_steps`` is the largest
     integer difference; ``max_error`` is the largest distance, in steps, between an observed
     integer and the real value it rounds: 0.5 for perfect rounding, at most the stated bound for
-    an approximated operator.
+    an approximated operator. ``cone``: the operators between the tensors observed before and this one.
     """
 
     name: str
@@ -37,6 +49,7 @@ class TensorReport:
     ties: int
     max_steps: int
     max_error: float
+    cone: tuple[Step, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -76,13 +89,13 @@ def difference(expected: Array, observed: Array, step: float = 1.0) -> Differenc
     return Difference(expected.size, float(differ.mean()), float(steps.max()))
 
 
-def _report(name: str, producer: str, exact: Quantized, tie: Array, observed: Array) -> TensorReport:
+def _report(name: str, cone: tuple[Step, ...], exact: Quantized, tie: Array, observed: Array) -> TensorReport:
     expected = exact.values
     wide = observed.astype(np.int64)
     steps = np.abs(expected.astype(np.int64) - wide)
     return TensorReport(
         name=name,
-        producer=producer,
+        producer=cone[-1].op if cone else "input",
         dtype=expected.dtype.name,
         elements=expected.size,
         mismatches=int(np.count_nonzero(steps)),
@@ -90,50 +103,117 @@ def _report(name: str, producer: str, exact: Quantized, tie: Array, observed: Ar
         ties=int(np.count_nonzero(tie)),
         max_steps=int(steps.max(initial=0)),
         max_error=float(np.nan_to_num(np.abs(exact.real - wide), nan=np.inf).max(initial=0.0)),
+        cone=cone,
     )
 
 
-class _CutRun:
-    """One pass over the graph that continues from the observed tensors.
+See: TypeAlias = Callable[[str, tuple[int, ...], np.dtype[Any]], "Array | None"]
+"""Asked for a quantized tensor by name, shape and type: somebody's integers, None if they do not show it."""
 
-    With ``flip``, each rounding nobody observed resolves its near ties the other way: where the
-    two passes disagree, an unseen tie upstream is the reason.
+
+@dataclass(frozen=True, slots=True)
+class Layerwise:
+    """``reports`` of every tensor that was seen, in the order of the graph.
+
+    ``outputs``: the graph's outputs as they follow from what was seen; ``others``: the same with every near
+    tie that nobody showed rounded the other way, where that differs. ``cones``: what made each output since.
     """
 
-    def __init__(
-        self, model: onnx.ModelProto, known: Mapping[str, Array], observed: Mapping[str, Array], flip: bool
-    ) -> None:
-        self.values: dict[str, Array] = {**constants(model), **known, **observed}
-        self.observed = observed
-        self.flip = flip
-        self.unseen_ties = False
-        self.roundings: dict[str, Quantized] = {}
-        self.producers: dict[str, str] = {}
-        opset = opset_of(model)
-        with np.errstate(all="ignore"):
-            for node in model.graph.node:
-                self._step(node, opset)
+    reports: dict[str, TensorReport]
+    outputs: dict[str, Array]
+    others: dict[str, Array]
+    cones: dict[str, tuple[Step, ...]]
 
-    def _step(self, node: onnx.NodeProto, opset: int) -> None:
-        if any(n and n not in self.values for n in node.input):
+
+class _CutRun:
+    """One pass over the graph that continues from what was seen.
+
+    ``others`` holds, where it differs, what a tensor would be if each rounding that nobody showed had
+    resolved its near ties the other way: an unseen tie upstream is the reason for what differs there.
+    """
+
+    def __init__(self, walk: Walk, known: Mapping[str, Array], see: See) -> None:
+        self.walk, self.see = walk, see
+        self.values: dict[str, Array] = {**constants(walk.model), **known}
+        self.others: dict[str, Array] = {}
+        self.reports: dict[str, TensorReport] = {}
+        self.cones: dict[str, frozenset[int]] = {}
+
+    def step(self, k: int) -> None:
+        """Run node ``k``, unless something it reads is not known."""
+        node = self.walk.nodes[k]
+        reads = reads_of(node)
+        if any(n not in self.values for n in reads):
             return
-        inputs = tuple(self.values[n] if n else None for n in node.input)
-        for name, result in zip(node.output, results_of(run_node(node, inputs, opset)), strict=False):
-            rounds = node.op_type == "QuantizeLinear"
-            self.producers[name] = self.producers.get(node.input[0], "input") if rounds else node.op_type
-            self._keep(name, result)
+        cone = frozenset({k}).union(*(self.cones.get(n, frozenset()) for n in reads))
+        results = self.walk.apply(node, self.values)
+        others: tuple[Array | Quantized, ...] = results
+        if any(n in self.others for n in reads):
+            others = self.walk.apply(node, ChainMap(self.others, self.values))
+        for name, result, other in zip(node.output, results, others, strict=False):
+            if name and isinstance(result, Quantized) and isinstance(other, Quantized):
+                self._rounded(name, result, other, cone)
+            elif name and not isinstance(result, Quantized) and not isinstance(other, Quantized):
+                self._keep(name, result, other, cone)
 
-    def _keep(self, name: str, result: Array | Quantized) -> None:
-        shape = (result.scaled if isinstance(result, Quantized) else result).shape
-        if name in self.observed and self.observed[name].shape != shape:
-            raise ValueError(f"{name}: shape must be {shape}, not {self.observed[name].shape}")
-        if isinstance(result, Quantized):
-            self.roundings[name] = result
-            if name not in self.observed:
-                self.unseen_ties |= bool(result.near_tie.any())
-                self.values[name] = result.flipped if self.flip else result.values
-        elif name not in self.observed:
-            self.values[name] = result
+    def _keep(self, name: str, value: Array, other: Array, cone: frozenset[int]) -> None:
+        if name in self.values:  # somebody's float tensor, where the graph is cut
+            return
+        self.values[name] = value
+        self.cones[name] = cone
+        if other is not value and not np.array_equal(value, other, equal_nan=value.dtype.kind == "f"):
+            self.others[name] = other
+
+    def _rounded(self, name: str, exact: Quantized, other: Quantized, cone: frozenset[int]) -> None:
+        seen = self.see(name, exact.scaled.shape, exact.dtype)
+        if seen is None:
+            self._keep(name, exact.values, other.flipped if other.near_tie.any() else other.values, cone)
+            return
+        tie = exact.near_tie | other.near_tie | (exact.values != other.values)
+        self.reports[name] = _report(name, self.steps(cone), exact, tie, seen)
+        self.values[name] = seen
+
+    def steps(self, cone: frozenset[int]) -> tuple[Step, ...]:
+        """The operators of a cone in order, without Quantize and Dequantize."""
+        nodes = (self.walk.nodes[k] for k in sorted(cone))
+        return tuple(Step(n.name, n.op_type) for n in nodes if n.op_type not in _CASTS)
+
+    def forget(self, names: Collection[str]) -> None:
+        """Drop what nothing reads any more."""
+        for name in names:
+            self.values.pop(name, None)
+            self.others.pop(name, None)
+            self.cones.pop(name, None)
+
+
+def layerwise(
+    model: onnx.ModelProto,
+    see: See,
+    known: Mapping[str, Array],
+    *,
+    fallback: Fallback | None = None,
+    progress: Progress | None = None,
+) -> Layerwise:
+    """Walk the graph once, from what ``see`` shows of it on; ``known`` are its inputs (and other cuts).
+
+    Every quantized tensor that is shown is held against float64 *on what was shown before it*, so that one
+    tie is one difference and not one in each tensor after it.
+    """
+    walk = Walk(model, fallback)
+    run = _CutRun(walk, {n: np.asarray(v) for n, v in known.items()}, see)
+    with np.errstate(all="ignore"):
+        for k in range(len(walk.nodes)):
+            run.step(k)
+            run.forget(walk.spent(k))
+            if progress is not None:
+                progress(k + 1, len(walk.nodes))
+    names = [o.name for o in walk.model.graph.output if o.name in run.values]
+    return Layerwise(
+        run.reports,
+        {n: run.values[n] for n in names},
+        {n: run.others[n] for n in names if n in run.others},
+        {n: run.steps(run.cones.get(n, frozenset())) for n in names},
+    )
 
 
 def compare_layerwise(
@@ -148,18 +228,14 @@ def compare_layerwise(
     graph too and are not reported. ``inputs`` are needed where a float input reaches a compared
     tensor; without them, such tensors are taken as given.
     """
-    model = prepared(model)
-    known = {n: np.asarray(v) for n, v in (inputs or {}).items()}
     cuts = {n: np.asarray(v) for n, v in observed.items()}
-    nominal = _CutRun(model, known, cuts, flip=False)
-    other = _CutRun(model, known, cuts, flip=True) if nominal.unseen_ties else nominal
-    reports = {}
-    for name in (n for n in nominal.roundings if n in observed):
-        exact = nominal.roundings[name]
-        tie = exact.near_tie | (exact.values != other.roundings[name].values)
-        tie |= other.roundings[name].near_tie
-        reports[name] = _report(name, nominal.producers[name], exact, tie, cuts[name])
-    return reports
+
+    def see(name: str, shape: tuple[int, ...], _: np.dtype[Any]) -> Array | None:
+        if name in cuts and cuts[name].shape != shape:
+            raise ValueError(f"{name}: shape must be {shape}, not {cuts[name].shape}")
+        return cuts.get(name)
+
+    return layerwise(model, see, {**(inputs or {}), **cuts}).reports
 
 
 def output_steps(model: onnx.ModelProto) -> dict[str, float]:

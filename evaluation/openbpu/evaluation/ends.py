@@ -1,63 +1,55 @@
-"""A compiled program against the ONNX model it came from: the same inputs through both, output by output."""
+"""The ends of a compiled program and those of the ONNX model it came from: feeds and outputs of both."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ValueInfoProto
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.numerics import dequantize, quantize, unpacked_scales
 from openbpu.arch.program import BpuSegment, CpuSegment, Dequantize, Program, Quantize
-from openbpu.runtime.reference import Feed, Reference
+from openbpu.quantization.onnx.samples import input_of
+from openbpu.quantization.samples import Input
+from openbpu.quantization.samples.inputs import Shape
+from openbpu.runtime.reference import Feed
 from openbpu.runtime.session import Session
 from openbpu.runtime.tensors import TensorInfo
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One output over all samples. `step` is its quantization step, None (as `max_steps`) where it has none.
+def takers(session: Session, inputs: Sequence[ValueInfoProto]) -> list[Input]:
+    """Return the inputs of a model as readers of samples take them, in the sizes of the program.
 
-    cosine: of all values as one vector, 1 where both are all zero · differing: share of elements that differ
-    by half a step or more (at all, for an output without step).
+    Raises InputError where the model declares other sizes.
     """
+    ours, turned = {t.name: t for t in session.inputs}, _channels_last(session.program)
+    found = []
+    for t, value in zip(session.inputs, inputs, strict=True):
+        own, taker = ours.get(value.name, t), input_of(value)
+        shape = own.shape
+        if own.name in turned:
+            n, *places, channels = own.shape
+            shape = (n, channels, *places)
+        if not _fits(shape, taker.shape):
+            where, fix = f"input '{taker.name}'", "compare it with the model it was compiled from"
+            raise InputError(must(where, "the shape in the .hbm", taker.shown, shape, fix))
+        found.append(replace(taker, shape=shape))
+    return found
 
-    name: str
-    cosine: float
-    max_abs: float
-    step: float | None
-    max_steps: float | None
-    differing: float
-    elements: int
 
-
-MIN_COSINE = 0.99
-"""An output below it, and beyond one step somewhere, is evidently not that of the same model."""
-
-
-def failure(c: Comparison, min_cosine: float | None = None, max_steps: float | None = None) -> str:
-    """Return in words why an output does not pass, "" when it does.
-
-    Without `min_cosine`, the bound is MIN_COSINE and an output within one step everywhere passes whatever its
-    cosine is: next to zeros a single step can turn it. An infinite difference never passes.
-    """
-    bound = MIN_COSINE if min_cosine is None else min_cosine
-    close = min_cosine is None and c.max_steps is not None and c.max_steps <= 1
-    where = f"output '{c.name}'"
-    if np.isinf(c.max_abs):
-        return f"{where}: one side is NaN or infinite where the other is not"
-    if c.cosine < bound and not close:
-        return f"{where}: cosine {c.cosine:.6f} is below {bound:g}"
-    if max_steps is not None and c.max_steps is not None and c.max_steps > max_steps:
-        return f"{where}: it differs by {c.max_steps:.3g} steps, more than {max_steps:g}"
-    return ""
+def _fits(shape: tuple[int, ...], declared: Shape | None) -> bool:
+    return declared is None or (
+        len(shape) == len(declared)
+        and all(not isinstance(d, int) or d == n for n, d in zip(shape, declared, strict=True))
+    )
 
 
 def random_inputs(session: Session, seed: int) -> dict[str, Array]:
@@ -79,57 +71,60 @@ def _random(rng: np.random.Generator, t: TensorInfo, step: float | None) -> Arra
     return rng.integers(0, 2, t.shape).astype(t.dtype.numpy)  # legal as an index, a flag and a pixel
 
 
-def compare(session: Session, reference: Reference, feeds: Sequence[Feed]) -> list[Comparison]:
-    """Run every feed (named and typed as the ONNX model's inputs) through both; one Comparison per output.
+class Ends:
+    """How the inputs and outputs of a program belong to those of the ONNX model it is compared with.
 
-    Inputs and outputs pair up by name, or by position where the names differ. Where the compiled program
-    takes or makes integers or keeps channels last (`--remove-io`), both sides are brought together here.
+    They pair up by name, or by position where the names differ. Where the program takes or makes integers or
+    keeps channels last (`--remove-io`), the model's form is what feeds and outputs have here. Raises
+    InputError where their numbers differ.
     """
-    check_feeds(session, reference, feeds)
-    steps = _output_steps(session.program)
-    pairs: list[list[tuple[Array, Array]]] = [[] for _ in session.outputs]
-    ours, turned = [t.name for t in session.inputs], _channels_last(session.program)
-    for feed in feeds:
-        outputs = session.run(_given(session, reference, feed)).outputs
-        expected = list(reference.run(_named(feed, ours, reference.input_names)).values())
-        order = _order([t.name for t in session.outputs], reference.output_names)
-        for k, t in enumerate(session.outputs):
-            pairs[k].append((expected[order[k]], _first(_as_float(t, outputs[t.name]), t, turned)))
-    return [
-        _comparison(t.name, steps.get(i), pairs[k])
-        for k, (i, t) in enumerate(zip(session.program.outputs, session.outputs, strict=True))
-    ]
+
+    def __init__(self, session: Session, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        _check_counts(session, inputs, outputs)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.steps = _output_steps(session.program)
+        self._session, self._turned = session, _channels_last(session.program)
+        ours = [t.name for t in session.outputs]
+        order = [ours.index(n) for n in outputs] if set(ours) == set(outputs) else range(len(ours))
+        self._ours = [session.outputs[k] for k in order]
+        self._ids = [session.program.outputs[k] for k in order]
+
+    def feed(self, given: Feed) -> dict[str, Array]:
+        """Return a feed under the model's names."""
+        return _named(given, [t.name for t in self._session.inputs], self.inputs)
+
+    def given(self, feed: Feed) -> dict[str, Array]:
+        """Return a feed as the program takes it: its names, its integers, its layout."""
+        ours = {t.name: t for t in self._session.inputs}
+        return {
+            name: _as_input(ours[name], _last(x, ours[name], self._turned)) if name in ours else x
+            for name, x in _named(feed, self.inputs, list(ours)).items()
+        }
+
+    def made(self, outputs: Mapping[str, Array], like: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the program's outputs under the model's names, in codes where the model makes codes."""
+        found = {}
+        for name, t in zip(self.outputs, self._ours, strict=True):
+            y = outputs[t.name]
+            codes = name in like and like[name].dtype.kind in "iu"
+            found[name] = _first(y if codes else _as_float(t, y), t, self._turned)
+        return found
+
+    def step(self, name: str, like: Array) -> float | None:
+        """Return the quantization step of an output of the model, 1 for codes, None where it has none."""
+        if like.dtype.kind in "iu":
+            return 1.0
+        return self.steps.get(self._ids[self.outputs.index(name)])
 
 
-def check_feeds(session: Session, reference: Reference, feeds: Sequence[Feed]) -> None:
-    """Raise the InputError that `compare` would raise, without running anything."""
-    _check_counts(session, reference)
-    for feed in feeds:
-        session.check(_given(session, reference, feed))
-
-
-def _given(session: Session, reference: Reference, feed: Feed) -> dict[str, Array]:
-    """Return a feed as the compiled program takes it: its names, its integers, its layout."""
-    ours, turned = {t.name: t for t in session.inputs}, _channels_last(session.program)
-    return {
-        name: _as_input(ours[name], _last(x, ours[name], turned)) if name in ours else x
-        for name, x in _named(feed, reference.input_names, list(ours)).items()
-    }
-
-
-def _check_counts(session: Session, reference: Reference) -> None:
+def _check_counts(session: Session, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     for what, ours, theirs in (
-        ("inputs", len(session.inputs), len(reference.input_names)),
-        ("outputs", len(session.outputs), len(reference.output_names)),
+        ("inputs", len(session.inputs), len(inputs)),
+        ("outputs", len(session.outputs), len(outputs)),
     ):
         if ours != theirs:
             fix = "compare it with the model it was compiled from"
             raise InputError(must("verify", f"the number of {what} of the .hbm", theirs, ours, fix))
-
-
-def _order(ours: Sequence[str], theirs: Sequence[str]) -> list[int]:
-    """Return where each of our names stands among theirs: by name if all are there, by position if not."""
-    return [theirs.index(name) for name in ours] if set(ours) == set(theirs) else list(range(len(ours)))
 
 
 def _named(feed: Feed, names: Sequence[str], wanted: Sequence[str]) -> dict[str, Array]:
@@ -225,29 +220,3 @@ def _steps_in(model: bytes, op: str) -> dict[str, float]:
         if n.op_type == op
     )
     return {name: float(scales[scale].max()) for name, scale in ends if scale in scales}
-
-
-def _comparison(name: str, step: float | None, pairs: Sequence[tuple[Array, Array]]) -> Comparison:
-    for expected, actual in pairs:
-        if expected.shape != actual.shape:
-            fix = "compare it with the model it was compiled from"
-            raise InputError(must(f"output '{name}'", "the shape", expected.shape, actual.shape, fix))
-    a = np.concatenate([np.asarray(e, dtype=np.float64).reshape(-1) for e, _ in pairs])
-    b = np.concatenate([np.asarray(y, dtype=np.float64).reshape(-1) for _, y in pairs])
-    # Equal infinities and NaNs are no difference; unequal ones are an infinite one.
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        gap = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf))
-    largest = float(gap.max(initial=0.0))
-    limit = step / 2 if step else 0.0
-    differing = float(np.mean((gap >= limit) & (gap > 0))) if gap.size else 0.0
-    return Comparison(name, _cosine(a, b), largest, step, largest / step if step else None, differing, a.size)
-
-
-def _cosine(a: Array, b: Array) -> float:
-    finite = np.isfinite(a) & np.isfinite(b)
-    a, b = a[finite], b[finite]
-    scale = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if scale == 0.0:
-        return 1.0 if not a.any() and not b.any() else 0.0
-    return min(float(a @ b) / scale, 1.0)

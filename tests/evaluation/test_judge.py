@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from openbpu.runtime.verify import Comparison, failure
+from openbpu.evaluation import Comparison
+from openbpu.evaluation.judge import failure
 
 
 def compared(cosine: float, max_abs: float = 0.4, step: float | None = 0.1) -> Comparison:

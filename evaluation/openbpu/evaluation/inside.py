@@ -1,0 +1,95 @@
+"""Looking inside a program while it runs: the integers of the quantized tensors that its operators make."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
+from openbpu.runtime import Session
+from openbpu.runtime.cpu import CpuRunner
+from openbpu.runtime.reference import Feed
+from openbpu.runtime.tensors import check_inputs
+from openbpu.simulator.fast import FastSegment
+
+Array = npt.NDArray[Any]
+
+_HALF = {"uint8": 128, "uint16": 32768}
+"""What unsigned codes lie above the signed ones of the BPU."""
+
+
+class Inside:
+    """Runs the program of a session, keeping every tensor (in the fast mode, whose bits are the same)."""
+
+    def __init__(self, session: Session) -> None:
+        self._program, self._threads = session.program, session.threads
+
+    @cached_property
+    def _runners(self) -> list[FastSegment | CpuRunner]:
+        return [
+            FastSegment(self._program, s, self._threads)
+            if isinstance(s, BpuSegment)
+            else CpuRunner(self._program, s, self._threads)
+            for s in self._program.segments
+        ]
+
+    def run(self, feed: Feed) -> Shown:
+        """Run once on a feed as the program takes it."""
+        program = self._program
+        values = check_inputs(program, feed, finite=False)
+        for segment, runner in zip(program.segments, self._runners, strict=True):
+            feeds = {i: _value(program, values, i) for i in segment.inputs}
+            values.update(runner.run_all(feeds) if isinstance(runner, FastSegment) else runner.run(feeds))
+        return Shown(program, values)
+
+
+class Shown:
+    """The tensors of one run under the names that the model gives them."""
+
+    def __init__(self, program: Program, values: dict[int, Array]) -> None:
+        self._program = program
+        self._values = values
+        made = {i for i, t in enumerate(program.tensors) if i in values or program.root(i) in values}
+        self._ids = {program.tensors[i].name: i for i in made}
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+        """Return a quantized tensor of the model in its layout and type, None where no operator makes it."""
+        for stem in (name, f"{name}/signed"):
+            for tail, turn in (("", None), ("/nhwc", (0, 3, 1, 2))):
+                x = self._found(stem + tail)
+                if x is None or (turn and x.ndim != 4) or x.size != np.prod(shape, dtype=np.int64):
+                    continue
+                if x.dtype.kind in "iu":  # layers of one dimension are layers of height 1
+                    return _as_type((x.transpose(turn) if turn else x).reshape(shape), dtype)
+        return None
+
+    def _found(self, name: str) -> Array | None:
+        i = self._ids.get(name)
+        return None if i is None else _value(self._program, self._values, i)
+
+
+def _as_type(x: Array, dtype: np.dtype[Any]) -> Array | None:
+    if x.dtype == dtype:
+        return x
+    half = _HALF.get(dtype.name)
+    if half is None or x.dtype.itemsize != dtype.itemsize:
+        return None
+    return (x.astype(np.int64) + half).astype(dtype)
+
+
+def _value(program: Program, values: dict[int, Array], i: int) -> Array:
+    if i in values:
+        return values[i]
+    t = program.tensors[i]
+    if t.space is Space.VIEW:
+        return _value(program, values, t.address).view(t.dtype.numpy).reshape(t.shape)
+    return np.asarray(program.constant(i))
+
+
+def nodes_on_cpu(program: Program) -> frozenset[str]:
+    """Return the names of the model's nodes that a CPU segment runs."""
+    cpu = {k for k, s in enumerate(program.segments) if isinstance(s, CpuSegment)}
+    return frozenset(p.node for p in program.placement if p.on == "CPU" and p.segment in cpu)
