@@ -5,7 +5,8 @@ import math
 import pytest
 
 from openbpu.evaluation import Comparison
-from openbpu.evaluation.judge import failure
+from openbpu.evaluation.judge import bound, failure
+from openbpu.evaluation.reference import Step
 
 
 def compared(cosine: float, max_abs: float = 0.4, step: float | None = 0.1) -> Comparison:
@@ -30,3 +31,15 @@ def test_steps_fail_only_when_a_limit_is_given() -> None:
 @pytest.mark.parametrize("min_cosine", [None, -1.0])
 def test_a_nan_on_one_side_always_fails(min_cosine: float | None) -> None:
     assert "NaN or infinite" in failure(compared(1.0, max_abs=math.inf), min_cosine)
+
+
+def test_functions_may_miss_by_their_stated_share_where_they_are_lines() -> None:
+    sigmoid = [Step("n", "Sigmoid")]
+    bounds = [bound(sigmoid, size, frozenset(), from16=wide) for size in (1, 2) for wide in (False, True)]
+    assert bounds == [0.5, 1.0, 0.5, 128.0]
+
+
+def test_approximated_operators_and_float32_have_bounds_of_their_own() -> None:
+    assert bound([Step("n", "Conv")], 1, frozenset(), from16=False) == 0.5
+    assert bound([Step("n", "Conv"), Step("m", "Softmax")], 2, frozenset(), from16=True) == 1.0
+    assert bound([Step("n", "Conv")], 1, frozenset({"n"}), from16=False) == 0.55

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.numerics import MAX_SEGMENT_ERROR
+from openbpu.arch.numerics import SEGMENT_SHARE
 from openbpu.evaluation.reference import Layerwise, Step, TensorReport
 from openbpu.evaluation.tally import Comparison
 
@@ -33,19 +33,22 @@ FUNCTIONS_OF_INT16 = frozenset(
     ThresholdedRelu Shrink QuickGelu FastGelu BiasGelu QLinearSigmoid QLinearLeakyRelu GridSample
     """.split()  # noqa: SIM905 - a word per line hides the list
 )
-"""Tables of line segments, which the compiler refuses beyond MAX_SEGMENT_ERROR steps."""
+"""Tables of line segments where their input has 16 bits; the compiler refuses them beyond SEGMENT_SHARE."""
 
 MIN_COSINE = 0.99
 """An output below it, and beyond one step somewhere, is not that of the same model, unless explained."""
 
 
-def bound(cone: Iterable[Step], bytes_of_code: int, on_cpu: frozenset[str]) -> float:
-    """Return how far, in steps, a code may lie from the real number that these operators make."""
+def bound(cone: Iterable[Step], bytes_of_code: int, on_cpu: frozenset[str], *, from16: bool = True) -> float:
+    """Return how far, in steps, a code may lie from the real number that these operators make.
+
+    `from16`: they read a tensor of 16 bits, so that functions are lines.
+    """
     steps = list(cone)
     ops = {s.op for s in steps}
     most = APPROXIMATE_STEPS if ops & APPROXIMATED else EXACT_STEPS
-    if bytes_of_code > 1 and ops & FUNCTIONS_OF_INT16:
-        most = MAX_SEGMENT_ERROR
+    if from16 and ops & FUNCTIONS_OF_INT16:
+        most = max(most, 1.0, 2.0 ** (8 * bytes_of_code) / SEGMENT_SHARE)
     slack = CPU_STEPS[min(bytes_of_code, 2)] if any(s.node in on_cpu for s in steps) else 0.0
     return most + slack
 
@@ -83,7 +86,8 @@ class Explanation:
             self.first_tie = self.first_tie or _place(report)
         if report.exact:
             return
-        most = bound(report.cone, np.dtype(report.dtype).itemsize, on_cpu)
+        size = np.dtype(report.dtype).itemsize
+        most = bound(report.cone, size, on_cpu, from16=report.from16)
         if report.max_error <= most:
             self.near += report.mismatches_off_tie
             self.first_near = self.first_near or _place(report)

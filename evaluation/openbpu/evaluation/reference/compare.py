@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,7 +37,8 @@ class TensorReport:
     ``mismatches_off_tie`` counts the differences no tie can excuse. ``max_steps`` is the largest
     integer difference; ``max_error`` is the largest distance, in steps, between an observed
     integer and the real value it rounds: 0.5 for perfect rounding, at most the stated bound for
-    an approximated operator. ``cone``: the operators between the tensors observed before and this one.
+    an approximated operator. ``cone``: the operators between the tensors observed before and this
+    one, ``from16``: whether one of these tensors has 16 bits.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TensorReport:
     max_steps: int
     max_error: float
     cone: tuple[Step, ...] = ()
+    from16: bool = False
 
     @property
     def exact(self) -> bool:
@@ -138,6 +140,7 @@ class _CutRun:
         self.others: dict[str, Array] = {}
         self.reports: dict[str, TensorReport] = {}
         self.cones: dict[str, frozenset[int]] = {}
+        self.from16: set[str] = set()
 
     def step(self, k: int) -> None:
         """Run node ``k``, unless something it reads is not known."""
@@ -146,6 +149,8 @@ class _CutRun:
         if any(n not in self.values for n in reads):
             return
         cone = frozenset({k}).union(*(self.cones.get(n, frozenset()) for n in reads))
+        if any(n in self.from16 or self.values[n].dtype.name in ("int16", "uint16") for n in reads):
+            self.from16.update(node.output)
         results = self.walk.apply(node, self.values)
         others: tuple[Array | Quantized, ...] = results
         if any(n in self.others for n in reads):
@@ -170,7 +175,9 @@ class _CutRun:
             self._keep(name, exact.values, other.flipped if other.near_tie.any() else other.values, cone)
             return
         tie = exact.near_tie | other.near_tie | (exact.values != other.values)
-        self.reports[name] = _report(name, self.steps(cone), exact, tie, seen)
+        report = _report(name, self.steps(cone), exact, tie, seen)
+        self.reports[name] = replace(report, from16=name in self.from16)
+        self.from16.discard(name)
         self.values[name] = seen
 
     def steps(self, cone: frozenset[int]) -> tuple[Step, ...]:
