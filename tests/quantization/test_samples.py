@@ -106,3 +106,10 @@ def test_runs_stacked_in_an_array(array: tuple[int, ...], shape: tuple[Any, ...]
     samples = stacked("x", data, Input("x", shape, F32))
     assert len(samples) == runs
     np.testing.assert_array_equal(np.concatenate([s.read().ravel() for s in samples]), data.ravel())
+
+
+def test_a_file_is_no_picture_only_because_it_is_named_so(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.eps", "EPS")  # for which Pillow would start a program
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(InputError, match="must be an image, not"):
+        one(tmp_path / "a.png", Input("x", (1, 3, 4, 6), F32))

@@ -19,6 +19,8 @@ def session(model: ModelProto, *, optimize: bool = True) -> Any:
     from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  (0.1 s; only calibration needs it)
 
     options = ort.SessionOptions()
+    # Pairs stay pairs: integer kernels round otherwise, and overflow on processors without VNNI.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 4  # what fails is raised with its message
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL

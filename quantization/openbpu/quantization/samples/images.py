@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""Nothing else is tried, whatever a file is named: Pillow starts Ghostscript for an EPS."""
+
 _EIGHT_BITS = 255
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits: converting to L or RGB would clip them at 255
 
@@ -103,7 +106,7 @@ def _planes(path: Path, mode: str, size: tuple[int, int], changes: Changes) -> n
 
     kinds = ", ".join(IMAGES)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.mode.startswith(_DEEP):
                 fix = "save it with 8 bits, or give the array as a .npy file"
                 raise InputError(
