@@ -283,13 +283,13 @@ def softmax(rng: Rng, b: Build) -> p.Operator:
     shape = (pick(rng, (1, 4)), pick(rng, (1, 2, 10, 300)))
     x_dtype, y_dtype = narrow_dtype(rng), narrow_dtype(rng)
     scale = float(rng.uniform(0.01, 0.3)) / (256 if x_dtype is INT16 else 1)
-    mult, shift = numerics.fixed_point(scale * np.log2(np.e) * 2.0**16)
-    drop = max(int(shift[0]) - 30, 0)
+    mult, shift = numerics.exp_factor(scale)
+    drop = max(shift - 30, 0)
     out_mult, out_shift = numerics.fixed_point(float(y_dtype.qmax) / 2.0**31)
     return p.Softmax(
         inputs=(b.input(shape, x_dtype),), outputs=(b.tensor(shape, y_dtype),),
-        exp_id=b.const(numerics.exp_table()), shape=shape, mult=int(mult[0]) >> drop, shift=int(shift[0]) -
-        drop, out_mult=int(out_mult[0]), out_shift=int(out_shift[0]), **bounds(rng, y_dtype),
+        exp_id=b.const(numerics.exp_table()), shape=shape, mult=mult >> drop, shift=shift - drop,
+        out_mult=int(out_mult[0]), out_shift=int(out_shift[0]), **bounds(rng, y_dtype),
     )  # fmt: skip
 
 

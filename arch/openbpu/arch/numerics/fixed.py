@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
 MAX_SHIFT = 62
 """Largest right shift: a 64-bit sum has 63 value bits."""
@@ -70,12 +71,15 @@ def fixed_point_sum(
     bounds: tuple[npt.ArrayLike, ...],
     offset: npt.ArrayLike = 0.0,
     offset_bits: int = 63,
+    *,
+    every: bool = False,
 ) -> FixedPoint:
     """Return the fixed point of sum_i x_i * factors[i] + offset, with |x_i| <= bounds[i].
 
-    The first term takes a multiplier in [2**30, 2**31); the other terms and the offset share its shift,
-    unless the whole sum would then leave int64, or the offset `offset_bits` signed bits: the shift is reduced
-    to the largest one that fits. Factors, bounds and offset (in output steps) broadcast against one another.
+    The first term takes a multiplier in [2**30, 2**31), or with `every` the one of the smallest factor, so
+    that every term has 31 bits or more; the other terms and the offset share its shift, unless the whole sum
+    would then leave int64, or the offset `offset_bits` signed bits: the shift is reduced to the largest one
+    that fits. Factors, bounds and offset (in output steps) broadcast against one another.
     Raises OverflowError if nothing fits.
     """
     cols = np.broadcast_arrays(*(np.atleast_1d(np.asarray(f, dtype=np.float64)) for f in (*factors, offset)))
@@ -84,10 +88,7 @@ def fixed_point_sum(
         raise OverflowError("a requantization factor is not finite")
     reach = sum(np.abs(c) * b for c, b in zip(cols[:-1], limits, strict=True)) + np.abs(cols[-1]) + _TINY
     by_sum = np.floor(np.log2(_SUM_LIMIT / reach))
-    lead = np.where(cols[0] == 0, 1.0, np.maximum(np.abs(cols[0]), 2.0**-MAX_SHIFT))
-    by_lead = 30 - np.floor(np.log2(lead))
-    by_lead = np.where(np.rint(lead * np.exp2(by_lead)) >= 2.0**31, by_lead - 1, by_lead)
-    by_lead = np.where(cols[0] == 0, MAX_SHIFT, by_lead)
+    by_lead = _lead(np.min([_size(c) for c in cols[:-1]], axis=0) if every else _size(cols[0]))
     by_offset = offset_bits - 2 - np.floor(np.log2(np.abs(cols[-1]) * (1 + _TINY) + _TINY))
     shift = np.minimum(np.minimum(by_sum, by_lead), np.minimum(by_offset, MAX_SHIFT))
     if (shift < 0).any():
@@ -95,3 +96,16 @@ def fixed_point_sum(
     unit = np.exp2(shift)
     ints = [np.rint(c * unit).astype(np.int64) for c in cols]
     return FixedPoint(tuple(ints[:-1]), ints[-1], shift.astype(np.int64))
+
+
+def _size(factor: Float64) -> Float64:
+    """The magnitude of a factor; 0 needs no bits, so it counts as infinite."""
+    return np.where(factor == 0, np.inf, np.maximum(np.abs(factor), 2.0**-MAX_SHIFT))
+
+
+def _lead(size: Float64) -> Float64:
+    """The shift that gives a factor of this size a multiplier in [2**30, 2**31)."""
+    finite = np.where(np.isinf(size), 1.0, size)
+    by_lead = 30 - np.floor(np.log2(finite))
+    by_lead = np.where(np.rint(finite * np.exp2(by_lead)) >= 2.0**31, by_lead - 1, by_lead)
+    return np.where(np.isinf(size), MAX_SHIFT, by_lead)

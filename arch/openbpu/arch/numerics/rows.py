@@ -12,13 +12,17 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.numerics.fixed import MAX_SHIFT, requantize, round_shift
+from openbpu.arch.numerics.fixed import MAX_SHIFT, fixed_point, requantize, round_shift
 
 Int64 = npt.NDArray[np.int64]
 
 EXP_INDEX_BITS = 8
 EXP_ENTRIES = (1 << EXP_INDEX_BITS) + 1
-_EXP_FRACTION_BITS = 16
+EXP_SPARE_BITS = 10
+"""What a sum of 65,536 exponentials has more bits than one of them: rounding them down is not felt."""
+MIN_PROBABILITY_STEP = 2.0**-26
+"""The finest scale of a softmax: probabilities have 30 bits."""
+_EXP_FRACTION_BITS = 24
 _INVERSE_BITS = 61
 _ROOT_BITS = 60
 _EPSILON_ROOM = 28
@@ -37,15 +41,25 @@ def exp_table() -> npt.NDArray[np.int32]:
     return np.rint(np.exp2(-np.arange(EXP_ENTRIES) / (EXP_ENTRIES - 1)) * 2.0**30).astype(np.int32)
 
 
+def exp_factor(scale: float) -> tuple[int, int]:
+    """Return (mult, shift) of what takes code distances of a tensor of this scale to log2, in Q24.
+
+    Beyond 2^30 a distance of one code already gives exp(−distance) = 0 in Q40.
+    """
+    mult, shift = fixed_point(min(scale * math.log2(math.e) * 2.0**_EXP_FRACTION_BITS, 2.0**30))
+    return int(mult[0]), int(shift[0])
+
+
 def exp_negative(distance: Int64, mult: int, shift: int, table: npt.NDArray[np.int32]) -> Int64:
-    """Return exp(-distance · scale) as Q30; `mult / 2**shift` is scale · log2(e) · 2**16, `distance` >= 0."""
+    """Return exp(-distance · scale) as Q40; `mult / 2**shift` is an `exp_factor`, `distance` >= 0."""
     z = (distance * mult) >> shift
     whole, fraction = z >> _EXP_FRACTION_BITS, z & ((1 << _EXP_FRACTION_BITS) - 1)
     index, residue = fraction >> _RESIDUE_BITS, fraction & ((1 << _RESIDUE_BITS) - 1)
     left = table[index].astype(np.int64)
     right = table[index + 1].astype(np.int64)
-    value: Int64 = (left - (((left - right) * residue) >> _RESIDUE_BITS)) >> np.minimum(whole, 31)
-    return value
+    value = left - (((left - right) * residue) >> _RESIDUE_BITS)
+    e: Int64 = (value << EXP_SPARE_BITS) >> np.minimum(whole, 41)
+    return e
 
 
 def softmax_rows(  # noqa: PLR0913, PLR0917 - one argument per field of the Softmax operator
@@ -61,13 +75,15 @@ def softmax_rows(  # noqa: PLR0913, PLR0917 - one argument per field of the Soft
 ) -> Int64:
     """Softmax over the last axis of integers x [A,R] (R <= 65536); returns int64 [A,R] in lo..hi.
 
-    d = max(x) − x; e = exp_negative(d); r = 2^61 // Σe; p = (e·r) >> 30 (a probability in Q31);
+    d = max(x) − x; e = exp_negative(d), of which the sum takes 40 fraction bits, a probability 30 of them;
+    r = 2^61 // (Σe >> 10); p = ((e >> 10)·r) >> 30 (a probability in Q31);
     y = clamp(rhe(p·out_mult / 2^out_shift) + zero). out_mult / 2^out_shift is 1 / (output scale · 2^31).
     """
     wide = x.astype(np.int64)
     e = exp_negative(wide.max(axis=-1, keepdims=True) - wide, mult, shift, table)
-    inverse = (np.int64(1) << _INVERSE_BITS) // e.sum(axis=-1, keepdims=True)
-    return requantize(((e * inverse) >> _PROBABILITY_DROP) * out_mult, out_shift, zero, lo, hi)
+    inverse = (np.int64(1) << _INVERSE_BITS) // (e.sum(axis=-1, keepdims=True) >> EXP_SPARE_BITS)
+    p = ((e >> EXP_SPARE_BITS) * inverse) >> _PROBABILITY_DROP
+    return requantize(p * out_mult, out_shift, zero, lo, hi)
 
 
 def integer_sqrt(v: Int64) -> Int64:

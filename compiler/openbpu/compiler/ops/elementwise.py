@@ -46,7 +46,8 @@ def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
             return
         a, b = site.leaf(0), site.leaf(1)
         unit = site.out_quant().s / gain
-        fixed = numerics.fixed_point_sum((a.s / unit, sign * b.s / unit), (float(a.reach), float(b.reach)))
+        reach = float(a.reach), float(b.reach)
+        fixed = numerics.fixed_point_sum((a.s / unit, sign * b.s / unit), reach, every=True)
         emit_binary(site, fn, a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
 
     return lower
@@ -65,7 +66,7 @@ def _lower_prelu(site: Site) -> None:
     x, slope = site.leaf(0), site.leaf(1)
     out = site.out_quant()
     fixed = numerics.fixed_point_sum(
-        (x.s / out.s, x.s * slope.s / out.s), (float(x.reach), float(x.reach * slope.reach))
+        (x.s / out.s, x.s * slope.s / out.s), (float(x.reach), float(x.reach * slope.reach)), every=True
     )
     emit_binary(site, "prelu", x.codes, slope.codes, fixed, a_zero=x.z, b_zero=slope.z)
 
@@ -195,7 +196,7 @@ RULES = (
         "int8, int16 ÷ int8",
         _lower_div,
         _LIMITS,
-        note="table of reciprocals and a product; ±1 step",
+        note="table of reciprocals and a product, ±0.8 steps; by constants per channel a factor",
     ),
     OpRule(
         "BatchNormalization",

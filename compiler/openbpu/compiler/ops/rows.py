@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from openbpu.arch import numerics
@@ -32,8 +30,10 @@ def _axis_last(site: Site, codes: str, axis: int) -> tuple[str, tuple[int, ...]]
 def _lower_softmax(site: Site) -> None:
     x, out, axis = site.leaf(0), site.out_quant(), _axis(site)
     source, perm = _axis_last(site, x.codes, axis)
-    # Beyond 2**30 a distance of one code already gives exp(-distance) = 0 in Q30.
-    mult, shift = numerics.fixed_point(min(x.s * math.log2(math.e) * 65536.0, 2.0**30))
+    if out.s < numerics.MIN_PROBABILITY_STEP:
+        least = f"the scale of its output must be at least {numerics.MIN_PROBABILITY_STEP:.3g}"
+        raise Refused(f"{least}, not {out.s:.3g}", "quantize probabilities over 0..1, or a smaller share")
+    mult, shift = numerics.exp_factor(x.s)
     out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
     low, high = site.bounds()
     table = site.rw.constant("softmax/exp", numerics.exp_table())
@@ -47,8 +47,8 @@ def _lower_softmax(site: Site) -> None:
         (y,),
         site.origins,
         site.node.name,
-        mult=int(mult[0]),
-        shift=int(shift[0]),
+        mult=mult,
+        shift=shift,
         out_mult=int(out_mult[0]),
         out_shift=int(out_shift[0]),
         zero=out.z,
@@ -146,7 +146,7 @@ RULES = (
                 when="softmax_axis_min",
             ),
         ),
-        note="integer exponentials, one reciprocal per row; ±1 step",
+        note="integer exponentials, one reciprocal per row; ±0.6 steps",
     ),
     OpRule(
         "LayerNormalization",
@@ -162,7 +162,7 @@ RULES = (
                 when="layernorm_rank",
             ),
         ),
-        note="integer variance and root per row; ±1 step",
+        note="integer variance and root per row; ±0.51 steps",
     ),
     OpRule(
         "RMSNormalization",
@@ -170,6 +170,6 @@ RULES = (
         _DTYPES,
         _lower_layernorm,
         (Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),),
-        note="as LayerNormalization, not centred; ±1 step",
+        note="as LayerNormalization, not centred; ±0.51 steps",
     ),
 )

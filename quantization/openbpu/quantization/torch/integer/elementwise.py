@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,7 @@ class Computed:
 def added(a: Codes, b: Codes, out: Grid, clamp: Clamp, sign: float = 1.0) -> Int64:
     """rhe((a·mult_a + b·mult_b) / 2^shift)."""
     fixed = numerics.fixed_point_sum(
-        (a.grid.s / out.s, sign * b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach))
+        (a.grid.s / out.s, sign * b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach)), every=True
     )
     total = a.codes * fixed.multipliers[0] + b.codes * fixed.multipliers[1]
     return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
@@ -45,7 +44,7 @@ def added(a: Codes, b: Codes, out: Grid, clamp: Clamp, sign: float = 1.0) -> Int
 def picked(a: Codes, b: Codes, out: Grid, clamp: Clamp, pick: Any) -> Int64:
     """rhe(max|min(a·mult_a, b·mult_b) / 2^shift)."""
     fixed = numerics.fixed_point_sum(
-        (a.grid.s / out.s, b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach))
+        (a.grid.s / out.s, b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach)), every=True
     )
     total = pick(a.codes * fixed.multipliers[0], b.codes * fixed.multipliers[1])
     return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
@@ -90,6 +89,7 @@ def preluded(x: Codes, slope: Codes, out: Grid, clamp: Clamp) -> Int64:
     fixed = numerics.fixed_point_sum(
         (x.grid.s / out.s, x.grid.s * slope.grid.s / out.s),
         (float(x.grid.reach), float(x.grid.reach * slope.grid.reach)),
+        every=True,
     )
     above, below = fixed.multipliers
     total = np.where(x.codes >= 0, x.codes * above, x.codes * slope.codes * below)
@@ -122,16 +122,18 @@ def _part(part: Codes, out: Grid, clamp: Clamp) -> Int64:
     return numerics.requantize(part.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
 
 
-def softmaxed(x: Codes, axis: int, out: Grid, clamp: Clamp) -> Int64:
-    """`numerics.softmax_rows` along an axis."""
-    mult, shift = numerics.fixed_point(min(x.grid.s * math.log2(math.e) * 65536.0, 2.0**30))
+def softmaxed(x: Codes, axis: int, out: Grid, clamp: Clamp) -> Int64 | None:
+    """`numerics.softmax_rows` along an axis; None where the grid `out` is too fine for the BPU."""
+    if out.s < numerics.MIN_PROBABILITY_STEP:
+        return None
+    mult, shift = numerics.exp_factor(x.grid.s)
     out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
     rows = np.moveaxis(x.codes, axis, -1)
     y = numerics.softmax_rows(
         rows.reshape(-1, rows.shape[-1]),
         numerics.exp_table(),
-        int(mult[0]),
-        int(shift[0]),
+        mult,
+        shift,
         int(out_mult[0]),
         int(out_shift[0]),
         0,

@@ -15,6 +15,7 @@ _INVERSE_BITS = 61
 _ROOT_BITS = 60
 _EPSILON_ROOM = 28
 _PROBABILITY_DROP = 30
+_EXP_SPARE_BITS = 10
 
 
 @helper
@@ -38,9 +39,9 @@ def softmax(args: Any, lo: int, hi: int, scratch: Any) -> None:
         total = int64(0)
         for i in range(length):
             total += ld(exponentials, top - _code(x, x_kind, i))
-        inverse = (int64(1) << _INVERSE_BITS) // total
+        inverse = (int64(1) << _INVERSE_BITS) // (total >> _EXP_SPARE_BITS)
         for i in range(length):
-            e = ld(exponentials, top - _code(x, x_kind, i))
+            e = ld(exponentials, top - _code(x, x_kind, i)) >> _EXP_SPARE_BITS
             p = rhe_shift(((e * inverse) >> _PROBABILITY_DROP) * out_mult, out_shift) + zero
             st(result, 0, min(max(p, low), high))
             narrow(y + i * y_kind, y_kind, result, 1)
