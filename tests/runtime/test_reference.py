@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from openbpu.arch.errors import ModelError
 from openbpu.runtime.reference import Reference
+from runtime.models import floats, onnx_model
 
 DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.q.onnx"
 
@@ -46,3 +47,17 @@ def test_what_no_opset_of_onnx_runtime_has_is_refused_in_words(tmp_path: Path) -
     assert text.startswith(f"{path}: the opset of ai.onnx must be <= ")
     assert "not 28; export the model with" in text
     assert "onnxruntime_src" not in text
+
+
+def test_weights_in_another_file_are_no_part_of_a_proto(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(bytes(24))
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[2, 3], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret")
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    model = onnx.ModelProto.FromString(onnx_model([node], [floats("x", (2, 3))], ["y"]))
+    model.graph.initializer.append(tensor)
+    with pytest.raises(ModelError, match="the data of 'w' must be inside the model, not in another file"):
+        Reference(model)

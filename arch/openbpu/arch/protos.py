@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+_TENSOR = "TensorProto"
 _EXTERNAL = 1  # TensorProto.EXTERNAL
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
 def messages(message: Any) -> Iterator[Any]:
-    """Yield a message and every message below it, whatever its kind and however deep it lies."""
+    """Yield a message and every message below it, whatever its kind and depth, but for parts of a tensor."""
     left = [message]
     while left:
         at = left.pop()
         yield at
+        if type(at).__name__ == _TENSOR:
+            continue  # numbers
         for field, value in at.ListFields():
             if field.message_type is not None:
                 left.extend([value] if hasattr(value, "ListFields") else value)
@@ -28,7 +31,7 @@ def messages(message: Any) -> Iterator[Any]:
 def external_tensors(message: Any) -> Iterator[Any]:
     """Yield every TensorProto below a message whose data lie in another file, or say so."""
     for found in messages(message):
-        if type(found).__name__ == "TensorProto" and (
+        if type(found).__name__ == _TENSOR and (
             found.data_location == _EXTERNAL or len(found.external_data) > 0
         ):
             yield found

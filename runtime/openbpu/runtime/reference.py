@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.errors import ModelError, must
+from openbpu.arch.protos import external_tensors
 from openbpu.runtime.cpu import OPSET, TooNewError, make_engine
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class Reference:
                 raise ModelError(must(str(model), "the model", "an ONNX file", "missing", "check the path"))
             self._engine = _engine(os.fspath(model), os.fspath(model), threads)
         else:
-            self._engine = _engine(f"model '{model.graph.name}'", model.SerializeToString(), threads)
+            where = f"model '{model.graph.name}'"
+            _must_be_whole(where, model)
+            self._engine = _engine(where, model.SerializeToString(), threads)
         self._where = os.fspath(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
         self.input_names = [i.name for i in self._engine.get_inputs()]
         self.output_names = [o.name for o in self._engine.get_outputs()]
@@ -59,10 +62,20 @@ def _engine(where: str, source: str | bytes, threads: int) -> Any:
 
         refused = error
         model = onnx.load(source) if isinstance(source, str) else onnx.load_from_string(source)
+        _must_be_whole(where, model)
     try:
         return make_engine(where, _older(model, refused), threads, plain=True)
     except TooNewError as second:  # the IR version is looked at first, then the opset
         return make_engine(where, _older(model, second), threads, plain=True)
+
+
+def _must_be_whole(where: str, model: Any) -> None:
+    """Refuse weights in other files: of bytes, ONNX Runtime would look for them in the current folder."""
+    for tensor in external_tensors(model):
+        fix = "load it with onnx.load, which reads external data"
+        raise ModelError(
+            must(where, f"the data of '{tensor.name}'", "inside the model", "in another file", fix)
+        )
 
 
 def _older(model: Any, refused: TooNewError) -> bytes:

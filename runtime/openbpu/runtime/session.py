@@ -195,7 +195,8 @@ class Session:
     def _check_memory(self) -> None:
         """Refuse, in both modes alike, a program that claims more memory than there is."""
         program = self.program
-        check_fits(self._where, "DDR", len(program.constants) + program.ddr_bytes)
+        # Twice: the exact mode also keeps which bytes were written.
+        check_fits(self._where, "DDR", 2 * (len(program.constants) + program.ddr_bytes))
         for segment in program.segments:
             if isinstance(segment, BpuSegment):
                 chip = segment.chip_bytes * max(1, len(segment.code)) + segment.l2m_bytes

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, inliner
 
 from openbpu.arch.errors import ModelError, OpenbpuError, QuantizationError, must
+from openbpu.arch.protos import external_tensors
 from openbpu.quantization.onnx.net import Net, subgraphs, take_apart
 
 _QUANTIZED_OPS = (
@@ -83,13 +84,21 @@ def _refusal(model: ModelProto) -> str:
 
 
 def read_model(model: ModelLike) -> ModelProto:
-    """Return the model itself, or the one in a file; raises ModelError when that is not possible."""
-    if isinstance(model, ModelProto):
-        if any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer):
-            fix = "load it with onnx.load, which reads external data, or pass its path"
-            raise ModelError(must(_named(model), "weights", "inside the ModelProto", "external data", fix))
-        return model
-    path = Path(model)
+    """Return the model itself, or the one in a file; raises ModelError when that is not possible.
+
+    Nothing of what it returns lies in another file, functions and branches included: ONNX Runtime would look
+    for that in the current folder.
+    """
+    proto = model if isinstance(model, ModelProto) else _from_file(Path(model))
+    for tensor in external_tensors(proto):
+        fix = "load it with onnx.load, which reads external data, or pass its path"
+        actual = f"external data ('{tensor.name}')"
+        raise ModelError(must(_named(model), "weights", "inside the ModelProto", actual, fix))
+    return proto
+
+
+def _from_file(path: Path) -> ModelProto:
+    """Return the model in a file; onnx reads what lies in others, below the file's folder only."""
     try:
         return onnx.load(path)
     except OSError as error:
