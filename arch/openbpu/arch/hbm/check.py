@@ -19,8 +19,8 @@ from openbpu.arch.program import OPERATORS, BpuSegment, CpuSegment, Program, Spa
 MAX_BYTES = 1 << 40
 """No memory space is larger: 1 TiB, far above any device and far below an int64 overflow."""
 
-MAX_TENSOR_BYTES = 1 << 33
-"""No tensor is larger: the 2 GiB that the compiler takes of a value, where int8 became int32."""
+MAX_TENSOR_BYTES = 1 << 31
+"""No tensor is larger: the compiler takes 2 GiB of a value, in float32, and none has wider elements here."""
 
 MAX_CHIP_BYTES = 1 << 32  # on-chip addresses have 32 bits
 MAX_RANK = 32  # NumPy 1.26's own limit
