@@ -256,3 +256,13 @@ def test_table_that_names_what_is_not_there_is_refused() -> None:
     assert len(const) == program.constants.size
     with pytest.raises(HbmError, match=r"Gather: indices cannot be outside 0\.\.23"):
         read_hbm(forged(const=const))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scales_that_are_no_number_are_refused(bad: float) -> None:
+    good, const = np.float32(0.1).tobytes(), SECTIONS["const"]
+    at = next(t["address"] for t in META["tensors"] if t["dtype"] == "float32" and t["space"] == "const")
+    assert const[at : at + 4] == good
+    changed = const[:at] + np.float32(bad).tobytes() + const[at + 4 :]
+    with pytest.raises(HbmError, match="scales cannot be NaN or infinite"):
+        read_hbm(forged(const=changed))

@@ -195,6 +195,11 @@ def test_what_is_dequantized_quantizes_to_itself(q: int, scale: float) -> None:
     assert numerics.quantize(real, np.float32(scale), 0, DType.INT16).tolist() == [q]
 
 
+def test_products_beyond_float32_are_infinite() -> None:
+    real = numerics.dequantize(np.array([-128, 0, 127], np.int8), np.float32(3e38))
+    assert real.tolist() == [-np.inf, 0, np.inf]
+
+
 def test_dequantize_multiplies_in_float32() -> None:
     got = numerics.dequantize(np.array([3], dtype=np.int8), np.float32(0.1), 1)
     assert got[0] == np.float32(2) * np.float32(0.1)

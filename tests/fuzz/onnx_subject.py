@@ -14,7 +14,7 @@ from fuzz.case import EQUAL, NOT_RUN, REFUSED, REFUSED_RUN, Case, FaultError, rn
 from fuzz.hbm_subject import difference, feeds_of, same
 from fuzz.onnx_models import models
 from fuzz.onnx_mutations import KINDS, SHARES, mutated
-from openbpu.arch.errors import HbmError, OpenbpuError, SimulationError
+from openbpu.arch.errors import HbmError, InternalError, OpenbpuError, SimulationError
 from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.program import Program
 from openbpu.compiler import check
@@ -82,6 +82,8 @@ class OnnxModels:
                 check(path, march=job.march)
                 return EQUAL
             program = compile_model(path, march=job.march, **job.options)
+        except InternalError as error:
+            raise error.__cause__ or error  # noqa: B904 - the net of the compiler caught what is looked for
         except OpenbpuError:
             return REFUSED
         return _runs(_written(program), job.model)

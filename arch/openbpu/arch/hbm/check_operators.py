@@ -359,7 +359,8 @@ def _check_dequantize(program: Program, op: Dequantize) -> None:
     _geometry("shape", op.shape, 3, least=0)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     channels = op.shape[1]
-    _constant(program, op.scales_id, DType.FLOAT32, (1,), (channels,), (1, 2), (channels, 2))
+    scales = _constant(program, op.scales_id, DType.FLOAT32, (1,), (channels,), (1, 2), (channels, 2))
+    _need(bool(np.isfinite(scales).all()), "scales", "NaN or infinite")
     x, y = program.tensors[op.inputs[0]].dtype, program.tensors[op.outputs[0]].dtype
     _need(x in _INTEGERS, "dtype of the input", x.value)
     _need(y is DType.FLOAT32, "dtype of the output", y.value)

@@ -46,11 +46,13 @@ def dequantize(
 ) -> npt.NDArray[np.float32]:
     """Return (q - zero_point) * scale + offset, in float32: the only float arithmetic a BPU result sees.
 
-    The offset is what a bias has left beside whole steps of an accumulator; it is 0 for codes.
+    The offset is what a bias has left beside whole steps of an accumulator; it is 0 for codes. A product too
+    large for float32 is infinite, as in ONNX.
     """
     shifted = np.asarray(q).astype(np.int64) - np.asarray(zero_point, dtype=np.int64)
-    real: npt.NDArray[np.float32] = shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
-    return real + np.asarray(offset, dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        real: npt.NDArray[np.float32] = shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
+        return real + np.asarray(offset, dtype=np.float32)
 
 
 def unpacked_scales(constant: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:

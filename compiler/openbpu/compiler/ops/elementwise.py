@@ -150,8 +150,9 @@ def batch_norm(site: Site) -> tuple[Array, Array] | None:
     if any(p is None for p in parts) or site.node.attrs.get("training_mode", 0):
         return None
     scale, beta, mean, var = (np.asarray(p, np.float64) for p in parts)
-    gain = scale / np.sqrt(var + float(site.node.attrs.get("epsilon", 1e-5)))
-    return gain, beta - mean * gain
+    with np.errstate(all="ignore"):  # what is not finite is refused where it is used
+        gain = scale / np.sqrt(var + float(site.node.attrs.get("epsilon", 1e-5)))
+        return gain, beta - mean * gain
 
 
 def _lower_batch_norm(site: Site) -> None:

@@ -8,6 +8,7 @@ from openbpu.arch import numerics
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
+from openbpu.compiler.ops.tensor_engine import require_finite
 
 
 def _axis(site: Site) -> int:
@@ -76,6 +77,7 @@ def _lower_layernorm(site: Site) -> None:
     centred = site.node.op != "RMSNormalization"
     if max(gain.ndim, bias.ndim if bias is not None else 0) > len(site.shape()) - axis:
         raise Refused("its scale and bias must be one per normalized element", "multiply and add behind it")
+    require_finite(gain, bias)
     gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
     biases = _bias(bias, gains, site.shape()[axis:])
     factors = gains / out.s * numerics.norm_unit(length, centred=centred)

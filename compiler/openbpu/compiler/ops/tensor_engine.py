@@ -135,6 +135,12 @@ class Requantization:
     wide: bool
 
 
+def require_finite(*factors: Array | None) -> None:
+    """Refuse factors or biases that no integer stands for: the CPU carries infinity and NaN on."""
+    if not all(factor is None or np.isfinite(factor).all() for factor in factors):
+        raise Refused("its bias or its factors are not all finite", "check the export of the model")
+
+
 def requantization(site: Site, conv: Convolution) -> Requantization:
     """Work out bias, multiplier, offset and shift of every output channel (formula: program.Conv).
 
@@ -143,6 +149,7 @@ def requantization(site: Site, conv: Convolution) -> Requantization:
     """
     out, channels, residual = site.out_quant(), conv.channels, site.residual
     gain, beta = site.affine if site.affine is not None else (np.ones(channels), np.zeros(channels))
+    require_finite(gain, beta, conv.bias)
     real = gain * (np.zeros(channels) if conv.bias is None else np.reshape(conv.bias, -1)) + beta
     weight_sum, reach = conv.sums()
     added = None if residual is None else (residual.s, float(residual.reach))
@@ -195,6 +202,7 @@ def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> Non
     """Emit a Conv whose result is the int32 accumulator; the broken step of its bias is added behind."""
     if site.residual is not None or site.affine is not None or np.isfinite(site.clamp).any():
         raise Refused("its output is not quantized, so nothing can be fused behind it", "quantize the output")
+    require_finite(conv.bias)
     weight_sum, reach = conv.sums()
     bias = np.zeros(conv.channels) if conv.bias is None else np.reshape(conv.bias, -1)
     total, offsets = numerics.raw_bias(conv.unit, bias, conv.x.z * weight_sum)
