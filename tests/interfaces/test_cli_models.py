@@ -264,3 +264,12 @@ def test_quantize_says_what_was_done_to_images(
     assert ran.code == 0, ran
     assert ran.err == f"{said}wrote {out}\n"
     assert ran.json()["calibration"]["shapes"] == {"image": [3, 1, 1, 8, 8]}
+
+
+def test_a_batch_is_compiled_for_and_told(openbpu: Command, tmp_path: Path) -> None:
+    four = tmp_path / "four.hbm"
+    assert openbpu("compile", QUANTIZED, "-o", four, "--march", "S100", "--batch", "4").code == 0
+    np.save(tmp_path / "x.npy", np.load(DIGITS / "calibration.npz")["image"][:8].reshape(8, 1, 8, 8))
+    rows = openbpu("run", four, "--input", tmp_path / "x.npy", "--json").json()["outputs"]
+    assert [row["shape"] for row in rows] == [[4, 10], [4, 10]]
+    assert "of 4 images" in openbpu("perf", four).out.splitlines()[0]

@@ -160,4 +160,4 @@ def conv_program(
             groups=groups,
         )
     )
-    return tiled(b.program((y,)))
+    return replace(tiled(b.program((y,))), options=(("batchable", "yes"),))

@@ -103,7 +103,7 @@ def test_where_input_and_output_take_the_time_no_change_is_said_to_help_much() -
     )  # a tile: load, compute, store
     assert line.advice.key == "little"
     assert line.advice.gain_us == pytest.approx(constants * (1 - 1 / BATCH) / 1000, rel=0.01)
-    most = f"a batch of 4, by image saves {line.advice.gain_us:.2f} of 267.78 µs"
+    most = f"a batch of 4 by image (--batch 4) saves {line.advice.gain_us:.2f} of 267.78 µs"
     why = "99% of its DDR time is inputs and outputs of the segment: only smaller ones help"
     assert line.advice.text == f"no change of the list helps much (at most, {most}): {why}"
 

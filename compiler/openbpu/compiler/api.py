@@ -18,6 +18,7 @@ from openbpu.arch.isa import MAX_CORES
 from openbpu.arch.march import March, get_march
 from openbpu.arch.program import Placement, Program
 from openbpu.compiler import passes
+from openbpu.compiler.batch import batched, can_be_batched
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
 from openbpu.compiler.net import Progress, caught, telling
@@ -31,7 +32,8 @@ from openbpu.compiler.reader import read_model
 from openbpu.compiler.schedule import FASTEST, LEVELS, Effort
 
 Model = str | os.PathLike[str] | ModelProto
-OPTIONS = ("opt", "balance", "max_l2m_size", "core_num", "shapes", "remove_io", "bpu_ops")
+OPTIONS = ("opt", "balance", "max_l2m_size", "core_num", "shapes", "batch", "remove_io", "bpu_ops")
+_MAX_BATCH = 4096
 REMOVABLE = ("quantize", "dequantize", "transpose")
 
 
@@ -59,6 +61,7 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     max_l2m_size: int = 0,
     core_num: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int = 0,
     remove_io: Collection[str] = (),
     bpu_ops: Collection[str] = (),
     progress: Progress | None = None,
@@ -69,7 +72,8 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     tensors that stay on chip. balance: what schedules are judged by, from DDR bytes (0) to latency (100).
     max_l2m_size: bytes of the L2M that tensors may take instead of DDR. core_num: cores that share the work
     of every layer.
-    shapes: sizes of dynamic inputs by name. remove_io: "quantize" and/or
+    shapes: sizes of dynamic inputs by name. batch: images of a run, 0 as the model has them; the result is
+    that of as many runs, and a model that would mix images is refused. remove_io: "quantize" and/or
     "dequantize" nodes to take off the ends; "transpose" to have integer images channels last there
     (N×H×W×C), as the BPU keeps them, where that saves a transpose. bpu_ops: operators or nodes to put on
     the BPU although the march prefers the CPU. progress is called with the stage and the share done.
@@ -84,13 +88,15 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     removed, wanted = _kinds(remove_io), frozenset(bpu_ops)
     with caught("compile"):
         told = telling(progress)
-        placed = _place(model, target, shapes, removed, wanted, told)
+        placed = _place(model, target, shapes, removed, wanted, told, batch=batch)
         debug = debug_map(placed.parts)
         used = {
             "opt": str(opt),
             "balance": str(balance) if balance != FASTEST else "",
             "max_l2m_size": str(max_l2m_size) if max_l2m_size else "",
             "core_num": str(core_num) if core_num > 1 else "",
+            "batch": str(batch) if batch else "",
+            "batchable": "yes" if can_be_batched(placed.source) else "",
             "remove_io": ",".join(sorted(remove_io)),
             "bpu_ops": ",".join(sorted(bpu_ops)),
             "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",
@@ -136,9 +142,11 @@ def _place(
     removed: frozenset[str],
     bpu_ops: frozenset[str],
     progress: Progress,
+    *,
+    batch: int = 0,
 ) -> _Placed:
     progress("read", 0.0)
-    source = read_model(model, shapes)
+    source = _with_batch(read_model(model, shapes), batch)
     _check_wishes(source, bpu_ops)
     progress("quantization", 0.0)
     normal = passes.run(passes.NORMALISE, source)
@@ -170,6 +178,13 @@ def _effort(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) ->
         fix = f"{march.name} has {march.cores} BPU core{'s' * (march.cores > 1)}"
         raise OptionError("core_num", _within(1, most), cores, fix)
     return Effort(opt, balance, l2m_bytes, cores)
+
+
+def _with_batch(graph: Graph, batch: int) -> Graph:
+    if not _whole(batch) or not 0 <= batch <= _MAX_BATCH:
+        fix = "0 leaves the batch as the model has it"
+        raise OptionError("batch", _within(0, _MAX_BATCH), batch, fix)
+    return batched(graph, batch) if batch else graph
 
 
 def _within(low: int, high: int) -> str:

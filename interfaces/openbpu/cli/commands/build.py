@@ -224,6 +224,17 @@ def compile_(  # noqa: PLR0917  # an argument per option
             "--fast-perf", help="For a float model: quantize at random and strip the ends; for latency only."
         ),
     ] = False,
+    batch: Annotated[
+        int,
+        whole_option(
+            "--batch",
+            low=0,
+            high=4096,
+            fix="0 leaves the batch as the model has it",
+            about="Images of a run, for a model of one: as many runs in one, where no operator mixes images.",
+            metavar="N",
+        ),
+    ] = 0,
     shape: arguments.Shapes = None,
     bpu: arguments.BpuOps = None,
     json: arguments.Json = False,
@@ -253,6 +264,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
             max_l2m_size=max_l2m_size,
             core_num=core_num,
             shapes=sizes,
+            batch=batch,
             remove_io=tuple(removed),
             bpu_ops=wishes,
             progress=report,

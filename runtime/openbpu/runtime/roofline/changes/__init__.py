@@ -20,7 +20,7 @@ CHANGES: tuple[Change, ...] = (
         dropped,
     ),
     Change("conversion at the ends", "--remove-io quantize,dequantize", ends.conversion, ends.unconverted),
-    Change("batch", f"a batch of {BATCH}, by image", traffic.batch, traffic.batched),
+    Change("batch", f"a batch of {BATCH} by image (--batch {BATCH})", traffic.batch, traffic.batched),
     Change("int8", "int8 instead of int16", vector.wide, vector.narrow),
     Change("same scale", "one scale where layers only rescale", vector.rescales, dropped),
     Change("layout inside", "no layout moves between layers", ends.layout_inside, dropped),

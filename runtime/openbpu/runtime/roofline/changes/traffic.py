@@ -14,11 +14,13 @@ BATCH = 4
 
 
 def batch(site: Site, index: int) -> str:
-    """Say what the layer pays once per image."""
+    """Say what the layer pays once per image, where the model can be compiled for several."""
+    if "batchable" not in dict(site.program.options):
+        return ""
     mine = site.mask([index])
     loaded = sum(int(c.moved[k & m].sum()) for c, k, m in zip(site.costs, site.constant, mine, strict=True))
     what = f"{loaded:,} bytes of constants loaded, the layer set up" if loaded else "the layer set up"
-    return f"{what} for every image: a batch of {BATCH}"
+    return f"{what} for every image: --batch {BATCH}"
 
 
 def batched(site: Site) -> list[Costs]:
