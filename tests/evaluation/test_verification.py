@@ -17,7 +17,9 @@ from openbpu.arch.program import Program
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation import Explanation, Verification, verification, verify
 from openbpu.evaluation.fallback import OnnxRuntime
-from openbpu.evaluation.reference import evaluate, layerwise
+from openbpu.evaluation.inside import nodes_on_cpu
+from openbpu.evaluation.judge import bound
+from openbpu.evaluation.reference import Step, evaluate, layerwise
 from witness.builder import GraphBuilder, Style
 
 SHAPE = (1, 3, 6, 6)
@@ -258,3 +260,25 @@ def test_progress_is_told() -> None:
 def test_the_reference_brings_no_runtime_along() -> None:
     script = "import sys, openbpu.evaluation.reference; print(*(m for m in sys.modules if 'openbpu.' in m))"
     assert all(m.startswith("openbpu.evaluation") for m in printed_by(script).split())
+
+
+@pytest.mark.parametrize("style", ["int8", "int16"])
+def test_codes_that_the_model_dequantizes_are_judged_as_codes(style: str) -> None:
+    """The program ends in codes where its model ends in floats."""
+    model = network(style).model()
+    program = compile_model(model, march="nash-e", remove_io=("quantize", "dequantize"))
+    assert verify(model, program).passed
+    other = compile_model(with_wrong_weight(model, 1), march="nash-e", remove_io=("quantize", "dequantize"))
+    found = verify(model, other)
+    assert found.explanation is not None
+    assert found.explanation.first_wrong
+    assert not found.passed
+
+
+def test_an_unnamed_node_is_on_the_cpu_where_its_operator_is() -> None:
+    program = compile_model(network().model(), march="nash-e")
+    rows = tuple(replace(p, on="CPU", segment=9) for p in program.placement)
+    assert nodes_on_cpu(replace(program, placement=rows)) == frozenset()  # no such segment
+    cpu = frozenset({"any Conv"})
+    assert bound([Step("", "Conv")], 1, cpu) == 0.55
+    assert bound([Step("named", "Conv")], 1, cpu) == 0.5

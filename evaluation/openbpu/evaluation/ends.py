@@ -110,6 +110,14 @@ class Ends:
             found[name] = _first(y if codes else _as_float(t, y), t, self._turned)
         return found
 
+    def codes(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs that the program gives as codes, under the model's names."""
+        return {
+            name: _first(outputs[t.name], t, self._turned)
+            for name, t in zip(self.outputs, self._ours, strict=True)
+            if outputs[t.name].dtype.kind in "iu"
+        }
+
     def step(self, name: str, like: Array) -> float | None:
         """Return the quantization step of an output of the model, 1 for codes, None where it has none."""
         if like.dtype.kind in "iu":

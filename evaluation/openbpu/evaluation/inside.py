@@ -19,6 +19,8 @@ Array = npt.NDArray[Any]
 
 _HALF = {"uint8": 128, "uint16": 32768}
 """What unsigned codes lie above the signed ones of the BPU."""
+ANY = "any "
+"""Stands before an operator for every node of it that has no name."""
 
 
 class Inside:
@@ -63,7 +65,7 @@ class Shown:
                 if x is None or (turn and x.ndim != 4) or x.size != np.prod(shape, dtype=np.int64):
                     continue
                 if x.dtype.kind in "iu":  # layers of one dimension are layers of height 1
-                    return _as_type((x.transpose(turn) if turn else x).reshape(shape), dtype)
+                    return as_type((x.transpose(turn) if turn else x).reshape(shape), dtype)
         return None
 
     def _found(self, name: str) -> Array | None:
@@ -71,7 +73,8 @@ class Shown:
         return None if i is None else _value(self._program, self._values, i)
 
 
-def _as_type(x: Array, dtype: np.dtype[Any]) -> Array | None:
+def as_type(x: Array, dtype: np.dtype[Any]) -> Array | None:
+    """Return codes in the model's own type, None where they are of another width."""
     if x.dtype == dtype:
         return x
     half = _HALF.get(dtype.name)
@@ -90,6 +93,7 @@ def _value(program: Program, values: dict[int, Array], i: int) -> Array:
 
 
 def nodes_on_cpu(program: Program) -> frozenset[str]:
-    """Return the names of the model's nodes that a CPU segment runs."""
+    """Return the names of the model's nodes that a CPU segment runs, and their operators behind `ANY`."""
     cpu = {k for k, s in enumerate(program.segments) if isinstance(s, CpuSegment)}
-    return frozenset(p.node for p in program.placement if p.on == "CPU" and p.segment in cpu)
+    rows = [p for p in program.placement if p.on == "CPU" and p.segment in cpu]
+    return frozenset(p.node for p in rows) | {f"{ANY}{p.op}" for p in rows}

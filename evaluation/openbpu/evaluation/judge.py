@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.numerics import SEGMENT_SHARE
+from openbpu.evaluation.inside import ANY
 from openbpu.evaluation.reference import Layerwise, Step, TensorReport
 from openbpu.evaluation.tally import Comparison
 
@@ -45,12 +46,17 @@ def bound(cone: Iterable[Step], bytes_of_code: int, on_cpu: frozenset[str], *, f
     `from16`: they read a tensor of 16 bits, so that functions are lines.
     """
     steps = list(cone)
-    ops = {s.op for s in steps}
+    ops = {s.op for s in steps if not s.node or s.node not in on_cpu}
     most = APPROXIMATE_STEPS if ops & APPROXIMATED else EXACT_STEPS
     if from16 and ops & FUNCTIONS_OF_INT16:
         most = max(most, 1.0, 2.0 ** (8 * bytes_of_code) / SEGMENT_SHARE)
-    slack = CPU_STEPS[min(bytes_of_code, 2)] if any(s.node in on_cpu for s in steps) else 0.0
+    slack = CPU_STEPS[min(bytes_of_code, 2)] if any(_on_cpu(s, on_cpu) for s in steps) else 0.0
     return most + slack
+
+
+def _on_cpu(step: Step, on_cpu: frozenset[str]) -> bool:
+    """Whether a CPU segment runs a node, or may: one without a name is known by its operator alone."""
+    return (step.node or f"{ANY}{step.op}") in on_cpu
 
 
 @dataclass(slots=True)
@@ -102,7 +108,7 @@ class Explanation:
         self, name: str, made: Array, found: Layerwise, step: float | None, cpu: frozenset[str]
     ) -> None:
         """Take an output into account, on what was seen before it."""
-        if made.dtype.kind in "iub" and any(s.node in cpu for s in found.cones.get(name, ())):
+        if made.dtype.kind in "iub" and any(_on_cpu(s, cpu) for s in found.cones.get(name, ())):
             self.unjudged.add(name)
             return
         meant = found.outputs[name]
@@ -110,8 +116,8 @@ class Explanation:
         unit = step or _own_step(meant)
         allowed = EXACT_SHARE * unit + FLOAT32 * _largest(meant)
         cone = found.cones.get(name, ())
-        if cone:
-            allowed = bound(cone, 1, cpu) * unit
+        if cone:  # a rounding that is not shown may be on the way
+            allowed = (bound(cone, 1, cpu) + (EXACT_STEPS if step else 0.0)) * unit
         if gap > allowed:
             said = f"it lies {gap / unit:.4g} steps from what float64 makes of the tensors before it"
             self.outputs[name] = f"{said}{_after(cone)}"

@@ -16,7 +16,7 @@ from openbpu.arch.hbm import Source
 from openbpu.arch.program import Program
 from openbpu.evaluation.ends import Ends, random_inputs, takers
 from openbpu.evaluation.fallback import OnnxRuntime
-from openbpu.evaluation.inside import Inside, Shown, nodes_on_cpu
+from openbpu.evaluation.inside import Inside, Shown, as_type, nodes_on_cpu
 from openbpu.evaluation.judge import Explanation, failure
 from openbpu.evaluation.reference import evaluate, layerwise
 from openbpu.evaluation.tally import Comparison, Tally
@@ -146,12 +146,13 @@ class _Work:
         given = self._of.ends.given(feed)
         theirs = self._run_beside(feed)
         expected = self._expected(feed, theirs)
-        made = self._of.ends.made(self._of.session.run(given, finite=True).outputs, expected)
+        raw = self._of.session.run(given, finite=True).outputs
+        made = self._of.ends.made(raw, expected)
         differ = sum(self._tally(self._ours, n, expected[n]).add(expected[n], made[n]) for n in expected)
         for name, y in theirs.items():
             self._tally(self._theirs, name, expected[name]).add(expected[name], y)
         if differ and self._judge == "float64" and not self._of.is_float:
-            self._explain(feed, given, made, expected)
+            self._explain(feed, given, made, expected, self._of.ends.codes(raw))
 
     def _tally(self, kept: dict[str, Tally], name: str, like: Array) -> Tally:
         return kept.setdefault(name, Tally(name, self._of.ends.step(name, like)))
@@ -194,7 +195,12 @@ class _Work:
         return lambda done, total: told(label, done / total)
 
     def _explain(
-        self, feed: Feed, given: Feed, made: Mapping[str, Array], expected: Mapping[str, Array]
+        self,
+        feed: Feed,
+        given: Feed,
+        made: Mapping[str, Array],
+        expected: Mapping[str, Array],
+        codes: Mapping[str, Array],
     ) -> None:
         """Judge every quantized tensor that the program shows on those before it."""
         if self._explanation is None:
@@ -202,7 +208,7 @@ class _Work:
         shown = self._inside.run(given)
         found = layerwise(
             self._of.model,
-            _see(shown, made),
+            _see(shown, self._quantized(codes)),
             feed,
             fallback=self._of.runtime,
             progress=self._told("explaining"),
@@ -213,6 +219,13 @@ class _Work:
             if name in found.outputs and name not in found.reports:
                 step = self._of.ends.step(name, expected[name])
                 self._explanation.add_output(name, y, found, step, self._cpu)
+
+    def _quantized(self, codes: Mapping[str, Array]) -> dict[str, Array]:
+        """Return outputs of codes under the names of quantized tensors, also where the model dequantizes."""
+        behind = {
+            n.output[0]: n.input[0] for n in self._of.model.graph.node if n.op_type == "DequantizeLinear"
+        }
+        return {behind.get(name, name): y for name, y in codes.items()}
 
     def result(self, *, noise: bool, min_cosine: float | None, max_steps: float | None) -> Verification:
         """Return the verdict."""
@@ -248,13 +261,14 @@ class _Work:
 
 
 def _see(
-    shown: Shown, made: Mapping[str, Array]
+    shown: Shown, outputs: Mapping[str, Array]
 ) -> Callable[[str, tuple[int, ...], np.dtype[Any]], Array | None]:
     """An output of codes is what the session gave; every other tensor what the run inside shows."""
 
     def see(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-        if name in made and made[name].shape == shape and made[name].dtype == dtype:
-            return made[name]
+        given = outputs.get(name)
+        if given is not None and given.size == np.prod(shape, dtype=np.int64):
+            return as_type(given.reshape(shape), dtype)
         return shown.tensor(name, shape, dtype)
 
     return see
