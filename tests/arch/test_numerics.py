@@ -109,6 +109,15 @@ def test_terms_share_one_shift_and_round_to_it(factors: tuple[float, float], off
         assert abs(Fraction(int(value[0]), 1 << int(fixed.shift[0])) - Fraction(wanted)) <= half
 
 
+@given(factors=st.tuples(factor, factor))
+@example(factors=(78_000.0, 1.0))  # a mask of -10,000 in front of scores in steps of 0.001
+def test_every_term_of_a_sum_has_31_bits_where_they_fit(factors: tuple[float, float]) -> None:
+    fixed = numerics.fixed_point_sum(factors, (1 << 15, 1 << 15), every=True)
+    fits = max(map(abs, factors)) * 2.0**47 < min(map(abs, factors)) * 2.0**62
+    if fits and min(map(abs, factors)) > 2.0**-31:
+        assert min(abs(int(m[0])) for m in fixed.multipliers) >= 1 << 30
+
+
 @given(offset=st.floats(-(2.0**30), 2.0**30), bits=st.sampled_from([32, 40]))
 @example(offset=2.0**20, bits=32)
 @example(offset=-(2.0**20), bits=32)

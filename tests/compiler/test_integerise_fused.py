@@ -45,6 +45,10 @@ def constant(graph: Graph, node: Node, index: int) -> np.ndarray:
 BLOCKS: dict[str, tuple[Callable[[Network, str], str], list[str]]] = {
     "relu": (lambda b, y: b.node("Relu", y), ["Conv", "Relu"]),
     "clip": (lambda b, y: b.node("Clip", y, b.constant(0.0), b.constant(6.0)), ["Conv", "Clip"]),
+    "max, min": (
+        lambda b, y: b.node("Min", b.constant(6.0), b.node("Max", y, b.constant(0.0))),
+        ["Conv", "Max", "Min"],
+    ),
     "norm": (lambda b, y: norm(b, y, 4), ["Conv", "BatchNormalization"]),
     "add": (lambda b, y: b.node("Add", y, b.x), ["Conv", "Add"]),
     "add to": (lambda b, y: b.node("Add", b.x, y), ["Conv", "Add"]),
@@ -80,6 +84,15 @@ def test_bounds_of_relu_and_clip_become_codes() -> None:
     node = the(integers(b.model())[0], "Conv")
     scale = float(b.scale_of(b.outputs[0]))
     assert (node.attrs["lo"], node.attrs["hi"]) == (0, round(0.5 / scale))
+
+
+def test_bounds_of_max_and_min_are_those_of_clip() -> None:
+    b = Network(IMAGE)
+    y = b.node("Max", b.constant(-0.25), b.node("Min", b.conv(b.x, 4), b.constant(0.5)))
+    b.finished(b.qdq(y))
+    node = the(integers(b.model())[0], "Conv")
+    scale = float(b.scale_of(b.outputs[0]))
+    assert (node.attrs["lo"], node.attrs["hi"]) == (round(-0.25 / scale), round(0.5 / scale))
 
 
 def test_a_residual_of_another_scale_and_type_is_added_in_its_own_step() -> None:
@@ -148,7 +161,7 @@ def test_a_product_of_two_tensors_is_a_matrix_product() -> None:
 # --- per channel ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
 def test_constants_per_channel_become_a_depthwise_convolution(op: str) -> None:
     b = Network(IMAGE)
     b.finished(b.qdq(b.node(op, b.x, b.constant(b.rng.uniform(0.5, 2, (4, 1, 1))))))

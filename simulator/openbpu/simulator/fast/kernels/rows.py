@@ -92,18 +92,18 @@ def layernorm(args: Any, lo: int, hi: int, scratch: Any) -> None:
                 total += _code(x, x_kind, i) - x_zero
             factor = length
             mean = (2 * total + length) // (2 * length)
-        squares = int64(0)
+        squares, centre = int64(0), x_zero + mean
         for i in range(length):
-            near = _code(x, x_kind, i) - x_zero - mean
+            near = _code(x, x_kind, i) - centre
             squares += near * near
-        rest = total - length * mean
+        rest, minus = total - length * mean, total + factor * x_zero
         power = factor * squares - rest * rest
         lift = _row_lift(power, ld(args, 10))
         v = max(_shifted(power, lift) + _shifted(ld(args, 9), lift - ld(args, 10)), int64(1))
         inverse = (int64(1) << _ROOT_BITS) // _isqrt(v)
         drop = _ROOT_BITS - ld(args, 17) - lift // 2
         for i in range(length):
-            n = rhe_shift((factor * (_code(x, x_kind, i) - x_zero) - total) * inverse, drop)
+            n = rhe_shift((factor * _code(x, x_kind, i) - minus) * inverse, drop)
             y_code = rhe_shift(n * ld(gain, i * gain_step) + ld(bias, i * bias_step), shift) + zero
             st(result, 0, min(max(y_code, low), high))
             narrow(y + i * y_kind, y_kind, result, 1)
