@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, helper, parser
 
 from openbpu.compiler.ir.graph import Graph
 from openbpu.compiler.reader import read_model, to_onnx
+from openbpu.evaluation.reference.float64 import evaluate
 from witness import ort
 
 Array = npt.NDArray[Any]
@@ -34,6 +35,13 @@ def the(graph: Graph, op: str) -> dict[str, object]:
 
 
 def run(proto: ModelProto, feeds: dict[str, Array]) -> list[Array]:
+    """The outputs of ONNX Runtime, or of the float64 reference where that one is no witness."""
+    if not ort.is_witness_for(proto):
+        found = evaluate(proto, feeds).outputs
+        kinds = {
+            o.name: helper.tensor_dtype_to_np_dtype(o.type.tensor_type.elem_type) for o in proto.graph.output
+        }
+        return [found[name].astype(kind) for name, kind in kinds.items()]
     session = ort.session(proto)
     names = {i.name for i in session.get_inputs()}
     results: list[Array] = session.run(None, {k: v for k, v in feeds.items() if k in names})
