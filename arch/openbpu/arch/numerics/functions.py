@@ -28,6 +28,18 @@ def _number(a: Attrs, key: str, default: float) -> float:
     return float(a.get(key, default))
 
 
+def _held(x: Float64) -> Float64:
+    """As the graph's float32 tensor holds it: which side of a jump, or of the end of a domain, a value is on.
+
+    10 · 0.7 is 7 in float32, where the scale 0.7 stands for 0.69999999.
+    """
+    return x.astype(np.float32).astype(np.float64)
+
+
+def _inside(x: Float64, low: float, high: float) -> Float64:
+    return np.where((x >= low) & (x <= high), x, _held(x))
+
+
 def _sigmoid(x: Float64) -> Float64:
     return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
 
@@ -69,7 +81,8 @@ def _clip(_: Attrs, x: Float64, low: Float64 | None = None, high: Float64 | None
 
 def _shrink(a: Attrs, x: Float64) -> Float64:
     bias, lambd = _number(a, "bias", 0.0), _number(a, "lambd", 0.5)
-    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
+    side = _held(x)
+    return np.where(side < -lambd, x + bias, np.where(side > lambd, x - bias, 0.0))
 
 
 _POWERS: dict[float, Callable[[Float64], Float64]] = {
@@ -111,25 +124,25 @@ UNARY: dict[str, Function] = {
     "Elu": _elu,
     "Selu": _selu,
     "Celu": _celu,
-    "ThresholdedRelu": lambda a, x: np.where(x > _number(a, "alpha", 1.0), x, 0.0),
+    "ThresholdedRelu": lambda a, x: np.where(_held(x) > _number(a, "alpha", 1.0), x, 0.0),
     "Shrink": _shrink,
     "Abs": lambda _, x: np.abs(x),
     "Neg": lambda _, x: -x,
     "Sign": lambda _, x: np.sign(x),
-    "Floor": lambda _, x: np.floor(x),
-    "Ceil": lambda _, x: np.ceil(x),
-    "Round": lambda _, x: np.rint(x),
+    "Floor": lambda _, x: np.floor(_held(x)),
+    "Ceil": lambda _, x: np.ceil(_held(x)),
+    "Round": lambda _, x: np.rint(_held(x)),
     "Sin": lambda _, x: np.sin(x),
     "Cos": lambda _, x: np.cos(x),
     "Tan": lambda _, x: np.tan(x),
-    "Asin": lambda _, x: np.arcsin(x),
-    "Acos": lambda _, x: np.arccos(x),
+    "Asin": lambda _, x: np.arcsin(_inside(x, -1, 1)),
+    "Acos": lambda _, x: np.arccos(_inside(x, -1, 1)),
     "Atan": lambda _, x: np.arctan(x),
     "Sinh": lambda _, x: np.sinh(x),
     "Cosh": lambda _, x: np.cosh(x),
     "Asinh": lambda _, x: np.arcsinh(x),
-    "Acosh": lambda _, x: np.arccosh(x),
-    "Atanh": lambda _, x: np.arctanh(x),
+    "Acosh": lambda _, x: np.arccosh(_inside(x, 1, np.inf)),
+    "Atanh": lambda _, x: np.arctanh(_inside(x, -1, 1)),
 }
 """Operators of one computed operand (Clip's bounds are constants)."""
 

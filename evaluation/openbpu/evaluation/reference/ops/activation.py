@@ -17,6 +17,16 @@ def erf(x: Array) -> Array:
     return np.asarray(_erf(x), dtype=np.float64)
 
 
+def held(x: Array) -> Array:
+    """As a float32 tensor holds it: that decides on which side of a jump, or of a domain's end, it is."""
+    return x.astype(np.float32).astype(np.float64)
+
+
+def inside(x: Array, low: float, high: float) -> Array:
+    """``x``, as a float32 tensor holds it where it is outside of ``low`` to ``high``."""
+    return np.where((x >= low) & (x <= high), x, held(x))
+
+
 def sigmoid(x: Array) -> Array:
     """``1 / (1 + e^-x)`` without overflow."""
     z = np.exp(-np.abs(x))
@@ -54,9 +64,9 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
     "Abs": np.abs,
     "Neg": np.negative,
     "Sign": np.sign,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Round": np.rint,
+    "Floor": lambda x: np.floor(held(x)),
+    "Ceil": lambda x: np.ceil(held(x)),
+    "Round": lambda x: np.rint(held(x)),
     "Erf": erf,
     "Softplus": softplus,
     "Softsign": lambda x: x / (1.0 + np.abs(x)),
@@ -65,14 +75,14 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
     "Sin": np.sin,
     "Cos": np.cos,
     "Tan": np.tan,
-    "Asin": np.arcsin,
-    "Acos": np.arccos,
+    "Asin": lambda x: np.arcsin(inside(x, -1, 1)),
+    "Acos": lambda x: np.arccos(inside(x, -1, 1)),
     "Atan": np.arctan,
     "Sinh": np.sinh,
     "Cosh": np.cosh,
     "Asinh": np.arcsinh,
-    "Acosh": np.arccosh,
-    "Atanh": np.arctanh,
+    "Acosh": lambda x: np.arccosh(inside(x, 1, np.inf)),
+    "Atanh": lambda x: np.arctanh(inside(x, -1, 1)),
     "IsNaN": np.isnan,
     "com.microsoft.Gelu": gelu,
 }
@@ -137,11 +147,12 @@ def selu(call: Call) -> Array:
 def thresholded_relu(call: Call) -> Array:
     """``x > alpha ? x : 0``."""
     x = call[0]
-    return np.where(x > call.real("alpha", 1.0), x, 0.0)
+    return np.where(held(x) > call.real("alpha", 1.0), x, 0.0)
 
 
 @kernel("Shrink")
 def shrink(call: Call) -> Array:
     """``x < -lambd ? x + bias : x > lambd ? x - bias : 0``."""
     x, bias, bound = call[0], call.real("bias", 0.0), call.real("lambd", 0.5)
-    return np.where(x < -bound, x + bias, np.where(x > bound, x - bias, 0.0))
+    side = held(x)
+    return np.where(side < -bound, x + bias, np.where(side > bound, x - bias, 0.0))
