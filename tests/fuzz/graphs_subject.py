@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from compiler.test_right_random import MARCHES, check_meaning, check_schedule, outputs, schedules
 from fuzz.case import EQUAL, Case, FaultError
 from fuzz.hbm_subject import difference, same
+from fuzz.onnx_subject import written
 from openbpu.arch import numerics
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
@@ -62,20 +63,33 @@ class Graphs:
         def check(model: Model, schedule: dict[str, Any], ends: tuple[str, ...], order: int) -> None:
             signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
             files["model.onnx"] = model[0].SerializeToString()
-            files["options.txt"] = f"march={case.kind} {schedule | {'march': ''}} ends={ends}\n".encode()
+            files["options.txt"] = _said(case.kind, schedule, ends, order)
             check_meaning(*model, case.kind)
             check_schedule(*model, schedule, order)
-            check_ends(*model, case.kind, ends)
+            check_ends(*model, schedule, ends)
             check_wishes(*model, case.kind)
 
         check()
         return EQUAL
 
 
-def check_ends(model: onnx.ModelProto, inputs: dict[str, Array], march: str, ends: tuple[str, ...]) -> None:
+def _said(march: str, schedule: dict[str, Any], ends: tuple[str, ...], order: int) -> bytes:
+    """What was drawn beside the network, in words."""
+    target = schedule["march"]
+    rest = {key: value for key, value in schedule.items() if key != "march"}
+    words = f"meaning on {march}; schedule {rest} on {target.name} with {target.chip_bytes} bytes on chip, "
+    return f"{words}order {order}; without {' and '.join(ends)} at the ends\n".encode()
+
+
+def check_ends(
+    model: onnx.ModelProto, inputs: dict[str, Array], schedule: dict[str, Any], ends: tuple[str, ...]
+) -> None:
     """Without Quantize and Dequantize at the ends: both modes agree, and the codes mean the floats."""
-    whole = outputs(compile_model(model, march=march), inputs, "fast")
-    bare = compile_model(model, march=march, remove_io=ends)
+    whole = outputs(compile_model(model, march=schedule["march"].name), inputs, "fast")
+    try:
+        bare = written(compile_model(model, **schedule, remove_io=ends))
+    except CompileError:
+        return  # a layer may be too large for the room drawn
     codes = {name: _coded(bare, name, value) for name, value in inputs.items()}
     fast, exact = (outputs(bare, codes, mode) for mode in ("fast", "exact"))
     if not same(fast, exact):
@@ -108,7 +122,7 @@ def check_wishes(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -
     if not wishes:
         return
     try:
-        program = compile_model(model, march=march, bpu_ops=wishes)
+        program = written(compile_model(model, march=march, bpu_ops=wishes))
     except CompileError:
         return  # a wish for what was folded away
     both: list[Mapping[str, Array]] = [outputs(program, inputs, mode) for mode in ("fast", "exact")]

@@ -86,7 +86,7 @@ class OnnxModels:
             raise error.__cause__ or error  # noqa: B904 - the net of the compiler caught what is looked for
         except OpenbpuError:
             return REFUSED
-        return _runs(_written(program), job.model)
+        return _runs(written(program), job.model)
 
 
 def _options(rng: random.Random) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _options(rng: random.Random) -> dict[str, Any]:
     return {"opt": rng.choice((0, 0, 0, 0, 1, 2)), "remove_io": ends}
 
 
-def _written(program: Program) -> Program:
+def written(program: Program) -> Program:
     """The program as a file says it."""
     try:
         data = to_bytes(program)
