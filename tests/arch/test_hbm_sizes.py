@@ -5,14 +5,17 @@ import json
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from arch.test_hbm_forged import META, SECTIONS, forged
 from openbpu.arch import memory
 from openbpu.arch.errors import HbmError, SimulationError
-from openbpu.arch.hbm import read_hbm
+from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.hbm.check import MAX_TENSOR_BYTES
 from openbpu.arch.memory import check_fits
+from openbpu.arch.program import Gather, Space
+from simulator.build import Build
 
 
 def with_tensors(*tensors: dict[str, Any]) -> dict[str, Any]:
@@ -95,3 +98,15 @@ def test_memory_is_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -
         check_fits("here", "DDR", 1001)
     monkeypatch.setattr(memory, "memory_bytes", lambda: None)
     check_fits("here", "DDR", 1 << 60)
+
+
+def test_a_constant_that_many_operators_share_is_looked_through_once() -> None:
+    def gathers(count: int) -> bytes:
+        build, n = Build(), 1 << 20
+        x, indices = build.input((4,)), build.const(np.zeros(n, np.int32))
+        for _ in range(count):
+            y = build.tensor((n,), space=Space.CHIP)
+            build.add(Gather(inputs=(x,), outputs=(y,), indices_id=indices, shape=(1, 4, 1)))
+        return to_bytes(build.program((x,)))
+
+    assert seconds(gathers(400)) <= 20 * seconds(gathers(4))

@@ -12,6 +12,7 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.hbm.check_operators import check_operator
+from openbpu.arch.hbm.checked import Checked
 from openbpu.arch.hbm.codec import BadRecordError
 from openbpu.arch.isa import ISA, MAX_CORES, SERVES, headers
 from openbpu.arch.program import OPERATORS, BpuSegment, CpuSegment, Program, Space, Tensor
@@ -43,7 +44,7 @@ def check_program(program: Program) -> None:
     check_ids("inputs", program.inputs, program)
     check_ids("outputs", program.outputs, program)
     _check_ends(program)
-    known = _Known(program, roots)
+    known, checked = _Known(program, roots), Checked(program)
     for index, segment in enumerate(program.segments):
         where = f"segments[{index}] '{segment.name}'"
         check_ids(f"{where}.inputs", segment.inputs, program)
@@ -53,7 +54,7 @@ def check_program(program: Program) -> None:
             _check_cpu(where, segment)
             known.write(f"{where}.outputs", segment.outputs)
         else:
-            _check_bpu(where, segment, program, known)
+            _check_bpu(where, segment, checked, known)
         known.end_segment(segment.outputs)
     known.require("outputs", program.outputs)
     _check_tables(program)
@@ -188,7 +189,8 @@ def _check_cpu(where: str, segment: CpuSegment) -> None:
         _require(getattr(segment, name) >= 0, f"{where}: {name}", getattr(segment, name))
 
 
-def _check_bpu(where: str, segment: BpuSegment, program: Program, known: _Known) -> None:
+def _check_bpu(where: str, segment: BpuSegment, checked: Checked, known: _Known) -> None:
+    program = checked.program
     _require(0 <= segment.chip_bytes <= MAX_CHIP_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
     _require(0 <= segment.l2m_bytes <= MAX_CHIP_BYTES, f"{where}: l2m_bytes", segment.l2m_bytes)
     _require(len(segment.code) <= MAX_CORES, f"{where}: number of cores", len(segment.code))
@@ -198,7 +200,7 @@ def _check_bpu(where: str, segment: BpuSegment, program: Program, known: _Known)
         _require(-1 <= op.node < len(program.debug), f"{place}: node", op.node)
         known.require(place, op.inputs)
         try:
-            check_operator(program, op)
+            check_operator(checked, op)
         except BadRecordError as error:
             raise BadRecordError(f"{place}: {error}") from error
         known.write(f"{place}: output", op.outputs)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.hbm.checked import Checked
 from openbpu.arch.hbm.codec import BadRecordError
 from openbpu.arch.numerics import (
     EXP_ENTRIES,
@@ -31,7 +32,6 @@ from openbpu.arch.program import (
     Operator,
     Pad,
     Pool,
-    Program,
     Quantize,
     Reduce,
     Rescale,
@@ -46,7 +46,7 @@ _TABLE = 256
 _MAX_COUNT = 1 << 32  # of any one geometry field: products of a few of them stay exact and small
 
 
-def check_operator(program: Program, op: Operator) -> None:
+def check_operator(program: Checked, op: Operator) -> None:
     """Raise BadRecordError when `op` (its ids are in range) does not fit the tensors it names."""
     inputs, outputs = _ARITY[type(op)]
     _need(inputs[0] <= len(op.inputs) <= inputs[1], "number of inputs", len(op.inputs))
@@ -68,13 +68,13 @@ def _need(legal: bool, what: str, actual: object) -> None:
         raise BadRecordError(f"{what} cannot be {actual}")
 
 
-def _size(program: Program, tensor_id: int) -> int:
+def _size(program: Checked, tensor_id: int) -> int:
     """Return the number of elements; an absent tensor (a negative id) has none and is refused."""
     _need(tensor_id >= 0, "tensor", "absent")
     return math.prod(program.tensors[tensor_id].shape)
 
 
-def _sizes(program: Program, op: Operator, *wanted: int) -> None:
+def _sizes(program: Checked, op: Operator, *wanted: int) -> None:
     """Inputs, then outputs, must have these numbers of elements."""
     for i, elements in zip((*op.inputs, *op.outputs), wanted, strict=False):
         actual = _size(program, i)
@@ -87,7 +87,7 @@ def _geometry(name: str, values: Sequence[int], rank: int, least: int = 1) -> No
     _need(len(values) == rank and all(least <= v <= _MAX_COUNT for v in values), name, tuple(values))
 
 
-def _constant(program: Program, tensor_id: int, dtype: DType, *shapes: tuple[int, ...]) -> Any:
+def _constant(program: Checked, tensor_id: int, dtype: DType, *shapes: tuple[int, ...]) -> Any:
     """Return a constant's data; its dtype and its shape (one of `shapes`) must be as given."""
     _need(tensor_id >= 0, "constant", "absent")
     t = program.tensors[tensor_id]
@@ -96,11 +96,12 @@ def _constant(program: Program, tensor_id: int, dtype: DType, *shapes: tuple[int
     return program.constant(tensor_id)
 
 
-def _within(name: str, values: Any, lo: int, hi: int) -> None:
-    _need(values.size == 0 or bool(values.min() >= lo and values.max() <= hi), name, f"outside {lo}..{hi}")
+def _within(program: Checked, name: str, tensor_id: int, columns: range, lo: int, hi: int) -> None:
+    found = program.extremes(tensor_id, columns.start, columns.stop)
+    _need(found is None or (found[0] >= lo and found[1] <= hi), name, f"outside {lo}..{hi}")
 
 
-def _check_dtypes(program: Program, op: Operator) -> None:
+def _check_dtypes(program: Checked, op: Operator) -> None:
     """Only layout changes and the ends of a model (which check it themselves) may see floats."""
     for i in (*op.inputs, *op.outputs):
         t = program.tensors[i]
@@ -112,7 +113,7 @@ def _check_dtypes(program: Program, op: Operator) -> None:
         _need(t.dtype is made, f"dtype of '{t.name}' (its bits are copied to {made.value})", t.dtype.value)
 
 
-def _check_codes(program: Program, op: Operator) -> None:
+def _check_codes(program: Checked, op: Operator) -> None:
     """Zero points are int32, bounds codes of the output; what fills a border is an element of the input."""
     for name in ("x_zero", "a_zero", "b_zero", "r_zero", "zero"):
         value = getattr(op, name, 0)
@@ -133,7 +134,7 @@ def _copied(op: Operator) -> Iterable[int]:
     return op.inputs if isinstance(op, Move | Pad | Gather) else ()
 
 
-def _check_table(program: Program, op: Operator) -> None:
+def _check_table(program: Checked, op: Operator) -> None:
     """A table after the clamp is indexed by y + 128, so the clamp must keep y in int8."""
     table: int = getattr(op, "table_id", -1)
     if table < 0:
@@ -145,7 +146,7 @@ def _check_table(program: Program, op: Operator) -> None:
     _need(-128 <= lo <= hi <= 127, "range before the table", (lo, hi))
 
 
-def _check_product(program: Program, op: Conv | MatMul, weights: int) -> None:
+def _check_product(program: Checked, op: Conv | MatMul, weights: int) -> None:
     """int8 and int16 go in; int32 comes out exactly when the accumulator itself is the result."""
     for i in (op.inputs[0], weights):
         _need(
@@ -157,7 +158,7 @@ def _check_product(program: Program, op: Conv | MatMul, weights: int) -> None:
     _need(op.raw == (made is DType.INT32), f"raw with an output of {made.value}", op.raw)
 
 
-def _check_conv(program: Program, op: Conv) -> None:
+def _check_conv(program: Checked, op: Conv) -> None:
     for name in ("x_shape", "y_shape"):
         _geometry(name, getattr(op, name), 4)
     for name in ("kernel", "strides", "dilations", "upsample"):
@@ -171,8 +172,8 @@ def _check_conv(program: Program, op: Conv) -> None:
     _check_product(program, op, op.weight_id)
     weights = program.tensors[op.weight_id].shape
     _need(weights == (oc, *op.kernel, c // op.groups), "shape of the weights", weights)
-    params = _constant(program, op.params_id, DType.INT32, (oc, 4), (oc, 5))
-    _within("shifts", params[:, 3], 0, MAX_SHIFT)
+    _constant(program, op.params_id, DType.INT32, (oc, 4), (oc, 5))
+    _within(program, "shifts", op.params_id, range(3, 4), 0, MAX_SHIFT)
     _need((op.rmult_id >= 0) == bool(residual), "rmult_id", op.rmult_id)
     if residual:
         _constant(program, op.rmult_id, DType.INT64, (oc,))
@@ -194,7 +195,7 @@ def _check_window(inside: Sequence[int], out: Sequence[int], op: Conv | Pool, *,
         )
 
 
-def _check_pool(program: Program, op: Pool) -> None:
+def _check_pool(program: Checked, op: Pool) -> None:
     for name in ("x_shape", "y_shape"):
         _geometry(name, getattr(op, name), 4)
     for name in ("kernel", "strides", "dilations"):
@@ -205,12 +206,12 @@ def _check_pool(program: Program, op: Pool) -> None:
     _need(op.fn in {"max", "avg"}, "fn", op.fn)
     _sizes(program, op, n * h * w * c, n * oh * ow * c)
     rows = op.kernel[0] * op.kernel[1] + 1 if op.fn == "avg" else 1
-    counts = _constant(program, op.counts_id, DType.INT64, (rows, 2))
-    _within("shifts", counts[:, 1], 0, MAX_SHIFT)
+    _constant(program, op.counts_id, DType.INT64, (rows, 2))
+    _within(program, "shifts", op.counts_id, range(1, 2), 0, MAX_SHIFT)
     _check_window((h, w), (oh, ow), op, partial=True)
 
 
-def _check_matmul(program: Program, op: MatMul) -> None:
+def _check_matmul(program: Checked, op: MatMul) -> None:
     _geometry("sizes", (op.a_batch, op.b_batch, op.m, op.k, op.n), 5)
     batch = max(op.a_batch, op.b_batch)
     _need({op.a_batch, op.b_batch} <= {1, batch}, "b_batch", op.b_batch)
@@ -225,7 +226,7 @@ def _reach(shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> tup
 
 
 def _check_walk(
-    program: Program, tensor_id: int, shape: Sequence[int], strides: Sequence[int], offset: int = 0
+    program: Checked, tensor_id: int, shape: Sequence[int], strides: Sequence[int], offset: int = 0
 ) -> None:
     _geometry("strides", strides, len(shape), least=-_MAX_COUNT)
     if 0 in shape:
@@ -237,7 +238,7 @@ def _check_walk(
     )
 
 
-def _check_binary(program: Program, op: Binary) -> None:
+def _check_binary(program: Checked, op: Binary) -> None:
     _need(op.fn in {"add", "mul", "max", "min", "prelu"}, "fn", op.fn)
     _geometry("shape", op.shape, len(op.shape), least=0)
     _check_walk(program, op.inputs[0], op.shape, op.a_strides)
@@ -245,24 +246,24 @@ def _check_binary(program: Program, op: Binary) -> None:
     _need(_size(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
 
 
-def _check_move(program: Program, op: Move) -> None:
+def _check_move(program: Checked, op: Move) -> None:
     _geometry("shape", op.shape, len(op.shape), least=0)
     _check_walk(program, op.inputs[0], op.shape, op.strides, op.offset)
     _need(_size(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
 
 
-def _check_same_size(program: Program, op: Operator) -> None:
+def _check_same_size(program: Checked, op: Operator) -> None:
     _sizes(program, op, _size(program, op.outputs[0]))
 
 
-def _check_lut(program: Program, op: Lut) -> None:
+def _check_lut(program: Checked, op: Lut) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
     _need(dtype is DType.INT8, "dtype of the input", dtype.value)
     _need(op.table_id >= 0, "table", "absent")
 
 
-def _check_segment_lut(program: Program, op: SegmentLut) -> None:
+def _check_segment_lut(program: Checked, op: SegmentLut) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
     _need(dtype is DType.INT16, "dtype of the input", dtype.value)
@@ -273,24 +274,24 @@ def _check_segment_lut(program: Program, op: SegmentLut) -> None:
         "segments",
         "unsorted",
     )
-    _within("shifts", segments[:, 3], 0, MAX_SHIFT)
+    _within(program, "shifts", op.segments_id, range(3, 4), 0, MAX_SHIFT)
 
 
-def _check_reduce(program: Program, op: Reduce) -> None:
+def _check_reduce(program: Checked, op: Reduce) -> None:
     _geometry("shape", op.shape, 3)
     _need(op.fn in {"sum", "max", "min"}, "fn", op.fn)
     a, r, b = op.shape
     _sizes(program, op, a * r * b, a * b)
 
 
-def _check_softmax(program: Program, op: Softmax) -> None:
+def _check_softmax(program: Checked, op: Softmax) -> None:
     _geometry("shape", op.shape, 2)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     _constant(program, op.exp_id, DType.INT32, (EXP_ENTRIES,))
     _need(0 <= op.out_shift <= MAX_SHIFT, "out_shift", op.out_shift)
 
 
-def _check_layernorm(program: Program, op: LayerNorm) -> None:
+def _check_layernorm(program: Checked, op: LayerNorm) -> None:
     _geometry("shape", op.shape, 2)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     for i in (op.gain_id, op.bias_id):
@@ -303,7 +304,7 @@ def _check_layernorm(program: Program, op: LayerNorm) -> None:
     _need(codes.qmin <= op.x_zero <= codes.qmax, "x_zero", op.x_zero)
 
 
-def _check_concat(program: Program, op: Concat) -> None:
+def _check_concat(program: Checked, op: Concat) -> None:
     _geometry("outer", (op.outer,), 1, least=0)
     for name in ("sizes", "x_zeros", "mults", "shifts"):
         _need(len(getattr(op, name)) == len(op.inputs), f"length of {name}", len(getattr(op, name)))
@@ -316,7 +317,7 @@ def _check_concat(program: Program, op: Concat) -> None:
     _sizes(program, op, *(op.outer * s for s in op.sizes), op.outer * sum(op.sizes))
 
 
-def _check_pad(program: Program, op: Pad) -> None:
+def _check_pad(program: Checked, op: Pad) -> None:
     rank = len(op.shape)
     for name in ("shape", "before", "after"):
         _geometry(name, getattr(op, name), rank, least=0)
@@ -324,27 +325,28 @@ def _check_pad(program: Program, op: Pad) -> None:
     _sizes(program, op, math.prod(op.shape), math.prod(padded))
 
 
-def _check_gather(program: Program, op: Gather) -> None:
+def _check_gather(program: Checked, op: Gather) -> None:
     _geometry("shape", op.shape, 3)
     a, r, b = op.shape
     count = _size(program, op.indices_id)
-    _within("indices", _constant(program, op.indices_id, DType.INT32, (count,)), 0, r - 1)
+    _constant(program, op.indices_id, DType.INT32, (count,))
+    _within(program, "indices", op.indices_id, range(1), 0, r - 1)
     _sizes(program, op, a * r * b, a * count * b)
 
 
-def _check_resize(program: Program, op: Resize) -> None:
+def _check_resize(program: Checked, op: Resize) -> None:
     for name in ("x_shape", "y_shape"):
         _geometry(name, getattr(op, name), 4)
     (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
     _need((yn, oc) == (n, c), "y_shape", op.y_shape)
     _sizes(program, op, n * h * w * c, n * oh * ow * c)
     for table, size, limit in ((op.rows_id, oh, h), (op.cols_id, ow, w)):
-        entries = _constant(program, table, DType.INT32, (size, 3))
-        _within("rows and columns", entries[:, :2], 0, limit - 1)
-        _within("fractions", entries[:, 2], 0, 1 << WEIGHT_BITS)
+        _constant(program, table, DType.INT32, (size, 3))
+        _within(program, "rows and columns", table, range(2), 0, limit - 1)
+        _within(program, "fractions", table, range(2, 3), 0, 1 << WEIGHT_BITS)
 
 
-def _check_quantize(program: Program, op: Quantize) -> None:
+def _check_quantize(program: Checked, op: Quantize) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
     _need(dtype is DType.FLOAT32, "dtype of the input", dtype.value)
@@ -355,7 +357,7 @@ def _check_quantize(program: Program, op: Quantize) -> None:
     _need(dtype in _INTEGERS, "dtype of the output", dtype.value)
 
 
-def _check_dequantize(program: Program, op: Dequantize) -> None:
+def _check_dequantize(program: Checked, op: Dequantize) -> None:
     _geometry("shape", op.shape, 3, least=0)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     channels = op.shape[1]
@@ -366,7 +368,7 @@ def _check_dequantize(program: Program, op: Dequantize) -> None:
     _need(y is DType.FLOAT32, "dtype of the output", y.value)
 
 
-_CHECKS: dict[type[Operator], Callable[[Program, Any], None]] = {
+_CHECKS: dict[type[Operator], Callable[[Checked, Any], None]] = {
     Conv: _check_conv,
     MatMul: _check_matmul,
     Binary: _check_binary,
