@@ -59,7 +59,8 @@ def test_links_of_the_readme_work_where_the_package_is_published() -> None:
     """A relative link leads nowhere on PyPI: each is absolute, and names what exists."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     home = re.findall(r'^Homepage = "(.*)"$', project, re.MULTILINE)[0]
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r"^\[[^\]]+\]: (.*)$", text, re.MULTILINE)
     urls = re.findall(r'^(?:Documentation|Changelog) = "(.*)"$', project, re.MULTILINE)
     files = [re.sub(rf"^{re.escape(home)}/(?:blob|tree)/main/", "", link) for link in (*links, *urls)]
     assert len(links) > 10

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
 from onnx import ModelProto
 
 from openbpu.arch.errors import CompileError, OptionError
@@ -10,6 +11,7 @@ from openbpu.compiler.ir.graph import Array
 from openbpu.quantization.onnx import quantize_random
 from openbpu.runtime import Session
 from quantization.float_models import float_model, noise
+from witness.random_graphs import qdq_models
 
 IMAGE, TOKENS = "float[1,4,8,8] x", "float[1,6,8] x"
 WEIGHTS: dict[str, Array] = {
@@ -121,7 +123,7 @@ def test_what_would_mix_images_is_refused_by_name(name: str) -> None:
     with pytest.raises(CompileError, match=f"{said}.*a batch of 4 must leave images apart") as refused:
         build(model(given, text), march="nash-e", batch=4)
     assert "export the model with a batch of 4" in str(refused.value)
-    assert "batchable" not in dict(build(model(given, text), march="nash-e").options)
+    assert dict(build(model(given, text), march="nash-e").options)["batchable"] == "no"
 
 
 def test_a_batch_is_a_multiple_of_the_models_own() -> None:
@@ -160,3 +162,24 @@ def test_a_batch_is_only_advised_where_it_can_be_had(text: str, can: bool) -> No
         saved = session.latency.bpu_us - four.latency.bpu_us / 4
         assert saved == pytest.approx(change.gain_us, rel=0.35)
         assert [c for c in four.roofline.changes if c.key == "batch"] == []
+
+
+@settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(drawn=qdq_models(max_nodes=6))
+def test_random_networks_are_worth_as_many_runs_or_refused(
+    drawn: tuple[ModelProto, dict[str, Array]],
+) -> None:
+    proto, inputs = drawn
+    one = Session(build(proto, march="nash-e"))
+    images = {i.shape[0] for i in one.inputs}
+    assume(len(images) == 1)
+    try:
+        three = Session(build(proto, march="nash-e", batch=3 * images.pop()))
+    except CompileError:
+        return
+    rng = np.random.default_rng(0)
+    feeds = [{n: rng.permutation(x.ravel()).reshape(x.shape) for n, x in inputs.items()} for _ in range(3)]
+    runs = [one.run(feed).outputs for feed in feeds]
+    together = three.run({n: np.concatenate([feed[n] for feed in feeds]) for n in inputs}).outputs
+    for name, found in together.items():
+        np.testing.assert_array_equal(found, np.concatenate([run[name] for run in runs]))

@@ -160,4 +160,4 @@ def conv_program(
             groups=groups,
         )
     )
-    return replace(tiled(b.program((y,))), options=(("batchable", "yes"),))
+    return tiled(b.program((y,)))

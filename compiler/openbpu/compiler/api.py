@@ -96,7 +96,7 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
             "max_l2m_size": str(max_l2m_size) if max_l2m_size else "",
             "core_num": str(core_num) if core_num > 1 else "",
             "batch": str(batch) if batch else "",
-            "batchable": "yes" if can_be_batched(placed.source) else "",
+            "batchable": "" if batch or can_be_batched(placed.source) else "no",
             "remove_io": ",".join(sorted(remove_io)),
             "bpu_ops": ",".join(sorted(bpu_ops)),
             "channels_last": json.dumps(sorted(placed.channels_last)) if placed.channels_last else "",

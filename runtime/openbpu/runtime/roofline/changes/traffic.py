@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.arch.timing import Costs
+from openbpu.runtime.latency import images_of
 from openbpu.runtime.roofline.site import Site
 
 BATCH = 4
@@ -15,7 +16,8 @@ BATCH = 4
 
 def batch(site: Site, index: int) -> str:
     """Say what the layer pays once per image, where the model can be compiled for several."""
-    if "batchable" not in dict(site.program.options):
+    program = site.program
+    if dict(program.options).get("batchable") == "no" or images_of(program) > 1:
         return ""
     mine = site.mask([index])
     loaded = sum(int(c.moved[k & m].sum()) for c, k, m in zip(site.costs, site.constant, mine, strict=True))
