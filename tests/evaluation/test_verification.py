@@ -128,6 +128,38 @@ def test_what_follows_a_tie_is_judged_from_the_tie_on() -> None:
     assert not np.array_equal(found.outputs[name], evaluate(model, b.inputs).outputs[name])
 
 
+def chain_of_ties(layers: int = 8, size: int = 128) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """Products whose steps are a twentieth of their result: many sums are ties, which the next layer sees."""
+    rng = np.random.default_rng(0)
+    weights: dict[str, Array] = {"z": np.int8(0), "step": np.float32(0.1), "half": np.float32(0.05)}
+    nodes = [helper.make_node("QuantizeLinear", ["x", "step", "z"], ["q0"])]
+    for i in range(layers):
+        weights[f"w{i}"] = rng.integers(-3, 4, (size, size)).astype(np.int8)
+        nodes += [
+            helper.make_node("DequantizeLinear", [f"q{i}", "step", "z"], [f"d{i}"]),
+            helper.make_node("DequantizeLinear", [f"w{i}", "half", "z"], [f"v{i}"]),
+            helper.make_node("MatMul", [f"d{i}", f"v{i}"], [f"m{i}"]),
+            helper.make_node("QuantizeLinear", [f"m{i}", "step", "z"], [f"q{i + 1}"]),
+        ]
+    nodes.append(helper.make_node("DequantizeLinear", [f"q{layers}", "step", "z"], ["y"]))
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4, size]) for n in "xy")
+    constants = [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in weights.items()]
+    graph = helper.make_graph(nodes, "ties", [x], [y], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model, {"x": (rng.integers(-40, 40, (4, size)) * 0.1).astype(np.float32)}
+
+
+def test_a_right_binary_passes_where_float32_breaks_ties_that_cascade() -> None:
+    model, feed = chain_of_ties()
+    found = verify(model, compile_model(model, march="nash-e"), feed)
+    assert found.onnxruntime is not None
+    (ours,), (theirs,) = found.outputs, found.onnxruntime
+    assert (found.passed, ours.differing) == (True, 0.0)
+    assert theirs.differing > 0.1
+    assert theirs.max_steps is not None
+    assert theirs.max_steps > 1
+
+
 # --- What judges -----------------------------------------------------------------------------------
 
 
@@ -174,6 +206,11 @@ def test_control_flow_falls_to_onnx_runtime_and_is_named() -> None:
     found = evaluate(model, feed, fallback=runtime)
     assert found.outputs["y"].tolist() == [11.5] * 4
     assert (found.fell_back, runtime.narrow) == (("Loop",), {"Loop"})
+
+
+def test_a_loop_without_a_condition_runs_also_without_a_fallback() -> None:
+    model, feed = loop()
+    np.testing.assert_array_equal(evaluate(model, feed).outputs["y"], [11.5] * 4)
 
 
 def test_an_operator_of_another_domain_falls_to_onnx_runtime() -> None:

@@ -82,6 +82,7 @@ def _through_reference(call: Call, node: onnx.NodeProto) -> Result:
 
 def _on_reference(node: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
     """Run one node on onnx.reference; what its bodies capture is an input of the model around it."""
+    node, values = _with_condition(node, values)
     infos = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
         for n, v in values.items()
@@ -90,6 +91,20 @@ def _on_reference(node: onnx.NodeProto, values: Mapping[str, Array], opset: int)
     graph = helper.make_graph([node], "one", infos, results)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     return tuple(ReferenceEvaluator(model).run(None, dict(values)))
+
+
+def _with_condition(
+    node: onnx.NodeProto, values: Mapping[str, Array]
+) -> tuple[onnx.NodeProto, Mapping[str, Array]]:
+    """Give a Loop without a condition the one that ONNX means, true; onnx.reference takes it for false."""
+    if node.op_type != "Loop" or (len(node.input) > 1 and node.input[1]):
+        return node, values
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    name = "/".join(("condition", *values))  # nobody's name
+    del copy.input[:]
+    copy.input.extend([*node.input[:1], name, *node.input[2:]])
+    return copy, {**values, name: np.asarray(True)}
 
 
 def _key(node: onnx.NodeProto) -> str:
