@@ -102,7 +102,7 @@ def test_memory_is_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_constant_that_many_operators_share_is_looked_through_once() -> None:
     def gathers(count: int) -> bytes:
-        build, n = Build(), 1 << 20
+        build, n = Build(), 1 << 22
         x, indices = build.input((4,)), build.const(np.zeros(n, np.int32))
         for _ in range(count):
             y = build.tensor((n,), space=Space.CHIP)
