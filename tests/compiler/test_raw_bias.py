@@ -129,6 +129,18 @@ def test_moves_behind_it_stay_on_the_bpu(name: str) -> None:
     assert {r.on for r in program.placement} == {"BPU"}
 
 
+@pytest.mark.parametrize("name", ["conv", "conv per tensor"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_parts_of_it_are_taken_on_the_bpu(name: str, axis: int) -> None:
+    bounds = [onnx.numpy_helper.from_array(np.array([v]), n) for n, v in (("a", 1), ("e", 5), ("ax", axis))]
+    cuts = [helper.make_node("Slice", ["y0", "a", "e", "ax"], ["y1"])]
+    cuts += [helper.make_node("Split", ["y1"], ["y", "rest"], axis=1, num_outputs=2)]
+    proto = model(PRODUCTS[name], *cuts)
+    proto.graph.initializer.extend(bounds)
+    program = check(PRODUCTS[name], proto)
+    assert {r.on for r in program.placement} == {"BPU"}
+
+
 @pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
 def test_a_function_on_the_cpu_behind_it_rounds_as_float64_does(march: str) -> None:
     """7 % of such codes were off by a step while the bias was rounded."""

@@ -133,11 +133,49 @@ def _sink(rw: Rewriter, node: Node, dq_of: dict[str, Node]) -> bool:
         return False
     outs = tuple(rw.value(f"{o}/q", graph.values[o].shape, first.dtype) if o else "" for o in node.outputs)
     rw.nodes.append(replace(node, inputs=codes, outputs=outs))
-    for out, code in zip(node.outputs, outs, strict=True):
+    kept = [None] * len(outs) if first.per_tensor else _kept(rw, node, first.axis)
+    for out, code, part in zip(node.outputs, outs, kept, strict=True):
         if out:
             attrs: dict[str, Any] = {} if first.per_tensor else {"axis": axis}
-            dq_of[out] = rw.add(DEQUANTIZE, (code, *dqs[0].inputs[1:]), (out,), domain="", **attrs)
+            terms = [_part(rw, name, part) for name in dqs[0].inputs[1:]]
+            dq_of[out] = rw.add(DEQUANTIZE, (code, *terms), (out,), domain="", **attrs)
     return True
+
+
+def _is_plain_slice(rw: Rewriter, node: Node) -> bool:
+    """Whether the bounds of a Slice are constants, and its steps forward."""
+    found = [rw.values[n].const for n in node.inputs[1:] if n]
+    steps = rw.values[node.inputs[4]].const if len(node.inputs) > 4 and node.inputs[4] else None
+    return all(v is not None for v in found) and (steps is None or bool((steps > 0).all()))
+
+
+def _kept(rw: Rewriter, node: Node, axis: int) -> list[slice | None]:
+    """Which entries of an axis every output of a move has; None: all of them."""
+    if node.op == "Slice":
+        return [_slices(rw, node).get(axis)]
+    if node.op != "Split" or _split_axis(rw, node) != axis:
+        return [None] * len(node.outputs)
+    ends = np.cumsum([(rw.values[o].shape or ())[axis] for o in node.outputs]).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _part(rw: Rewriter, name: str, part: slice | None) -> str:
+    data = rw.values[name].const if name and part is not None else None
+    return name if data is None or part is None else rw.constant(f"{name}/part", data[part])
+
+
+def _slices(rw: Rewriter, node: Node) -> dict[int, slice]:
+    """The slice of every axis that a Slice with constant bounds cuts."""
+    found = [rw.values[n].const if n else None for n in node.inputs[1:]]
+    starts, ends = (np.asarray(v).reshape(-1).tolist() for v in found[:2])
+    rank = len(rw.values[node.inputs[0]].shape or ())
+    axes = list(range(len(starts))) if len(found) < 3 or found[2] is None else found[2].reshape(-1).tolist()
+    steps = [1] * len(starts) if len(found) < 4 or found[3] is None else found[3].reshape(-1).tolist()
+    return {a % rank: slice(*cut) for a, *cut in zip(axes, starts, ends, steps, strict=True)}
+
+
+def _split_axis(rw: Rewriter, node: Node) -> int:
+    return int(node.attrs.get("axis", 0)) % len(rw.values[node.inputs[0]].shape or (1,))
 
 
 def _moved_axis(rw: Rewriter, node: Node, scale: Scaling) -> int | None:
@@ -148,6 +186,8 @@ def _moved_axis(rw: Rewriter, node: Node, scale: Scaling) -> int | None:
     if node.op == "Transpose":
         perm = node.attrs.get("perm") or tuple(reversed(range(len(before))))
         return list(perm).index(scale.axis)
+    if (node.op == "Split" and all(node.outputs)) or (node.op == "Slice" and _is_plain_slice(rw, node)):
+        return scale.axis
     if node.op not in RESHAPES:
         return None
     front, size = int(np.prod(before[: scale.axis])), before[scale.axis]
