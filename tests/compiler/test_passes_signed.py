@@ -160,3 +160,8 @@ def test_all_unsigned_codes_survive_the_conversions() -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 256
     graph = proved(proto, sign_codes)
     assert np.unique([graph.values[n].dtype for n in (*graph.inputs, *graph.outputs)]).tolist() == ["uint8"]
+
+
+def test_an_input_that_is_an_output_too_stays_as_it_came() -> None:
+    proto = text("f = DequantizeLinear (x, s, z) y = Relu (f)", "uint8[2,3] x", "float y, uint8[2,3] x")
+    assert "x" not in {name for node in proved(proto, sign_codes).nodes for name in node.outputs}

@@ -11,7 +11,7 @@ from onnx import ModelProto, helper
 from PIL import Image
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.errors import InputError, ModelError, OpenbpuError, QuantizationError
+from openbpu.arch.errors import InputError, InternalError, ModelError, OpenbpuError, QuantizationError
 from openbpu.quantization.onnx import load_calibration, quantize, quantize_random
 from quantization.float_models import Array, float_model, noise, quantized, samples
 
@@ -271,8 +271,9 @@ def test_what_onnx_refuses_is_no_error_of_openbpu(how: str) -> None:
 
 def test_an_error_of_openbpu_is_not_blamed_on_a_valid_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openbpu.quantization.onnx.api.make_plan", None)
-    with pytest.raises(TypeError, match="not callable"):
+    with pytest.raises(InternalError, match="this is a bug of openbpu") as error:
         quantize_random(float_model(NEG))
+    assert isinstance(error.value.__cause__, TypeError)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK no zip", b"\x80\x04\x95"])
@@ -298,3 +299,75 @@ def test_progress_is_reported_to_the_end() -> None:
     quantize(float_model(NEG), {"x": noise(3, 4)}, progress=lambda *call: seen.append(call))
     assert [done for _, done, _ in seen] == [1, 2, 3]
     assert {total for _, _, total in seen} == {3}
+
+
+# --- hostile models --------------------------------------------------------------------------------------
+
+
+def _calling(*functions: str, call: str) -> ModelProto:
+    head = '<ir_version: 10, opset_import: ["": 17, "my": 1]>'
+    body = "g (float[1,4] x) => (float[1,4] y) { y = my." + call + " (x) }"
+    made = (f'<domain: "my", opset_import: ["": 17, "my": 1]> {text}' for text in functions)
+    return onnx.parser.parse_model("\n".join((head, body, *made)))
+
+
+def test_functions_that_double_are_refused_by_name() -> None:
+    chain = ["F0 (a) => (b) { b = Relu (a) }"]
+    chain += [f"F{i} (a) => (b) {{ t = my.F{i - 1} (a) b = my.F{i - 1} (t) }}" for i in range(1, 30)]
+    with pytest.raises(
+        ModelError, match=r"function 'my\.F15': the nodes its functions unfold to must be at mo"
+    ):
+        quantize_random(_calling(*chain, call="F29"))
+
+
+def test_a_function_that_calls_itself_is_refused() -> None:
+    with pytest.raises(ModelError, match="what it calls must be other functions, not itself"):
+        quantize_random(_calling("F (a) => (b) { b = my.F (a) }", call="F"))
+
+
+def test_a_function_called_with_too_many_inputs_is_refused() -> None:
+    model = _calling("F (a) => (b) { b = Neg (a) }", call="F")
+    model.graph.node[0].input.append("x")
+    with pytest.raises(ModelError, match="local functions must be ones that can be inlined"):
+        quantize_random(model)
+
+
+def test_a_function_of_a_quantized_model_is_seen() -> None:
+    body = "F (a) => (b) { s = Constant <value_float = 0.1> () q = QuantizeLinear (a, s)"
+    with pytest.raises(QuantizationError, match="a model to quantize must be float32, not quantized"):
+        quantize_random(_calling(body + " b = DequantizeLinear (q, s) }", call="F"))
+
+
+def test_an_input_that_is_needed_and_left_out_is_refused() -> None:
+    model = float_model('(float[1,4] x) => (float y) { y = Einsum <equation = "ab,ab->ab"> (x, x) }')
+    model.graph.node[0].input[1] = ""
+    with pytest.raises(ModelError, match="input 1 of Einsum 'y' must be given, not left out"):
+        quantize_random(model)
+
+
+@pytest.mark.parametrize("dims", [[3], [1 << 62], [1] * 65])
+def test_a_weight_whose_data_does_not_fit_is_named(dims: list[int]) -> None:
+    model = float_model("(float[1,4] x) => (float y) { y = Add(x, w) }", {"w": noise(4)})
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend(dims)
+    with pytest.raises(ModelError, match="tensor 'w': its data must be readable"):
+        quantize_random(model)
+
+
+def test_constants_that_describe_gigabytes_are_not_computed() -> None:
+    text = """(float[1] x) => (float y) { n = Constant <value_ints = [1073741824]> () c = ConstantOfShape (n)
+        d = Add (c, c) s = ReduceSum (d) y = Add (x, s) }"""
+    with pytest.raises(ModelError, match="computed from constants alone must be at most 4 GiB"):
+        quantize_random(float_model(text))
+
+
+def test_the_name_of_a_file_of_weights_may_be_too_long(tmp_path: Path) -> None:
+    model = float_model("(float[1,4] x) => (float y) { y = Add(x, w) }", {"w": noise(4)})
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="a" * 5000)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"m\.onnx: the file must be an ONNX model") as error:
+        quantize_random(tmp_path / "m.onnx")
+    assert len(str(error.value)) < 600

@@ -40,14 +40,14 @@ class CompileError(OpenbpuError):
     """A legal model cannot be compiled with these options."""
 
 
-class InternalError(CompileError):
-    """The compiler failed on a model that it should have compiled or refused; the cause is the failure."""
+class InternalError(OpenbpuError):
+    """openbpu failed on a model that it should have worked on or refused; the cause is the failure."""
 
     def __init__(self, where: str, error: BaseException) -> None:
         said = " ".join(str(error).split())
         found = f"{type(error).__name__}: {said}" if said else type(error).__name__
         fix = "this is a bug of openbpu, please report it with the model"
-        super().__init__(f"{where}: the compiler does not get through ({found}); {fix}")
+        super().__init__(f"{where}: openbpu does not get through ({found}); {fix}")
 
 
 class OptionError(CompileError):

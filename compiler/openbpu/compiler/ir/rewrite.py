@@ -70,7 +70,10 @@ class Rewriter:
         self.values[value.name] = value
 
     def finish(self, outputs: tuple[str, ...] | None = None) -> Graph:
-        """Return the new graph: nodes in topological order (stable), dead nodes and values dropped."""
+        """Return the new graph: nodes in topological order (stable), dead nodes and values dropped.
+
+        Raises ValueError for a cycle.
+        """
         graph = replace(self.graph, outputs=self.graph.outputs if outputs is None else outputs)
         alive = _alive(self.nodes, graph.outputs)
         return graph.with_nodes(_ordered(alive), self.values.values())
@@ -92,7 +95,7 @@ def _alive(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
 def _ordered(nodes: list[Node]) -> list[Node]:
     producers = {o: i for i, n in enumerate(nodes) for o in n.outputs if o}
     order: list[Node] = []
-    done = [False] * len(nodes)
+    done, entered = [False] * len(nodes), [False] * len(nodes)
     for start in range(len(nodes)):
         stack = [start]
         while stack:
@@ -101,6 +104,9 @@ def _ordered(nodes: list[Node]) -> list[Node]:
                 stack.pop()
                 continue
             missing = [j for i in nodes[index].reads if (j := producers.get(i)) is not None and not done[j]]
+            if missing and entered[index]:
+                raise ValueError(f"node '{nodes[index].name}' depends on itself")
+            entered[index] = True
             if missing:
                 stack.extend(reversed(missing))
                 continue

@@ -35,7 +35,7 @@ def sign_codes(graph: Graph) -> Graph:
     for node in graph.nodes:
         _rewrite(rw, node, signed)
     for name in graph.outputs:
-        if name in signed:
+        if name in signed and name not in graph.inputs:  # an input is there as it came
             _convert(rw, signed[name], name, to_signed=False)
     return rw.finish()
 

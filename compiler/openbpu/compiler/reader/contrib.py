@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnx import NodeProto
+from onnx import AttributeProto, NodeProto
 
 from openbpu.compiler.ir.graph import Node
 from openbpu.compiler.reader.nodes import where
@@ -48,8 +48,26 @@ _INPUTS: dict[str, tuple[int, tuple[int, ...]]] = {
 }
 
 
+_KINDS = AttributeProto.AttributeType
+_ATTRIBUTES: dict[str, int] = {
+    **dict.fromkeys(("axis", "block_size", "ceil_mode", "channels_last", "count_include_pad"), _KINDS.INT),
+    **dict.fromkeys(("group", "opset", "saturate", "storage_order", "transA", "transB"), _KINDS.INT),
+    **dict.fromkeys(("alpha", "beta", "activation_alpha", "activation_beta"), _KINDS.FLOAT),
+    **dict.fromkeys(("dilations", "kernel_shape", "pads", "strides"), _KINDS.INTS),
+    **dict.fromkeys(("activation", "auto_pad"), _KINDS.STRING),
+}
+"""What the attributes that something here looks into hold."""
+
+
 def check_contrib(node: NodeProto) -> None:
-    """Raise ModelError for a node of com.microsoft that has inputs too few or too many, or no output."""
+    """Raise ModelError for a node of com.microsoft with inputs too few or too many, no output, or an
+    attribute of a wrong kind.
+    """
+    for attribute in node.attribute:
+        kind = _ATTRIBUTES.get(attribute.name, attribute.type)
+        if attribute.type != kind:
+            place, found = where(node), _KINDS.Name(attribute.type)
+            raise problem(place, f"attribute '{attribute.name}'", _KINDS.Name(kind), found, "export it again")
     given = list(node.input)
     most, needed = _INPUTS.get(node.op_type, (len(given), ()))
     if node.op_type == "QLinearConcat":  # scale and zero point of the result, then three for every operand

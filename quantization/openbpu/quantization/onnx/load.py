@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, inliner
 
-from openbpu.arch.errors import ModelError, OpenbpuError, QuantizationError, must
+from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
 from openbpu.arch.protos import external_tensors
+from openbpu.arch.unfolding import check_functions, check_nesting
 from openbpu.quantization.onnx.net import Net, subgraphs, take_apart
 
 _QUANTIZED_OPS = (
@@ -21,21 +21,39 @@ _QUANTIZED_OPS = (
 )
 """How the names of operators begin that compute with codes, or make them."""
 
+_OPTIONAL = onnx.defs.OpSchema.FormalParameterOption.Optional
+_SAID = 300
+"""Characters of a foreign error that are passed on: it may hold a file name of any length."""
+
 ModelLike = ModelProto | str | os.PathLike[str]
 
 
 def load(model: ModelLike) -> Net:
     """Return `model` taken apart, functions inlined.
 
-    Raises ModelError when the file is no ONNX model, QuantizationError when the model is quantized already or
-    is not float32.
+    Raises ModelError when the file is no ONNX model or unfolds to more than `arch.unfolding` allows,
+    QuantizationError when the model is quantized already or is not float32.
     """
     where, proto = _named(model), read_model(model)
+    check_nesting(proto.graph)
+    check_functions(proto)
     if proto.graph.sparse_initializer:
         raise ModelError(must(where, "initializers", "dense", "sparse", "store the weights as dense tensors"))
-    _check_is_float(where, proto)
-    _check_outputs(where, proto.graph)
-    return take_apart(inliner.inline_local_functions(proto) if proto.functions else proto)
+    flat = _without_functions(where, proto)
+    _check_is_float(where, flat)
+    _check_outputs(where, flat.graph)
+    _check_inputs(where, flat)
+    return take_apart(flat)
+
+
+def _without_functions(where: str, model: ModelProto) -> ModelProto:
+    try:
+        return inliner.inline_local_functions(model) if model.functions else model
+    except Exception as error:  # onnx has no class of its own for it
+        fix, said = "export the model without local functions", " ".join(str(error).split())
+        raise ModelError(
+            must(where, "local functions", "ones that can be inlined", f"({said})", fix)
+        ) from error
 
 
 def _named(model: ModelLike) -> str:
@@ -53,20 +71,40 @@ def _check_outputs(where: str, graph: GraphProto) -> None:
             raise ModelError(must(where, f"output '{value.name}'", allowed, "dangling", fix))
 
 
+def _check_inputs(where: str, model: ModelProto) -> None:
+    """Refuse a node that leaves out an input it needs: ONNX Runtime does not survive some of them."""
+    version = max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=1)
+    for node in model.graph.node:
+        if node.domain not in {"", "ai.onnx"} or not onnx.defs.has(node.op_type, version, ""):
+            continue
+        formals = onnx.defs.get_schema(node.op_type, version, "").inputs
+        for index, name in enumerate(node.input):
+            formal = formals[min(index, len(formals) - 1)] if formals else None
+            if not name and formal is not None and formal.option != _OPTIONAL:
+                what = f"input {index} of {node.op_type} '{node.name or ''.join(node.output[:1])}'"
+                raise ModelError(must(where, what, "given", "left out", "export the model again"))
+
+
 @contextlib.contextmanager
 def valid(model: ModelLike) -> Iterator[None]:
     """Turn an error that is none of openbpu's into a ModelError where ONNX refuses the model too.
 
-    Not every model is checked: the checker costs as much as reading, and refuses what runs all the same.
+    Not every model is checked: the checker costs as much as reading, and refuses what runs all the same. For
+    one that ONNX takes it is an InternalError.
     """
     try:
         yield
-    except OpenbpuError:
+    except (OpenbpuError, OSError):
         raise
+    except MemoryError as error:
+        fix = "close other programs, or split the model"
+        raise QuantizationError(
+            must("quantize", "the memory it needs", "there", "(out of memory)", fix)
+        ) from error
     except Exception as error:
         reason = _refusal(read_model(model))
         if not reason:
-            raise
+            raise InternalError("quantize", error) from error
         fix = "export the model again"
         raise ModelError(must(_named(model), "the model", "valid ONNX", f"({reason})", fix)) from error
 
@@ -103,9 +141,9 @@ def _from_file(path: Path) -> ModelProto:
         return onnx.load(path)
     except OSError as error:
         raise ModelError(must(str(path), "the model", "a readable file", error.strerror or error)) from error
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        fix = "export the model again"
-        raise ModelError(must(str(path), "the file", "an ONNX model", f"({error})", fix)) from error
+    except Exception as error:  # damaged bytes, and whatever onnx meets on the way to a file of weights
+        fix, said = "export the model again", " ".join(str(error).split())
+        raise ModelError(must(str(path), "the file", "an ONNX model", f"({said[:_SAID]})", fix)) from error
 
 
 def is_quantized(model: ModelLike) -> bool:

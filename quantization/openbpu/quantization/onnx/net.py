@@ -16,6 +16,7 @@ from openbpu.arch.errors import ModelError, must
 Array = npt.NDArray[Any]
 Shape = tuple[int | str | None, ...]
 
+_FIX = "export the model again"
 SMALL = 1024
 """Constants up to this many elements are shown to shape inference: they may be shapes, axes or scales."""
 
@@ -110,11 +111,17 @@ def reads(node: NodeProto) -> Iterator[str]:
     """Yield the tensors `node` reads, with those its subgraphs take from outside."""
     yield from (name for name in node.input if name)
     for body in subgraphs(node):
-        inner = {v.name for v in body.input} | {t.name for t in body.initializer}
+        inner = _given(body)
         for child in body.node:
             yield from (name for name in reads(child) if name not in inner)
             inner.update(child.output)
         yield from (v.name for v in body.output if v.name not in inner)
+
+
+def _given(body: GraphProto) -> set[str]:
+    """Names that a subgraph has before its first node."""
+    weights = (t.values.name for t in body.sparse_initializer)
+    return {v.name for v in body.input} | {t.name for t in body.initializer} | set(weights)
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
@@ -152,7 +159,7 @@ def rename_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
 
 def _rename_captured(body: GraphProto, names: Mapping[str, str]) -> None:
     """Rename what a (freshly copied) subgraph takes from outside; its own names hide outer ones."""
-    inner = {v.name for v in body.input} | {t.name for t in body.initializer}
+    inner = _given(body)
     inner.update(name for child in body.node for name in child.output)
     outer = {old: new for old, new in names.items() if old not in inner}
     children = [rename_reads(child, outer) for child in body.node]
@@ -170,7 +177,7 @@ def opset_of(model: ModelProto) -> int:
 
 def take_apart(model: ModelProto) -> Net:
     """Return `model` as a Net: initializers and Constant nodes become arrays."""
-    consts = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    consts = {t.name: _array(t, f"tensor '{t.name}'") for t in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
         value = _constant(node)
@@ -191,6 +198,14 @@ def take_apart(model: ModelProto) -> Net:
     return Net(header, tuple(nodes), consts)
 
 
+def _array(tensor: TensorProto, where: str) -> Array:
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # contradictions of type, shape and data, each with a class of its own
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(must(where, "its data", "readable", f"({said})", _FIX)) from error
+
+
 def _without_graph(model: ModelProto) -> ModelProto:
     bare = ModelProto(
         ir_version=model.ir_version,
@@ -209,10 +224,14 @@ def _constant(node: NodeProto) -> Array | None:
     """Return the value of a Constant node that holds an array or numbers; None for any other node."""
     if node.op_type != "Constant" or node.domain not in {"", "ai.onnx"}:
         return None
+    where = f"Constant '{node.name or ''.join(node.output[:1])}'"
+    if len(node.attribute) != 1 or not node.output:
+        found = f"{len(node.attribute)} attributes, {len(node.output)} outputs"
+        raise ModelError(must(where, "what it holds", "one value for one output", found, _FIX))
     item = node.attribute[0]
     value = helper.get_attribute_value(item)
     if item.name == "value":
-        return numpy_helper.to_array(value)
+        return _array(value, where)
     kinds = {
         "value_float": np.float32,
         "value_floats": np.float32,
@@ -249,11 +268,14 @@ def value_info(name: str, array: Array) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
 
+_REFUSALS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
+
+
 def infer(net: Net) -> Net:
     """Return `net` with the types and shapes that ONNX can infer."""
     try:
         model = onnx.shape_inference.infer_shapes(assemble(net, skeleton=True), data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
+    except _REFUSALS as error:
         where, reason = f"model '{net.header.graph.name}'", " ".join(str(error).split())
         raise ModelError(must(where, "the shapes", "consistent", f"({reason})", "export it again")) from error
     types: dict[str, int] = {}
