@@ -6,32 +6,32 @@ ConstantOfShape → Conv.weight, Identity(weight) → Conv.weight       becomes 
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
-import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.quantization.onnx.engine import float_shapes, run_once
 from openbpu.quantization.onnx.net import (
-    SMALL,
     Array,
     Net,
     assemble,
     infer,
     reads,
     rename_reads,
-    shape_of,
     subgraphs,
     value_info,
 )
 
 MAX_BYTES = 1 << 32
+_ELEMENT = 4  # bytes, nearly always
+_SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1}
+"""Operators that make large tensors of small ones, and which input holds the shape."""
+
 _NEVER_FOLDED = ("Random", "Bernoulli", "Multinomial", "Sequence", "Optional")
 """Parts of the names of operators that draw numbers or make something that is no tensor."""
 
@@ -125,28 +125,28 @@ def _run(net: Net, nodes: list[NodeProto], values: dict[str, Array], wanted: lis
     del model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
     model.graph.input.extend(value_info(name, given[name]) for name in used)
     model.graph.output.extend(ValueInfoProto(name=name) for name in wanted)
-    _check_size(model, {name: given[name] for name in used})
+    _check_size(f"model '{net.header.graph.name}'", nodes, given)
     return run_once(model, {name: given[name] for name in used}, wanted)
 
 
-def _check_size(model: ModelProto, given: Mapping[str, Array]) -> None:
-    """Refuse constants that take more than `MAX_BYTES`: a small file can describe any number of them."""
-    seen = ModelProto()
-    seen.CopyFrom(model)
-    shown = {name: array for name, array in given.items() if array.size <= SMALL}
-    del seen.graph.input[:]
-    seen.graph.input.extend(value for value in model.graph.input if value.name not in shown)
-    seen.graph.initializer.extend(numpy_helper.from_array(a, name) for name, a in shown.items())
-    with contextlib.suppress(Exception):  # then ONNX Runtime says what is wrong
-        seen = onnx.shape_inference.infer_shapes(seen, data_prop=True)
+def _check_size(where: str, nodes: Iterable[NodeProto], given: Mapping[str, Array]) -> None:
+    """Refuse constants of more than `MAX_BYTES`: a small file can describe any number of them.
+
+    Not by shape inference, which makes some of them itself.
+    """
     total = 0
-    for value in (*seen.graph.value_info, *seen.graph.output):
-        shape = shape_of(value) or ()
-        total += math.prod(dim for dim in shape if isinstance(dim, int)) * 4
+    for node in nodes:
+        at = _SHAPE_INPUT.get(node.op_type, len(node.input))
+        shape = given.get(node.input[at]) if at < len(node.input) else None
+        if shape is None or shape.dtype.kind not in "iu":
+            continue
+        total += math.prod(int(dim) for dim in shape.reshape(-1)) * _ELEMENT
         if total > MAX_BYTES:
-            where, fix = f"model '{model.graph.name}', constant '{value.name}'", "store it as a weight"
-            what = "what is computed from constants alone"
-            raise ModelError(must(where, what, "at most 4 GiB", f"more (shape {shape})", fix))
+            what, fix = (
+                f"what constants alone are made into, up to '{node.output[0]}',",
+                "store it as a weight",
+            )
+            raise ModelError(must(where, what, "at most 4 GiB", f"{total:,} bytes", fix))
 
 
 def _drop_identities(net: Net) -> Net:
