@@ -71,7 +71,7 @@ def _archive(path: Path, file: IO[bytes], fits: Fits) -> dict[str, Array]:
         members = archive.infolist()
         unpacked, packed = sum(m.file_size for m in members), path.stat().st_size
         if unpacked > max(_UNPACKED, _RATIO * packed):
-            raise ValueError(f"its {packed} bytes unpack to {unpacked}: write it with numpy.savez, unpacked")
+            raise ValueError(f"its {packed} bytes unpack to {unpacked}, over {_RATIO} times as many")
         arrays = {}
         for member in members:
             name = member.filename.removesuffix(".npy")
