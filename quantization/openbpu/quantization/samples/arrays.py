@@ -75,7 +75,7 @@ def _archive(path: Path, file: IO[bytes], fits: Fits) -> dict[str, Array]:
         arrays = {}
         for member in members:
             name = member.filename.removesuffix(".npy")
-            with archive.open(member) as stored:
+            with archive.open(member, mode="r") as stored:
                 arrays[name] = _array(path, name, stored, member.file_size, fits)
         return arrays
 
