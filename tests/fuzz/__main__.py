@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 import tempfile
@@ -26,10 +27,11 @@ def main() -> int:
     record = Record(out)
     only = given.only or list(SUBJECTS)
     _say(f"seed {given.seed}, faults go to {out}")
-    for name in only:
-        share = SHARES[name] / sum(SHARES[n] for n in only)
-        limits = Limits(given.seconds * share, given.cases or _ALL, given.first, given.memory << 20)
-        _fuzz(SUBJECTS[name](), given.seed, limits, record)
+    with contextlib.suppress(KeyboardInterrupt):
+        for name in only:
+            share = SHARES[name] / sum(SHARES[n] for n in only)
+            limits = Limits(given.seconds * share, given.cases or _ALL, given.first, given.memory << 20)
+            _fuzz(SUBJECTS[name](), given.seed, limits, record)
     faults = record.faults()
     for sort, count in Counter(f.sort for f in faults).most_common():
         _say(f"  {count:6} × {sort}")
@@ -52,11 +54,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _fuzz(subject: Subject, seed: int, limits: Limits, record: Record) -> None:
-    start = time.monotonic()
-    board = fuzz(subject, seed, limits, record, lambda board: None)
-    seconds = time.monotonic() - start
-    _say(f"{subject.name}: {board.cases:,} cases in {seconds:.0f} s, {board.cases / seconds:.0f} a second")
-    _say(_table(subject.kinds, board))
+    start, board = time.monotonic(), Board(len(subject.kinds))
+    try:
+        for _ in fuzz(subject, seed, limits, record, board):
+            _say(f"{subject.name}: {board.cases:,} cases …")
+    finally:
+        seconds = time.monotonic() - start
+        _say(
+            f"{subject.name}: {board.cases:,} cases in {seconds:.0f} s, {board.cases / seconds:.0f} a second"
+        )
+        _say(_table(subject.kinds, board))
 
 
 def _table(kinds: tuple[str, ...], board: Board) -> str:

@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,10 +43,12 @@ class Limits:
     memory: int = 2 << 30
 
 
-def fuzz(subject: Subject, seed: int, limits: Limits, record: Record, tell: Callable[[Board], None]) -> Board:
-    """Run cases until the time or the number is reached; `tell` hears of the counts now and then."""
+def fuzz(subject: Subject, seed: int, limits: Limits, record: Record, board: Board) -> Iterator[None]:
+    """Run cases until the time or the number is reached; yields whenever a child has ended.
+
+    Counts go to `board`, which has a row per kind, faults to `record`.
+    """
     subject.warm_up()
-    board = Board(len(subject.kinds))
     ends = time.monotonic() + limits.seconds
     at, last = limits.first, limits.first + limits.cases
     gc.collect()
@@ -57,11 +59,10 @@ def fuzz(subject: Subject, seed: int, limits: Limits, record: Record, tell: Call
             died = _run_child(job, board, record, trace)
             if died:
                 _blame(job, board, record, died, trace)
-        tell(board)
+        yield
         if board.index < at:
             break
         at = board.index + 1
-    return board
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +94,26 @@ def _run_child(job: _Job, board: Board, record: Record, trace: IO[bytes]) -> str
 
 
 def _watched(pid: int, board: Board, patience: float) -> str:
+    """Wait for the child, and end it where it waits itself or somebody interrupts."""
     seen, since = IDLE, time.monotonic()
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return _cause(status)
-        if board.index != seen:
-            seen, since = board.index, time.monotonic()
-        elif time.monotonic() - since > patience:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return "hang: it waits"
-        time.sleep(_LOOK_SECONDS)
+    try:
+        while time.monotonic() - since <= patience:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return _cause(status)
+            if board.index != seen:
+                seen, since = board.index, time.monotonic()
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        _end(pid)
+        raise
+    _end(pid)
+    return "hang: it waits"
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _cause(status: int) -> str:
@@ -120,6 +129,7 @@ def _prepare(job: _Job, trace: IO[bytes]) -> None:
         space = int(_STATM.read_text("ascii").split()[0]) * _PAGE
         resource.setrlimit(resource.RLIMIT_AS, (space + job.memory,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends this one
     faulthandler.enable(trace.fileno())
     faulthandler.register(signal.SIGPROF, trace.fileno(), chain=True)
     null = os.open(os.devnull, os.O_WRONLY)
