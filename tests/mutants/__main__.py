@@ -36,7 +36,7 @@ def main() -> int:
         known = reach.read(tree)
         sites = sample(tree, options.count, options.seed, options.only, torch=_has_tests_of_torch(known))
         verdicts = dict(run(sites, tree, known, options.jobs))
-    return report(verdicts, options.least)
+        return report(verdicts, tree, options.least)
 
 
 def arguments() -> argparse.Namespace:
@@ -88,11 +88,11 @@ def _has_tests_of_torch(known: reach.Reach) -> bool:
     return any(t.startswith("tests/quantization/torch/") for t in known.seconds)
 
 
-def report(verdicts: dict[Site, Verdict], least: float) -> int:
+def report(verdicts: dict[Site, Verdict], tree: Path, least: float) -> int:
     """Print the survivors as differences, and the share that was noticed, without known equivalents."""
     equivalent = json.loads(KNOWN.read_text(encoding="utf-8"))
     survivors = [site for site, verdict in verdicts.items() if verdict is Verdict.SURVIVED]
-    texts = {site: difference(site) for site in survivors}
+    texts = {site: difference(site, tree) for site in survivors}
     same = [site for site in survivors if texts[site] in equivalent]
     for site in sorted(set(survivors) - set(same), key=lambda s: (s.module, s.line)):
         say(f"\n{site.module}:{site.line}\n{texts[site]}")
@@ -105,10 +105,10 @@ def report(verdicts: dict[Site, Verdict], least: float) -> int:
     return int(share < least)
 
 
-def difference(site: Site) -> str:
+def difference(site: Site, tree: Path) -> str:
     """Return the lines that a fault takes out and puts in."""
-    old = (REPO / site.module).read_text(encoding="utf-8").splitlines()
-    new = site.mutated(REPO).splitlines()
+    old = (tree / site.module).read_text(encoding="utf-8").splitlines()
+    new = site.mutated(tree).splitlines()
     lines = list(difflib.unified_diff(old, new, n=0, lineterm=""))[3:]
     return "\n".join(line[0] + " " + line[1:].strip() for line in lines)
 
