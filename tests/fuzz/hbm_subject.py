@@ -74,7 +74,7 @@ class HbmFiles:
             return REFUSED_RUN if fast is None or exact is None else TWO_PROGRAMS
         witness = _outcome(again, "exact", feeds)
         if witness is not None and not same(fast, witness):
-            raise FaultError(f"fast ≠ exact with code from the file's operators: {difference(fast, witness)}")
+            raise FaultError(f"fast ≠ exact with code of the operators: {difference(fast, witness)}")
         return REFUSED_RUN if exact is None else TWO_PROGRAMS
 
 

@@ -355,6 +355,7 @@ def _check_quantize(program: Checked, op: Quantize) -> None:
     _need(0 < divisor < np.inf, "scale", op.scale)
     dtype = program.tensors[op.outputs[0]].dtype
     _need(dtype in _INTEGERS, "dtype of the output", dtype.value)
+    _need(dtype.qmin <= op.zero <= dtype.qmax, "zero", op.zero)
 
 
 def _check_dequantize(program: Checked, op: Dequantize) -> None:
