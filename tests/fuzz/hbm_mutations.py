@@ -21,7 +21,8 @@ _HEADER, _ENTRY = 64, 64
 _AREAS = ("operator", "operator", "operator", "tensor", "tensor", "graph")
 
 
-def _reach(meta: Any, path: Path) -> Any:
+def reach(meta: Any, path: Path) -> Any:
+    """The list or object that holds the value of this place."""
     for step in path[:-1]:
         meta = meta[step]
     return meta
@@ -37,7 +38,7 @@ def _value(rng: random.Random, base: Base, area: str) -> tuple[bytes, str]:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         path = rng.choice(base.places[area] or base.places["tensor"])
         try:
-            holder = _reach(meta, path)
+            holder = reach(meta, path)
             old = holder[path[-1]]
             holder[path[-1]] = anything(rng, old, base.numbers)
         except (KeyError, IndexError, TypeError):
@@ -74,7 +75,7 @@ def together(rng: random.Random, base: Base) -> tuple[bytes, str]:
             and path[0] in {"tensors", "segments"}
             and path[-1] != "address"
         ):
-            _reach(meta, path)[path[-1]] = new
+            reach(meta, path)[path[-1]] = new
     return _with_meta(base, meta, f"every {old} → {new}")
 
 
@@ -82,7 +83,7 @@ def lists(rng: random.Random, base: Base) -> tuple[bytes, str]:
     """Entries of a list are doubled, moved or gone: operators, tensors, segments, ids, sizes."""
     meta = base.meta
     path = rng.choice(base.places["list"])
-    holder = _reach(meta, path)
+    holder = reach(meta, path)
     holder[path[-1]] = shuffled(rng, holder[path[-1]])
     return _with_meta(base, meta, f"list {'.'.join(map(str, path))}")
 
@@ -91,7 +92,7 @@ def fields(rng: random.Random, base: Base) -> tuple[bytes, str]:
     """A field is gone or called something else."""
     meta = base.meta
     path = rng.choice(base.places[rng.choice(_AREAS)] or base.places["tensor"])
-    holder = _reach(meta, path)
+    holder = reach(meta, path)
     value = holder.pop(path[-1])
     if isinstance(holder, dict) and rng.randrange(2):
         holder[rng.choice(list(holder) or ["x"])] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from fuzz.board import FAULT, Board
 from fuzz.case import EQUAL, OUTCOMES, REFUSED, Case, FaultError
+from fuzz.edges import INTEGERS
 from fuzz.guard import Limits, fuzz
-from fuzz.hbm_mutations import MUTATIONS
+from fuzz.hbm_files import packed
+from fuzz.hbm_mutations import MUTATIONS, reach
 from fuzz.hbm_subject import HbmFiles
 from fuzz.onnx_mutations import KINDS
 from fuzz.onnx_subject import OnnxModels
@@ -124,6 +127,20 @@ def test_files_that_nobody_changed_run_alike_in_both_modes() -> None:
         except OpenbpuError as error:
             pytest.fail(f"{base.name}: {error}")
         assert outcome == EQUAL or base.name == "every operator", base.name
+
+
+@pytest.mark.slow
+def test_no_edge_in_any_number_of_an_operator_does_harm() -> None:
+    subject = HbmFiles()
+    for base in subject._bases:
+        for path in base.places["operator"]:
+            for edge in INTEGERS:
+                meta = base.meta
+                holder = reach(meta, path)
+                if type(holder[path[-1]]) is int:
+                    holder[path[-1]] = edge
+                    data = packed(base.sections | {"meta": json.dumps(meta).encode()})
+                    subject.run(Case("operator", {}, data, f"{base.name} {path} {edge}"))
 
 
 @pytest.mark.slow
