@@ -177,6 +177,10 @@ FORGERIES = {
     "output named twice": (with_value(("outputs",), META["outputs"] * 2), "outputs cannot be .*: a name is"),
     "bound beyond the type": (operator("Quantize", hi=255), r"range of int8 cannot be \(-128, 255\)"),
     "zero point beyond the type": (operator("Quantize", zero=1 << 24), "zero cannot be 16777216"),
+    "lines into int32": (
+        with_value(("tensors", OUTPUT["SegmentLut"][0], "dtype"), "int32"),
+        "dtype of the output cannot be int32",
+    ),
     "bounds swapped": (operator("Reduce", lo=5, hi=4), r"range of int8 cannot be \(5, 4\)"),
     "constant input": (
         with_value(("tensors", META["inputs"][0]), META["tensors"][CONST]),

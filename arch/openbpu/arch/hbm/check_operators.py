@@ -267,6 +267,8 @@ def _check_segment_lut(program: Checked, op: SegmentLut) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
     _need(dtype is DType.INT16, "dtype of the input", dtype.value)
+    made = program.tensors[op.outputs[0]].dtype
+    _need(made in _NARROW, "dtype of the output", made.value)
     shapes = [(rows, 4) for rows in range(1, MAX_SEGMENTS + 1)]
     segments = _constant(program, op.segments_id, DType.INT64, *shapes)
     _need(
