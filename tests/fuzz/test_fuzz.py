@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -130,11 +131,11 @@ def test_files_that_nobody_changed_run_alike_in_both_modes() -> None:
 
 
 @pytest.mark.slow
-def test_no_edge_in_any_number_of_an_operator_does_harm() -> None:
-    subject = HbmFiles()
+def test_edges_in_every_number_of_an_operator_do_no_harm() -> None:
+    subject, draw = HbmFiles(), random.Random(20261129)
     for base in subject._bases:
         for path in base.places["operator"]:
-            for edge in INTEGERS:
+            for edge in draw.sample(INTEGERS, 8):
                 meta = base.meta
                 holder = reach(meta, path)
                 if type(holder[path[-1]]) is int:
