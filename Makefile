@@ -10,6 +10,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 EXTRAS ?= dev
 ARGS   ?=
+JOBS   ?= auto
 SECONDS ?= 300
 SEED    ?=
 CONSTRAINTS ?= constraints.txt
@@ -32,11 +33,11 @@ demo: $(RUN)  ## compile and run the model that ships with openbpu
 install: $(DEV)  ## what the targets below need
 	@
 
-test: $(DEV)  ## the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEV)  ## the tests, on every core (JOBS=0: in one process)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: $(DEV)  ## the tests, also the slow ones
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow or not slow" $(ARGS)
 
 mutants:  ## put 200 faults into the sources, one at a time: which does no test notice?
 	$(MAKE) --no-print-directory EXTRAS=dev,mutants install
