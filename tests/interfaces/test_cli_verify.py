@@ -116,3 +116,16 @@ def test_verify_shows_onnx_runtime_beside_float64(openbpu: Command, hbm: Path) -
     assert found["judge"] == "float64"
     assert found["outputs"][0]["onnxruntime"]["cosine"] > 0.999
     assert (found["explanation"], found["float32"], found["remark"]) == (None, [], "")
+
+
+def test_verify_says_what_to_do_about_a_batch(openbpu: Command, tmp_path: Path) -> None:
+    hbm = tmp_path / "m.hbm"
+    assert openbpu("compile", QUANTIZED, "-o", hbm, "--march", "S100", "--batch", "2").code == 0
+    fails(openbpu("verify", QUANTIZED, hbm), "compiled with --batch 2: verify one compiled without")
+
+
+def test_compile_says_that_a_float_model_needs_quantization(openbpu: Command, tmp_path: Path) -> None:
+    for model, silent in ((DIGITS / "digits.onnx", False), (QUANTIZED, True)):
+        made = openbpu("compile", model, "-o", tmp_path / "f.hbm", "--march", "S100")
+        assert made.code == 0
+        assert ("nothing runs on the BPU: a float model is quantized first" in made.err) is not silent

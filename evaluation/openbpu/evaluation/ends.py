@@ -39,10 +39,17 @@ def takers(session: Session, inputs: Sequence[ValueInfoProto]) -> list[Input]:
             n, *places, channels = own.shape
             shape = (n, channels, *places)
         if not _fits(shape, taker.shape):
-            where, fix = f"input '{taker.name}'", "compare it with the model it was compiled from"
+            where, fix = f"input '{taker.name}'", _other_shape(session.program)
             raise InputError(must(where, "the shape in the .hbm", taker.shown, shape, fix))
         found.append(replace(taker, shape=shape))
     return found
+
+
+def _other_shape(program: Program) -> str:
+    batch = dict(program.options).get("batch")
+    if batch:
+        return f"it was compiled with --batch {batch}: verify one compiled without, which has the same values"
+    return "compare it with the model it was compiled from"
 
 
 def _fits(shape: tuple[int, ...], declared: Shape | None) -> bool:

@@ -114,11 +114,10 @@ class Explanation:
         meant = found.outputs[name]
         gap = _gap(made, meant, found.others.get(name))
         unit = step or _own_step(meant)
-        allowed = EXACT_SHARE * unit + FLOAT32 * _largest(meant)
-        cone = found.cones.get(name, ())
+        cone, steps = found.cones.get(name, ()), EXACT_SHARE
         if cone:  # a rounding that is not shown may be on the way
-            allowed = (bound(cone, 1, cpu) + (EXACT_STEPS if step else 0.0)) * unit
-        if gap > allowed:
+            steps = bound(cone, 1, cpu) + (EXACT_STEPS if step else 0.0)
+        if gap > steps * unit + FLOAT32 * _largest(meant):  # steps of 32 bits are finer than float32
             said = f"it lies {gap / unit:.4g} steps from what float64 makes of the tensors before it"
             self.outputs[name] = f"{said}{_after(cone)}"
             self.wrong += 1

@@ -30,6 +30,7 @@ Judge = Literal["float64", "ONNX Runtime"]
 Progress = Callable[[str, float], None]
 """Called as progress(stage, share done)."""
 
+_CODES = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "uint16"))
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantize", "QLinear", "QGemm")
 
 
@@ -208,7 +209,7 @@ class _Work:
         shown = self._inside.run(given)
         found = layerwise(
             self._of.model,
-            _see(shown, self._quantized(codes)),
+            _see(shown, self._quantized(codes), self._dequantized(made)),
             feed,
             fallback=self._of.runtime,
             progress=self._told("explaining"),
@@ -226,6 +227,23 @@ class _Work:
             n.output[0]: n.input[0] for n in self._of.model.graph.node if n.op_type == "DequantizeLinear"
         }
         return {behind.get(name, name): y for name, y in codes.items()}
+
+    def _dequantized(self, made: Mapping[str, Array]) -> dict[str, Array]:
+        """Return float32 outputs that are one scale times codes, counted in it, under the names of the codes.
+
+        So the last rounding is seen also where a CPU segment does it.
+        """
+        constants = {t.name: t for t in self._of.model.graph.initializer}
+        found = {}
+        for n in self._of.model.graph.node:
+            y = made.get(n.output[0]) if n.op_type == "DequantizeLinear" else None
+            if y is None or y.dtype != np.float32 or not set(n.input[1:]) <= set(constants):
+                continue
+            scale, *zero = (onnx.numpy_helper.to_array(constants[i]) for i in n.input[1:])
+            if scale.size == 1 and scale.dtype == np.float32:
+                codes = np.rint(y / scale.astype(np.float64).reshape(()))
+                found[n.input[0]] = codes + (zero[0].astype(np.int64).reshape(()) if zero else 0)
+        return found
 
     def result(self, *, noise: bool, min_cosine: float | None, max_steps: float | None) -> Verification:
         """Return the verdict."""
@@ -261,15 +279,21 @@ class _Work:
 
 
 def _see(
-    shown: Shown, outputs: Mapping[str, Array]
+    shown: Shown, outputs: Mapping[str, Array], floats: Mapping[str, Array]
 ) -> Callable[[str, tuple[int, ...], np.dtype[Any]], Array | None]:
-    """An output of codes is what the session gave; every other tensor what the run inside shows."""
+    """An output of codes is what the session gave; every other tensor what the run inside shows.
+
+    `floats`: codes, as floats, of outputs that were dequantized, for what nothing else shows.
+    """
 
     def see(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
         given = outputs.get(name)
         if given is not None and given.size == np.prod(shape, dtype=np.int64):
             return as_type(given.reshape(shape), dtype)
-        return shown.tensor(name, shape, dtype)
+        found = shown.tensor(name, shape, dtype)
+        if found is None and name in floats and floats[name].shape == shape and dtype in _CODES:
+            found = floats[name].clip(np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+        return found
 
     return see
 

@@ -105,7 +105,7 @@ def _reasons(said: Explanation) -> Iterator[str]:
         yield f"wrong from here on: {said.first_wrong}"
     yield from (f"output '{name}': {why}" for name, why in said.outputs.items())
     if not (said.ties or said.near or said.first_wrong or said.outputs):
-        yield "no code differs"
+        yield "no code differs; the outputs lie within float32 and the bounds of what made them"
 
 
 def verdict(found: Verification) -> str:

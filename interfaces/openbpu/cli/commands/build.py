@@ -302,3 +302,8 @@ def _report(program: Program, output: Path, seconds: float, *, json: bool) -> No
         return
     of_them = f", {program.working_cores} of {program.cores} cores work" if program.cores > 1 else ""
     show(f"{output}: {in_bytes(size)}, {program.march}{of_them}, compiled in {seconds:.1f} s", summary)
+    if program.placement and all(p.on == "CPU" for p in program.placement):
+        note(
+            "nothing runs on the BPU: a float model is quantized first, by `openbpu quantize`; "
+            "`openbpu check` says of every node why"
+        )
