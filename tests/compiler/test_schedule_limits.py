@@ -21,6 +21,7 @@ from openbpu.arch.program import (
     Operator,
     Pool,
     Reduce,
+    Rescale,
     Softmax,
     Space,
     Tensor,
@@ -225,3 +226,24 @@ def test_a_tensor_the_segment_does_not_use_keeps_its_place() -> None:
     table, op = conv((1, 8, 8, 16), 16, 3, pad=1)
     table.tensors.append(replace(table.tensors[0], address=-1))
     assert run((table, op), MIB, 2).tensors == tuple(table.tensors)
+
+
+def test_a_tensor_that_leaves_no_memory_does_not_cut_its_neighbours_into_crumbs() -> None:
+    """Beside the middle tensor 1.5 KiB are left: it lives on chip at the price of tiles of 192 bytes."""
+    t, rows = Table(), (6 * MIB - 1536) // 8
+    x, middle, y = t.add((rows, 8)), t.add((rows, 8)), t.add((8, rows))
+    operators: list[Operator] = [
+        Rescale(inputs=(x,), outputs=(middle,), mult=1, shift=0, lo=-128, hi=127),
+        Move(inputs=(middle,), outputs=(y,), shape=(8, rows), strides=(1, 8)),
+    ]
+    done = schedule(
+        operators,
+        t.tensors,
+        [x],
+        [y],
+        chip_of(6 * MIB),
+        effort=Effort(2),
+        ddr_base=0,
+        ddr_start=t.end[Space.DDR],
+    )
+    assert sum(len(code) for code in done.code) < 10_000

@@ -16,6 +16,7 @@ import numpy as np
 from openbpu.compiler.ir.graph import Array, Node, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.export import node_proto, opset_imports
+from openbpu.compiler.reader.ranges import range_of
 from openbpu.compiler.reader.scope import Scope, nbytes_of
 
 MAX_BYTES = 64 * 2**20
@@ -82,6 +83,8 @@ def folded(
         return None
     if node.op in _VIEWS:
         return _view(node, arrays, outputs)
+    if (exact := range_of(node, scope)) is not None:
+        return [exact.values()]
     return _believed(_computed(node, arrays, version), outputs)
 
 

@@ -18,11 +18,13 @@ from openbpu.compiler.ir.graph import Node, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.contrib import standard_form
 from openbpu.compiler.reader.export import IR_VERSION, node_proto, opset_imports, tensor_proto
+from openbpu.compiler.reader.ranges import range_of
 from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Scope, static_shape
 
 _REFUSALS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError)
 _MAX_DATA = 1024  # elements of a constant that inference may look at; shapes, pads and sizes are all smaller
+_MAX_COUNT = 2**63 - 1  # a dimension has no more, and no tensor has nearly as many
 _NO_DATA = frozenset(
     {"Conv", "Gemm", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "ConvTranspose"}
 )
@@ -74,6 +76,11 @@ class Inference:
         types = {name: scope.type_of(name) for name in node.reads}
         if not all(_has_type(known) for known in types.values()):
             return {}
+        if (exact := range_of(node, scope)) is not None:
+            number = elements.number_of(exact.dtype.name)
+            return {
+                node.outputs[0]: onnx.helper.make_tensor_type_proto(number, [min(exact.count, _MAX_COUNT)])
+            }
         proto = node_proto(node, self._opsets)
         data = {} if node.op in _NO_DATA else _data(node.inputs, scope)
         try:

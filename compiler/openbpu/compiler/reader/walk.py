@@ -18,6 +18,7 @@ from openbpu.compiler.reader.infer import Inference
 from openbpu.compiler.reader.nodes import node_of, where
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.compiler.reader.problem import problem
+from openbpu.compiler.reader.ranges import check_range
 from openbpu.compiler.reader.rules import normalised
 from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Names, Scope, constant, value_of
@@ -80,6 +81,7 @@ class Walk:
             for value, array in zip(made, arrays, strict=True):
                 self.scope.define(constant(value.name, array))
             return
+        check_range(node, self.scope)
         for name, known in zip(node.outputs, types, strict=True):
             if name:
                 self.scope.define_typed(name, known)

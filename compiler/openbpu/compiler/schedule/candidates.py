@@ -6,6 +6,7 @@ them, and no estimate knows what engines and cores wait for in the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,11 @@ _LADDER = (FASTEST, 60, 30, 0)
 """Balances that one core's schedules are made for."""
 _ENDS = (FASTEST, 0)
 """Balances that those of several cores are made for."""
+_MANY_TILES = 10_000
+_TIMES_AS_MANY = 16
+"""A schedule of more than `_MANY_TILES` and so many times the tiles of another is not finished: a tensor that
+leaves next to no memory cuts its neighbours into crumbs, whose tokens take minutes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,15 @@ class Candidates:
         """
         made: list[Attempt] = []
         drafts: list[tuple[Split, Memories]] = []
+        fewest: float = math.inf
         for way in tried:
             rules, addresses, split, memories = self._draft(way)
             if (split, memories) in drafts:
                 continue
             drafts.append((split, memories))
+            if split.tiles > max(_MANY_TILES, _TIMES_AS_MANY * fewest):
+                continue
+            fewest = min(fewest, split.tiles)
             emitters = split.emit(addresses.flat(memories, self.work.jobs), addresses.ddr_base, rules)
             code = tuple([e.code() for e in emitters])
             chip_bytes, ddr_bytes = max(e.chip_bytes for e in emitters), sum(e.ddr_bytes for e in emitters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from openbpu.arch.errors import CompileError
 from openbpu.arch.isa import ENGINES
@@ -44,6 +45,11 @@ class Split:
     def homes(self) -> list[Home]:
         """Those of all cores."""
         return [h for p in self.placements for h in p.homes]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all jobs of all cores."""
+        return sum(_tiles(u, plan) for p in self.placements for u, plan in zip(p.units, p.plans, strict=True))
 
     def outside(self) -> set[int]:
         """Roots that some core stores or loads, so that they need memory outside the cores."""
@@ -131,6 +137,12 @@ class Work:
             count = {m: i for i, m in enumerate(moments)}
             uses = uses_on(core, touches, count, self.tensors, self.ends)
         return place_units(mine, uses, rules, self.memo)[1], moments
+
+
+def _tiles(unit: Job | Group, plan: Plan | GroupPlan) -> int:
+    if isinstance(unit, Job) and isinstance(plan, Plan):
+        return prod(-(-n // t) for n, t in zip(unit.extent, plan.tile, strict=True))
+    return len(plan.steps) * len(unit.jobs) if isinstance(unit, Group) and isinstance(plan, GroupPlan) else 0
 
 
 def _emit_unit(emitter: Emitter, placement: Placement, index: int) -> None:
