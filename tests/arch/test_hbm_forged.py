@@ -158,6 +158,9 @@ FORGERIES = {
     "broadcast": (operator("Binary", b_strides=[0, 0, 0, 1 << 30]), "they leave it"),
     "absent weights": (operator("Conv", weight_id=-1), "weights cannot be absent"),
     "absent constant": (operator("Softmax", exp_id=-35), "constant cannot be absent"),
+    "distances that fall": (operator("Softmax", mult=-1), "mult cannot be -1"),
+    "distances beyond 31 bits": (operator("Softmax", mult=1 << 31), "mult cannot be 2147483648"),
+    "negative probabilities": (operator("Softmax", out_mult=-1), "out_mult cannot be -1"),
     "objects in a file": (tensor(dtype="other", space="const", address=0), "space cannot be const for other"),
     "objects on the BPU": (tensor(dtype="other", address=-1), "dtype of 't1' cannot be other"),
     "bits of another width": (operator("Move", inputs=[0]), "its bits are copied to int8"),
@@ -173,8 +176,8 @@ FORGERIES = {
     "infinite scale": (operator("Quantize", scale=float("inf")), "finite float"),
     "scale beyond float32": (operator("Quantize", scale=1e39), "scale cannot be"),
     "scale below float32": (operator("Quantize", scale=1e-60), "scale cannot be"),
-    "input named twice": (with_value(("inputs",), META["inputs"] * 2), "inputs cannot be .*: a name is"),
-    "output named twice": (with_value(("outputs",), META["outputs"] * 2), "outputs cannot be .*: a name is"),
+    "input named twice": (with_value(("inputs",), META["inputs"] * 2), "inputs .* more named 't0'"),
+    "output named twice": (with_value(("outputs",), META["outputs"] * 2), "outputs .* more named 't"),
     "bound beyond the type": (operator("Quantize", hi=255), r"range of int8 cannot be \(-128, 255\)"),
     "zero point beyond the type": (operator("Quantize", zero=1 << 24), "zero cannot be 16777216"),
     "lines into int32": (
@@ -271,3 +274,19 @@ def test_scales_that_are_no_number_are_refused(bad: float) -> None:
     changed = const[:at] + np.float32(bad).tobytes() + const[at + 4 :]
     with pytest.raises(HbmError, match="scales cannot be NaN or infinite"):
         read_hbm(forged(const=changed))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (0, 0, "exponentials cannot be outside 1.."),
+        (-1, -1, "exponentials cannot be outside"),
+        (1, 2, "exponentials cannot be rising"),
+    ],
+)
+def test_exponentials_that_no_row_can_be_divided_by_are_refused(first: int, second: int, said: str) -> None:
+    softmax = next(op for op in META["segments"][0]["operators"] if op["kind"] == "Softmax")
+    at, const = META["tensors"][softmax["exp_id"]]["address"], SECTIONS["const"]
+    const = const[:at] + np.array([first, second], np.int32).tobytes() + const[at + 8 :]
+    with pytest.raises(HbmError, match=f"Softmax: {said}"):
+        read_hbm(forged(const=const))

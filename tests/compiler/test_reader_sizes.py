@@ -284,3 +284,24 @@ def test_what_a_progress_function_raises_reaches_its_owner() -> None:
 
     with pytest.raises(KeyError, match="read"):
         compile(model(PLAIN), march="nash-e", progress=stop)
+
+
+# --- element types ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int4", "uint4", "float4e2m1"])
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_an_end_on_the_cpu_of_a_type_that_numpy_lacks_is_refused(kind: str, end: str) -> None:
+    """ONNX Runtime computes with them, and can neither be given them nor give them back."""
+    number = getattr(TensorProto, kind.upper())
+    ends = {"input": (number, TensorProto.FLOAT), "output": (TensorProto.FLOAT, number)}[end]
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["y"], to=ends[1])],
+        "g",
+        [helper.make_tensor_value_info("x", ends[0], [2])],
+        [helper.make_tensor_value_info("y", ends[1], [2])],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    name = "x" if end == "input" else "y"
+    with pytest.raises(ModelError, match=f"CPU: {end} '{name}': element type must be .*, not {kind}"):
+        compile(proto, march="nash-e")

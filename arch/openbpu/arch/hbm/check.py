@@ -68,8 +68,10 @@ def _require(legal: bool, where: str, actual: object) -> None:
 def _check_ends(program: Program) -> None:
     """Inputs are given and outputs got by name; inputs are written to bytes of their own."""
     for where, ids in (("inputs", program.inputs), ("outputs", program.outputs)):
-        names = [program.tensors[i].name for i in ids]
-        _require(len(set(names)) == len(names), where, f"{names}: a name is there twice")
+        seen = set[str]()
+        for name in (program.tensors[i].name for i in ids):
+            _require(name not in seen, where, f"two or more named '{name}'")
+            seen.add(name)
     for i in program.inputs:
         space = program.tensors[i].space
         _require(space is Space.DDR, f"inputs: space of '{program.tensors[i].name}'", space.value)

@@ -16,6 +16,7 @@ from openbpu.arch.numerics import (
     MAX_NORM_LENGTH,
     MAX_SEGMENTS,
     MAX_SHIFT,
+    MAX_SOFTMAX_LENGTH,
     MIN_EPSILON_SHIFT,
     WEIGHT_BITS,
 )
@@ -289,8 +290,16 @@ def _check_reduce(program: Checked, op: Reduce) -> None:
 def _check_softmax(program: Checked, op: Softmax) -> None:
     _geometry("shape", op.shape, 2)
     _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
-    _constant(program, op.exp_id, DType.INT32, (EXP_ENTRIES,))
+    codes = program.tensors[op.inputs[0]].dtype
+    _need(codes in _NARROW, "dtype of the input", codes.value)
+    _need(op.shape[1] <= MAX_SOFTMAX_LENGTH, "length of a row", op.shape[1])
+    # Rows divide by their sum: exponentials are above 0 and fall, and distances grow with the codes.
+    table = _constant(program, op.exp_id, DType.INT32, (EXP_ENTRIES,))
+    _within(program, "exponentials", op.exp_id, range(1), 1, 1 << 30)
+    _need(bool((np.diff(table) <= 0).all()), "exponentials", "rising")
     _need(0 <= op.out_shift <= MAX_SHIFT, "out_shift", op.out_shift)
+    for name in ("mult", "out_mult"):
+        _need(0 <= getattr(op, name) <= DType.INT32.qmax, name, getattr(op, name))
 
 
 def _check_layernorm(program: Checked, op: LayerNorm) -> None:

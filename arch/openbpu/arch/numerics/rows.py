@@ -29,6 +29,7 @@ _EPSILON_ROOM = 28
 """Bits that the 31 of an epsilon may be lifted by: the sum of power and epsilon stays below 2^62."""
 MAX_EPSILON = 2.0**62
 MIN_EPSILON_SHIFT = 30 - 62
+MAX_SOFTMAX_LENGTH = 1 << 16
 MAX_NORM_LENGTH = (1 << 16) - 1
 MAX_NORMALIZED = 1.01 * 2.0**30
 """Bound of |n|, its rounding and that of the root included."""

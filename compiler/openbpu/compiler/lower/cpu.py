@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from openbpu.arch.errors import ModelError, must
 from openbpu.arch.program import CpuSegment
 from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.lower.partition import Part
@@ -11,11 +12,16 @@ from openbpu.compiler.lower.signs import of_one_sign
 from openbpu.compiler.lower.tensors import TensorTable
 from openbpu.compiler.lower.widened import widened
 from openbpu.compiler.lower.work import Work, work
-from openbpu.compiler.reader import to_onnx
+from openbpu.compiler.reader import elements, to_onnx
+
+_NEVER_CROSS = frozenset({"bfloat16", "float4e2m1", "float6e2m3", "float6e3m2", *elements.SMALL_INTS})
+"""Element types that ONNX Runtime neither takes from NumPy nor gives back; inside it may use them."""
 
 
 def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuSegment:
     """Return the segment with its ONNX model; constants it needs are copied into that model."""
+    for end in dict.fromkeys((*part.inputs, *part.outputs)):
+        _check_end(graph, end, part)
     touched = [n for node in part.nodes for n in (*node.reads, *node.outputs) if n]
     names = dict.fromkeys([*part.inputs, *touched, *part.outputs])
     values = {n: graph.values[n] for n in names if n in graph.values}
@@ -37,6 +43,17 @@ def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuS
         bytes_moved=done.moved,
         nodes=len(part.nodes),
     )
+
+
+def _check_end(graph: Graph, name: str, part: Part) -> None:
+    """Refuse a tensor that would have to cross between ONNX Runtime and us in a type that NumPy lacks."""
+    value = graph.values.get(name)
+    if value is None or value.dtype not in _NEVER_CROSS:
+        return
+    whose = "input" if name in part.inputs else "output"
+    allowed, fix = "a type that NumPy has", "Cast it to float32 or int8 in the model"
+    where = f"a segment on the CPU: {whose} '{name}'"
+    raise ModelError(must(where, "element type", allowed, value.dtype, fix))
 
 
 def _uniquely_named(nodes: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx import ModelProto, helper, inliner
 
 from openbpu.compiler.reader.problem import problem
+from openbpu.compiler.reader.unchanged import DOMAIN, marked, opset_of, respell
 
 
 def without_functions(model: ModelProto) -> ModelProto:
@@ -22,7 +23,10 @@ def without_functions(model: ModelProto) -> ModelProto:
         raise problem(
             "model", "local functions", "ones that can be inlined", f"damaged ({error})", fix
         ) from error
-    del inlined.graph.input[:]
+    respell(inlined.graph)
+    imports = [o for o in inlined.opset_import if o.domain != DOMAIN]
+    del inlined.graph.input[:], inlined.opset_import[:]
+    inlined.opset_import.extend(imports)
     inlined.graph.input.extend(model.graph.input)
     inlined.graph.initializer.extend(model.graph.initializer)
     inlined.graph.sparse_initializer.extend(model.graph.sparse_initializer)
@@ -32,7 +36,9 @@ def without_functions(model: ModelProto) -> ModelProto:
 def _weightless(model: ModelProto) -> ModelProto:
     """The model with its initializers declared as inputs: the inliner must not take their names."""
     small = ModelProto(
-        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+        ir_version=model.ir_version,
+        opset_import=model.opset_import,
+        functions=[marked(function, opset_of(model)) for function in model.functions],
     )
     graph = small.graph
     graph.name = model.graph.name

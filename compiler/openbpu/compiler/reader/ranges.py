@@ -33,14 +33,15 @@ class Range:
     def count(self) -> int:
         """Elements: max(⌈(limit − start) / delta⌉, 0), of floats in float64."""
         if self.dtype.kind == "i":
-            return max(-((self.start - self.limit) // self.delta), 0)
-        return max(math.ceil((self.limit - self.start) / self.delta), 0)
+            return max(-int((self.start - self.limit) // self.delta), 0)
+        return max(int(math.ceil((self.limit - self.start) / self.delta)), 0)
 
     def values(self) -> Array:
-        """start + i·delta, of floats in float64 and rounded once."""
+        """Return start + i·delta, of floats in float64 and rounded once."""
         if self.dtype.kind == "f":
             with np.errstate(over="ignore"):
-                return (self.start + np.arange(self.count) * self.delta).astype(self.dtype)
+                floats: Array = (self.start + np.arange(self.count) * self.delta).astype(self.dtype)
+                return floats
         # Modulo 2⁶⁴: the products may leave int64, the elements do not.
         steps = np.arange(self.count, dtype=np.uint64) * np.uint64(self.delta % (1 << 64))
         return (steps + np.uint64(self.start % (1 << 64))).view(np.int64).astype(self.dtype)
