@@ -33,8 +33,10 @@ class Range:
     def count(self) -> int:
         """Elements: max(⌈(limit − start) / delta⌉, 0), of floats in float64."""
         if self.dtype.kind == "i":
-            return max(-int((self.start - self.limit) // self.delta), 0)
-        return max(int(math.ceil((self.limit - self.start) / self.delta)), 0)
+            count: int = -((self.start - self.limit) // self.delta)
+        else:
+            count = math.ceil((self.limit - self.start) / self.delta)
+        return max(count, 0)
 
     def values(self) -> Array:
         """Return start + i·delta, of floats in float64 and rounded once."""
