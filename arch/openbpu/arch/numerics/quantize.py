@@ -57,7 +57,7 @@ def dequantize(
 
 def unpacked_scales(constant: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
     """Return scales and offsets, float32 [C] each, of the constant of a Dequantize: [C], or [C,2] of both."""
-    columns = constant.astype(np.float32).reshape(constant.shape[0], 2 if constant.ndim > 1 else 1)
+    columns = constant.astype(np.float32).reshape(constant.shape[0], *(constant.shape[1:] or (1,)))
     scales = columns[:, 0]
     return scales, columns[:, 1] if columns.shape[1] > 1 else np.zeros_like(scales)
 
