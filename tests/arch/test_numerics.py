@@ -212,3 +212,13 @@ def test_products_beyond_float32_are_infinite() -> None:
 def test_dequantize_multiplies_in_float32() -> None:
     got = numerics.dequantize(np.array([3], dtype=np.int8), np.float32(0.1), 1)
     assert got[0] == np.float32(2) * np.float32(0.1)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3,), (3, 1), (3, 2)])
+def test_the_constant_of_a_dequantize_holds_scales_with_or_without_offsets(shape: tuple[int, ...]) -> None:
+    """[C] in the file, [C,1] from the exact simulator's memory, [C,2] with offsets."""
+    constant = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+    scales, offsets = numerics.unpacked_scales(constant)
+    both = len(shape) > 1 and shape[1] > 1
+    np.testing.assert_array_equal(scales, constant[:, 0] if constant.ndim > 1 else constant)
+    np.testing.assert_array_equal(offsets, constant[:, 1] if both else np.zeros(shape[0]))

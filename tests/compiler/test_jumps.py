@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from compiler.written import model_of
 from openbpu.compiler import compile as compile_model
@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 SCALES = (0.1, 0.7, 0.05, 0.3, 0.35, 1 / 127)
 JUMPS: dict[str, dict[str, float]] = {"Floor": {}, "Ceil": {}, "Round": {}}
 EDGES = ("Acos", "Asin")
+COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 TURNS = {"ThresholdedRelu": {"alpha": 0.7}, "Shrink": {"lambd": 0.7}}
 
 
@@ -28,8 +29,12 @@ def outputs(
     codes: Array,
     march: str = "nash-e",
     attrs: Any = None,
+    middle: Any = None,
 ) -> tuple[Array, Array, Array]:
-    """The output on the march, on ONNX Runtime and in the float64 reference, for every code."""
+    """The output on the march, on ONNX Runtime and in the float64 reference, for every code.
+
+    middle: nodes from `xf` to `r` instead of one `op`; `c` is 0.7.
+    """
     pair = ("QuantizeLinear", "DequantizeLinear")
     ends = [("x", "xq", "xf", "s"), ("r", "yq", "y", "t")]
     first, last = (
@@ -40,8 +45,9 @@ def outputs(
         "s": np.array(scale, np.float32),
         "t": np.array(step, np.float32),
         "z": np.zeros((), codes.dtype),
+        **({"c": np.array(0.7, np.float32)} if middle else {}),
     }
-    nodes = [*first, helper.make_node(op, ["xf"], ["r"], **(attrs or {})), *last]
+    nodes = [*first, *(middle or [helper.make_node(op, ["xf"], ["r"], **(attrs or {}))]), *last]
     model = model_of(nodes, codes.shape, {"y": None}, constants, 21, 10)
     x = codes.astype(np.float32) * np.float32(scale)
     (found,) = Session(compile_model(model, march=march)).run({"x": x}).outputs.values()
@@ -74,6 +80,27 @@ def test_nor_one_at_a_threshold(op: str) -> None:
     codes = np.arange(-128, 128, dtype=np.int8)[None]
     for scale in (0.1, 0.7, 0.35, 0.07):
         found, wanted, reference = outputs(op, scale, 0.0137, codes, attrs=TURNS[op])
+        np.testing.assert_allclose(found, wanted, atol=0.0138)
+        np.testing.assert_allclose(found, reference, atol=0.0138)
+
+
+def one_way_and_back(op: str) -> list[Any]:
+    """A comparison with 0.7, a remainder of it, or a Cast to integers."""
+    if op == "Mod":
+        return [helper.make_node("Mod", ["xf", "c"], ["r"], fmod=1)]
+    if op == "Cast":
+        there = helper.make_node("Cast", ["xf"], ["b"], to=TensorProto.INT32)
+    else:
+        there = helper.make_node(op, ["xf", "c"], ["b"])
+    return [there, helper.make_node("Cast", ["b"], ["r"], to=1)]
+
+
+@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
+@pytest.mark.parametrize("op", [*COMPARISONS, "Mod", "Cast"])
+def test_nor_one_at_an_equality(op: str, march: str) -> None:
+    codes = np.arange(-128, 128, dtype=np.int8)[None]
+    for scale in SCALES:
+        found, wanted, reference = outputs(op, scale, 0.0137, codes, march, middle=one_way_and_back(op))
         np.testing.assert_allclose(found, wanted, atol=0.0138)
         np.testing.assert_allclose(found, reference, atol=0.0138)
 

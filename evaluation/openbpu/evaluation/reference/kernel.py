@@ -126,3 +126,11 @@ def as_float64(value: Array) -> Array:
     """Every float becomes float64; integers and booleans stay what they are."""
     kept = value.dtype.kind in "iubUSO" or value.dtype.name in ("int4", "uint4", "int2", "uint2")
     return value if kept else value.astype(np.float64)
+
+
+def held(value: Array) -> Array:
+    """As a float32 tensor holds it: that decides on which side of a jump, or of a domain's end, a value is.
+
+    Integers and booleans stay what they are.
+    """
+    return value.astype(np.float32).astype(np.float64) if value.dtype.kind == "f" else value

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, kernel
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, held, kernel
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -15,11 +15,6 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 def erf(x: Array) -> Array:
     """The error function, by the C library's."""
     return np.asarray(_erf(x), dtype=np.float64)
-
-
-def held(x: Array) -> Array:
-    """As a float32 tensor holds it: that decides on which side of a jump, or of a domain's end, it is."""
-    return x.astype(np.float32).astype(np.float64)
 
 
 def inside(x: Array, low: float, high: float) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from openbpu.evaluation.reference.kernel import Array, Call, as_float64, kernel
+from openbpu.evaluation.reference.kernel import Array, Call, as_float64, held, kernel
 
 
 @kernel("Constant")
@@ -54,10 +54,11 @@ def cast(call: Call) -> Array:
     target = helper.tensor_dtype_to_np_dtype(call.attrs["to"])
     if target.kind == "f" or "float" in target.name:
         return call[0].astype(np.float64)
-    return call[0].astype(target)
+    return held(call[0]).astype(target)
 
 
 @kernel("CastLike")
 def cast_like(call: Call) -> Array:
     """Cast to the type of the second input."""
-    return call[0].astype(call[1].dtype)
+    value = call[0] if call[1].dtype.kind == "f" else held(call[0])
+    return value.astype(call[1].dtype)

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, kernel
+from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Kernel, held, kernel
 
 
 def _binary(function: Any) -> Kernel:
     return lambda call: function(call[0], call[1])
+
+
+def _compared(function: Any) -> Kernel:
+    return lambda call: function(held(call[0]), held(call[1]))
 
 
 def _variadic(function: Any) -> Kernel:
@@ -45,11 +49,11 @@ KERNELS.update(
         "Max": _variadic(np.maximum),
         "Min": _variadic(np.minimum),
         "Sum": _variadic(np.add),
-        "Equal": _binary(np.equal),
-        "Greater": _binary(np.greater),
-        "GreaterOrEqual": _binary(np.greater_equal),
-        "Less": _binary(np.less),
-        "LessOrEqual": _binary(np.less_equal),
+        "Equal": _compared(np.equal),
+        "Greater": _compared(np.greater),
+        "GreaterOrEqual": _compared(np.greater_equal),
+        "Less": _compared(np.less),
+        "LessOrEqual": _compared(np.less_equal),
         "And": _binary(np.logical_and),
         "Or": _binary(np.logical_or),
         "Xor": _binary(np.logical_xor),
@@ -67,9 +71,9 @@ def mean(call: Call) -> Array:
 
 @kernel("Mod")
 def mod(call: Call) -> Array:
-    """``fmod=1`` takes the sign of the dividend, 0 that of the divisor."""
+    """``fmod=1`` takes the sign of the dividend, 0 that of the divisor; it jumps at its multiples."""
     function = np.fmod if call.attr("fmod", 0) else np.mod
-    return np.asarray(function(call[0], call[1]))
+    return np.asarray(function(held(call[0]), held(call[1])))
 
 
 @kernel("Where")
