@@ -38,6 +38,10 @@ SKIPS = (
         _ORT + "(No Op registered|is not a registered function)",
     ),
     Skip(
+        "types that NumPy lacks cannot enter or leave a CPU segment (bfloat16, int4, …)",
+        "ModelError: a segment on the CPU: (in|out)put .*: element type must be a type that NumPy has",
+    ),
+    Skip(
         "types that ONNX Runtime's Python interface cannot take or return (float8, float4, int2, …)",
         _ORT + "(Numpy_type \\d+ can't be converted|No corresponding Numpy type)",
     ),
