@@ -136,7 +136,9 @@ class GraphBuilder:
         scale *= float(np.exp(self.rng.uniform(-style.jitter, style.jitter)))
         if style.power_of_two:
             scale = 2.0 ** np.ceil(np.log2(scale))
-        scale = float(np.float32(scale))
+        scale = float(
+            max(np.float32(scale), np.finfo(np.float32).tiny)
+        )  # what shrank to nothing has one, too
         zero = 0 if symmetric else int(np.clip(np.rint(qmin - low / scale), qmin, qmax))
         return scale, zero
 

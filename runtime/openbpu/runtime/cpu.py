@@ -26,6 +26,9 @@ _TOO_NEW = {
 _CONTEXT, _CONFIG = "EPContext", "ort_config"
 _FUNCTIONS = 25  # the field of ModelProto
 _FILE_WORDS = (b"location", _CONTEXT.encode(), _CONFIG.encode())
+_NO_KERNEL = re.compile(r"Could not find an implementation for \w+\((\d+)\)")
+_WHOLE_OPSET = 26
+"""A later revision of an operator may have no kernel in an ONNX Runtime that takes models of its opset."""
 _QUIET = 4  # ONNX Runtime's log: only what is fatal; its errors reach the user as exceptions
 
 
@@ -86,6 +89,10 @@ def make_engine(where: str, model: str | bytes, threads: int, *, plain: bool = F
             found = said.search(str(error))
             if found:
                 raise TooNewError(where, what, int(found[1]), int(found[2]), ort.__version__) from error
+        lacking = _NO_KERNEL.search(str(error))
+        if lacking and int(lacking[1]) > _WHOLE_OPSET:  # it knows the opset, but not its operators
+            revision = int(lacking[1])
+            raise TooNewError(where, OPSET, revision, revision - 1, ort.__version__) from error
         raise ModelError(_failure(where, "load", error)) from error
 
 
