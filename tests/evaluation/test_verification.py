@@ -102,10 +102,16 @@ def flipped_once(model: onnx.ModelProto, feed: dict[str, Array]) -> tuple[dict[s
     return {name: meant.roundings[name].flipped}, name
 
 
-def test_ties_rounded_the_other_way_explain_what_follows_from_them() -> None:
+def ties_and_what_follows() -> GraphBuilder:
+    """A quantized tensor with ties, and another one that is computed from it."""
     b = GraphBuilder(style=Style(power_of_two=True))
     halves = b.qdq(b.node("Mul", b.quantized_input((1, 64)), b.constant(0.75)))
     b.output(b.qdq(b.node("Mul", halves, b.constant(9.0))))
+    return b
+
+
+def test_ties_rounded_the_other_way_explain_what_follows_from_them() -> None:
+    b = ties_and_what_follows()
     model = b.model()
     seen, name = flipped_once(model, b.inputs)
     told = Explanation()
@@ -118,9 +124,7 @@ def test_ties_rounded_the_other_way_explain_what_follows_from_them() -> None:
 
 def test_what_follows_a_tie_is_judged_from_the_tie_on() -> None:
     """The outputs of `layerwise` are what the shown tensors lead to, not what float64 alone gives."""
-    b = GraphBuilder(style=Style(power_of_two=True))
-    halves = b.qdq(b.node("Mul", b.quantized_input((1, 64)), b.constant(0.75)))
-    b.output(b.qdq(b.node("Mul", halves, b.constant(9.0))))
+    b = ties_and_what_follows()
     model = b.model()
     seen, _ = flipped_once(model, b.inputs)
     found = layerwise(model, lambda n, *_: seen.get(n), b.inputs)
