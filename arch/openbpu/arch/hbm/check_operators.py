@@ -10,7 +10,15 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.hbm.checked import Checked
-from openbpu.arch.hbm.codec import BadRecordError
+from openbpu.arch.hbm.needs import (
+    MAX_COUNT,
+    constant_of,
+    need,
+    need_geometry,
+    need_sizes,
+    need_within,
+    size_of,
+)
 from openbpu.arch.numerics import (
     EXP_ENTRIES,
     MAX_NORM_LENGTH,
@@ -44,62 +52,23 @@ from openbpu.arch.program import (
 from openbpu.arch.program.operators import MAX_WINDOW
 
 _TABLE = 256
-_MAX_COUNT = 1 << 32  # of any one geometry field: products of a few of them stay exact and small
 
 
 def check_operator(program: Checked, op: Operator) -> None:
     """Raise BadRecordError when `op` (its ids are in range) does not fit the tensors it names."""
     inputs, outputs = _ARITY[type(op)]
-    _need(inputs[0] <= len(op.inputs) <= inputs[1], "number of inputs", len(op.inputs))
-    _need(len(op.outputs) == outputs, "number of outputs", len(op.outputs))
+    need(inputs[0] <= len(op.inputs) <= inputs[1], "number of inputs", len(op.inputs))
+    need(len(op.outputs) == outputs, "number of outputs", len(op.outputs))
     for i in op.outputs:
-        _need(program.tensors[i].space is not Space.CONST, "output", f"constant {i}")
+        need(program.tensors[i].space is not Space.CONST, "output", f"constant {i}")
     for i in op.constants():
-        _need(program.tensors[i].space is Space.CONST, "constant", f"tensor {i}, which is none")
+        need(program.tensors[i].space is Space.CONST, "constant", f"tensor {i}, which is none")
     shift = getattr(op, "shift", 0)
-    _need(0 <= shift <= MAX_SHIFT, "shift", shift)
+    need(0 <= shift <= MAX_SHIFT, "shift", shift)
     _check_dtypes(program, op)
     _check_codes(program, op)
     _CHECKS[type(op)](program, op)
     _check_table(program, op)
-
-
-def _need(legal: bool, what: str, actual: object) -> None:
-    if not legal:
-        raise BadRecordError(f"{what} cannot be {actual}")
-
-
-def _size(program: Checked, tensor_id: int) -> int:
-    """Return the number of elements; an absent tensor (a negative id) has none and is refused."""
-    _need(tensor_id >= 0, "tensor", "absent")
-    return math.prod(program.tensors[tensor_id].shape)
-
-
-def _sizes(program: Checked, op: Operator, *wanted: int) -> None:
-    """Inputs, then outputs, must have these numbers of elements."""
-    for i, elements in zip((*op.inputs, *op.outputs), wanted, strict=False):
-        actual = _size(program, i)
-        _need(
-            actual == elements, f"size of '{program.tensors[i].name}' (its geometry says {elements})", actual
-        )
-
-
-def _geometry(name: str, values: Sequence[int], rank: int, least: int = 1) -> None:
-    _need(len(values) == rank and all(least <= v <= _MAX_COUNT for v in values), name, tuple(values))
-
-
-def _constant(program: Checked, tensor_id: int, dtype: DType, *shapes: tuple[int, ...]) -> Any:
-    """Return a constant's data; its dtype and its shape (one of `shapes`) must be as given."""
-    _need(tensor_id >= 0, "constant", "absent")
-    t = program.tensors[tensor_id]
-    _need(t.dtype is dtype, f"dtype of '{t.name}'", t.dtype.value)
-    _need(t.shape in shapes, f"shape of '{t.name}'", t.shape)
-    return program.constant(tensor_id)
-
-
-def _within(program: Checked, name: str, tensor_id: int, columns: range, lo: int, hi: int) -> None:
-    found = program.extremes(tensor_id, columns.start, columns.stop)
-    _need(found is None or (found[0] >= lo and found[1] <= hi), name, f"outside {lo}..{hi}")
 
 
 def _check_dtypes(program: Checked, op: Operator) -> None:
@@ -107,25 +76,25 @@ def _check_dtypes(program: Checked, op: Operator) -> None:
     for i in (*op.inputs, *op.outputs):
         t = program.tensors[i]
         legal = t.dtype in _INTEGERS or (isinstance(op, _ANY_DTYPE) and t.dtype is not DType.OTHER)
-        _need(legal, f"dtype of '{t.name}'", t.dtype.value)
+        need(legal, f"dtype of '{t.name}'", t.dtype.value)
     made = program.tensors[op.outputs[0]].dtype
     for i in _copied(op):
         t = program.tensors[i]
-        _need(t.dtype is made, f"dtype of '{t.name}' (its bits are copied to {made.value})", t.dtype.value)
+        need(t.dtype is made, f"dtype of '{t.name}' (its bits are copied to {made.value})", t.dtype.value)
 
 
 def _check_codes(program: Checked, op: Operator) -> None:
     """Zero points are int32, bounds codes of the output; what fills a border is an element of the input."""
     for name in ("x_zero", "a_zero", "b_zero", "r_zero", "zero"):
         value = getattr(op, name, 0)
-        _need(DType.INT32.qmin <= value <= DType.INT32.qmax, name, value)
+        need(DType.INT32.qmin <= value <= DType.INT32.qmax, name, value)
     made = program.tensors[op.outputs[0]].dtype
     lo, hi = getattr(op, "lo", 0), getattr(op, "hi", 0)
-    _need(made not in _INTEGERS or made.qmin <= lo <= hi <= made.qmax, f"range of {made.value}", (lo, hi))
+    need(made not in _INTEGERS or made.qmin <= lo <= hi <= made.qmax, f"range of {made.value}", (lo, hi))
     filled = program.tensors[op.inputs[0]].dtype
     for name in ("pad_value", "value"):
         value = getattr(op, name, 0)
-        _need(value == 0 or filled not in _INTEGERS or filled.qmin <= value <= filled.qmax, name, value)
+        need(value == 0 or filled not in _INTEGERS or filled.qmin <= value <= filled.qmax, name, value)
 
 
 def _copied(op: Operator) -> Iterable[int]:
@@ -140,56 +109,56 @@ def _check_table(program: Checked, op: Operator) -> None:
     table: int = getattr(op, "table_id", -1)
     if table < 0:
         return
-    _need(_size(program, table) == _TABLE, "size of the table", _size(program, table))
+    need(size_of(program, table) == _TABLE, "size of the table", size_of(program, table))
     dtype = program.tensors[table].dtype
-    _need(dtype is program.tensors[op.outputs[0]].dtype, "dtype of the table", dtype.value)
+    need(dtype is program.tensors[op.outputs[0]].dtype, "dtype of the table", dtype.value)
     lo, hi = getattr(op, "lo", -128), getattr(op, "hi", 127)
-    _need(-128 <= lo <= hi <= 127, "range before the table", (lo, hi))
+    need(-128 <= lo <= hi <= 127, "range before the table", (lo, hi))
 
 
 def _check_product(program: Checked, op: Conv | MatMul, weights: int) -> None:
     """int8 and int16 go in; int32 comes out exactly when the accumulator itself is the result."""
     for i in (op.inputs[0], weights):
-        _need(
+        need(
             program.tensors[i].dtype in _NARROW,
             f"dtype of '{program.tensors[i].name}'",
             program.tensors[i].dtype.value,
         )
     made = program.tensors[op.outputs[0]].dtype
-    _need(op.raw == (made is DType.INT32), f"raw with an output of {made.value}", op.raw)
+    need(op.raw == (made is DType.INT32), f"raw with an output of {made.value}", op.raw)
 
 
 def _check_conv(program: Checked, op: Conv) -> None:
     for name in ("x_shape", "y_shape"):
-        _geometry(name, getattr(op, name), 4)
+        need_geometry(name, getattr(op, name), 4)
     for name in ("kernel", "strides", "dilations", "upsample"):
-        _geometry(name, getattr(op, name), 2)
-    _geometry("groups", (op.groups,), 1)
+        need_geometry(name, getattr(op, name), 2)
+    need_geometry("groups", (op.groups,), 1)
     (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
-    _need(yn == n and c % op.groups == 0 and oc % op.groups == 0, "y_shape", op.y_shape)
+    need(yn == n and c % op.groups == 0 and oc % op.groups == 0, "y_shape", op.y_shape)
     residual = [n * oh * ow * oc] * (len(op.inputs) - 1)
-    _sizes(program, op, n * h * w * c, *residual, n * oh * ow * oc)
-    _need(op.weight_id >= 0, "weights", "absent")
+    need_sizes(program, op, n * h * w * c, *residual, n * oh * ow * oc)
+    need(op.weight_id >= 0, "weights", "absent")
     _check_product(program, op, op.weight_id)
     weights = program.tensors[op.weight_id].shape
-    _need(weights == (oc, *op.kernel, c // op.groups), "shape of the weights", weights)
-    _constant(program, op.params_id, DType.INT32, (oc, 4), (oc, 5))
-    _within(program, "shifts", op.params_id, range(3, 4), 0, MAX_SHIFT)
-    _need((op.rmult_id >= 0) == bool(residual), "rmult_id", op.rmult_id)
+    need(weights == (oc, *op.kernel, c // op.groups), "shape of the weights", weights)
+    constant_of(program, op.params_id, DType.INT32, (oc, 4), (oc, 5))
+    need_within(program, "shifts", op.params_id, range(3, 4), 0, MAX_SHIFT)
+    need((op.rmult_id >= 0) == bool(residual), "rmult_id", op.rmult_id)
     if residual:
-        _constant(program, op.rmult_id, DType.INT64, (oc,))
+        constant_of(program, op.rmult_id, DType.INT64, (oc,))
     up = [(size - 1) * u + 1 for size, u in zip((h, w), op.upsample, strict=True)]
     _check_window(up, (oh, ow), op, partial=False)
 
 
 def _check_window(inside: Sequence[int], out: Sequence[int], op: Conv | Pool, *, partial: bool) -> None:
     """The last window must end (or, when `partial`, begin) inside the padded input."""
-    _geometry("pads", op.pads, 4, least=-_MAX_COUNT)
+    need_geometry("pads", op.pads, 4, least=-MAX_COUNT)
     for axis in range(2):
         reach = (out[axis] - 1) * op.strides[axis] - op.pads[axis]
         if not partial:
             reach += (op.kernel[axis] - 1) * op.dilations[axis]
-        _need(
+        need(
             reach < inside[axis] + op.pads[axis + 2],
             "y_shape (the last window lies outside the padding)",
             op.y_shape,
@@ -198,25 +167,25 @@ def _check_window(inside: Sequence[int], out: Sequence[int], op: Conv | Pool, *,
 
 def _check_pool(program: Checked, op: Pool) -> None:
     for name in ("x_shape", "y_shape"):
-        _geometry(name, getattr(op, name), 4)
+        need_geometry(name, getattr(op, name), 4)
     for name in ("kernel", "strides", "dilations"):
-        _geometry(name, getattr(op, name), 2)
-    _need(op.kernel[0] * op.kernel[1] <= MAX_WINDOW, "kernel", op.kernel)
+        need_geometry(name, getattr(op, name), 2)
+    need(op.kernel[0] * op.kernel[1] <= MAX_WINDOW, "kernel", op.kernel)
     (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
-    _need((yn, oc) == (n, c), "y_shape", op.y_shape)
-    _need(op.fn in {"max", "avg"}, "fn", op.fn)
-    _sizes(program, op, n * h * w * c, n * oh * ow * c)
+    need((yn, oc) == (n, c), "y_shape", op.y_shape)
+    need(op.fn in {"max", "avg"}, "fn", op.fn)
+    need_sizes(program, op, n * h * w * c, n * oh * ow * c)
     rows = op.kernel[0] * op.kernel[1] + 1 if op.fn == "avg" else 1
-    _constant(program, op.counts_id, DType.INT64, (rows, 2))
-    _within(program, "shifts", op.counts_id, range(1, 2), 0, MAX_SHIFT)
+    constant_of(program, op.counts_id, DType.INT64, (rows, 2))
+    need_within(program, "shifts", op.counts_id, range(1, 2), 0, MAX_SHIFT)
     _check_window((h, w), (oh, ow), op, partial=True)
 
 
 def _check_matmul(program: Checked, op: MatMul) -> None:
-    _geometry("sizes", (op.a_batch, op.b_batch, op.m, op.k, op.n), 5)
+    need_geometry("sizes", (op.a_batch, op.b_batch, op.m, op.k, op.n), 5)
     batch = max(op.a_batch, op.b_batch)
-    _need({op.a_batch, op.b_batch} <= {1, batch}, "b_batch", op.b_batch)
-    _sizes(program, op, op.a_batch * op.m * op.k, op.b_batch * op.k * op.n, batch * op.m * op.n)
+    need({op.a_batch, op.b_batch} <= {1, batch}, "b_batch", op.b_batch)
+    need_sizes(program, op, op.a_batch * op.m * op.k, op.b_batch * op.k * op.n, batch * op.m * op.n)
     _check_product(program, op, op.inputs[1])
 
 
@@ -229,155 +198,157 @@ def _reach(shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> tup
 def _check_walk(
     program: Checked, tensor_id: int, shape: Sequence[int], strides: Sequence[int], offset: int = 0
 ) -> None:
-    _geometry("strides", strides, len(shape), least=-_MAX_COUNT)
+    need_geometry("strides", strides, len(shape), least=-MAX_COUNT)
     if 0 in shape:
         return
     low, high = _reach(shape, strides, offset)
     name = program.tensors[tensor_id].name
-    _need(
-        low >= 0 and high < _size(program, tensor_id), f"strides of '{name}' (they leave it)", tuple(strides)
+    need(
+        low >= 0 and high < size_of(program, tensor_id),
+        f"strides of '{name}' (they leave it)",
+        tuple(strides),
     )
 
 
 def _check_binary(program: Checked, op: Binary) -> None:
-    _need(op.fn in {"add", "mul", "max", "min", "prelu"}, "fn", op.fn)
-    _geometry("shape", op.shape, len(op.shape), least=0)
+    need(op.fn in {"add", "mul", "max", "min", "prelu"}, "fn", op.fn)
+    need_geometry("shape", op.shape, len(op.shape), least=0)
     _check_walk(program, op.inputs[0], op.shape, op.a_strides)
     _check_walk(program, op.inputs[1], op.shape, op.b_strides)
-    _need(_size(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
+    need(size_of(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
 
 
 def _check_move(program: Checked, op: Move) -> None:
-    _geometry("shape", op.shape, len(op.shape), least=0)
+    need_geometry("shape", op.shape, len(op.shape), least=0)
     _check_walk(program, op.inputs[0], op.shape, op.strides, op.offset)
-    _need(_size(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
+    need(size_of(program, op.outputs[0]) == math.prod(op.shape), "shape", op.shape)
 
 
 def _check_same_size(program: Checked, op: Operator) -> None:
-    _sizes(program, op, _size(program, op.outputs[0]))
+    need_sizes(program, op, size_of(program, op.outputs[0]))
 
 
 def _check_lut(program: Checked, op: Lut) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
-    _need(dtype is DType.INT8, "dtype of the input", dtype.value)
-    _need(op.table_id >= 0, "table", "absent")
+    need(dtype is DType.INT8, "dtype of the input", dtype.value)
+    need(op.table_id >= 0, "table", "absent")
 
 
 def _check_segment_lut(program: Checked, op: SegmentLut) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
-    _need(dtype is DType.INT16, "dtype of the input", dtype.value)
+    need(dtype is DType.INT16, "dtype of the input", dtype.value)
     made = program.tensors[op.outputs[0]].dtype
-    _need(made in _NARROW, "dtype of the output", made.value)
+    need(made in _NARROW, "dtype of the output", made.value)
     shapes = [(rows, 4) for rows in range(1, MAX_SEGMENTS + 1)]
-    segments = _constant(program, op.segments_id, DType.INT64, *shapes)
-    _need(
+    segments = constant_of(program, op.segments_id, DType.INT64, *shapes)
+    need(
         int(segments[0, 0]) == DType.INT16.qmin and bool((np.diff(segments[:, 0]) > 0).all()),
         "segments",
         "unsorted",
     )
-    _within(program, "shifts", op.segments_id, range(3, 4), 0, MAX_SHIFT)
+    need_within(program, "shifts", op.segments_id, range(3, 4), 0, MAX_SHIFT)
 
 
 def _check_reduce(program: Checked, op: Reduce) -> None:
-    _geometry("shape", op.shape, 3)
-    _need(op.fn in {"sum", "max", "min"}, "fn", op.fn)
+    need_geometry("shape", op.shape, 3)
+    need(op.fn in {"sum", "max", "min"}, "fn", op.fn)
     a, r, b = op.shape
-    _sizes(program, op, a * r * b, a * b)
+    need_sizes(program, op, a * r * b, a * b)
 
 
 def _check_softmax(program: Checked, op: Softmax) -> None:
-    _geometry("shape", op.shape, 2)
-    _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
+    need_geometry("shape", op.shape, 2)
+    need_sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     codes = program.tensors[op.inputs[0]].dtype
-    _need(codes in _NARROW, "dtype of the input", codes.value)
-    _need(op.shape[1] <= MAX_SOFTMAX_LENGTH, "length of a row", op.shape[1])
+    need(codes in _NARROW, "dtype of the input", codes.value)
+    need(op.shape[1] <= MAX_SOFTMAX_LENGTH, "length of a row", op.shape[1])
     # Rows divide by their sum: exponentials are above 0 and fall, and distances grow with the codes.
-    table = _constant(program, op.exp_id, DType.INT32, (EXP_ENTRIES,))
-    _within(program, "exponentials", op.exp_id, range(1), 1, 1 << 30)
-    _need(bool((np.diff(table) <= 0).all()), "exponentials", "rising")
-    _need(0 <= op.out_shift <= MAX_SHIFT, "out_shift", op.out_shift)
+    table = constant_of(program, op.exp_id, DType.INT32, (EXP_ENTRIES,))
+    need_within(program, "exponentials", op.exp_id, range(1), 1, 1 << 30)
+    need(bool((np.diff(table) <= 0).all()), "exponentials", "rising")
+    need(0 <= op.out_shift <= MAX_SHIFT, "out_shift", op.out_shift)
     for name in ("mult", "out_mult"):
-        _need(0 <= getattr(op, name) <= DType.INT32.qmax, name, getattr(op, name))
+        need(0 <= getattr(op, name) <= DType.INT32.qmax, name, getattr(op, name))
 
 
 def _check_layernorm(program: Checked, op: LayerNorm) -> None:
-    _geometry("shape", op.shape, 2)
-    _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
+    need_geometry("shape", op.shape, 2)
+    need_sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     for i in (op.gain_id, op.bias_id):
-        _constant(program, i, DType.INT64, (1,), (op.shape[1],))
-    _need(1 <= op.shape[1] <= MAX_NORM_LENGTH, "length of a row", op.shape[1])
-    _need(0 <= op.epsilon <= 1 << 31, "epsilon", op.epsilon)
-    _need(MIN_EPSILON_SHIFT <= op.epsilon_shift <= MAX_SHIFT, "epsilon_shift", op.epsilon_shift)
+        constant_of(program, i, DType.INT64, (1,), (op.shape[1],))
+    need(1 <= op.shape[1] <= MAX_NORM_LENGTH, "length of a row", op.shape[1])
+    need(0 <= op.epsilon <= 1 << 31, "epsilon", op.epsilon)
+    need(MIN_EPSILON_SHIFT <= op.epsilon_shift <= MAX_SHIFT, "epsilon_shift", op.epsilon_shift)
     codes = program.tensors[op.inputs[0]].dtype
-    _need(codes in _NARROW, "dtype of the input", codes.value)
-    _need(codes.qmin <= op.x_zero <= codes.qmax, "x_zero", op.x_zero)
+    need(codes in _NARROW, "dtype of the input", codes.value)
+    need(codes.qmin <= op.x_zero <= codes.qmax, "x_zero", op.x_zero)
 
 
 def _check_concat(program: Checked, op: Concat) -> None:
-    _geometry("outer", (op.outer,), 1, least=0)
+    need_geometry("outer", (op.outer,), 1, least=0)
     for name in ("sizes", "x_zeros", "mults", "shifts"):
-        _need(len(getattr(op, name)) == len(op.inputs), f"length of {name}", len(getattr(op, name)))
-    _geometry("sizes", op.sizes, len(op.inputs), least=0)
-    _need(all(0 <= s <= MAX_SHIFT for s in op.shifts), "shifts", op.shifts)
+        need(len(getattr(op, name)) == len(op.inputs), f"length of {name}", len(getattr(op, name)))
+    need_geometry("sizes", op.sizes, len(op.inputs), least=0)
+    need(all(0 <= s <= MAX_SHIFT for s in op.shifts), "shifts", op.shifts)
     for i, mult in zip(op.inputs, op.mults, strict=True):
         for t in (program.tensors[i], program.tensors[op.outputs[0]]) if mult else ():
-            _need(t.dtype in _INTEGERS, f"dtype of '{t.name}' (it is rescaled)", t.dtype.value)
-    _need(all(DType.INT32.qmin <= z <= DType.INT32.qmax for z in op.x_zeros), "x_zeros", op.x_zeros)
-    _sizes(program, op, *(op.outer * s for s in op.sizes), op.outer * sum(op.sizes))
+            need(t.dtype in _INTEGERS, f"dtype of '{t.name}' (it is rescaled)", t.dtype.value)
+    need(all(DType.INT32.qmin <= z <= DType.INT32.qmax for z in op.x_zeros), "x_zeros", op.x_zeros)
+    need_sizes(program, op, *(op.outer * s for s in op.sizes), op.outer * sum(op.sizes))
 
 
 def _check_pad(program: Checked, op: Pad) -> None:
     rank = len(op.shape)
     for name in ("shape", "before", "after"):
-        _geometry(name, getattr(op, name), rank, least=0)
+        need_geometry(name, getattr(op, name), rank, least=0)
     padded = [b + d + a for b, d, a in zip(op.before, op.shape, op.after, strict=True)]
-    _sizes(program, op, math.prod(op.shape), math.prod(padded))
+    need_sizes(program, op, math.prod(op.shape), math.prod(padded))
 
 
 def _check_gather(program: Checked, op: Gather) -> None:
-    _geometry("shape", op.shape, 3)
+    need_geometry("shape", op.shape, 3)
     a, r, b = op.shape
-    count = _size(program, op.indices_id)
-    _constant(program, op.indices_id, DType.INT32, (count,))
-    _within(program, "indices", op.indices_id, range(1), 0, r - 1)
-    _sizes(program, op, a * r * b, a * count * b)
+    count = size_of(program, op.indices_id)
+    constant_of(program, op.indices_id, DType.INT32, (count,))
+    need_within(program, "indices", op.indices_id, range(1), 0, r - 1)
+    need_sizes(program, op, a * r * b, a * count * b)
 
 
 def _check_resize(program: Checked, op: Resize) -> None:
     for name in ("x_shape", "y_shape"):
-        _geometry(name, getattr(op, name), 4)
+        need_geometry(name, getattr(op, name), 4)
     (n, h, w, c), (yn, oh, ow, oc) = op.x_shape, op.y_shape
-    _need((yn, oc) == (n, c), "y_shape", op.y_shape)
-    _sizes(program, op, n * h * w * c, n * oh * ow * c)
+    need((yn, oc) == (n, c), "y_shape", op.y_shape)
+    need_sizes(program, op, n * h * w * c, n * oh * ow * c)
     for table, size, limit in ((op.rows_id, oh, h), (op.cols_id, ow, w)):
-        _constant(program, table, DType.INT32, (size, 3))
-        _within(program, "rows and columns", table, range(2), 0, limit - 1)
-        _within(program, "fractions", table, range(2, 3), 0, 1 << WEIGHT_BITS)
+        constant_of(program, table, DType.INT32, (size, 3))
+        need_within(program, "rows and columns", table, range(2), 0, limit - 1)
+        need_within(program, "fractions", table, range(2, 3), 0, 1 << WEIGHT_BITS)
 
 
 def _check_quantize(program: Checked, op: Quantize) -> None:
     _check_same_size(program, op)
     dtype = program.tensors[op.inputs[0]].dtype
-    _need(dtype is DType.FLOAT32, "dtype of the input", dtype.value)
+    need(dtype is DType.FLOAT32, "dtype of the input", dtype.value)
     with np.errstate(over="ignore", under="ignore"):
         divisor = float(np.float32(op.scale))
-    _need(0 < divisor < np.inf, "scale", op.scale)
+    need(0 < divisor < np.inf, "scale", op.scale)
     dtype = program.tensors[op.outputs[0]].dtype
-    _need(dtype in _INTEGERS, "dtype of the output", dtype.value)
-    _need(dtype.qmin <= op.zero <= dtype.qmax, "zero", op.zero)
+    need(dtype in _INTEGERS, "dtype of the output", dtype.value)
+    need(dtype.qmin <= op.zero <= dtype.qmax, "zero", op.zero)
 
 
 def _check_dequantize(program: Checked, op: Dequantize) -> None:
-    _geometry("shape", op.shape, 3, least=0)
-    _sizes(program, op, math.prod(op.shape), math.prod(op.shape))
+    need_geometry("shape", op.shape, 3, least=0)
+    need_sizes(program, op, math.prod(op.shape), math.prod(op.shape))
     channels = op.shape[1]
-    scales = _constant(program, op.scales_id, DType.FLOAT32, (1,), (channels,), (1, 2), (channels, 2))
-    _need(bool(np.isfinite(scales).all()), "scales", "NaN or infinite")
+    scales = constant_of(program, op.scales_id, DType.FLOAT32, (1,), (channels,), (1, 2), (channels, 2))
+    need(bool(np.isfinite(scales).all()), "scales", "NaN or infinite")
     x, y = program.tensors[op.inputs[0]].dtype, program.tensors[op.outputs[0]].dtype
-    _need(x in _INTEGERS, "dtype of the input", x.value)
-    _need(y is DType.FLOAT32, "dtype of the output", y.value)
+    need(x in _INTEGERS, "dtype of the input", x.value)
+    need(y is DType.FLOAT32, "dtype of the output", y.value)
 
 
 _CHECKS: dict[type[Operator], Callable[[Checked, Any], None]] = {
