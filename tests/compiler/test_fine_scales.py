@@ -22,6 +22,14 @@ FACTS = [
         "an epsilon of 1e+21 squared input steps leaves nothing of its input", id="LayerNormalization",
     ),
     pytest.param(
+        "o = LayerNormalization(d, g)", (1e-7, 2.0**-22), (1e-7, 2.0**-23.5), "[1,4,6,6]",
+        "the scale of its output must be at least 1.86e-07, not 8.43e-08", id="LayerNormalization, fine",
+    ),
+    pytest.param(
+        "o = RMSNormalization(d, g)", (1e-7, 2.0**-23), (1e-7, 2.0**-24), "[1,4,6,6]",
+        "the scale of its output must be at least 1.14e-07, not 5.96e-08", id="RMSNormalization",
+    ),
+    pytest.param(
         "o = Div(d, c)", (0.01, 0.01), None, "[1,4,6,6]", "it divides by a constant that is 0", id="Div",
     ),
 ]  # fmt: skip
@@ -39,7 +47,7 @@ def test_scale_beyond_the_arithmetic_is_refused(
             f"float[4] f = {{1, 1, 2, 2}}, float[1,4,1,1] c = {divisors}"
         )
         text = f"d = DequantizeLinear(x, sx, z) {body} r = QuantizeLinear(o, sy, z)"
-        proto = model(f"g (int16[1,4,6,6] x) => (int16{out} r) <{constants}> {{ {text} }}")
+        proto = model(f"g (int16[1,4,6,6] x) => (int16{out} r) <{constants}> {{ {text} }}", 23)
         (row,) = (r for r in check(proto, march="nash-e") if "Linear" not in r.op)
         assert row.on == on, row.reason
         assert on == "BPU" or row.reason.endswith(reason)

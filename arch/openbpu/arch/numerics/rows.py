@@ -22,6 +22,8 @@ EXP_SPARE_BITS = 10
 """What a sum of 65,536 exponentials has more bits than one of them: rounding them down is not felt."""
 MIN_PROBABILITY_STEP = 2.0**-26
 """The finest scale of a softmax: probabilities have 30 bits."""
+MIN_NORM_STEP = 50
+"""The finest scale of a normalization, in units of a normalized value times the gain: its rounding adds 0.01."""
 _EXP_FRACTION_BITS = 24
 _INVERSE_BITS = 61
 _ROOT_BITS = 60

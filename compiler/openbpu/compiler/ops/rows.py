@@ -31,9 +31,9 @@ def _axis_last(site: Site, codes: str, axis: int) -> tuple[str, tuple[int, ...]]
 def _lower_softmax(site: Site) -> None:
     x, out, axis = site.leaf(0), site.out_quant(), _axis(site)
     source, perm = _axis_last(site, x.codes, axis)
-    if out.s < numerics.MIN_PROBABILITY_STEP:
-        least = f"the scale of its output must be at least {numerics.MIN_PROBABILITY_STEP:.3g}"
-        raise Refused(f"{least}, not {out.s:.3g}", "quantize probabilities over 0..1, or a smaller share")
+    _require_coarse(
+        out.s, numerics.MIN_PROBABILITY_STEP, "quantize probabilities over 0..1, or a smaller share"
+    )
     mult, shift = numerics.exp_factor(x.s)
     out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
     low, high = site.bounds()
@@ -62,6 +62,12 @@ def _lower_softmax(site: Site) -> None:
         )
 
 
+def _require_coarse(scale: float, least: float, fix: str = "calibrate with larger values") -> None:
+    """Refuse a scale of the output that is finer than what the arithmetic tells apart."""
+    if scale < least:
+        raise Refused(f"the scale of its output must be at least {least:.3g}, not {scale:.3g}", fix)
+
+
 def _lower_layernorm(site: Site) -> None:
     if len([o for o in site.node.outputs if o]) != 1:
         raise Refused("it also returns mean and deviation", "use the normalized values only")
@@ -80,12 +86,14 @@ def _lower_layernorm(site: Site) -> None:
     require_finite(gain, bias)
     gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
     biases = _bias(bias, gains, site.shape()[axis:])
-    factors = gains / out.s * numerics.norm_unit(length, centred=centred)
+    unit = numerics.norm_unit(length, centred=centred)
+    _require_coarse(out.s, numerics.MIN_NORM_STEP * unit * float(np.abs(gains).max()))
+    factors = gains / out.s * unit
     fixed = numerics.fixed_point_sum((factors,), (numerics.MAX_NORMALIZED,), biases / out.s)
     shift = int(fixed.shift.min())
-    unit = 2.0**shift
-    gain_name = site.rw.constant(f"{site.target}/gain", np.rint(factors * unit).astype(np.int64))
-    bias_name = site.rw.constant(f"{site.target}/bias", np.rint(biases / out.s * unit).astype(np.int64))
+    one = 2.0**shift
+    gain_name = site.rw.constant(f"{site.target}/gain", np.rint(factors * one).astype(np.int64))
+    bias_name = site.rw.constant(f"{site.target}/bias", np.rint(biases / out.s * one).astype(np.int64))
     steps = float(site.node.attrs.get("epsilon", 1e-5)) / x.s**2
     epsilon, epsilon_shift = numerics.norm_epsilon(steps, length, centred=centred)
     low, high = site.bounds()
