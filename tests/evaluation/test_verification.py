@@ -15,11 +15,12 @@ from interfaces.conftest import printed_by
 from openbpu.arch.errors import InputError, ModelError
 from openbpu.arch.program import Program
 from openbpu.compiler import compile as compile_model
-from openbpu.evaluation import Explanation, Verification, verification, verify
+from openbpu.evaluation import Explanation, Verification, beside, verification, verify
 from openbpu.evaluation.fallback import OnnxRuntime
 from openbpu.evaluation.inside import nodes_on_cpu
 from openbpu.evaluation.judge import bound
 from openbpu.evaluation.reference import Step, evaluate, layerwise
+from openbpu.report.verify import sentences, verify_json
 from witness.builder import GraphBuilder, Style
 
 SHAPE = (1, 3, 6, 6)
@@ -162,6 +163,18 @@ def test_a_right_binary_passes_where_float32_breaks_ties_that_cascade() -> None:
     assert theirs.differing > 0.1
     assert theirs.max_steps is not None
     assert theirs.max_steps > 1
+    assert found.parting is not None  # one sum of 128 products, and seven layers of what it began
+    assert (found.parting.tensor, found.parting.elements) == ("tensor 'q1' behind MatMul", 512)
+    assert 0 < found.parting.differing == found.parting.ties < 0.1 * 512
+    assert found.parting.error == pytest.approx(0.5, abs=1e-5)
+    assert any("'q1' behind MatMul" in line for line in sentences(found))
+    assert verify_json(found)["onnxruntime_parts"]["ties"] == found.parting.ties
+
+
+def test_onnx_runtime_that_does_not_part_is_not_said_to() -> None:
+    found = given()[1]
+    assert found.parting is None
+    assert not any("leaves" in line for line in sentences(found))
 
 
 # --- What judges -----------------------------------------------------------------------------------
@@ -236,14 +249,14 @@ def test_what_nobody_runs_is_named() -> None:
 def test_onnx_runtime_stands_beside_and_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network().model()
     program = compile_model(model, march="nash-e")
-    beside = verify(model, program).onnxruntime
-    assert beside is not None
-    assert [c.name for c in beside] == [o.name for o in model.graph.output]
+    theirs = verify(model, program).onnxruntime
+    assert theirs is not None
+    assert [c.name for c in theirs] == [o.name for o in model.graph.output]
 
     def refuse(*_: object, **__: object) -> None:
         raise ModelError("too new for it")
 
-    monkeypatch.setattr(verification, "Reference", refuse)
+    monkeypatch.setattr(beside, "Reference", refuse)
     found = verify(model, program)
     assert (found.passed, found.onnxruntime) == (True, None)
     assert found.remarks == ("ONNX Runtime does not run it: too new for it",)

@@ -89,17 +89,17 @@ class Explanation:
         self.tensors += 1
         self.ties += report.mismatches - report.mismatches_off_tie
         if report.mismatches > report.mismatches_off_tie:
-            self.first_tie = self.first_tie or _place(report)
+            self.first_tie = self.first_tie or place(report)
         if report.exact:
             return
         size = np.dtype(report.dtype).itemsize
         most = bound(report.cone, size, on_cpu, from16=report.from16)
         if report.max_error <= most:
             self.near += report.mismatches_off_tie
-            self.first_near = self.first_near or _place(report)
+            self.first_near = self.first_near or place(report)
             return
         self.wrong += report.mismatches_off_tie
-        said = f"{_place(report)}: {report.mismatches_off_tie} of {report.elements} codes lie up to "
+        said = f"{place(report)}: {report.mismatches_off_tie} of {report.elements} codes lie up to "
         self.first_wrong = (
             self.first_wrong or f"{said}{report.max_error:.4g} steps from float64, not {most:g}"
         )
@@ -144,7 +144,8 @@ def _largest(value: Array) -> float:
     return float(np.abs(finite.astype(np.float64)).max(initial=0))
 
 
-def _place(report: TensorReport) -> str:
+def place(report: TensorReport) -> str:
+    """Return a tensor and the node that made it, in words."""
     return f"tensor '{report.name}'{_after(report.cone)}"
 
 

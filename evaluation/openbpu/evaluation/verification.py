@@ -14,6 +14,7 @@ import onnx
 from openbpu.arch.errors import InputError, ModelError, must
 from openbpu.arch.hbm import Source
 from openbpu.arch.program import Program
+from openbpu.evaluation.beside import Parting, parting, stand_beside
 from openbpu.evaluation.ends import Ends, random_inputs, takers
 from openbpu.evaluation.fallback import OnnxRuntime
 from openbpu.evaluation.inside import Inside, Shown, as_type, nodes_on_cpu
@@ -23,7 +24,7 @@ from openbpu.evaluation.tally import Comparison, Tally
 from openbpu.quantization.onnx.load import read_model
 from openbpu.quantization.onnx.samples import fed_inputs
 from openbpu.runtime import Session
-from openbpu.runtime.reference import Feed, Reference
+from openbpu.runtime.reference import Feed
 
 Array = npt.NDArray[Any]
 Judge = Literal["float64", "ONNX Runtime"]
@@ -39,14 +40,17 @@ class Verification:
     """What `verify` found.
 
     outputs: the program against the judge, in the order of the model · onnxruntime: ONNX Runtime against the
-    judge, None where it cannot run the model · explanation: of differences, None where there are none or
-    nothing can be seen · failures: why it does not pass, in words · remarks: what to know besides · float32:
-    operators that the judge has no float64 rule for · noise: whether nobody gave any data.
+    judge, None where it cannot run the model · parting: where ONNX Runtime first leaves the judge, on the
+    first sample whose outputs differ, None where none does or nothing shows it · explanation: of
+    differences, None where there are none or nothing can be seen · failures: why it does not pass, in words ·
+    remarks: what to know besides · float32: operators that the judge has no float64 rule for · noise: whether
+    nobody gave any data.
     """
 
     judge: Judge
     outputs: tuple[Comparison, ...]
     onnxruntime: tuple[Comparison, ...] | None
+    parting: Parting | None
     explanation: Explanation | None
     failures: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -91,7 +95,7 @@ class Verifier:
             n.op_type.startswith(_QUANTIZED) or n.op_type.endswith("Integer") for n in self.model.graph.node
         )
         self.runtime = OnnxRuntime(self.model, threads)
-        self.beside, self.why_not = _beside(model, threads)
+        self.beside, self.why_not = stand_beside(model, threads)
 
     def check(self, feed: Feed) -> dict[str, Array]:
         """Return a feed under the model's names; raises InputError where the program does not take it."""
@@ -117,14 +121,6 @@ class Verifier:
         return work.result(noise=noise, min_cosine=min_cosine, max_steps=max_steps)
 
 
-def _beside(model: str | os.PathLike[str] | onnx.ModelProto, threads: int) -> tuple[Reference | None, str]:
-    """Return ONNX Runtime on the model, or why it cannot run it."""
-    try:
-        return Reference(model, threads=threads), ""
-    except ModelError as error:
-        return None, str(error)
-
-
 class _Work:
     """What is added up over the feeds of one verification."""
 
@@ -138,6 +134,8 @@ class _Work:
         self._no_judge = ""
         self._float32: dict[str, None] = {}
         self._explanation: Explanation | None = None
+        self._parting: Parting | None = None
+        self._looked_beside = False
         self._inside = Inside(of.session)
         self._cpu = nodes_on_cpu(of.session.program)
 
@@ -150,8 +148,9 @@ class _Work:
         raw = self._of.session.run(given, finite=True).outputs
         made = self._of.ends.made(raw, expected)
         differ = sum(self._tally(self._ours, n, expected[n]).add(expected[n], made[n]) for n in expected)
-        for name, y in theirs.items():
-            self._tally(self._theirs, name, expected[name]).add(expected[name], y)
+        apart = sum(self._tally(self._theirs, n, expected[n]).add(expected[n], y) for n, y in theirs.items())
+        if apart and self._judge == "float64":
+            self._look_beside(feed)
         if differ and self._judge == "float64" and not self._of.is_float:
             self._explain(feed, given, made, expected, self._of.ends.codes(raw))
 
@@ -168,6 +167,12 @@ class _Work:
             self._why_not = str(error)
             self._theirs.clear()
             return {}
+
+    def _look_beside(self, feed: Feed) -> None:
+        """Find where ONNX Runtime first leaves float64; once, on the first sample whose outputs differ."""
+        if not self._looked_beside and not self._of.is_float:
+            self._looked_beside = True
+            self._parting = parting(self._of.model, feed, self._of.session.threads, self._of.runtime)
 
     def _expected(self, feed: Feed, theirs: dict[str, Array]) -> dict[str, Array]:
         """Return what the model means; ONNX Runtime judges where float64 does not get through."""
@@ -258,6 +263,7 @@ class _Work:
             self._judge,
             outputs,
             None if self._why_not else beside,
+            self._parting,
             said,
             tuple(f for f in failures if f),
             tuple(self._remarks()),

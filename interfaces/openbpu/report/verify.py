@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from openbpu.evaluation import Comparison, Explanation, Verification
+    from openbpu.evaluation.beside import Parting
 
 LEGEND = (
     "A step is the quantization step (scale) of the output: "
@@ -53,6 +54,7 @@ def verify_json(found: Verification) -> dict[str, Any]:
         "samples": found.samples,
         "noise": found.noise,
         "outputs": [_json(c) | {"onnxruntime": beside.get(c.name)} for c in found.outputs],
+        "onnxruntime_parts": None if found.parting is None else asdict(found.parting),
         "explanation": None if said is None else _explained(said),
         "float32": list(found.float32),
         "passed": found.passed,
@@ -88,11 +90,21 @@ def sentences(found: Verification) -> Iterator[str]:
         yield from (f"  {line}" for line in _reasons(said))
     elif said is not None:
         yield "The program shows no quantized tensor of the model, so that nothing explains the difference."
+    if found.parting is not None:
+        yield _parting(found.parting)
     if found.float32:
         yield f"Not in float64, but as ONNX Runtime computes it: {', '.join(found.float32)}."
     yield from found.remarks
     if found.noise:
         yield NOISE
+
+
+def _parting(of: Parting) -> str:
+    codes = f"{of.differing} of {count(of.elements, 'code')} differ, {of.ties} of them at a tie"
+    return (
+        f"ONNX Runtime first leaves float64 at {of.tensor}: {codes}, "
+        f"and lie up to {of.error:.4f} steps from the real number."
+    )
 
 
 def _reasons(said: Explanation) -> Iterator[str]:

@@ -23,7 +23,7 @@ EXP_SPARE_BITS = 10
 MIN_PROBABILITY_STEP = 2.0**-26
 """The finest scale of a softmax: probabilities have 30 bits."""
 MIN_NORM_STEP = 50
-"""The finest scale of a normalization, in units of a normalized value times the gain: its rounding adds 0.01."""
+"""The finest scale of a normalization, in units of a normalized value times the gain: rounding adds 0.01."""
 _EXP_FRACTION_BITS = 24
 _INVERSE_BITS = 61
 _ROOT_BITS = 60
