@@ -17,6 +17,7 @@ from openbpu.arch.program import Program
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation import Explanation, Verification, beside, verification, verify
 from openbpu.evaluation.fallback import OnnxRuntime
+from openbpu.evaluation.images import part_like
 from openbpu.evaluation.inside import nodes_on_cpu
 from openbpu.evaluation.judge import bound
 from openbpu.evaluation.reference import Step, evaluate, layerwise
@@ -84,6 +85,47 @@ def test_a_wrong_binary_fails_at_the_layer_that_is_wrong() -> None:
     assert found.explanation.tensors > 1
     names = [n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"]
     assert f"'{names[0]}'" not in said  # the layers before it are right
+
+
+@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
+def test_a_batch_is_as_many_runs_each_judged_alone(march: str) -> None:
+    model = network().model()
+    right = verify(model, compile_model(model, march=march, batch=3))
+    assert (right.passed, right.judge, right.outputs[0].elements) == (True, "float64", 3 * 5 * 6 * 6)
+    wrong = with_wrong_weight(model, 1)
+    many, one = (verify(model, compile_model(wrong, march=march, batch=n)) for n in (3, 1))
+    assert many.explanation is not None
+    assert one.explanation is not None
+    assert not many.passed
+    assert many.explanation.tensors == 3 * one.explanation.tensors
+    (seen, expected) = (e.first_wrong.split(":")[0] for e in (many.explanation, one.explanation))
+    assert seen == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "full", "found"),
+    [
+        ((1, 4, 3), (2, 4, 3), 0),
+        ((4, 1, 3), (4, 2, 3), 1),
+        ((1, 1, 4), (2, 4), 0),
+        ((4, 3), (4, 1, 6), 1),
+        ((1, 2, 1), (2, 2), None),  # before or behind the 2?
+        ((1, 4, 3), (2, 12), None),
+    ],
+)
+def test_the_share_of_a_run_is_found_where_its_axis_is_clear(
+    shape: tuple[int, ...], full: tuple[int, ...], found: int | None
+) -> None:
+    x = np.arange(np.prod(full)).reshape(full)
+    shares = [part_like(x, shape, k, 2) for k in range(2)]
+    if found is None:
+        assert shares == [None, None]
+        return
+    a, b = shares
+    assert a is not None
+    assert b is not None
+    assert a.shape == shape
+    np.testing.assert_array_equal(np.concatenate([a, b], found).ravel(), x.ravel())
 
 
 def test_a_threshold_takes_the_place_of_the_verdict() -> None:

@@ -118,10 +118,13 @@ def test_verify_shows_onnx_runtime_beside_float64(openbpu: Command, hbm: Path) -
     assert (found["explanation"], found["float32"], found["remark"]) == (None, [], "")
 
 
-def test_verify_says_what_to_do_about_a_batch(openbpu: Command, tmp_path: Path) -> None:
+def test_verify_judges_a_batch_image_by_image(openbpu: Command, tmp_path: Path) -> None:
     hbm = tmp_path / "m.hbm"
     assert openbpu("compile", QUANTIZED, "-o", hbm, "--march", "S100", "--batch", "2").code == 0
-    fails(openbpu("verify", QUANTIZED, hbm), "compiled with --batch 2: verify one compiled without")
+    np.save(tmp_path / "x.npy", np.load(DIGITS / "calibration.npz")["image"][:4].reshape(4, 1, 8, 8))
+    found = openbpu("verify", QUANTIZED, hbm, "--input", tmp_path / "x.npy", "--json").json()
+    assert (found["samples"], found["passed"], found["judge"]) == (2, True, "float64")
+    assert found["outputs"][0]["elements"] == 2 * 2 * 10
 
 
 def test_compile_says_that_a_float_model_needs_quantization(openbpu: Command, tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from openbpu.runtime.tensors import TensorInfo
 Array = npt.NDArray[Any]
 
 
-def takers(session: Session, inputs: Sequence[ValueInfoProto]) -> list[Input]:
+def takers(session: Session, inputs: Sequence[ValueInfoProto], runs: int = 1) -> list[Input]:
     """Return the inputs of a model as readers of samples take them, in the sizes of the program.
 
-    Raises InputError where the model declares other sizes.
+    `runs`: how many runs of the model one of the program is. Raises InputError where the model declares other
+    sizes.
     """
     ours, turned = {t.name: t for t in session.inputs}, _channels_last(session.program)
     found = []
@@ -38,18 +39,15 @@ def takers(session: Session, inputs: Sequence[ValueInfoProto]) -> list[Input]:
         if own.name in turned:
             n, *places, channels = own.shape
             shape = (n, channels, *places)
-        if not _fits(shape, taker.shape):
-            where, fix = f"input '{taker.name}'", _other_shape(session.program)
+        if not _fits(_of_one(shape, runs), taker.shape):
+            where, fix = f"input '{taker.name}'", "compare it with the model it was compiled from"
             raise InputError(must(where, "the shape in the .hbm", taker.shown, shape, fix))
         found.append(replace(taker, shape=shape))
     return found
 
 
-def _other_shape(program: Program) -> str:
-    batch = dict(program.options).get("batch")
-    if batch:
-        return f"it was compiled with --batch {batch}: verify one compiled without, which has the same values"
-    return "compare it with the model it was compiled from"
+def _of_one(shape: tuple[int, ...], runs: int) -> tuple[int, ...]:
+    return (shape[0] // runs, *shape[1:]) if shape else shape
 
 
 def _fits(shape: tuple[int, ...], declared: Shape | None) -> bool:

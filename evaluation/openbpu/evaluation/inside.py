@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
+from openbpu.evaluation.images import part_like
 from openbpu.runtime import Session
 from openbpu.runtime.cpu import CpuRunner
 from openbpu.runtime.reference import Feed
@@ -57,15 +58,21 @@ class Shown:
         made = {i for i, t in enumerate(program.tensors) if i in values or program.root(i) in values}
         self._ids = {program.tensors[i].name: i for i in made}
 
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
-        """Return a quantized tensor of the model in its layout and type, None where no operator makes it."""
+    def tensor(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], run: int = 0, runs: int = 1
+    ) -> Array | None:
+        """Return a quantized tensor of the model in its layout and type, None where no operator makes it.
+
+        run, runs: which of the runs of the model that this one was.
+        """
         for stem in (name, f"{name}/signed"):
             for tail, turn in (("", None), ("/nhwc", (0, 3, 1, 2))):
                 x = self._found(stem + tail)
-                if x is None or (turn and x.ndim != 4) or x.size != np.prod(shape, dtype=np.int64):
+                if x is None or (turn and x.ndim != 4) or x.size != runs * np.prod(shape, dtype=np.int64):
                     continue
                 if x.dtype.kind in "iu":  # layers of one dimension are layers of height 1
-                    return as_type((x.transpose(turn) if turn else x).reshape(shape), dtype)
+                    found = part_like(x.transpose(turn) if turn else x, shape, run, runs)
+                    return None if found is None else as_type(found, dtype)
         return None
 
     def _found(self, name: str) -> Array | None:

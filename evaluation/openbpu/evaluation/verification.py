@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +18,11 @@ from openbpu.arch.program import Program
 from openbpu.evaluation.beside import Parting, parting, stand_beside
 from openbpu.evaluation.ends import Ends, random_inputs, takers
 from openbpu.evaluation.fallback import OnnxRuntime
-from openbpu.evaluation.inside import Inside, Shown, as_type, nodes_on_cpu
+from openbpu.evaluation.images import part_of, runs_in_one, together
+from openbpu.evaluation.inside import Inside, as_type, nodes_on_cpu
 from openbpu.evaluation.judge import Explanation, failure
 from openbpu.evaluation.reference import evaluate, layerwise
+from openbpu.evaluation.reference.compare import See
 from openbpu.evaluation.tally import Comparison, Tally
 from openbpu.quantization.onnx.load import read_model
 from openbpu.quantization.onnx.samples import fed_inputs
@@ -90,7 +93,8 @@ class Verifier:
         inputs = fed_inputs(self.model)
         names = [o.name for o in self.model.graph.output]
         self.ends = Ends(self.session, [i.name for i in inputs], names)
-        self.inputs = takers(self.session, inputs)
+        self.runs = runs_in_one(self.session.program, inputs)
+        self.inputs = takers(self.session, inputs, self.runs)
         self.is_float = not any(
             n.op_type.startswith(_QUANTIZED) or n.op_type.endswith("Integer") for n in self.model.graph.node
         )
@@ -143,16 +147,21 @@ class _Work:
         """Run one feed through the judge, the program and ONNX Runtime."""
         self.samples += 1
         given = self._of.ends.given(feed)
-        theirs = self._run_beside(feed)
-        expected = self._expected(feed, theirs)
+        parts = [part_of(feed, k, self._of.runs) for k in range(self._of.runs)]
+        beside = [self._run_beside(one) for one in parts]
+        expected = together([self._expected(one, y) for one, y in zip(parts, beside, strict=True)])
+        theirs = together(beside)
         raw = self._of.session.run(given, finite=True).outputs
         made = self._of.ends.made(raw, expected)
         differ = sum(self._tally(self._ours, n, expected[n]).add(expected[n], made[n]) for n in expected)
         apart = sum(self._tally(self._theirs, n, expected[n]).add(expected[n], y) for n, y in theirs.items())
         if apart and self._judge == "float64":
-            self._look_beside(feed)
+            self._look_beside(parts)
         if differ and self._judge == "float64" and not self._of.is_float:
-            self._explain(feed, given, made, expected, self._of.ends.codes(raw))
+            shown, codes, runs = self._inside.run(given), self._of.ends.codes(raw), self._of.runs
+            for k, one in enumerate(parts):
+                ends = (part_of(x, k, runs) for x in (made, expected, codes))
+                self._explain(one, partial(shown.tensor, run=k, runs=runs), *ends)
 
     def _tally(self, kept: dict[str, Tally], name: str, like: Array) -> Tally:
         return kept.setdefault(name, Tally(name, self._of.ends.step(name, like)))
@@ -168,11 +177,13 @@ class _Work:
             self._theirs.clear()
             return {}
 
-    def _look_beside(self, feed: Feed) -> None:
+    def _look_beside(self, parts: Iterable[Feed]) -> None:
         """Find where ONNX Runtime first leaves float64; once, on the first sample whose outputs differ."""
         if not self._looked_beside and not self._of.is_float:
             self._looked_beside = True
-            self._parting = parting(self._of.model, feed, self._of.session.threads, self._of.runtime)
+            of = self._of
+            found = (parting(of.model, one, of.session.threads, of.runtime) for one in parts)
+            self._parting = next((p for p in found if p is not None), None)
 
     def _expected(self, feed: Feed, theirs: dict[str, Array]) -> dict[str, Array]:
         """Return what the model means; ONNX Runtime judges where float64 does not get through."""
@@ -203,7 +214,7 @@ class _Work:
     def _explain(
         self,
         feed: Feed,
-        given: Feed,
+        shown: See,
         made: Mapping[str, Array],
         expected: Mapping[str, Array],
         codes: Mapping[str, Array],
@@ -211,7 +222,6 @@ class _Work:
         """Judge every quantized tensor that the program shows on those before it."""
         if self._explanation is None:
             self._explanation = Explanation()
-        shown = self._inside.run(given)
         found = layerwise(
             self._of.model,
             _see(shown, self._quantized(codes), self._dequantized(made)),
@@ -284,9 +294,7 @@ class _Work:
             yield f"ONNX Runtime does not run it: {self._why_not}"
 
 
-def _see(
-    shown: Shown, outputs: Mapping[str, Array], floats: Mapping[str, Array]
-) -> Callable[[str, tuple[int, ...], np.dtype[Any]], Array | None]:
+def _see(shown: See, outputs: Mapping[str, Array], floats: Mapping[str, Array]) -> See:
     """An output of codes is what the session gave; every other tensor what the run inside shows.
 
     `floats`: codes, as floats, of outputs that were dequantized, for what nothing else shows.
@@ -296,7 +304,7 @@ def _see(
         given = outputs.get(name)
         if given is not None and given.size == np.prod(shape, dtype=np.int64):
             return as_type(given.reshape(shape), dtype)
-        found = shown.tensor(name, shape, dtype)
+        found = shown(name, shape, dtype)
         if found is None and name in floats and floats[name].shape == shape and dtype in _CODES:
             found = floats[name].clip(np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
         return found
