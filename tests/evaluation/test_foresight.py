@@ -86,6 +86,9 @@ def test_a_model_with_a_quantized_part_is_taken_as_it_is() -> None:
     found = foresee(model, march="nash-e")
     assert (found.quantized_as, found.told) == ("", "")
     assert found.placement == check(model, march="nash-e")
+    asked = foresee(model, march="nash-e", as_="int16")
+    assert asked.placement == found.placement
+    assert "quantized already, so that int16 changes nothing" in asked.told
 
 
 def test_a_model_that_cannot_be_quantized_is_told_why() -> None:

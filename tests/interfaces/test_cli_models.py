@@ -73,6 +73,7 @@ def test_check_says_how_it_answers(openbpu: Command) -> None:
     assert {row["dtypes"] for row in document["placement"] if row["type"] == "Relu"} == {"int16/int16"}
     document = openbpu("check", quantized, "--march", "S100", "--json").json()
     assert (document["quantized as"], document["note"]) == (None, "")
+    assert "int16 changes nothing" in openbpu("check", quantized, "--march", "S100", "--as", "int16").out
 
 
 def test_compile_tells_what_it_made(openbpu: Command, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from openbpu.quantization.onnx import is_quantized, quantize_unseen, read_float
 Kind = Literal["int8", "int16"]
 
 _ABSORBED = "folded: `openbpu quantize` makes it part of the nodes around it"
+_NO_CHOICE = "it is quantized already, so that {} changes nothing; quantize the float model to another type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +35,28 @@ def foresee(
     model: str | os.PathLike[str] | ModelProto,
     *,
     march: str | March,
-    as_: Kind = "int8",
+    as_: Kind | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     bpu_ops: Collection[str] = (),
 ) -> Foresight:
-    """Return where every node of the model will run: of a float model, after quantization to `as_`.
+    """Return where every node of the model will run: of a float model, after quantization to `as_` (int8).
 
-    The scales are made up, and nodes keep the user's names; a model with a quantized part is taken as it is.
+    The scales are made up, and nodes keep the user's names; a model with a quantized part is taken as it is,
+    which is told where another type was asked for.
     Raises what `openbpu.compiler.check` raises.
     """
     as_it_is = check(model, march=march, shapes=shapes, bpu_ops=bpu_ops)
     loaded = read_float(model)
     if is_quantized(loaded):
-        return Foresight(as_it_is, "", "")
+        return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
+    kind = as_ or "int8"
     try:
-        quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(as_))
+        quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(kind))
         rows = check(quantized, march=march, shapes=shapes, bpu_ops=_kept(bpu_ops, quantized, as_it_is))
     except OpenbpuError as error:
         return Foresight(as_it_is, "", f"the model as it is, since it cannot be quantized: {error}")
-    told = f"as after `openbpu quantize` to {as_}, which this model still needs"
-    return Foresight(_merged(as_it_is, rows), as_, told)
+    told = f"as after `openbpu quantize` to {kind}, which this model still needs"
+    return Foresight(_merged(as_it_is, rows), kind, told)
 
 
 def _named(model: ModelProto, rows: Sequence[Placement]) -> ModelProto:

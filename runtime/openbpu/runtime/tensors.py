@@ -149,4 +149,7 @@ def _refuse(where: str, x: Array, bad: Array) -> None:
     what = "NaN" if nans.all() else "NaN and infinity" if nans.any() else "infinity"
     place = f" at {list(first)}" if first else ""
     actual = f"{what} ({int(bad.sum())} of {x.size} elements, the first{place})"
-    raise InputError(must(where, "every value", "finite", actual, "repair the data before it gets here"))
+    fix = "repair the data before it gets here"
+    if what == "infinity":
+        fix += "; where it is meant, `Session.run(…, finite=False)` takes it, and it saturates"
+    raise InputError(must(where, "every value", "finite", actual, fix))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
     from openbpu.arch.program import Program
+    from openbpu.evaluation.foresight import Kind
     from openbpu.quantization.onnx import Choice
 
 
@@ -45,9 +46,9 @@ def check(
     march: arguments.March,
     shape: arguments.Shapes = None,
     as_: Annotated[
-        Activation,
-        typer.Option("--as", help="Of a float model: as after `openbpu quantize` to this type."),
-    ] = Activation.INT8,
+        Activation | None,
+        typer.Option("--as", help="Of a float model: as after `openbpu quantize` to this type (int8)."),
+    ] = None,
     bpu: arguments.BpuOps = None,
     json: arguments.Json = False,
 ) -> None:
@@ -61,7 +62,8 @@ def check(
     from openbpu.evaluation.foresight import foresee
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
-    found = foresee(model, march=march, as_=as_.value, shapes=sizes, bpu_ops=wishes)
+    kind: Kind | None = None if as_ is None else as_.value
+    found = foresee(model, march=march, as_=kind, shapes=sizes, bpu_ops=wishes)
     summary = placement_summary(found.placement)
     if json:
         show_json(
