@@ -26,6 +26,8 @@ THIRD_PARTIES = {
     "engine": {"onnxruntime"},
     "runtime": {"google", "numpy", "onnx"},
     "evaluation": {"numpy", "onnx"},
+    "evaluation/accuracy": {"numpy", "onnx", "pycocotools"},
+    "evaluation/distribution": {"cloudpickle", "dask", "distributed"},
     "report": {"numpy", "rich"},
     "cli": {"numpy", "onnx", "rich", "typer"},
     "onnx_backend": {"numpy", "onnx"},

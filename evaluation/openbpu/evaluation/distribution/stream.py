@@ -1,0 +1,101 @@
+"""Items to the workers of a Dask cluster, a few at a time, and their results back."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import cloudpickle
+from distributed import Client, Future, KilledWorker, as_completed
+
+from openbpu.arch.errors import InputError
+from openbpu.evaluation.distribution.pool import Take
+from openbpu.evaluation.distribution.remote import Carrier, Done, raised, work_on
+from openbpu.evaluation.distribution.task import Task
+
+_AIM = 0.4
+"""Seconds that a worker should be busy with what it gets at once: short for progress, long for less talk."""
+
+_AHEAD = 2
+"""Shares that a thread has at a time: one that it works on, one that waits beside it."""
+
+_MOST = 256
+"""Items in a share, at most: what has to be done again when a worker ends."""
+
+
+class Stream:
+    """One run of a task over items.
+
+    The task travels once to every worker, and to each that joins later, before that gets any item. Items are
+    handed out as workers ask for them; a share whose worker ends is handed out again by Dask.
+    """
+
+    def __init__(
+        self, where: str, client: Client, task: Task[Any, Any], items: Sequence[Any], take: Take
+    ) -> None:
+        self._where, self._client, self._items, self._take = where, client, items, take
+        self._key = f"openbpu-{uuid.uuid4().hex}"
+        self._carrier = Carrier(self._key, cloudpickle.dumps(task))
+        self._todo = deque(range(len(items)))
+        self._out: dict[str, tuple[Future, list[int]]] = {}
+        self._share = 1
+
+    def run(self) -> None:
+        """Work through all items; raises the error of the first that fails."""
+        self._client.register_plugin(self._carrier, name=self._key)
+        coming = as_completed(loop=self._client.loop)
+        try:
+            while self._todo or self._out:
+                self._hand_out(coming)
+                self._receive(next(coming))
+        finally:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                self._client.cancel([future for future, _ in self._out.values()])
+                self._client.unregister_worker_plugin(self._key)
+
+    def _hand_out(self, coming: as_completed) -> None:
+        if self._client.status != "running":
+            fix = "start it again; a run with --records FILE goes on with --resume FILE"
+            raise InputError(f"{self._where}: the connection was lost; {fix}")
+        room = _AHEAD * max(1, sum(self._client.nthreads().values())) - len(self._out)
+        for _ in range(min(room, len(self._todo))):
+            numbers = [self._todo.popleft() for _ in range(min(self._share, len(self._todo)))]
+            if not numbers:
+                return
+            pairs = [(n, self._items[n]) for n in numbers]
+            future = self._client.submit(work_on, self._key, pairs, pure=False)
+            self._out[future.key] = (future, numbers)
+            coming.add(future)
+
+    def _receive(self, future: Future) -> None:
+        _, numbers = self._out.pop(future.key)
+        if future.status == "error":
+            raise self._failure(future, numbers)
+        if future.status != "finished":  # forgotten by the scheduler: nothing of it has been counted
+            self._todo.extendleft(reversed(numbers))
+            return
+        found: Done = future.result()
+        for number, result in found.results:
+            self._take(number, result)
+        if found.failure is not None:
+            raise raised(found.failure)
+        self._share = _next_share(self._share, len(numbers), found.seconds)
+
+    def _failure(self, future: Future, numbers: list[int]) -> Exception:
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            which = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}..{numbers[-1]}"
+            fix = "it may need more memory than there is: use fewer workers, or find the item that ends them"
+            return InputError(
+                f"{self._where}: the worker's process ended each time it got items {which}; {fix}"
+            )
+        return InputError(f"{self._where}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _next_share(share: int, done: int, seconds: float) -> int:
+    """Return how many items come next to a worker that needed `seconds` for `done` of them."""
+    fitting = int(_AIM / max(seconds / max(done, 1), 1e-6))
+    return max(1, min(fitting, 2 * share, _MOST))
