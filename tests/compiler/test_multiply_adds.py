@@ -227,6 +227,7 @@ def test_attention_makes_scores_and_sums_values() -> None:
     flat = [(2, 3, 24), (2, 5, 24), (2, 5, 28)]
     assert counted("Attention", [*flat], q_num_heads=4, kv_num_heads=4) == expected
     assert counted("MultiHeadAttention", [*flat], "com.microsoft", num_heads=4) == expected
+    assert counted("DecoderMaskedMultiHeadAttention", [*flat], "com.microsoft", num_heads=4) == expected
 
 
 def test_attention_counts_the_steps_in_its_cache_and_shared_heads() -> None:
@@ -278,6 +279,26 @@ def test_a_sampling_grid_multiplies_every_point_by_theta() -> None:
     one = Counter()
     one.array((5 * 4, 3)) @ one.array((3, 2))
     assert counted("AffineGrid", [(1, 2, 3), (4,)], outs=[(1, 5, 4, 2)]) == one.products
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_determinant_eliminates_row_by_row(n: int) -> None:
+    one = Counter()
+    for column in range(n):
+        for _ in range(column + 1, n):
+            one.array((n - column - 1,)) * one
+    one.array((n - 1,)) * one  # the diagonal
+    assert counted("Det", [(3, n, n)]) == 3 * one.products
+
+
+@pytest.mark.parametrize(
+    ("op", "weights"),
+    [("LinearRegressor", "coefficients"), ("SVMClassifier", "support_vectors")],
+)
+def test_models_of_one_layer_multiply_every_sample_with_their_weights(op: str, weights: str) -> None:
+    one = Counter()
+    one.array((6, 4)) @ one.array((4, 3))
+    assert counted(op, [(6, 4)], "ai.onnx.ml", **{weights: [0.5] * 12}) == one.products
 
 
 # --- Of any kind ----------------------------------------------------------------------------------

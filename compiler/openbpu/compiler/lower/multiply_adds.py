@@ -193,15 +193,19 @@ def _projected_attention(past: int) -> Rule:
     return count
 
 
-def _multi_head(at: Operands) -> int:
+def _multi_head(past: int) -> Rule:
     """MultiHeadAttention of ONNX Runtime: separate [B, S, hidden] operands, or packed [B, S, heads, 3, D]."""
-    q = at.shape(0)
-    if len(q) == 5:
-        return 2 * q[0] * q[1] * q[1] * q[2] * q[4]
-    k, v = at.shape(1), at.shape(2)
-    columns = k[2] if len(k) == 4 else k[1]
-    width = v[1] * v[3] if len(v) == 4 else v[2]
-    return q[0] * q[1] * (columns + _past(at, 6)) * (q[2] + width)
+
+    def count(at: Operands) -> int:
+        q = at.shape(0)
+        if len(q) == 5:
+            return 2 * q[0] * q[1] * q[1] * q[2] * q[4]
+        k, v = at.shape(1), at.shape(2)
+        columns = k[2] if len(k) == 4 else k[1]
+        width = v[1] * v[3] if len(v) == 4 else v[2]
+        return q[0] * q[1] * (columns + _past(at, past)) * (q[2] + width)
+
+    return count
 
 
 def _grouped(at: Operands) -> int:
@@ -246,7 +250,18 @@ def _affine_grid(at: Operands) -> int:
     return prod(at.out()) * at.shape(0)[-1]
 
 
-_MS = "com.microsoft."
+def _eliminated(at: Operands) -> int:
+    """Elimination of square matrices: n rows left, then n − 1, each from all below it."""
+    *batch, n, _ = at.shape(0)
+    return prod(batch) * ((n - 1) * n * (2 * n - 1) // 6 + n - 1)
+
+
+def _classical(weights: str) -> Rule:
+    """Models of one layer: every sample times the weights that an attribute holds."""
+    return lambda at: prod(at.shape(0)[:-1]) * len(at.attr(weights, ()))
+
+
+_MS, _ML = "com.microsoft.", "ai.onnx.ml."
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("Conv", "ConvInteger", "DeformConv"), _conv(1)),
     **dict.fromkeys((f"{_MS}FusedConv", f"{_MS}NhwcFusedConv", f"{_MS}NhwcConv"), _conv(1)),
@@ -268,10 +283,14 @@ RULES: dict[str, Rule] = {
     "Attention": _attention,
     f"{_MS}Attention": _projected_attention(4),
     f"{_MS}QAttention": _projected_attention(8),
-    f"{_MS}MultiHeadAttention": _multi_head,
+    f"{_MS}MultiHeadAttention": _multi_head(6),
+    f"{_MS}DecoderMaskedMultiHeadAttention": _multi_head(5),
     f"{_MS}GroupQueryAttention": _grouped,
     "DFT": _dft,
     "STFT": _stft,
     "AffineGrid": _affine_grid,
+    "Det": _eliminated,
+    **dict.fromkeys((f"{_ML}LinearRegressor", f"{_ML}LinearClassifier"), _classical("coefficients")),
+    **dict.fromkeys((f"{_ML}SVMRegressor", f"{_ML}SVMClassifier"), _classical("support_vectors")),
 }
 """Operator ("domain.op" outside ai.onnx) → its rule."""

@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, SparseTensorProto, shape_inference
 
 from openbpu.compiler.ir import Node, Value
 from openbpu.compiler.lower.multiply_adds import multiply_adds
+from openbpu.compiler.lower.windows import window
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.export import IR_VERSION, opset_imports, tensor_proto, type_proto
 from openbpu.compiler.reader.nodes import captures_of, node_of
@@ -78,7 +79,7 @@ def _flops(node: Node, values: Values) -> int:
         return min(2 * counted, _MOST)
     out = sum(_size(values, o) for o in node.outputs if o)
     largest = max((_size(values, i) for i in node.inputs if i), default=0)
-    return _COSTLIER.get(node.op, _PER_ELEMENT) * max(out, largest)
+    return max(_COSTLIER.get(node.op, _PER_ELEMENT) * max(out, largest), 2 * window(node, values) * out)
 
 
 def _moved(node: Node, values: Values) -> int:
