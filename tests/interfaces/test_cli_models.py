@@ -274,3 +274,17 @@ def test_a_batch_is_compiled_for_and_told(openbpu: Command, tmp_path: Path) -> N
     rows = openbpu("run", four, "--input", tmp_path / "x.npy", "--json").json()["outputs"]
     assert [row["shape"] for row in rows] == [[4, 10], [4, 10]]
     assert "of 4 images" in openbpu("perf", four).out.splitlines()[0]
+
+
+def test_shapes_are_given_to_quantize_as_to_compile(openbpu: Command, tmp_path: Path) -> None:
+    text = "(float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Sigmoid(x) }"
+    onnx.save(float_model(text), tmp_path / "m.onnx")
+    np.savez(tmp_path / "c.npz", x=np.ones((2, 3, 8, 8), np.float32))
+    rest = ("quantize", tmp_path / "m.onnx", "--calib", tmp_path / "c.npz", "-o", tmp_path / "q.onnx")
+    assert openbpu(*rest, "--shape", "x=1,3,8,8").code == 0
+    assert openbpu("check", tmp_path / "q.onnx", "--march", "nash-e").code == 0  # no shape is open
+    for shape in ("x=1,4,8,8", "z=1", "x=1,3", "x=1,3,8,99999999999"):
+        said = openbpu(*rest, "--shape", shape)
+        asked = openbpu("check", tmp_path / "m.onnx", "--march", "nash-e", "--shape", shape)
+        assert (said.code, said.err) == (1, asked.err)
+    assert openbpu(*rest, "--shape", "1,3,8,8").code == 2

@@ -51,7 +51,7 @@ def foresee(
         return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
     kind = as_ or "int8"
     try:
-        quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(kind))
+        quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(kind), shapes=shapes)
         rows = check(quantized, march=march, shapes=shapes, bpu_ops=_kept(bpu_ops, quantized, as_it_is))
     except OpenbpuError as error:
         return Foresight(as_it_is, "", f"the model as it is, since it cannot be quantized: {error}")

@@ -24,8 +24,8 @@ from openbpu.evaluation.judge import Explanation, failure
 from openbpu.evaluation.reference import evaluate, layerwise
 from openbpu.evaluation.reference.compare import See
 from openbpu.evaluation.tally import Comparison, Tally
+from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import read_model
-from openbpu.quantization.onnx.samples import fed_inputs
 from openbpu.runtime import Session
 from openbpu.runtime.reference import Feed
 

@@ -38,7 +38,7 @@ _FAST = frozenset(
     """
     Abs Add And BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Clip Concat Cos Div Equal Exp
     Expand Floor Gather Gemm Greater GreaterOrEqual Less LessOrEqual Log
-    MatMul Max Mean Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin
+    MatMul Max Mean Min Mod Mul Neg NonZero Not Or Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin
     ReduceProd ReduceSum Relu Round Sigmoid Sign Sin Slice Split Sqrt Sub
     Sum Tanh Tile Trilu Where Xor CumSum
     """.split()  # noqa: SIM905 - a word per line hides the list
@@ -92,7 +92,7 @@ def _is_affordable(
     node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value], budget: Budget
 ) -> bool:
     """Whether a node is folded; if so, its cost is taken off the budget."""
-    made = sum(nbytes_of(value) for value in outputs)
+    made = _most_bytes(node, arrays, outputs)
     read = sum(_held_bytes(array) for array in arrays if array is not None)
     if node.op in _VIEWS:
         return _is_affordable_view(made, read, budget)
@@ -107,6 +107,13 @@ def _is_affordable(
         return False
     budget.left -= cost
     return True
+
+
+def _most_bytes(node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value]) -> float:
+    """Bytes that a node makes; of one whose result has a shape that depends on values, at most."""
+    if node.op == "NonZero" and arrays[0] is not None:
+        return float(arrays[0].size * max(arrays[0].ndim, 1) * np.dtype(np.int64).itemsize)
+    return sum(nbytes_of(value) for value in outputs)
 
 
 def _is_affordable_view(made: float, read: float, budget: Budget) -> bool:
@@ -202,6 +209,7 @@ def _believed(results: list[Any] | None, outputs: Sequence[Value]) -> list[Array
     for result, value in zip(results, outputs, strict=True):
         if not isinstance(result, np.ndarray | np.generic):
             return None
-        if result.shape != value.shape or elements.name_of_array(np.asarray(result)) != value.dtype:
+        known = result.shape if value.shape is None else value.shape
+        if result.shape != known or elements.name_of_array(np.asarray(result)) != value.dtype:
             return None
     return [np.asarray(result) for result in results]

@@ -44,11 +44,13 @@ def read_model(
     return _graph_of(without_functions(at_readable_opset(proto)), folder, shapes)
 
 
-def check_readable(model: str | os.PathLike[str] | ModelProto) -> None:
-    """Raise what `read_model` raises for an illegal model; one with dynamic inputs is only parsed."""
+def check_readable(
+    model: str | os.PathLike[str] | ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+) -> None:
+    """Raise what `read_model` raises for an illegal model; one whose inputs stay dynamic is only parsed."""
     proto, folder = load_proto(model)
-    if not has_dynamic_inputs(proto.graph):
-        _graph_of(without_functions(at_readable_opset(proto)), folder, None)
+    if not has_dynamic_inputs(proto.graph, shapes):
+        _graph_of(without_functions(at_readable_opset(proto)), folder, shapes)
 
 
 def _graph_of(proto: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:

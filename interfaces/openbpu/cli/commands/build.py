@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from openbpu.cli.screen import Report, note, progress, show, show_json
 from openbpu.cli.usage import own_names, whole_option
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
 
     from openbpu.arch.program import Program
@@ -96,13 +97,14 @@ def quantize(  # noqa: PLR0917  # an argument per option
     mean: arguments.Mean = "0",
     std: arguments.Std = "1",
     method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
+    shape: arguments.Shapes = None,
     json: arguments.Json = False,
 ) -> None:
     """Quantize a float model with calibration data.
 
     Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
     """
-    pixels = arguments.pixels(scale, mean, std)
+    pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
     arguments.readable(model)
     outputs.refuse_overwriting(model, output)
     outputs.check_file(output)
@@ -111,14 +113,20 @@ def quantize(  # noqa: PLR0917  # an argument per option
     from openbpu.quantization.onnx import load_calibration
     from openbpu.quantization.onnx import quantize as calibrate
 
-    check_readable(model)
+    check_readable(model, sizes)
     activation = DType.INT16 if int16 else DType.INT8
     tail = DType.INT8 if int8_tail else DType.INT16
     told: list[str] = []  # said after the bar is gone
     chosen: list[Choice] = []
     with progress() as report:
         data = load_calibration(
-            calib, model, scale=pixels.scale, mean=pixels.mean, std=pixels.std, told=told.append
+            calib,
+            model,
+            scale=pixels.scale,
+            mean=pixels.mean,
+            std=pixels.std,
+            shapes=sizes,
+            told=told.append,
         )
         calibrate(
             model,
@@ -127,6 +135,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
             activation=activation,
             tail=tail,
             method=method.value,
+            shapes=sizes,
             progress=_in_steps(report),
             told=chosen.append,
         )
@@ -140,7 +149,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
                 "model": str(model),
                 "output": str(output),
                 "bytes": output.stat().st_size,
-                "calibration": {"path": str(calib), "shapes": {k: x.shape for k, x in data.items()}},
+                "calibration": {"path": str(calib), "shapes": {k: _sizes(x) for k, x in data.items()}},
                 "activation": activation.value,
                 "tail": tail.value,
                 "method": method.value,
@@ -152,6 +161,11 @@ def quantize(  # noqa: PLR0917  # an argument per option
                 "notes": told,
             }
         )
+
+
+def _sizes(samples: npt.NDArray[Any]) -> list[Any]:
+    """Return the shape of stacked samples, or that of every one where they have several."""
+    return [list(x.shape) for x in samples] if samples.dtype == object else list(samples.shape)
 
 
 def _mixed(choice: Choice) -> str:
@@ -280,7 +294,7 @@ def _random_quantized(model: Path, sizes: Mapping[str, Sequence[int]] | None) ->
     from openbpu.quantization.onnx import quantize_random
 
     read_model(model, sizes)  # what is wrong with the float model is said before it is quantized
-    return quantize_random(model)
+    return quantize_random(model, shapes=sizes)
 
 
 def _report(program: Program, output: Path, seconds: float, *, json: bool) -> None:

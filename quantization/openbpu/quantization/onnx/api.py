@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
+from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.apply import apply_plan
+from openbpu.quantization.onnx.axes import at_shapes, common_shapes, largest_shapes
 from openbpu.quantization.onnx.calibrate import (
     Progress,
     clipped_ranges,
@@ -41,13 +43,16 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     weight: DType = DType.INT8,
     tail: DType = DType.INT16,
     method: Method = "max",
+    shapes: Shapes | None = None,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
 ) -> ModelProto:
     """Return the float `model` quantized for the BPU as a QDQ model, and write it to `out` if given.
 
     `calibration` maps every input to an array with samples on its first axis, or is an iterable of one feed
-    per sample. Activations are int8 or int16 and symmetric, one scale per tensor; weights int8 or int16, one
+    per sample. `shapes` fixes free axes of inputs, by name: what depends on nothing else becomes constant.
+    Axes that stay free take samples of any size, and stay free in the result. Activations are int8 or int16
+    and symmetric, one scale per tensor; weights int8 or int16, one
     scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. Same input, same
@@ -60,7 +65,8 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     _check_types(activation, weight, tail, method)
     report = progress or (lambda _stage, _done, _total: None)
     with valid(model):
-        quantized, choice = _quantized(model, calibration, (activation, weight, tail), method, report)
+        net = read(model, shapes)
+        quantized, choice = _quantized(net, calibration, (activation, weight, tail), method, report)
     if told is not None:
         told(choice)
     if out is not None:
@@ -69,15 +75,16 @@ def quantize(  # noqa: PLR0913  # an argument per choice
 
 
 def _quantized(
-    model: ModelLike,
+    given: Net,
     calibration: Calibration,
     types: tuple[DType, DType, DType],
     method: Method,
     report: Progress,
 ) -> tuple[ModelProto, Choice]:
     activation, weight, tail = types
-    net, plan = _planned(model, activation, weight, tail)
-    feeds = feeds_of(calibration, net.header.graph.input)
+    feeds = feeds_of(calibration, given.header.graph.input)
+    net, plan = _planned(given, activation, weight, tail, common_shapes(feeds))
+    net = at_shapes(net, largest_shapes(feeds))
     tops = max_ranges(net, plan.sources, feeds, report)
     methods = METHODS[:-1] if method == "mix" else (method,)
     seen = {} if methods == ("max",) else histograms(net, tops, feeds, report)
@@ -96,16 +103,17 @@ def quantize_random(
     *,
     activation: DType = DType.INT8,
     weight: DType = DType.INT8,
+    shapes: Shapes | None = None,
 ) -> ModelProto:
     """Return `model` quantized with ranges from one run on random data: right for latency, not for accuracy.
 
     Needs no data and costs about one unoptimized run. The tail has the type of all activations. A tensor that
     random data drives to infinity gets range 1, and so does every tensor of a model that does not run on
-    random data. Raises as `quantize` does.
+    random data. An axis that `shapes` leaves free has length 1 there. Raises as `quantize` does.
     """
     _check_types(activation, weight, activation, "max")
     with valid(model):
-        net, plan = _planned(model, activation, weight, tail=activation)
+        net, plan = _planned(read(model, shapes), activation, weight, tail=activation)
         quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
     if out is not None:
         write_model(quantized, out)
@@ -113,7 +121,11 @@ def quantize_random(
 
 
 def quantize_unseen(
-    model: ModelLike, *, activation: DType = DType.INT8, tail: DType = DType.INT16
+    model: ModelLike,
+    *,
+    activation: DType = DType.INT8,
+    tail: DType = DType.INT16,
+    shapes: Shapes | None = None,
 ) -> ModelProto:
     """Return `model` quantized as `quantize` does, with ranges of 1 everywhere: right for placement only.
 
@@ -121,7 +133,7 @@ def quantize_unseen(
     """
     _check_types(activation, DType.INT8, tail, "max")
     with valid(model):
-        net, plan = _planned(model, activation, DType.INT8, tail)
+        net, plan = _planned(read(model, shapes), activation, DType.INT8, tail)
         return apply_plan(net, plan, dict.fromkeys(plan.sources, 1.0), DType.INT8)
 
 
@@ -139,14 +151,23 @@ def _check_types(activation: DType, weight: DType, tail: DType, method: str) -> 
         raise QuantizationError(must("quantize", "method", ", ".join(METHODS), f"'{method}'"))
 
 
-def _planned(model: ModelLike, activation: DType, weight: DType, tail: DType) -> tuple[Net, Plan]:
+def _planned(
+    given: Net,
+    activation: DType,
+    weight: DType,
+    tail: DType,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+) -> tuple[Net, Plan]:
+    """Return the net to quantize and its plan; `shapes` of the inputs are those to plan for."""
+
+    def attempt(opset: int) -> tuple[Net, Plan]:
+        net = prepare(given, opset)
+        return net, make_plan(at_shapes(net, shapes) if shapes else net, activation, tail)
+
     wide = DType.INT16 in {activation, weight}
-    given = read(model)
-    net = prepare(given, OPSET_INT16 if wide else OPSET_PER_CHANNEL)
-    plan = make_plan(net, activation, tail)
+    net, plan = attempt(OPSET_INT16 if wide else OPSET_PER_CHANNEL)
     if plan.has_int16 and net.opset < OPSET_INT16:  # a tail, or an operator that takes nothing but int16
-        net = prepare(given, OPSET_INT16)
-        plan = make_plan(net, activation, tail)
+        net, plan = attempt(OPSET_INT16)
     if not plan.pairs:
         found = ", ".join(sorted({node.op_type for node in net.nodes})) or "no operators"
         what = "operators that the BPU runs on float32 tensors"

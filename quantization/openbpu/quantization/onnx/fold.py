@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import cast
 
-import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from openbpu.arch.errors import ModelError, must
@@ -26,21 +24,19 @@ from openbpu.quantization.onnx.net import (
     subgraphs,
     value_info,
 )
+from openbpu.quantization.onnx.sizes import NEVER_CONSTANT, known_sizes
 
 MAX_BYTES = 1 << 32
 _ELEMENT = 4  # bytes, nearly always
 _SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1}
 """Operators that make large tensors of small ones, and which input holds the shape."""
 
-_NEVER_FOLDED = ("Random", "Bernoulli", "Multinomial", "Sequence", "Optional")
-"""Parts of the names of operators that draw numbers or make something that is no tensor."""
-
 
 def fold_constants(net: Net) -> Net:
     """Return `net` with types and shapes inferred and all constant computations done."""
     net = _ask_engine(infer(_drop_identities(_run_constants(net))))
     while True:
-        shapes = _static_shapes(net)
+        shapes = known_sizes(net)
         if not shapes:
             return net
         nodes = [node for node in net.nodes if node.output[0] not in shapes]
@@ -59,23 +55,6 @@ def _ask_engine(net: Net) -> Net:
     declared = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in found.items())
     header.graph.value_info.extend(declared)
     return infer(replace(net, header=header))
-
-
-def _static_shapes(net: Net) -> dict[str, Array]:
-    """Return the values of the Shape and Size nodes whose input has a fully known shape."""
-    found: dict[str, Array] = {}
-    for node in net.nodes:
-        if node.op_type not in {"Shape", "Size"} or node.domain not in {"", "ai.onnx"}:
-            continue
-        shape = net.shapes.get(node.input[0])
-        if shape is None or node.output[0] in net.outputs or not all(isinstance(d, int) for d in shape):
-            continue
-        dims = cast("tuple[int, ...]", shape)
-        limits = {item.name: item.i for item in node.attribute}
-        part = dims[limits.get("start", 0) : limits.get("end", len(dims))]
-        value = part if node.op_type == "Shape" else np.prod(dims, dtype=np.int64)
-        found[node.output[0]] = np.asarray(value, dtype=np.int64)
-    return found
 
 
 def _run_constants(net: Net) -> Net:
@@ -97,7 +76,7 @@ def _run_constants(net: Net) -> Net:
 
 
 def _is_foldable(node: NodeProto) -> bool:
-    return not any(part in node.op_type for part in _NEVER_FOLDED) and not any(subgraphs(node))
+    return not any(part in node.op_type for part in NEVER_CONSTANT) and not any(subgraphs(node))
 
 
 def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, Array]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from openbpu.quantization.onnx.engine import run, session
+from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
 from openbpu.quantization.onnx.net import Array
-from openbpu.quantization.onnx.samples import Calibration, Feed, fed_inputs, feeds_of
+from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 
 JUDGED_SAMPLES = 16
 """A comparison reads this many samples at most."""

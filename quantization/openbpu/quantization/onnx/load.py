@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, inliner
 from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
 from openbpu.arch.protos import external_tensors
 from openbpu.arch.unfolding import check_functions, check_nesting
+from openbpu.quantization.onnx.inputs import set_axes_free
 from openbpu.quantization.onnx.net import Net, subgraphs, take_apart
 
 _QUANTIZED_OPS = (
@@ -43,7 +44,9 @@ def load(model: ModelLike) -> Net:
     _check_is_float(where, flat)
     _check_outputs(where, flat.graph)
     _check_inputs(where, flat)
-    return take_apart(flat)
+    net = take_apart(flat)
+    set_axes_free(net.header)
+    return net
 
 
 def _without_functions(where: str, model: ModelProto) -> ModelProto:

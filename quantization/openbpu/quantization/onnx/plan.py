@@ -9,6 +9,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.net import Net, attribute
+from openbpu.quantization.onnx.sizes import settled
 from openbpu.quantization.onnx.tail import find_tail
 
 Slot = tuple[int, int]
@@ -51,11 +52,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Usual:
-    """The types of tensors that no operator prescribes."""
+    """The types of tensors that no operator prescribes; `constants`: those that no input has a say in."""
 
     activation: DType
     tail: DType
     results: frozenset[str]
+    constants: frozenset[str]
 
     def of(self, name: str) -> DType:
         return self.tail if name in self.results else self.activation
@@ -63,11 +65,14 @@ class _Usual:
 
 def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8) -> Plan:
     """Return where pairs go in `net` for activations of int8 or int16; `tail` is for those of the tail."""
-    kinds = [kind_of(node, net) for node in net.nodes]
+    fixed = settled(net)
+    kinds = [
+        Kind.CPU if fixed.issuperset(filter(None, node.output)) else kind_of(node, net) for node in net.nodes
+    ]
     fused = find_fused(net, kinds)
     units = find_units(net, kinds, fused)
     sources = _sources(net, kinds, _wanted(net, kinds, fused, units))
-    usual = _Usual(activation, tail, find_tail(net, kinds))
+    usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed)
     types = _input_types(net, kinds, units, sources, usual)
     wanted = _source_types(net, sources, types, usual)
     pairs = {name: Pair(source, wanted[source]) for name, source in sources.items()}
@@ -143,7 +148,7 @@ def _input_types(
         data = set(data_inputs(node))
         for position, name in enumerate(node.input):
             if name in data:
-                model = node.output[0] if name in net.consts else sources.get(name, name)
+                model = node.output[0] if name in usual.constants else sources.get(name, name)
                 types[index, position] = fixed.get(position, usual.of(model))
     return types
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
+from openbpu.quantization.onnx.axes import fixed
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.load import ModelLike, load
 from openbpu.quantization.onnx.net import Net
@@ -38,9 +40,9 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 )
 
 
-def read(model: ModelLike) -> Net:
-    """Return `model` taken apart, its constants folded."""
-    return fold_constants(load(model))
+def read(model: ModelLike, shapes: Shapes | None = None) -> Net:
+    """Return `model` taken apart, its inputs of `shapes`, its constants folded."""
+    return fold_constants(fixed(load(model), shapes))
 
 
 def prepare(model: ModelLike | Net, opset: int) -> Net:

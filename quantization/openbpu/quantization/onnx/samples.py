@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ValueInfoProto, helper
 
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.given_shapes import Shapes
+from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
 from openbpu.quantization.onnx.net import Array, Shape, shape_of
 from openbpu.quantization.samples import IMAGES, Changes, Input, Pixels, read_numpy, read_samples, split
 
 Feed = dict[str, Array]
-Calibration = Mapping[str, Array] | Iterable[Mapping[str, Array]]
+Calibration = Mapping[str, Array] | Mapping[str, Sequence[Array]] | Iterable[Mapping[str, Array]]
 
 _HINT = "pass an .npz with one array per input (first axis: samples), or a folder of .npy files or images"
 
@@ -24,7 +26,8 @@ def feeds_of(calibration: Calibration, inputs: Sequence[ValueInfoProto]) -> list
     """Return the samples as feeds of a model with these `inputs`.
 
     A mapping holds per input an array whose first axis counts samples: (N, *shape), or (N·B, …) for an input
-    (B, …), B = 1 included. An iterable yields one mapping per sample, each array of the input's own shape.
+    (B, …), B = 1 included; or, for free axes, samples of several sizes as a list or an array of objects. An
+    iterable yields one mapping per sample, each array of the input's own shape.
     Raises InputError for an unknown or missing name, a shape or type that does not fit, or no sample at all.
     """
     if isinstance(calibration, Mapping):
@@ -48,9 +51,11 @@ def random_feed(inputs: Sequence[ValueInfoProto]) -> Feed:
     return feed
 
 
-def _from_arrays(arrays: Mapping[str, Array], inputs: Sequence[ValueInfoProto]) -> list[Feed]:
+def _from_arrays(
+    arrays: Mapping[str, Array | Sequence[Array]], inputs: Sequence[ValueInfoProto]
+) -> list[Feed]:
     _check_names(arrays, inputs, "calibration")
-    split = {v.name: _split(np.asarray(arrays[v.name]), v) for v in inputs}
+    split = {v.name: _split(arrays[v.name], v) for v in inputs}
     counts = {name: len(parts) for name, parts in split.items()}
     if len(set(counts.values())) > 1:
         raise InputError(must("calibration", "the number of samples", "the same for every input", counts))
@@ -61,9 +66,13 @@ def _from_arrays(arrays: Mapping[str, Array], inputs: Sequence[ValueInfoProto]) 
     ]
 
 
-def _split(array: Array, value: ValueInfoProto) -> list[Array]:
-    """Return the samples stacked in `array`."""
-    taker = input_of(value)
+def _split(given: Array | Sequence[Array], value: ValueInfoProto) -> list[Array]:
+    """Return the samples stacked in an array, or those of several sizes one by one."""
+    if isinstance(given, np.ndarray) and given.dtype == object:
+        return [np.asarray(sample) for sample in given]
+    if isinstance(given, Sequence) and len({np.shape(sample) for sample in given}) > 1:
+        return [np.asarray(sample) for sample in given]
+    array, taker = np.asarray(given), input_of(value)
     found = split(array, taker)
     if found is not None:
         return found
@@ -133,6 +142,7 @@ def load_calibration(
     scale: float | None = None,
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
+    shapes: Shapes | None = None,
     told: Callable[[str], None] | None = None,
 ) -> dict[str, Array]:
     """Return the calibration set at `path` as one array per input of `model`, samples on the first axis.
@@ -141,10 +151,12 @@ def load_calibration(
     `.npy` files (one sample each) or of images, in the order of their names, or one such file. Images need a
     model with one input (B, C, H, W) or (B, H, W, C): they are converted to RGB (grey for C = 1), resized to
     H × W (bilinear) and become (pixel · scale − mean) / std. `mean` and `std` are a number or one for every
-    channel, in the scaled range; a scale of None is 1/255. `told` hears in one sentence how many images were
-    changed, if any. Raises InputError when there is nothing to read or it does not fit the model.
+    channel, in the scaled range; a scale of None is 1/255. `shapes` gives free axes of inputs their sizes, by
+    name. `.npy` files of several sizes, for an input that takes them, become an array of objects, one for
+    each. `told` hears in one sentence how many images were changed, if any. Raises InputError when there is
+    nothing to read or it does not fit the model, ModelError for `shapes` that do not.
     """
-    inputs = fed_inputs(read_model(model))
+    inputs = fed_inputs(read_model(model), shapes)
     where = Path(path)
     if where.is_dir() or where.suffix.lower() in IMAGES:
         changes = Changes()
@@ -155,12 +167,6 @@ def load_calibration(
         arrays = _read_file(where, inputs)
     _check_names(arrays, inputs, str(where))
     return arrays
-
-
-def fed_inputs(model: ModelProto) -> list[ValueInfoProto]:
-    """Return the inputs that have no initializer."""
-    constants = {t.name for t in model.graph.initializer}
-    return [v for v in model.graph.input if v.name not in constants]
 
 
 def _read_file(path: Path, inputs: Sequence[ValueInfoProto]) -> dict[str, Array]:
@@ -183,7 +189,11 @@ def _read_samples(
         )
     taker = input_of(inputs[0])
     samples = [s.read() for s in read_samples(path, taker, pixels, changes)]
-    try:
+    if len({sample.shape for sample in samples}) == 1:
         return {taker.name: np.stack(samples)}
-    except ValueError as error:
-        raise InputError(must(str(path), "the samples", "of one shape", f"({error})")) from error
+    if all(taker.takes(sample.shape) for sample in samples):
+        several = np.empty(len(samples), dtype=object)
+        several[:] = samples
+        return {taker.name: several}
+    found = ", ".join(str(shape) for shape in dict.fromkeys(sample.shape for sample in samples))
+    raise InputError(must(str(path), "the samples", f"of the shape {taker.shown}", found))

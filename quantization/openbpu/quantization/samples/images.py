@@ -13,7 +13,7 @@ import numpy.typing as npt
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.numerics import quantize
-from openbpu.quantization.samples.inputs import Array, Input
+from openbpu.quantization.samples.inputs import Array, Input, Shape
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,7 +85,15 @@ def _layout(taker: Input, where: str) -> tuple[int, int, int, bool]:
             return channels, height, width, last
     allowed = "(batch, 1 or 3, H, W) or (batch, H, W, 1 or 3) for images"
     fix = "give the array as a .npy or .npz file"
+    if len(shape) == 4 and not all(isinstance(d, int) for d in shape):
+        fix = f"give the size that pictures get with --shape {taker.name}={_example(shape)}"
     raise InputError(must(where, f"the shape of input '{taker.name}'", allowed, taker.shown, fix))
+
+
+def _example(shape: Shape) -> str:
+    """The input's own sizes, with the usual ones of a picture where it has none."""
+    usual = (1, 224, 224, 3) if shape[3] in {1, 3} else (1, 3, 224, 224)
+    return ",".join(str(d if isinstance(d, int) else u) for d, u in zip(shape, usual, strict=True))
 
 
 def read_image(path: Path, taker: Input, pixels: Pixels, changes: Changes) -> Array:

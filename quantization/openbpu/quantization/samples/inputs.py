@@ -42,6 +42,14 @@ class Input:
             return False
         return all(not isinstance(d, int) or d == n for n, d in zip(sizes, inner, strict=True))
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape is one run."""
+        known = self.shape
+        return known is None or (
+            len(shape) == len(known)
+            and all(not isinstance(d, int) or d == n for n, d in zip(shape, known, strict=True))
+        )
+
     @property
     def shown(self) -> str:
         """The shape as messages write it."""
