@@ -18,6 +18,7 @@ THIRD_PARTIES = {
     "compiler": {"google", "numpy", "onnx"},
     "simulator": {"numpy", "llvmlite", "numba"},
     "quantization": {"numpy", "onnx"},
+    "quantization/measures.py": {"numpy"},
     "quantization/ranges": {"numpy"},
     "quantization/save.py": {"google", "onnx"},
     "quantization/onnx": {"google", "numpy", "onnx"},

@@ -75,6 +75,10 @@ class Shown:
                     return None if found is None else as_type(found, dtype)
         return None
 
+    def value(self, i: int) -> Array:
+        """Return a tensor by its id in the program: an input, an output, or one that an operator makes."""
+        return _value(self._program, self._values, i)
+
     def _found(self, name: str) -> Array | None:
         i = self._ids.get(name)
         return None if i is None else _value(self._program, self._values, i)

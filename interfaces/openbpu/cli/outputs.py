@@ -47,11 +47,12 @@ def write_arrays(folder: Path, arrays: Mapping[str, Array]) -> dict[str, Path]:
     """
     paths = {name: folder / f"{stem}.npy" for name, stem in file_stems(list(arrays)).items()}
     for name, array in arrays.items():
-        _write_array(paths[name], array)
+        write_array(paths[name], array)
     return paths
 
 
-def _write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """Write an array as .npy, whole or not at all."""
     import numpy as np
 
     from openbpu.arch.files import write_atomic

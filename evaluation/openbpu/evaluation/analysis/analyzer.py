@@ -1,0 +1,210 @@
+"""analyze: the float model, the quantized one and the binary on the same samples, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.arch.errors import InputError, must
+from openbpu.arch.hbm import Source
+from openbpu.arch.program import Program
+from openbpu.evaluation.analysis.alone import Alone
+from openbpu.evaluation.analysis.binary import Binary
+from openbpu.evaluation.analysis.cut import Graph, Kind, check_same_inputs
+from openbpu.evaluation.analysis.result import Analysis
+from openbpu.evaluation.analysis.rows import Rows
+from openbpu.evaluation.analysis.units import Match, Unit, match
+from openbpu.evaluation.analysis.watch import Watch
+from openbpu.evaluation.analysis.weights import Weights
+from openbpu.quantization.onnx.load import ModelLike
+from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+from openbpu.runtime import Session
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int, int], None]
+"""Called as progress(stage, done, total)."""
+
+SAMPLES = 16
+"""Samples that are run where nobody says how many."""
+MIN_COSINE = 0.99
+FLOAT_SHARE = 1e-4
+"""A float output of the binary is that of the quantized run within this share of its largest value."""
+CHUNK_BYTES = 256 << 20
+"""Tensors of one run hold about this many bytes at most, in all models (never fewer than one unit's)."""
+
+
+class Analyzer:
+    """Two models that belong together, and maybe the binary, ready to be compared on samples.
+
+    model, quantized: paths or ModelProtos · hbm: a session, or what makes one. What is wrong with them is
+    said at once: ModelError, InputError, HbmError.
+    """
+
+    def __init__(
+        self,
+        model: ModelLike,
+        quantized: ModelLike,
+        hbm: Session | Program | Source | None = None,
+        *,
+        threads: int = 1,
+    ) -> None:
+        self.float = Graph(model, _called(model, "the float model"))
+        self.quantized = Graph(quantized, _called(quantized, "the quantized model"))
+        check_same_inputs(self.float, self.quantized)
+        self.hbm = _called(hbm, "the binary") if hbm is not None else ""
+        session = hbm if hbm is None or isinstance(hbm, Session) else Session(hbm, threads=threads)
+        self.binary = None if session is None else Binary(session, self.quantized)
+
+    def feeds(self, data: Calibration, samples: int | None) -> tuple[list[Feed], int]:
+        """Return the samples to run, at most `samples`, and how many there are; raises InputError."""
+        feeds = feeds_of(data, self.float.inputs)
+        return feeds[: samples or SAMPLES], len(feeds)
+
+    def matched(self, feed: Feed) -> tuple[Match, dict[str, Kind], dict[str, Kind]]:
+        """Return what the models have in common, and the tensors of both; raises ModelError."""
+        kinds, found = self.float.kinds(feed), self.quantized.kinds(feed)
+        fed = {v.name: Kind(v.type.tensor_type.elem_type, feed[v.name].shape) for v in self.float.inputs}
+        return match(self.float, self.quantized, kinds | fed, found | fed), kinds | fed, found | fed
+
+    def analyze(
+        self,
+        data: Calibration,
+        *,
+        samples: int | None = None,
+        until: str | None = None,
+        min_cosine: float = MIN_COSINE,
+        pictures: bool = True,
+        progress: Progress | None = None,
+    ) -> Analysis:
+        """Return the analysis; see `analyze`."""
+        feeds, given = self.feeds(data, samples)
+        found, kinds, theirs = self.matched(feeds[0])
+        units = until_node(found.units, until) if until else found.units
+        watches = {unit.value: Watch(unit, pictures=pictures) for unit in units}
+        work = _Work(self, found, kinds, theirs)
+        chunks = list(_chunks(units, kinds, found.aliases))
+        for number, chunk in enumerate(chunks):
+            for done, _ in enumerate(work.run(chunk, feeds, watches)):
+                if progress is not None:
+                    progress("analyzing", number * len(feeds) + done + 1, len(chunks) * len(feeds))
+        rows = Rows(self, found, Weights(self.float, self.quantized), min_cosine, whole=until is None)
+        return rows.analysis(list(watches.values()), len(feeds), given)
+
+
+def _called(model: object, fallback: str) -> str:
+    return fallback if not isinstance(model, str) and not hasattr(model, "__fspath__") else str(model)
+
+
+def until_node(units: Sequence[Unit], name: str) -> tuple[Unit, ...]:
+    """Return the units up to the one of this node or tensor; raises InputError where there is none."""
+    ends = [k for k, u in enumerate(units) if name in {u.node, u.tensor, u.raw}]
+    if not ends:
+        close = next((u.node for u in units if name.lower() in u.node.lower()), "")
+        fix = f"the nearest is '{close}'" if close else "`openbpu analyze --all --sort order` lists them"
+        raise InputError(must("--until", "the node", "one that both models have", f"'{name}'", fix))
+    return tuple(units[: max(ends) + 1])
+
+
+def _chunks(
+    units: Sequence[Unit], kinds: Mapping[str, Kind], aliases: Mapping[str, str]
+) -> Iterator[list[Unit]]:
+    """Yield the units in order, so many at a time that their tensors fit."""
+    chunk: list[Unit] = []
+    room, known = CHUNK_BYTES, set[str]()
+    for unit in units:
+        size = 4 * kinds[unit.tensor].nbytes
+        size += sum(kinds[aliases[n]].nbytes for n in unit.leaves if aliases[n] not in known)
+        if chunk and size > room:
+            yield chunk
+            chunk, room, known = [], CHUNK_BYTES, set()
+        chunk.append(unit)
+        known.update((unit.tensor, *(aliases[n] for n in unit.leaves)))
+        room -= size
+    if chunk:
+        yield chunk
+
+
+class _Work:
+    """Runs chunks of units."""
+
+    def __init__(
+        self, of: Analyzer, found: Match, kinds: Mapping[str, Kind], theirs: Mapping[str, Kind]
+    ) -> None:
+        self._of, self._found, self._kinds, self._theirs = of, found, kinds, theirs
+
+    def run(
+        self, chunk: Sequence[Unit], feeds: Sequence[Feed], watches: Mapping[str, Watch]
+    ) -> Iterator[None]:
+        """Run every feed and add what the units of a chunk show; yields after each."""
+        alone = Alone(self._of.quantized, chunk, self._found.aliases, self._kinds)
+        ours = self._of.float.cut([*(u.tensor for u in chunk), *alone.needs])
+        theirs = self._of.quantized.cut([u.value for u in chunk])
+        for feed in feeds:
+            expected, made = ours.run(feed), theirs.run(feed)
+            for unit in chunk:
+                watches[unit.value].add(expected[unit.tensor], made[unit.value])
+            for unit, raw, value in alone.run(expected):
+                watches[unit.value].add_alone(expected[unit.tensor], raw, value)
+            self._simulate(feed, expected, made, [watches[unit.value] for unit in chunk])
+            yield
+
+    def _simulate(
+        self,
+        feed: Feed,
+        expected: Mapping[str, Array],
+        made: Mapping[str, Array],
+        watches: Sequence[Watch],
+    ) -> None:
+        if self._of.binary is None:
+            return
+        simulated = self._of.binary.run(feed)
+        for watch in watches:
+            unit, value, pair = watch.unit, made[watch.unit.value], watch.unit.rounding
+            codes = simulated.codes(pair, value.shape) if pair is not None else None
+            if pair is not None and codes is not None:
+                found = simulated.value(pair, codes)
+                apart = int(np.count_nonzero(found != value))
+                watch.add_simulated(expected[unit.tensor], found, apart)
+            elif unit.value in simulated.outputs:
+                found = simulated.outputs[unit.value]
+                watch.add_simulated(expected[unit.tensor], found, _apart(value, found))
+
+
+def _apart(made: Array, found: Array) -> int:
+    """Return how many floats differ by more than float32 arithmetic explains."""
+    if made.shape != found.shape:
+        return made.size
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found - made) <= FLOAT_SHARE * np.abs(made).max(initial=0.0)
+    return int(np.count_nonzero(~near))
+
+
+def analyze(  # noqa: PLR0913 - an argument per question
+    model: ModelLike,
+    quantized: ModelLike,
+    data: Calibration,
+    hbm: Session | Program | Source | None = None,
+    *,
+    samples: int | None = None,
+    until: str | None = None,
+    min_cosine: float = MIN_COSINE,
+    pictures: bool = True,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Return where a quantized model loses precision, node by node, on samples.
+
+    model: the float model · quantized: the QDQ model made of it · data: as `quantize` of
+    `openbpu.quantization.onnx` takes it · hbm: the binary, whose tensors then stand beside · samples: at most
+    so many are run (SAMPLES) · until: the last node that is looked at · min_cosine: below it a node "goes
+    wrong" · pictures: whether values are counted for histograms.
+
+    All run on ONNX Runtime without optimisations, in chunks of tensors that fit in memory. Raises ModelError,
+    InputError, HbmError; the message says what to do.
+    """
+    return Analyzer(model, quantized, hbm, threads=threads).analyze(
+        data, samples=samples, until=until, min_cosine=min_cosine, pictures=pictures, progress=progress
+    )

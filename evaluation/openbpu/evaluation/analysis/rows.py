@@ -1,0 +1,136 @@
+"""From what was added up to the rows of an analysis, and the first that goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openbpu.evaluation.analysis.advice import cause_of, remedies
+from openbpu.evaluation.analysis.result import KEYS, Analysis, First, NodeError
+from openbpu.evaluation.analysis.units import Match, Unit
+from openbpu.evaluation.analysis.watch import Watch
+from openbpu.evaluation.analysis.weights import Weights, ranges
+from openbpu.quantization.onnx.net import reads
+
+if TYPE_CHECKING:
+    from openbpu.evaluation.analysis.analyzer import Analyzer
+
+_BEFORE = ("Add", "Where", "Mul", "Div")
+"""What may stand between a mask and its Softmax."""
+
+
+class Rows:
+    """Makes an analysis of watches. whole: whether the models were looked at to their ends."""
+
+    def __init__(
+        self, of: Analyzer, found: Match, weights: Weights, min_cosine: float, *, whole: bool
+    ) -> None:
+        self._of, self._found, self._weights = of, found, weights
+        self._min_cosine, self._whole = min_cosine, whole
+        self._feeds_softmax = _feeding_softmax(of)
+
+    def analysis(self, watches: Sequence[Watch], samples: int, given: int) -> Analysis:
+        """Return what the watches say."""
+        rows = tuple(self._row(watch) for watch in watches)
+        ends = {self._found.aliases.get(name) for name in self._of.quantized.outputs}
+        return Analysis(
+            float_model=self._of.float.where,
+            quantized=self._of.quantized.where,
+            hbm=self._of.hbm,
+            samples=samples,
+            given=given,
+            min_cosine=self._min_cosine,
+            rows=rows,
+            outputs=tuple(row for row in rows if row.tensor in ends),
+            weights=tuple(ranges(self._weights.ranges)),
+            first=self._first(rows, watches),
+            unmatched=self._unmatched() if self._whole else (),
+            notes=tuple(self._notes(watches)),
+        )
+
+    def _row(self, watch: Watch) -> NodeError:
+        unit, codes = watch.unit, watch.codes
+        pair = unit.rounding
+        cause, part = cause_of(watch)
+        step = pair.step if pair is not None else None
+        limits = codes.pair.limits if codes is not None else None
+        weights = self._weights.ranges.get(unit.index)
+        return NodeError(
+            index=unit.index,
+            node=unit.node,
+            op=unit.op,
+            tensor=unit.tensor,
+            through=self._through(unit),
+            module=unit.origin.scope if unit.origin else "",
+            source=unit.origin.source if unit.origin else "",
+            so_far=watch.so_far.closeness(),
+            alone=watch.alone.closeness(),
+            simulated=watch.simulation(),
+            deviating=watch.deviating / watch.compared if watch.compared else None,
+            dtype=pair.dtype.name if pair is not None else "",
+            step=step,
+            range=(limits[0] * step, limits[1] * step) if limits and step else None,
+            least=watch.least,
+            largest=watch.largest,
+            clipped=codes.clipped / codes.values if codes is not None and codes.values else None,
+            used=float(codes.seen.mean()) if codes is not None else None,
+            vanished=codes.vanished / codes.nonzero if codes is not None and codes.nonzero else None,
+            unevenness=watch.unevenness,
+            cause=cause,
+            part=part,
+            remedies=remedies(
+                watch, weights, self._weights.foreign.get(unit.index, 0.0), unit.raw in self._feeds_softmax
+            ),
+            values=watch.values.counts() if watch.values else None,
+            rounded=watch.rounded.counts() if watch.rounded else None,
+        )
+
+    def _through(self, unit: Unit) -> tuple[str, ...]:
+        nodes = (self._of.quantized.nodes[i] for i in unit.nodes if i != unit.index)
+        kept = (n for n in nodes if not n.op_type.endswith("quantizeLinear") and "Quantize" not in n.op_type)
+        return tuple(n.name or n.output[0] for n in kept if n.op_type != "Constant")
+
+    def _first(self, rows: Sequence[NodeError], watches: Sequence[Watch]) -> First | None:
+        at = next((k for k, row in enumerate(rows) if row.so_far.cosine < self._min_cosine), None)
+        if at is None:
+            return None
+        before = set(self._of.quantized.needed([watches[at].unit.value]))
+        on_the_way = [
+            row
+            for row, watch in zip(rows, watches, strict=True)
+            if row is rows[at] or set(watch.unit.nodes) <= before
+        ]
+        return First(rows[at], min(on_the_way, key=KEYS["alone"]))
+
+    def _unmatched(self) -> tuple[str, ...]:
+        """Return the nodes of the quantized model that belong to no unit."""
+        known = {i for unit in self._found.units for i in unit.nodes}
+        return tuple(
+            node.name or node.output[0]
+            for i, node in enumerate(self._of.quantized.nodes)
+            if i not in known and "quantizeLinear" not in node.op_type.replace("Q", "q")
+            and node.op_type != "Constant"
+        )  # fmt: skip
+
+    def _notes(self, watches: Sequence[Watch]) -> list[str]:
+        if self._of.binary is None or any(watch.shown for watch in watches):
+            return []
+        return ["the binary shows no quantized tensor of the model under its name"]
+
+
+def _feeding_softmax(of: Analyzer) -> set[str]:
+    """Return the tensors of the quantized model that reach a Softmax with nothing but a mask in between."""
+    graph = of.quantized
+    found: set[str] = set()
+    todo = [n.input[0] for n in graph.nodes if n.op_type in {"Softmax", "LogSoftmax"}]
+    while todo:
+        name = todo.pop()
+        if name in found:
+            continue
+        found.add(name)
+        k = graph.made.get(name)
+        if k is not None and (
+            "quantize" in graph.nodes[k].op_type.lower() or graph.nodes[k].op_type in _BEFORE
+        ):
+            todo += reads(graph.nodes[k])
+    return found
