@@ -340,3 +340,15 @@ def test_models_that_do_not_belong_together_are_refused(
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match=r"bad\.onnx"):
         analyze(tmp_path / "bad.onnx", q, data)
+
+
+def test_free_axes_take_the_sizes_of_the_samples(data: dict[str, Array]) -> None:
+    net = float_model(TEXT.replace("1, 3, 8, 8", "N, 3, H, W"), weights())
+    for size in (-1, 0):
+        old = onnx.ModelProto()
+        old.CopyFrom(net)
+        old.graph.input[0].type.tensor_type.shape.dim[2].dim_value = size
+        q = quantize(old, data, shapes={"x": (1, 3, 8, 8)})
+        assert analyze(old, q, data).rows[-1].so_far.cosine > 0.999
+    free = quantize(net, [{"x": data["x"][0]}, {"x": noise(1, 3, 12, 9)}])
+    assert analyze(net, free, [{"x": data["x"][0]}, {"x": noise(2, 3, 12, 9)}]).samples == 2

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.given_shapes import Shapes
 from openbpu.arch.hbm import Source
 from openbpu.arch.program import Program
 from openbpu.evaluation.analysis.alone import Alone
@@ -49,10 +50,11 @@ class Analyzer:
         quantized: ModelLike,
         hbm: Session | Program | Source | None = None,
         *,
+        shapes: Shapes | None = None,
         threads: int = 1,
     ) -> None:
-        self.float = Graph(model, _called(model, "the float model"))
-        self.quantized = Graph(quantized, _called(quantized, "the quantized model"))
+        self.float = Graph(model, _called(model, "the float model"), shapes)
+        self.quantized = Graph(quantized, _called(quantized, "the quantized model"), shapes)
         check_same_inputs(self.float, self.quantized)
         self.hbm = _called(hbm, "the binary") if hbm is not None else ""
         session = hbm if hbm is None or isinstance(hbm, Session) else Session(hbm, threads=threads)
@@ -60,7 +62,7 @@ class Analyzer:
 
     def feeds(self, data: Calibration, samples: int | None) -> tuple[list[Feed], int]:
         """Return the samples to run, at most `samples`, and how many there are; raises InputError."""
-        feeds = feeds_of(data, self.float.inputs)
+        feeds = feeds_of(data, self.quantized.inputs)  # at least as narrow as those of the float model
         return feeds[: samples or SAMPLES], len(feeds)
 
     def matched(self, feed: Feed) -> tuple[Match, dict[str, Kind], dict[str, Kind]]:
@@ -192,6 +194,7 @@ def analyze(  # noqa: PLR0913 - an argument per question
     until: str | None = None,
     min_cosine: float = MIN_COSINE,
     pictures: bool = True,
+    shapes: Shapes | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -200,11 +203,12 @@ def analyze(  # noqa: PLR0913 - an argument per question
     model: the float model · quantized: the QDQ model made of it · data: as `quantize` of
     `openbpu.quantization.onnx` takes it · hbm: the binary, whose tensors then stand beside · samples: at most
     so many are run (SAMPLES) · until: the last node that is looked at · min_cosine: below it a node "goes
-    wrong" · pictures: whether values are counted for histograms.
+    wrong" · pictures: whether values are counted for histograms · shapes: sizes of free axes of
+    the inputs, by name.
 
     All run on ONNX Runtime without optimisations, in chunks of tensors that fit in memory. Raises ModelError,
     InputError, HbmError; the message says what to do.
     """
-    return Analyzer(model, quantized, hbm, threads=threads).analyze(
+    return Analyzer(model, quantized, hbm, shapes=shapes, threads=threads).analyze(
         data, samples=samples, until=until, min_cosine=min_cosine, pictures=pictures, progress=progress
     )

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, inliner
 
 from openbpu.arch.errors import ModelError, must
+from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.engine import run, session
+from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
 from openbpu.quantization.onnx.net import reads
-from openbpu.quantization.onnx.samples import Feed, fed_inputs
+from openbpu.quantization.onnx.samples import Feed
 
 Array = npt.NDArray[Any]
 
@@ -49,19 +51,19 @@ class Kind:
 
 
 class Graph:
-    """A model taken apart for cutting. where: how messages call it.
+    """A model taken apart for cutting. where: how messages call it · shapes: sizes of free axes of inputs.
 
-    Functions are inlined. Raises ModelError for what is no model.
+    Functions are inlined. Raises ModelError for what is no model, and for shapes that its inputs do not have.
     """
 
-    def __init__(self, model: ModelLike, where: str) -> None:
+    def __init__(self, model: ModelLike, where: str, shapes: Shapes | None = None) -> None:
         proto = read_model(model)
         self.where = where
         self.model: ModelProto = inliner.inline_local_functions(proto) if proto.functions else proto
         graph = self.model.graph
         self.nodes: tuple[NodeProto, ...] = tuple(graph.node)
         self.constants = {t.name: t for t in graph.initializer}
-        self.inputs: tuple[ValueInfoProto, ...] = tuple(fed_inputs(self.model))
+        self.inputs: tuple[ValueInfoProto, ...] = tuple(fed_inputs(self.model, shapes))
         self.fed = tuple(v.name for v in self.inputs)
         self.outputs = tuple(v.name for v in graph.output)
         self.made = {name: k for k, node in enumerate(self.nodes) for name in node.output if name}

@@ -92,6 +92,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
     scale: arguments.Scale = None,
     mean: arguments.Mean = "0",
     std: arguments.Std = "1",
+    shape: arguments.Shapes = None,
     threads: arguments.Threads = 1,
     json: arguments.Json = False,
 ) -> None:
@@ -100,7 +101,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
     Runs the float model, the quantized one and, if given, the binary on the same samples. Shows what each
     node adds alone and what has come together so far, why, and what to do about it.
     """
-    pixels = arguments.pixels(scale, mean, std)
+    pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
     arguments.readable(*(path for path in (model, quantized, hbm) if path is not None))
     _check_outputs(csv, dump)
     from openbpu.evaluation.analysis import Analyzer
@@ -108,9 +109,15 @@ def analyze(  # noqa: PLR0917  # an argument per option
 
     told: list[str] = []
     given = load_calibration(
-        data, model, scale=pixels.scale, mean=pixels.mean, std=pixels.std, told=told.append
+        data,
+        quantized,
+        scale=pixels.scale,
+        mean=pixels.mean,
+        std=pixels.std,
+        shapes=sizes,
+        told=told.append,
     )
-    analyzer = Analyzer(model, quantized, hbm, threads=threads)
+    analyzer = Analyzer(model, quantized, hbm, shapes=sizes, threads=threads)
     if analyzer.binary is not None:
         say_if_kernels_compile(analyzer.binary.program)
     with progress() as report:
