@@ -73,6 +73,19 @@ def test_an_operator_in_a_function_means_what_it_meant_in_its_opset(
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-6, atol=1e-6)
 
 
+def test_tensors_around_an_older_function_need_no_declared_type() -> None:
+    old, new = (helper.make_node("Softmax", ["x"], ["y"], axis=axis) for axis in (3, -1))
+    made = called(old, 12, 17)
+    made.graph.node.insert(0, helper.make_node("Neg", ["x"], ["n"]))
+    made.graph.node[1].input[0] = "n"
+    made.graph.node[1].output[0] = "k"
+    made.graph.node.append(helper.make_node("Neg", ["k"], ["out"]))
+    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    expected = run(to_onnx(read_model(outer([new], "y", 17))), {"x": -x})
+    got = run(to_onnx(read_model(made)), {"x": x})
+    np.testing.assert_allclose(got[0], -expected[0], rtol=1e-6, atol=1e-6)
+
+
 def test_a_group_normalization_of_an_older_function_is_refused_by_name() -> None:
     node = helper.make_node("GroupNormalization", ["x", "s", "s"], ["y"], "gn", num_groups=2)
     with pytest.raises(ModelError, match=r"node '.*' \(GroupNormalization\) of a function: opset must be"):

@@ -354,10 +354,52 @@ def test_a_weight_whose_data_does_not_fit_is_named(dims: list[int]) -> None:
         quantize_random(model)
 
 
-def test_constants_that_describe_gigabytes_are_not_computed() -> None:
-    text = """(float[1] x) => (float y) { n = Constant <value_ints = [1099511627776]> ()
-        c = ConstantOfShape (n) d = Add (c, c) s = ReduceSum (d) y = Add (x, s) }"""
-    with pytest.raises(ModelError, match="what constants alone are made into, up to 'c', must be at"):
+HUGE = {
+    "shape": "n = Constant <value_ints = [1099511627776]> () c = ConstantOfShape (n)",
+    "computed shape": """k = Constant <value_ints = [1048576]> () n = Mul (k, k) v = ConstantOfShape (n)
+        c = Cast <to = 1> (v)""",
+    "shape of an input": """s = Shape <start = 1> (x) k = Constant <value_ints = [1099511627776]> ()
+        n = Mul (s, k) c = ConstantOfShape (n)""",
+    "Tile": """k = Constant <value_floats = [1.0]> () n = Constant <value_ints = [1099511627776]> ()
+        c = Tile (k, n)""",
+    "Range": """a = Constant <value_float = 0.0> () b = Constant <value_float = 1e12> ()
+        d = Constant <value_float = 1.0> () c = Range (a, b, d)""",
+    "Pad": """k = Constant <value_floats = [1.0]> () n = Constant <value_ints = [0, 1099511627776]> ()
+        c = Pad (k, n)""",
+    "Expand of an input": """n = Constant <value_ints = [1099511627776, 4]> () e = Expand (x, n)
+        c = Reshape (e, m)""",
+}
+
+
+@pytest.mark.parametrize("made", HUGE)
+def test_what_describes_gigabytes_is_not_computed(made: str) -> None:
+    text = f"""(float[N,4] x) => (float y) {{ m = Constant <value_ints = [-1]> () {HUGE[made]}
+        d = Add (c, c) s = ReduceSum (d) y = Add (x, s) }}"""
+    with pytest.raises(ModelError, match=r"size must be at most 2 GiB, not [\d,]+ bytes"):
+        quantize_random(float_model(text))
+
+
+def test_many_constants_that_describe_gigabytes_are_not_computed() -> None:
+    parts = " ".join(f"c{i} = ConstantOfShape (n) s{i} = ReduceSum (c{i})" for i in range(3))
+    text = f"""(float[1] x) => (float y) {{ n = Constant <value_ints = [400000000]> () {parts}
+        y = Sum (x, s0, s1, s2) }}"""
+    with pytest.raises(ModelError, match="what constants alone are made into, up to 'c2', must be at most 4"):
+        quantize_random(float_model(text))
+
+
+def test_a_shape_that_is_joined_to_itself_is_not_carried_along() -> None:
+    doubled = " ".join(f"s{i + 1} = Concat <axis = 0> (s{i}, s{i})" for i in range(40))
+    text = f"(float[N,4] x) => (float y) {{ s0 = Shape (x) {doubled} z = ReduceMax (s40) y = Neg (x) }}"
+    with pytest.raises(ModelError, match=r"output 's28': size must be at most 2 GiB"):
+        quantize_random(float_model(text))
+
+
+def test_a_result_of_a_million_axes_is_refused() -> None:
+    text = """(float[1,4] x) => (float y) { n = Constant <value_ints = [1000000]> ()
+        s = ConstantOfShape <value = int64[1] {1}> (n) e = Expand (x, s) y = Neg (e) }"""
+    with pytest.raises(
+        ModelError, match=r"node 'e' \(Expand\): number of axes must be at most 32, not 1,000,000"
+    ):
         quantize_random(float_model(text))
 
 

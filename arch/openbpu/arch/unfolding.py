@@ -25,6 +25,10 @@ MAX_CHAIN = 100
 MAX_NESTING = 32
 """Graphs within graphs (bodies of If, Loop, Scan): protobuf reads no more from a file."""
 
+PASSED_OVER = {"Hardmax": 13, "Resize": 11, "Upsample": 10, "GroupNormalization": 21}
+"""The opset from which an operator means something else, or is gone, and onnx's version converter leaves it:
+in a function of an older opset than its model it would change what it computes."""
+
 _FIX = "export the model without local functions"
 Name = tuple[str, str, str]
 """Domain, name and overload of a function."""

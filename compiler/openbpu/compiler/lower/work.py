@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import GraphProto, ModelProto, SparseTensorProto, shape_inference
 
+from openbpu.arch.shape_data import types_with_data
 from openbpu.compiler.ir import Node, Value
 from openbpu.compiler.lower.multiply_adds import multiply_adds
 from openbpu.compiler.lower.windows import window
@@ -181,9 +182,9 @@ def _inferred(graph: GraphProto, seen: Values, opsets: Mapping[str, int]) -> Ite
         else:
             model.graph.input.add(name=name, type=type_proto(value))
     try:
-        model = shape_inference.infer_shapes(model, data_prop=True)
+        types = types_with_data(model, shape_inference.infer_shapes)
     except (shape_inference.InferenceError, RuntimeError, ValueError):
         return
-    for known in model.graph.value_info:
-        kind = known.type.tensor_type
-        yield Value(known.name, static_shape(known.type), elements.name_of(kind.elem_type))
+    for name, known in types.items():
+        if name not in seen:
+            yield Value(name, static_shape(known), elements.name_of(known.tensor_type.elem_type))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto, helper, inliner
+from contextlib import suppress
+
+from onnx import ModelProto, helper, inliner, shape_inference
 
 from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.unchanged import DOMAIN, marked, opset_of, respell
@@ -17,7 +19,7 @@ def without_functions(model: ModelProto) -> ModelProto:
     if not model.functions:
         return model
     try:
-        inlined = inliner.inline_local_functions(_weightless(model), convert_version=True)
+        inlined = inliner.inline_local_functions(_typed(_weightless(model)), convert_version=True)
     except Exception as error:
         fix = "export the model without local functions"
         raise problem(
@@ -38,7 +40,7 @@ def _weightless(model: ModelProto) -> ModelProto:
     small = ModelProto(
         ir_version=model.ir_version,
         opset_import=model.opset_import,
-        functions=[marked(function, opset_of(model)) for function in model.functions],
+        functions=model.functions,
     )
     graph = small.graph
     graph.name = model.graph.name
@@ -54,4 +56,17 @@ def _weightless(model: ModelProto) -> ModelProto:
     for sparse in model.graph.sparse_initializer:
         kind = helper.make_tensor_type_proto(sparse.values.data_type, list(sparse.dims))
         graph.input.add(name=sparse.values.name, type=kind)
+    return small
+
+
+def _typed(small: ModelProto) -> ModelProto:
+    """Return the model with the types that onnx's inliner needs where it converts a function."""
+    version = opset_of(small)
+    if all(opset_of(function) == version for function in small.functions):
+        return small
+    with suppress(Exception):  # the inliner says in its words what it lacks
+        small = shape_inference.infer_shapes(small)
+    changed = [marked(function, version) for function in small.functions]
+    del small.functions[:]
+    small.functions.extend(changed)
     return small

@@ -8,12 +8,12 @@ in one inference of the whole model, done only when first needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, shape_inference
 
 from openbpu.arch.errors import ModelError, must
+from openbpu.arch.shape_data import types_with_data
 from openbpu.compiler.ir.graph import Node, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.contrib import standard_form
@@ -163,10 +163,10 @@ def _data(names: Sequence[str], scope: Scope) -> dict[str, TensorProto]:
 
 
 def _inferred_whole(model: ModelProto) -> dict[str, TypeProto]:
-    # When it fails, what the model itself declares is still worth something.
-    with suppress(*_REFUSALS):
-        model = shape_inference.infer_shapes(model, data_prop=True)
-    return {value.name: value.type for value in (*model.graph.output, *model.graph.value_info)}
+    try:
+        return types_with_data(model, shape_inference.infer_shapes)
+    except _REFUSALS:  # what the model itself declares is still worth something
+        return {value.name: value.type for value in (*model.graph.output, *model.graph.value_info)}
 
 
 def small_copy(model: ModelProto, inputs: Mapping[str, TypeProto]) -> ModelProto:

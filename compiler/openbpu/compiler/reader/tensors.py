@@ -12,6 +12,7 @@ import numpy as np
 from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
 from openbpu.arch.hbm.check import MAX_RANK
+from openbpu.arch.sparse import DenseForms
 from openbpu.compiler.ir.graph import Array
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.problem import problem
@@ -20,7 +21,6 @@ MAX_BYTES = 2**31
 _MAX_SHOWN = 300
 _MAX_DIGITS = 19  # of an int64
 _SPLIT = "a tensor of this size fits no BPU; split the layer"
-_DENSE = "store it as a dense tensor"
 _VIEWABLE = frozenset(
     {
         "int8",
@@ -45,7 +45,7 @@ class TensorReader:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._maps: dict[Path, mmap.mmap | bytes] = {}
-        self._dense_bytes = 0
+        self._dense = DenseForms()
 
     def array(self, tensor: TensorProto, where: str = "") -> Array:
         """Return the data of `tensor`, read-only.
@@ -71,16 +71,7 @@ class TensorReader:
         values = self.array(sparse.values, where)
         indices = self.array(sparse.indices, where)
         shape = checked_shape(sparse.dims, where)
-        flat = _flat_indices(values, indices, shape, where)
-        nbytes = math.prod(shape) * values.itemsize
-        self._dense_bytes += nbytes
-        if values.dtype.hasobject or self._dense_bytes > MAX_BYTES:
-            raise problem(
-                where, "its dense form", "numbers of at most 2 GiB", f"{values.dtype}{list(shape)}", _DENSE
-            )
-        dense = np.zeros(math.prod(shape), values.dtype)
-        dense[flat] = values
-        return _frozen(dense.reshape(shape))
+        return self._dense.of(values, indices, shape, where)
 
     def _external(self, tensor: TensorProto, nbytes: int, where: str) -> Array:
         info = {entry.key: entry.value for entry in tensor.external_data}
@@ -112,26 +103,6 @@ def checked_shape(dims: Iterable[int], where: str, bits: int = 8, fix: str = _SP
     if nbytes > MAX_BYTES:
         raise problem(where, "size", "at most 2 GiB", f"{nbytes:,} bytes (shape {shape})", fix)
     return shape
-
-
-def _flat_indices(values: Array, indices: Array, shape: tuple[int, ...], where: str) -> Array:
-    """Return where the values of a sparse tensor stand in the flattened dense one."""
-    count = values.size
-    if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in {(count,), (count, len(shape))}:
-        allowed = f"int64 of shape ({count},) or ({count}, {len(shape)}) for as many values"
-        found = f"{indices.dtype.name}{list(indices.shape)} for values of shape {values.shape}"
-        raise problem(where, "indices", allowed, found, _DENSE)
-    limits = shape if indices.ndim == 2 else (math.prod(shape),)
-    columns = indices.reshape(count, len(limits))
-    outside = np.flatnonzero(((columns < 0) | (columns >= np.array(limits, np.int64))).any(axis=1))
-    if outside.size:
-        found = f"{columns[outside[0]].tolist()} (element {outside[0]})"
-        raise problem(where, "indices", f"inside the shape {shape}", found, _DENSE)
-    strides = [math.prod(limits[axis + 1 :]) for axis in range(len(limits))]
-    flat: Array = columns @ np.array(strides, np.int64)
-    if (np.diff(flat) <= 0).any():
-        raise problem(where, "indices", "in rising order, each once", "otherwise", _DENSE)
-    return flat
 
 
 def _checked_bytes(tensor: TensorProto, where: str) -> int:

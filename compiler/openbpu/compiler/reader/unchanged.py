@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, helper
 
+from openbpu.arch.unfolding import PASSED_OVER
 from openbpu.compiler.reader.nodes import subgraphs_of
 from openbpu.compiler.reader.problem import problem
 
 DOMAIN = "openbpu.unchanged"
 _ONNX = ("", "ai.onnx")
-_SINCE = {"Hardmax": 13, "Resize": 11, "Upsample": 10, "GroupNormalization": 21}
-"""The opset from which the operator means something else, or is gone."""
 
 
 def opset_of(model: ModelProto | FunctionProto) -> int:
@@ -27,7 +26,7 @@ def opset_of(model: ModelProto | FunctionProto) -> int:
 def marked(function: FunctionProto, target: int) -> FunctionProto:
     """Return a function whose nodes the converter to opset `target` would get wrong in our own domain."""
     version = opset_of(function)
-    wrong = frozenset(op for op, since in _SINCE.items() if 0 < version < since <= target)
+    wrong = frozenset(op for op, since in PASSED_OVER.items() if 0 < version < since <= target)
     if not wrong:
         return function
     changed = FunctionProto()

@@ -9,6 +9,7 @@ from typing import Any
 from onnx import NodeProto
 
 from openbpu.arch.errors import OpenbpuError
+from openbpu.arch.shape_data import check_axes
 from openbpu.compiler.ir.graph import Node, Origin, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.branches import inlined_branch, normalised_subgraphs
@@ -73,6 +74,8 @@ class Walk:
         if node.op == "Constant" and not node.domain:
             self.scope.define(constant(node.outputs[0], constant_of(node, self.tensors)))
             return
+        place, shapes = f"node '{node.name}' ({node.op})", [self.scope.shape(name) for name in node.inputs]
+        check_axes(place, "" if node.domain else node.op, shapes)
         types = self.inference.outputs(node, self.scope)
         made = [value_of(name, known) for name, known in zip(node.outputs, types, strict=True) if name]
         _check_size(node, made)

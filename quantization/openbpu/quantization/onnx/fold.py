@@ -6,8 +6,7 @@ ConstantOfShape → Conv.weight, Identity(weight) → Conv.weight       becomes 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -19,6 +18,7 @@ from openbpu.quantization.onnx.net import (
     Net,
     assemble,
     infer,
+    nbytes,
     reads,
     rename_reads,
     subgraphs,
@@ -27,9 +27,6 @@ from openbpu.quantization.onnx.net import (
 from openbpu.quantization.onnx.sizes import NEVER_CONSTANT, known_sizes
 
 MAX_BYTES = 1 << 32
-_ELEMENT = 4  # bytes, nearly always
-_SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1}
-"""Operators that make large tensors of small ones, and which input holds the shape."""
 
 
 def fold_constants(net: Net) -> Net:
@@ -97,35 +94,79 @@ def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, 
 
 
 def _run(net: Net, nodes: list[NodeProto], values: dict[str, Array], wanted: list[str]) -> dict[str, Array]:
+    """Return the values of `wanted`; no node runs before the size of what it makes is known and looked at.
+
+    Where a shape is computed, what comes before it runs first.
+    """
     given = {**net.consts, **values}
-    used = dict.fromkeys(name for node in nodes for name in reads(node) if name in given)
-    part = Net(net.header, tuple(nodes), {})
-    model = assemble(part)
-    del model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
+    last = {name: index for index, node in enumerate(nodes) for name in reads(node)}
+    last.update(dict.fromkeys(wanted, len(nodes)))
+    sizes = _Sizes(net, nodes, given)
+    part: list[NodeProto] = []
+    for index, node in enumerate(nodes):
+        if part and not sizes.are_known(node):
+            given.update(_run_part(net, part, given, [n for n in _made(part) if last.get(n, -1) >= index]))
+            part = []
+        if not sizes.are_known(node):
+            sizes.look_at(node, given)
+        sizes.count(node)
+        part.append(node)
+    given.update(_run_part(net, part, given, [n for n in _made(part) if n in last]))
+    return {name: given[name] for name in wanted}
+
+
+def _made(nodes: Iterable[NodeProto]) -> list[str]:
+    return [name for node in nodes for name in node.output if name]
+
+
+def _run_part(
+    net: Net, nodes: Sequence[NodeProto], given: Mapping[str, Array], wanted: list[str]
+) -> dict[str, Array]:
+    if not wanted:
+        return {}
+    used = [name for name in dict.fromkeys(n for node in nodes for n in reads(node)) if name in given]
+    model = assemble(_constant_part(net, nodes, {}))
     model.graph.input.extend(value_info(name, given[name]) for name in used)
     model.graph.output.extend(ValueInfoProto(name=name) for name in wanted)
-    _check_size(f"model '{net.header.graph.name}'", nodes, given)
     return run_once(model, {name: given[name] for name in used}, wanted)
 
 
-def _check_size(where: str, nodes: Iterable[NodeProto], given: Mapping[str, Array]) -> None:
-    """Refuse constants of more than `MAX_BYTES`: a small file can describe any number of them.
+def _constant_part(net: Net, nodes: Sequence[NodeProto], given: Mapping[str, Array]) -> Net:
+    """Return nodes that need no input as a net without outputs; `given`: the constants that it shall have."""
+    header = ModelProto()
+    header.CopyFrom(net.header)
+    del header.graph.input[:], header.graph.output[:], header.graph.value_info[:]
+    return Net(header, tuple(nodes), {n: given[n] for node in nodes for n in reads(node) if n in given})
 
-    Not by shape inference, which makes some of them itself.
-    """
-    total = 0
-    for node in nodes:
-        at = _SHAPE_INPUT.get(node.op_type, len(node.input))
-        shape = given.get(node.input[at]) if at < len(node.input) else None
-        if shape is None or shape.dtype.kind not in "iu":
-            continue
-        total += math.prod(int(dim) for dim in shape.reshape(-1)) * _ELEMENT
-        if total > MAX_BYTES:
-            what, fix = (
-                f"what constants alone are made into, up to '{node.output[0]}',",
-                "store it as a weight",
-            )
-            raise ModelError(must(where, what, "at most 4 GiB", f"{total:,} bytes", fix))
+
+class _Sizes:
+    """What constants are made into, in bytes: a small file can describe any number of them."""
+
+    def __init__(self, net: Net, nodes: Sequence[NodeProto], given: Mapping[str, Array]) -> None:
+        self._net, self._left = net, MAX_BYTES
+        self._known = infer(_constant_part(net, nodes, given))
+
+    def are_known(self, node: NodeProto) -> bool:
+        """Whether the shape of everything that a node makes is known."""
+        shapes = (self._known.shapes.get(name) for name in node.output if name)
+        return all(shape is not None and all(isinstance(d, int) for d in shape) for shape in shapes)
+
+    def look_at(self, node: NodeProto, given: Mapping[str, Array]) -> None:
+        """Infer what a node makes of values that are known by now."""
+        found = infer(_constant_part(self._net, [node], given))
+        known = self._known
+        types, shapes = {**known.types, **found.types}, {**known.shapes, **found.shapes}
+        self._known = replace(known, types=types, shapes=shapes)
+
+    def count(self, node: NodeProto) -> None:
+        """Take what a node makes off the budget; raises ModelError where nothing is left of it."""
+        known = self._known
+        self._left -= sum(nbytes(known.types.get(n, 0), known.shapes.get(n, ())) for n in node.output if n)
+        if self._left < 0:
+            where = f"model '{self._net.header.graph.name}'"
+            what = f"what constants alone are made into, up to '{node.output[0]}',"
+            found, fix = f"{MAX_BYTES - self._left:,} bytes or more", "store it as a weight"
+            raise ModelError(must(where, what, "at most 4 GiB", found, fix))
 
 
 def _drop_identities(net: Net) -> Net:

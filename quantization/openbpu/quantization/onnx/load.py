@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, inliner
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, inliner
 
 from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
-from openbpu.arch.protos import external_tensors
-from openbpu.arch.unfolding import check_functions, check_nesting
+from openbpu.arch.protos import external_tensors, messages
+from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
+from openbpu.quantization.onnx.dense import with_dense_constants
 from openbpu.quantization.onnx.inputs import set_axes_free
-from openbpu.quantization.onnx.net import Net, subgraphs, take_apart
+from openbpu.quantization.onnx.net import Net, opset_of, subgraphs, take_apart
 
 _QUANTIZED_OPS = (
     *("QuantizeLinear", "Dequantize", "DynamicQuantize"),
@@ -38,8 +39,6 @@ def load(model: ModelLike) -> Net:
     where, proto = _named(model), read_model(model)
     check_nesting(proto.graph)
     check_functions(proto)
-    if proto.graph.sparse_initializer:
-        raise ModelError(must(where, "initializers", "dense", "sparse", "store the weights as dense tensors"))
     flat = _without_functions(where, proto)
     _check_is_float(where, flat)
     _check_outputs(where, flat.graph)
@@ -50,13 +49,44 @@ def load(model: ModelLike) -> Net:
 
 
 def _without_functions(where: str, model: ModelProto) -> ModelProto:
+    """Return the model with every function inlined, brought to the opset of the model."""
+    if not model.functions:
+        return model
+    for function in model.functions:
+        _check_convertible(function, opset_of(model))
+    fix = "export the model without local functions, or these with its opset"
     try:
-        return inliner.inline_local_functions(model) if model.functions else model
+        older = any(opset_of(function) != opset_of(model) for function in model.functions)
+        typed = onnx.shape_inference.infer_shapes(model) if older else model  # what is converted needs types
+        flat = inliner.inline_local_functions(typed, convert_version=True)
     except Exception as error:  # onnx has no class of its own for it
-        fix, said = "export the model without local functions", " ".join(str(error).split())
+        said = " ".join(str(error).split())
         raise ModelError(
             must(where, "local functions", "ones that can be inlined", f"({said})", fix)
         ) from error
+    names = {(f.domain, f.name) for f in model.functions}
+    for message in messages(flat.graph):  # onnx leaves the call of what it cannot convert
+        if type(message).__name__ == "NodeProto" and (message.domain, message.op_type) in names:
+            what, found = (
+                f"opset of function '{message.domain}.{message.op_type}'",
+                "one that cannot be converted",
+            )
+            raise ModelError(must(where, what, f"{opset_of(model)}, as that of the model", found, fix))
+    return flat
+
+
+def _check_convertible(function: FunctionProto, target: int) -> None:
+    """Refuse operators whose meaning would change unseen on the way to opset `target`."""
+    version = opset_of(function)
+    for node in messages(function):
+        if type(node).__name__ != "NodeProto" or node.domain not in {"", "ai.onnx"}:
+            continue
+        since = PASSED_OVER.get(node.op_type, 0)
+        if 0 < version < since <= target:
+            place = f"node '{node.name or ''.join(node.output[:1])}' ({node.op_type}) of function "
+            fix = f"export the model without local functions, or these with opset {since} or newer"
+            what = f"{place}'{function.domain}.{function.name}'"
+            raise ModelError(must(what, "opset", f"{since} or newer, as that of the model", version, fix))
 
 
 def _named(model: ModelLike) -> str:
@@ -128,14 +158,14 @@ def read_model(model: ModelLike) -> ModelProto:
     """Return the model itself, or the one in a file; raises ModelError when that is not possible.
 
     Nothing of what it returns lies in another file, functions and branches included: ONNX Runtime would look
-    for that in the current folder.
+    for that in the current folder. Sparse constants are dense.
     """
     proto = model if isinstance(model, ModelProto) else _from_file(Path(model))
     for tensor in external_tensors(proto):
         fix = "load it with onnx.load, which reads external data, or pass its path"
         actual = f"external data ('{tensor.name}')"
         raise ModelError(must(_named(model), "weights", "inside the ModelProto", actual, fix))
-    return proto
+    return with_dense_constants(proto)
 
 
 def _from_file(path: Path) -> ModelProto:

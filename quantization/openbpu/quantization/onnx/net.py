@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,14 +10,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from openbpu.arch.errors import ModelError, must
+from openbpu.arch.shape_data import check_axes, types_with_data
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | str | None, ...]
 
 _FIX = "export the model again"
+MAX_BYTES = 1 << 31
+"""Bytes of one tensor: no BPU, and no `.hbm`, has larger ones."""
+
 SMALL = 1024
 """Constants up to this many elements are shown to shape inference: they may be shapes, axes or scales."""
 
@@ -170,14 +185,14 @@ def _rename_captured(body: GraphProto, names: Mapping[str, str]) -> None:
             body.node.append(helper.make_node("Identity", [outer[value.name]], [value.name]))
 
 
-def opset_of(model: ModelProto) -> int:
-    """Return the version of the default ONNX domain that `model` imports."""
+def opset_of(model: ModelProto | FunctionProto) -> int:
+    """Return the version of the default ONNX domain that a model or function imports."""
     return max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=1)
 
 
 def take_apart(model: ModelProto) -> Net:
     """Return `model` as a Net: initializers and Constant nodes become arrays."""
-    consts = {t.name: _array(t, f"tensor '{t.name}'") for t in model.graph.initializer}
+    consts = {t.name: array_of(t, f"tensor '{t.name}'") for t in model.graph.initializer}
     nodes = []
     for node in model.graph.node:
         value = _constant(node)
@@ -198,7 +213,8 @@ def take_apart(model: ModelProto) -> Net:
     return Net(header, tuple(nodes), consts)
 
 
-def _array(tensor: TensorProto, where: str) -> Array:
+def array_of(tensor: TensorProto, where: str) -> Array:
+    """Return the data of a tensor; raises ModelError where type, shape and data contradict each other."""
     try:
         return numpy_helper.to_array(tensor)
     except Exception as error:  # contradictions of type, shape and data, each with a class of its own
@@ -231,7 +247,7 @@ def _constant(node: NodeProto) -> Array | None:
     item = node.attribute[0]
     value = helper.get_attribute_value(item)
     if item.name == "value":
-        return _array(value, where)
+        return array_of(value, where)
     kinds = {
         "value_float": np.float32,
         "value_floats": np.float32,
@@ -273,26 +289,66 @@ _REFUSALS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, 
 
 def infer(net: Net) -> Net:
     """Return `net` with the types and shapes that ONNX can infer."""
+    skeleton = assemble(net, skeleton=True)
+    for node in net.nodes:  # constants only: other shapes are not known yet
+        given = [net.consts[name].shape if name in net.consts else None for name in node.input]
+        check_axes(_place(node), node.op_type if node.domain in {"", "ai.onnx"} else "", given)
     try:
-        model = onnx.shape_inference.infer_shapes(assemble(net, skeleton=True), data_prop=True)
+        found = _inferred(skeleton)
     except _REFUSALS as error:
         where, reason = f"model '{net.header.graph.name}'", " ".join(str(error).split())
         raise ModelError(must(where, "the shapes", "consistent", f"({reason})", "export it again")) from error
     types: dict[str, int] = {}
     shapes: dict[str, Shape] = {}
-    for value in (*model.graph.value_info, *model.graph.output, *model.graph.input):
-        if value.type.HasField("tensor_type"):
-            types[value.name] = value.type.tensor_type.elem_type
-        shape = shape_of(value)
+    for name, known in found.items():
+        if known.HasField("tensor_type"):
+            types[name] = known.tensor_type.elem_type
+        shape = shape_in(known)
         if shape is not None:
-            shapes[value.name] = shape
+            shapes[name] = shape
+    _check_sizes(net.nodes, types, shapes)
     shapes.update((name, array.shape) for name, array in net.consts.items())
     return replace(net, types=types, shapes=shapes)
 
 
+def _inferred(skeleton: ModelProto) -> dict[str, TypeProto]:
+    """Return the types that ONNX infers; computed shapes, if any are left, are taken into account."""
+    infer_shapes = onnx.shape_inference.infer_shapes
+    if any(node.op_type in {"Shape", "Size"} or any(subgraphs(node)) for node in skeleton.graph.node):
+        return types_with_data(skeleton, infer_shapes)
+    graph = infer_shapes(skeleton).graph
+    return {value.name: value.type for value in (*graph.value_info, *graph.output, *graph.input)}
+
+
+def _check_sizes(nodes: Iterable[NodeProto], types: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
+    """Refuse what the compiler refuses too: a file of some bytes can describe a tensor of any size."""
+    for node in nodes:
+        for name in node.output:
+            size = nbytes(types.get(name, 0), shapes.get(name, ()))
+            if size > MAX_BYTES:
+                where, found = f"{_place(node)}: output '{name}'", f"{size:,} bytes"
+                raise ModelError(must(where, "size", "at most 2 GiB", found, "use smaller inputs"))
+
+
+def nbytes(kind: int, shape: Shape) -> int:
+    """Return how many bytes a tensor of an ONNX element type takes at least: an unknown axis counts as 1."""
+    known = helper.get_all_tensor_dtypes()
+    item = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in known else 1
+    return item * math.prod(d for d in shape if isinstance(d, int))
+
+
+def _place(node: NodeProto) -> str:
+    return f"node '{node.name or ''.join(node.output[:1])}' ({node.op_type})"
+
+
 def shape_of(value: ValueInfoProto) -> Shape | None:
     """Return the declared shape; None when even the rank is unknown."""
-    tensor = value.type.tensor_type
+    return shape_in(value.type)
+
+
+def shape_in(known: TypeProto) -> Shape | None:
+    """Return the shape of a type; None when even the rank is unknown."""
+    tensor = known.tensor_type
     return tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
 
 
