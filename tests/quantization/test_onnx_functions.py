@@ -7,9 +7,8 @@ import pytest
 from onnx import ModelProto, parser
 
 from openbpu.arch.errors import ModelError
-from openbpu.engine import onnxruntime as ort
 from openbpu.quantization.onnx import quantize
-from quantization.float_models import Array
+from witness import ort
 
 X = np.linspace(-1, 2, 24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -27,13 +26,6 @@ def alone(version: int, body: str) -> ModelProto:
         g (float[2,3,4] x) => (float[N,M,K] y) {{ a = Abs (x) {body} y = Relu (b) }}""")
 
 
-def run(proto: ModelProto) -> Array:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    (y,) = ort.InferenceSession(proto.SerializeToString(), options).run(None, {"x": X})
-    return np.asarray(y)
-
-
 @pytest.mark.parametrize(
     ("version", "body"),
     [
@@ -45,7 +37,8 @@ def run(proto: ModelProto) -> Array:
 )
 def test_a_function_of_an_older_opset_keeps_its_meaning(version: int, body: str) -> None:
     made = quantize(model(version, body), {"x": X[None]})
-    np.testing.assert_allclose(run(made), run(alone(version, body)), atol=0.02)
+    y, expected = (ort.run(m, {"x": X})["y"] for m in (made, alone(version, body)))
+    np.testing.assert_allclose(y, expected, atol=0.02)
 
 
 @pytest.mark.parametrize(

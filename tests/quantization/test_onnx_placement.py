@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx import quantize, quantize_random
@@ -24,6 +24,7 @@ from quantization.float_models import (
     samples,
     stored,
 )
+from witness import ort
 
 W = {"w": noise(4, 4, 3, 3), "b": noise(4), "w2": noise(4, 4, 3, 3, seed=1)}
 IMAGE = "(float[1,4,8,8] x) => (float[1,4,8,8] y)"
@@ -307,6 +308,22 @@ def test_cpu_operators_have_no_pairs_and_movement_between_them_has_none() -> Non
 def test_integer_tensors_are_left_alone() -> None:
     text = """(float[1,8] x) => (int64[1,8] y) { r = Relu(x) c = Cast <to = 7> (r) y = Add(c, one) }"""
     assert rounded(quantized(text, {"one": np.array([1])})) == {"x", "r"}
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind"),
+    [
+        ("y = ArgMax <axis = 1> (r)", TensorProto.INT64),
+        ("i = ArgMax <axis = 1> (r) y = Identity (i)", TensorProto.INT64),
+        ("y = Greater (r, x)", TensorProto.BOOL),
+        ("y = Cast <to = 10> (r)", TensorProto.FLOAT16),
+    ],
+)
+def test_an_output_that_is_declared_float_and_is_not_is_left_alone(tail: str, kind: int) -> None:
+    made = quantize_random(float_model(f"(float[1,8] x) => (float y) {{ r = Relu(x) {tail} }}"))
+    assert rounded(made) == {"x", "r"}
+    assert made.graph.output[0].type.tensor_type.elem_type == kind
+    ort.session(made)
 
 
 def test_operators_of_other_domains_are_left_alone_and_those_behind_them_are_not() -> None:

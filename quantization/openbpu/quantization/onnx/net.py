@@ -320,6 +320,28 @@ def _inferred(skeleton: ModelProto) -> dict[str, TypeProto]:
     return {value.name: value.type for value in (*graph.value_info, *graph.output, *graph.input)}
 
 
+def made_type(net: Net, node: NodeProto, name: str) -> int:
+    """Return the ONNX element type of an output as the types of the node's inputs decide it; 0 if unknown."""
+    versions = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in net.header.opset_import}
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
+        given = {
+            n: helper.make_tensor_type_proto(_type_of(net, n), net.shapes.get(n)) for n in node.input if n
+        }
+        found = onnx.shape_inference.infer_node_outputs(
+            schema, node, given, opset_imports=list(net.header.opset_import)
+        )
+    except (*_REFUSALS, KeyError, onnx.defs.SchemaError):  # no schema, no inference, or no type of an input
+        return 0
+    return int(found[name].tensor_type.elem_type) if name in found else 0
+
+
+def _type_of(net: Net, name: str) -> int:
+    array = net.consts.get(name)
+    return net.types[name] if array is None else helper.np_dtype_to_tensor_dtype(array.dtype)
+
+
 def _check_sizes(nodes: Iterable[NodeProto], types: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
     """Refuse what the compiler refuses too: a file of some bytes can describe a tensor of any size."""
     for node in nodes:

@@ -13,6 +13,7 @@ from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import raise_opset
 from openbpu.quantization.onnx.rewrite import (
     affine_to_depthwise,
+    declare_made_types,
     declare_outputs,
     fold_gemm_factors,
     matmul_bias_to_gemm,
@@ -41,8 +42,8 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 
 
 def read(model: ModelLike, shapes: Shapes | None = None) -> Net:
-    """Return `model` taken apart, its inputs of `shapes`, its constants folded."""
-    return fold_constants(fixed(load(model), shapes))
+    """Return `model` taken apart, its inputs of `shapes`, its constants folded, its outputs of their types."""
+    return declare_made_types(fold_constants(fixed(load(model), shapes)))
 
 
 def prepare(model: ModelLike | Net, opset: int) -> Net:

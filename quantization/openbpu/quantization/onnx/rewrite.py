@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, helper
 
 from openbpu.arch.uniform import BROADCAST, is_spare, lone_value
 from openbpu.quantization.onnx.affine import Affine, channel_affine, channel_vector
-from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, remake
+from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, made_type, remake
 
 
 def split_sums(net: Net) -> Net:
@@ -197,6 +197,20 @@ def declare_outputs(net: Net) -> Net:
             kind = value.type.tensor_type.elem_type
             value.type.CopyFrom(helper.make_tensor_type_proto(kind, shape))
     return replace(net, header=header)
+
+
+def declare_made_types(net: Net) -> Net:
+    """Give outputs the element types that their nodes make, where a model declares others.
+
+    ONNX Runtime does not load such a model, and an ArgMax that is called float would get a Quantize.
+    """
+    header, makers = ModelProto(), net.producers()
+    header.CopyFrom(net.header)
+    for value in header.graph.output:
+        made = made_type(net, net.nodes[makers[value.name]], value.name) if value.name in makers else 0
+        if made and value.type.HasField("tensor_type"):
+            value.type.tensor_type.elem_type = made
+    return net if header == net.header else infer(replace(net, header=header))
 
 
 def reinfer(net: Net) -> Net:
