@@ -42,7 +42,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 
 
 def read(model: ModelLike, shapes: Shapes | None = None) -> Net:
-    """Return `model` taken apart, its inputs of `shapes`, its constants folded, its outputs of their types."""
+    """Return `model` taken apart: inputs of `shapes`, constants folded, outputs of the types they have."""
     return declare_made_types(fold_constants(fixed(load(model), shapes)))
 
 
