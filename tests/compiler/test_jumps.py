@@ -9,8 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from compiler.written import model_of
+from openbpu.arch.numerics import chains
+from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler import compile as compile_model
-from openbpu.evaluation.reference import evaluate
+from openbpu.evaluation.reference import evaluate, singles
 from openbpu.runtime import Session
 from witness import ort
 
@@ -103,6 +105,48 @@ def test_nor_one_at_an_equality(op: str, march: str) -> None:
         found, wanted, reference = outputs(op, scale, 0.0137, codes, march, middle=one_way_and_back(op))
         np.testing.assert_allclose(found, wanted, atol=0.0138)
         np.testing.assert_allclose(found, reference, atol=0.0138)
+
+
+def chain(*steps: tuple[str, str]) -> list[Any]:
+    """Operators behind one another, each with a constant or alone, from `xf` to `r`."""
+    names = ["xf", *(f"m{i}" for i in range(len(steps) - 1)), "r"]
+    return [
+        helper.make_node(op, [names[i], *([c] if c else [])], [names[i + 1]])
+        for i, (op, c) in enumerate(steps)
+    ]
+
+
+THRESHOLD = helper.make_node("ThresholdedRelu", ["m0"], ["r"], alpha=0.7)
+CHAINS = {
+    "quotient": chain(("Div", "c"), ("Floor", "")),
+    "product": chain(("Mul", "c"), ("Ceil", "")),
+    "affine": chain(("Div", "c"), ("Add", "c"), ("Sub", "c"), ("Floor", "")),
+    "root": chain(("Mul", "c"), ("Abs", ""), ("Sqrt", ""), ("Ceil", "")),
+    "sign": chain(("Sub", "c"), ("Sign", "")),
+    "quantizer": chain(("Div", "c"), ("Round", ""), ("Mul", "c")),
+    "fraction": [*chain(("Div", "c"), ("Floor", ""))[:1],
+                 helper.make_node("Floor", ["m0"], ["f"]), helper.make_node("Sub", ["m0", "f"], ["r"])],
+    "compared": [helper.make_node("Mul", ["xf", "c"], ["m"]), helper.make_node("Less", ["m", "c"], ["b"]),
+                 helper.make_node("Cast", ["b"], ["r"], to=1)],
+    "threshold": [*chain(("Mul", "c"), ("Abs", ""))[:1], THRESHOLD],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_roundings_in_front_of_a_jump_are_those_of_the_graph(name: str, march: str) -> None:
+    codes = np.arange(-128, 128, dtype=np.int8)[None]
+    for scale in (0.1, 0.7, 0.05, 0.35, 1 / 127, 0.07):
+        found, wanted, reference = outputs(name, scale, 0.0137, codes, march, middle=CHAINS[name])
+        np.testing.assert_allclose(found, wanted, atol=0.0138)
+        np.testing.assert_allclose(found, reference, atol=0.0138)
+
+
+def test_the_reference_looks_back_through_what_tables_hold() -> None:
+    booleans = {"And", "Or", "Xor", "Not", "Cast"}
+    assert set(POINTWISE) - booleans <= singles.CHAINED | singles.JUMPS
+    assert singles.JUMPS >= chains.JUMPS
+    assert singles.TURNS == chains.TURNS
 
 
 @pytest.mark.parametrize("op", EDGES)

@@ -5,6 +5,7 @@ fast re-implement the *loops*, never the formulas, and tests hold them to these 
 """
 
 from openbpu.arch.numerics.between import BETWEEN_BITS, MAX_FINER, WEIGHT_BITS, between, weights
+from openbpu.arch.numerics.chains import Real, pointwise
 from openbpu.arch.numerics.fixed import (
     MAX_SHIFT,
     FixedPoint,
@@ -62,6 +63,7 @@ __all__ = [
     "WEIGHT_BITS",
     "FixedPoint",
     "Parabola",
+    "Real",
     "between",
     "code_bounds",
     "codes",
@@ -79,6 +81,7 @@ __all__ = [
     "observed_scale",
     "packed_params",
     "parabola",
+    "pointwise",
     "product_factors",
     "quantize",
     "raw_bias",

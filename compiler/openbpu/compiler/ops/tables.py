@@ -61,19 +61,19 @@ class _Chain:
             return behind.op == "Equal"
         return node is not None and node.op in COMPARISONS
 
-    def evaluate(self, name: str, x: Float64, done: dict[str, Float64]) -> Float64:
-        """Value of `name` in float64 when the leaf's reals are `x`."""
+    def evaluate(self, name: str, x: numerics.Real, done: dict[str, numerics.Real]) -> numerics.Real:
+        """Value of `name` when the leaf's reals are `x`."""
         if name in done:
             return done[name]
         scalar = _scalar(self.site, name)
         if scalar is not None:
-            return scalar
+            return numerics.Real.of(scalar)
         leaf = self.site.leaf_or_none(name)
         if leaf is not None:
             return x
         node = self.site.producers[name]
         operands = [self.evaluate(i, x, done) if i else None for i in node.inputs]
-        done[name] = np.asarray(POINTWISE[node.op](node.attrs, *operands), dtype=np.float64)
+        done[name] = numerics.pointwise(node.op, node.attrs, *operands)
         return done[name]
 
 
@@ -179,7 +179,7 @@ def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...], x: Float64) -> Floa
     """Reals that the chain gives for every code, whose reals are `x`; NaN becomes 0."""
     chain = _Chain(site, leaf, list(nodes))
     with np.errstate(all="ignore"):
-        y = np.broadcast_to(chain.evaluate(site.memo["end"], x, {}), x.shape)
+        y = np.broadcast_to(chain.evaluate(site.memo["end"], numerics.Real.of(x), {}).exact, x.shape)
     # What ONNX Runtime and NumPy cast NaN to differs; the BPU's table gives the zero point.
     limit = float(np.finfo(np.float32).max)
     real: Float64 = np.clip(np.nan_to_num(y, nan=0.0), -limit, limit)

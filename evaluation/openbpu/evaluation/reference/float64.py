@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 import openbpu.evaluation.reference.ops  # noqa: F401  importing it registers the kernels
 from openbpu.evaluation.reference.kernel import KERNELS, Array, Call, Quantized, Result, as_float64
+from openbpu.evaluation.reference.singles import Singles
 
 MOVES = frozenset(
     """
@@ -170,12 +171,16 @@ class Walk:
         self.nodes = tuple(self.model.graph.node)
         self.fell_back: dict[str, None] = {}
         self._fallback = fallback
+        self._singles = Singles(self.nodes)
         kept = {*keep, *(o.name for o in self.model.graph.output)}
-        last = {n: k for k, node in enumerate(self.nodes) for n in (*node.output, *reads_of(node)) if n}
+        last = {n: k for k, node in enumerate(self.nodes) for n in (*node.output, *self._wanted(node)) if n}
         self._spent: dict[int, list[str]] = {}
         for name, k in last.items():
             if name not in kept:
                 self._spent.setdefault(k, []).append(name)
+
+    def _wanted(self, node: onnx.NodeProto) -> tuple[str, ...]:
+        return (*reads_of(node), *self._singles.reads(node))
 
     def spent(self, k: int) -> Collection[str]:
         """What may be forgotten after node ``k``."""
@@ -191,11 +196,15 @@ class Walk:
         if has_body:
             return _floats(_on_reference(node, _read(node, values), self.opset))
         try:
-            return results_of(run_node(node, tuple(values[n] if n else None for n in node.input), self.opset))
+            decided = self._singles.applied(node, values, self._run)
+            return results_of(self._run(node, values)) if decided is None else (decided,)
         except Exception as error:
             if fallback is None or (key in KERNELS and not isinstance(error, NotImplementedError)):
                 raise
             return self._fall_back(fallback, node, values)
+
+    def _run(self, node: onnx.NodeProto, values: Mapping[str, Array]) -> Result:
+        return run_node(node, tuple(values[n] if n else None for n in node.input), self.opset)
 
     def _fall_back(
         self, fallback: Fallback, node: onnx.NodeProto, values: Mapping[str, Array]
