@@ -24,7 +24,8 @@ OPSET_RUNS = 26
 IR_RUNS = 13
 """Newest IR version that ONNX Runtime 1.31 reads; newer ones only added what a model may hold."""
 
-_IR_VERSION = {OPSET_PER_CHANNEL: 7, OPSET_INT16: 10}
+_IR_VERSION = {OPSET_PER_CHANNEL: 7, 17: 8, OPSET_INT16: 10, 23: 11}
+"""IR version that came with an opset."""
 
 
 def raise_opset(net: Net, opset: int) -> Net:

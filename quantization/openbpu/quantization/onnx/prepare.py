@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
+from openbpu.arch.errors import ModelError
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.axes import fixed
@@ -11,6 +13,7 @@ from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.load import ModelLike, load
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import raise_opset
+from openbpu.quantization.onnx.patterns import fuse_patterns, opset_of_patterns
 from openbpu.quantization.onnx.rewrite import (
     affine_to_depthwise,
     declare_made_types,
@@ -30,6 +33,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
     reinfer,  # the sums' partial results have no type yet
+    fuse_patterns,  # before what takes the scales and shifts of norms for those of channels
     matmul_bias_to_gemm,
     fold_gemm_factors,  # before folding affines, which expects alpha = beta = 1
     fold_affine,
@@ -51,7 +55,16 @@ def prepare(model: ModelLike | Net, opset: int) -> Net:
 
     What it computes is unchanged.
     """
-    net = raise_opset(model if isinstance(model, Net) else read(model), opset)
+    net = _raised(model if isinstance(model, Net) else read(model), opset)
     for rewrite in PIPELINE:
         net = rewrite(net)
     return net
+
+
+def _raised(net: Net, opset: int) -> Net:
+    """Return `net` at `opset`, or at a newer one where its patterns need that and ONNX can convert it."""
+    wanted = opset_of_patterns(net)
+    if wanted > opset:
+        with contextlib.suppress(ModelError):
+            return raise_opset(net, wanted)
+    return raise_opset(net, opset)

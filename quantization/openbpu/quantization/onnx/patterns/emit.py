@@ -1,0 +1,143 @@
+"""Writes what was found as the operators that the BPU has.
+
+A norm over other axes than the last ones is taken between two Transposes. A gain or a bias that varies along
+other axes than those of the norm follows behind it as a product and a sum over axis 1, which becomes a
+depthwise convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, helper
+
+from openbpu.quantization.onnx.net import Array, Names, Net, Shape
+from openbpu.quantization.onnx.patterns.algebra import Coefficient
+from openbpu.quantization.onnx.patterns.norms import Norm
+from openbpu.quantization.onnx.patterns.search import Match
+from openbpu.quantization.onnx.patterns.softmax import Softmax
+from openbpu.quantization.onnx.patterns.whole import Grouped
+
+
+class Builder:
+    """Collects the nodes that take the place of one node, under names that nothing else has."""
+
+    def __init__(self, names: Names, base: str) -> None:
+        self.names, self.base = names, base
+        self.nodes: list[NodeProto] = []
+        self.consts: dict[str, Array] = {}
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and return the tensor it makes."""
+        out = self.names.fresh(f"{self.base}_{kind}")
+        node = helper.make_node(kind, inputs, [out], self.names.fresh(f"{out}_node"), **attributes)
+        self.nodes.append(node)
+        return out
+
+    def const(self, role: str, value: Array) -> str:
+        """Add a constant and return its name."""
+        name = self.names.fresh(f"{self.base}_{role}")
+        self.consts[name] = value
+        return name
+
+    def real(self, role: str, value: Coefficient, shape: Sequence[int]) -> str:
+        """Add a float32 constant of `shape`."""
+        return self.const(role, np.broadcast_to(value, tuple(shape)).astype(np.float32))
+
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """Add a Reshape; 0 keeps a size."""
+        return self.op("Reshape", x, self.const("shape", np.asarray(shape, np.int64)))
+
+
+def written(net: Net, match: Match, names: Names) -> Builder:
+    """Return the nodes of a match; the last makes the tensor of the old one under its name."""
+    root = net.nodes[match.root]
+    build, shape = Builder(names, root.output[0]), net.shapes[match.x]
+    if isinstance(match.what, Norm):
+        _norm(build, match.x, shape, match.what)
+    elif isinstance(match.what, Grouped):
+        _grouped(build, match.x, shape, match.what)
+    else:
+        _softmax(build, match.x, match.what)
+    last = build.nodes[-1]
+    last.output[0], last.name = root.output[0], root.name
+    for node in build.nodes:
+        node.metadata_props.extend(root.metadata_props)
+    return build
+
+
+def _softmax(build: Builder, x: str, what: Softmax) -> str:
+    return build.op("LogSoftmax" if what.log else "Softmax", x, axis=what.axis)
+
+
+def _norm(build: Builder, x: str, shape: Shape, norm: Norm) -> str:
+    rank, axes = len(shape), norm.axes
+    order = [*(axis for axis in range(rank) if axis not in axes), *axes]
+    moved = order != list(range(rank))
+    gain, bias = (_full(value, rank) for value in (norm.gain, norm.bias))
+    gain_inside = _varies_only_along(gain, axes)
+    bias_inside = norm.centred and gain_inside and _varies_only_along(bias, axes)
+    lengths = [int(shape[axis] or 0) for axis in axes]
+    inputs = [build.op("Transpose", x, perm=order) if moved else x]
+    inputs.append(build.real("gain", _along(gain, axes) if gain_inside else np.ones(1), lengths))
+    if bias_inside and bias.any():
+        inputs.append(build.real("bias", _along(bias, axes), lengths))
+    kind = "LayerNormalization" if norm.centred else "RMSNormalization"
+    y = build.op(kind, *inputs, axis=-len(axes), epsilon=norm.epsilon)
+    if moved:
+        y = build.op("Transpose", y, perm=[int(i) for i in np.argsort(order)])
+    return _affine(build, y, shape, None if gain_inside else gain, None if bias_inside else bias)
+
+
+def _full(value: Coefficient, rank: int) -> Coefficient:
+    return value.reshape((1,) * (rank - value.ndim) + value.shape)
+
+
+def _varies_along(value: Coefficient) -> list[int]:
+    return [axis for axis, size in enumerate(value.shape) if size != 1]
+
+
+def _varies_only_along(value: Coefficient, axes: Sequence[int]) -> bool:
+    return set(_varies_along(value)) <= set(axes)
+
+
+def _along(value: Coefficient, axes: Sequence[int]) -> Coefficient:
+    return value.reshape([value.shape[axis] for axis in axes])
+
+
+def _grouped(build: Builder, x: str, shape: Shape, what: Grouped) -> str:
+    one, zero = np.asarray(1.0), np.asarray(0.0)
+    rows = build.reshape(x, [0, what.groups, -1])
+    length = int(np.prod([int(size or 0) for size in shape[1:]])) // what.groups
+    plain = Norm((2,), what.epsilon, one, zero, centred=True)
+    y = build.reshape(
+        _norm(build, rows, (None, what.groups, length), plain), [0, *(int(s or 0) for s in shape[1:])]
+    )
+    return _affine(build, y, shape, what.gain, what.bias)
+
+
+def _affine(build: Builder, x: str, shape: Shape, gain: Coefficient | None, bias: Coefficient | None) -> str:
+    """Add x · gain + bias, over one axis of channels where the axes that they vary along can become one."""
+    factors = [
+        (kind, role, value)
+        for kind, role, value in (("Mul", "gain", gain), ("Add", "bias", bias))
+        if value is not None and not (value == (kind == "Mul")).all()
+    ]
+    varies = sorted({axis for _, _, value in factors for axis in _varies_along(value)})
+    if not factors:
+        return x
+    sizes = [int(size) if isinstance(size, int) else 0 for size in shape]
+    joined = len(varies) > 1 and varies[0] == 1 and all(sizes[1:])
+    if not joined:
+        for kind, role, value in factors:
+            x = build.op(kind, x, build.real(role, value, value.shape))
+        return x
+    span = slice(1, varies[-1] + 1)
+    channels = int(np.prod(sizes[span]))
+    x = build.reshape(x, [0, channels, -1])
+    for kind, role, value in factors:
+        wide = np.broadcast_to(value, (1, *sizes[span], *(1,) * (len(shape) - span.stop)))
+        x = build.op(kind, x, build.real(role, wide.reshape(channels, 1), (channels, 1)))
+    return build.reshape(x, [0, *sizes[1:]])

@@ -1,0 +1,72 @@
+"""Facts about a softmax that an exporter wrote out."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openbpu.quantization.onnx.engine import run_once
+from openbpu.quantization.onnx.net import assemble
+from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL
+from openbpu.quantization.onnx.prepare import prepare
+from quantization.float_models import float_model, noise
+from quantization.patterns.spelled import Writer, written_softmax
+
+LEFT = {"Exp", "ReduceSum", "ReduceMax", "Log", "Div", "Sub"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from((9, 11, 12, 13, 17, 18, 21, 23)),
+    st.sampled_from([((2, 6), 1), ((1, 5, 8), 2), ((1, 5, 8), 1), ((1, 6, 4, 5), 1), ((2, 6, 3, 4), 3)]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_spelling_of_a_softmax_is_one_operator(
+    opset: int, tensor: tuple[tuple[int, ...], int], log: bool, seed: int
+) -> None:
+    shape, axis = tensor
+    writer = Writer(opset, shape, random.Random(seed).choice)
+    written_softmax(writer, axis, log=log)
+    x = noise(*shape, seed=seed) * 3
+    net = prepare(writer.model(), OPSET_PER_CHANNEL)
+    (node,) = net.nodes
+    assert node.op_type == ("LogSoftmax" if log else "Softmax")
+    e = np.exp(x.astype(np.float64))
+    want = e / e.sum(axis, keepdims=True)
+    got = run_once(assemble(net), {"x": x}, ["y"])["y"]
+    np.testing.assert_allclose(got, np.log(want) if log else want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "e = Exp(x)  s = ReduceSum <keepdims = 1> (e, last)  y = Div(s, e)",
+        "e = Exp(x)  s = ReduceMean <axes = [-1]> (e)  y = Div(e, s)",
+        "h = Mul(x, two)  e = Exp(x)  f = Exp(h)  s = ReduceSum <keepdims = 1> (f, last)  y = Div(e, s)",
+        "e = Exp(x)  s = ReduceSum <keepdims = 1> (e, first)  o = Identity(s)  y = Sub(e, o)",
+    ],
+)
+def test_what_is_almost_a_softmax_stays(body: str) -> None:
+    constants = {"last": np.asarray([-1]), "first": np.asarray([1]), "two": np.asarray(2, np.float32)}
+    used = {name: array for name, array in constants.items() if f" {name})" in body}
+    net = prepare(float_model(f"(float[1,4,4] x) => (float[1,4,4] y) {{ {body} }}", used), OPSET_PER_CHANNEL)
+    assert not any("Softmax" in node.op_type for node in net.nodes)
+
+
+def test_a_scaled_and_masked_softmax_is_one_of_what_is_scaled_and_masked() -> None:
+    text = """(float[1,4,4] x) => (float[1,4,4] y) {
+        h = Mul(x, eighth)  z = Add(h, mask)  m = ReduceMax <axes = [-1]> (z)  d = Sub(z, m)
+        e = Exp(d)  s = ReduceSum(e, last)  y = Div(e, s)
+    }"""
+    constants = {
+        "eighth": np.asarray(0.125, np.float32),
+        "mask": np.triu(np.full((4, 4), -1e4, np.float32), 1),
+        "last": np.asarray([-1]),
+    }
+    net = prepare(float_model(text, constants), OPSET_PER_CHANNEL)
+    assert [node.op_type for node in net.nodes] == ["Mul", "Add", "Softmax"]
