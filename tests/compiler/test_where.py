@@ -69,6 +69,27 @@ def test_a_comparison_of_the_tensor_itself_is_a_table() -> None:
     ].count("Lut") == 1
 
 
+CONDITIONS: dict[str, Any] = {
+    "not": lambda b, low, high: b.node("Not", low),
+    "and": lambda b, low, high: b.node("And", low, high),
+    "or": lambda b, low, high: b.node("Or", b.node("Not", low), b.node("Not", high)),
+    "xor": lambda b, low, high: b.node("Xor", low, high),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_comparisons_of_the_tensor_may_be_joined(name: str) -> None:
+    b = Network(SHAPE)
+    low, high = b.node("Greater", b.x, scalar(b, -0.3)), b.node("Less", b.x, scalar(b, 0.4))
+    b.finished(b.qdq(b.node("Where", CONDITIONS[name](b, low, high), b.x, scalar(b, 0.25))))
+    proto = b.model()
+    program = compiler.compile(proto, march="nash-e")
+    assert {row.on for row in program.placement} == {"BPU"}
+    feeds = values_for(proto)
+    (found,) = Session(program).run(feeds).outputs.values()
+    np.testing.assert_array_equal(found, run(proto, feeds)[0])
+
+
 def test_a_computed_condition_stays_on_the_cpu_with_a_reason() -> None:
     b = Network(SHAPE)
     other = b.quantized_input(SHAPE)

@@ -16,6 +16,7 @@ from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
+_JOINED = frozenset({"Not", "And", "Or", "Xor"})
 Int64 = npt.NDArray[np.int64]
 
 
@@ -54,12 +55,12 @@ class _Chain:
         return all(self.collect(i) for i in node.inputs if i)
 
     def compared(self, name: str) -> bool:
-        """Whether a condition is a comparison; "not equal" is a negated one."""
+        """Whether a condition is made of comparisons: one, its opposite, or several that are joined."""
         node = self.site.producers.get(name)
-        behind = self.site.producers.get(node.inputs[0]) if node is not None and node.op == "Not" else None
-        if behind is not None:
-            return behind.op == "Equal"
-        return node is not None and node.op in COMPARISONS
+        if node is None or node.domain != "":
+            return False
+        joined = node.op in _JOINED and all(self.compared(i) for i in node.inputs)
+        return joined or node.op in COMPARISONS
 
     def evaluate(self, name: str, x: numerics.Real, done: dict[str, numerics.Real]) -> numerics.Real:
         """Value of `name` when the leaf's reals are `x`."""
