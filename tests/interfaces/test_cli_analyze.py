@@ -91,3 +91,29 @@ def test_analyze_refuses_what_does_not_belong_together(openbpu: Command, tmp_pat
     assert openbpu("analyze", FLOAT, QUANTIZED, "--data", DATA, "--samples", "0").code == 2
     dumped = ("--dump", tmp_path / "d", "--tensor", "nope")
     fails(openbpu("analyze", FLOAT, QUANTIZED, "--data", DATA, *dumped), "--tensor: the name must be")
+
+
+def test_analyze_measures_sensitivity_by_any_metric(
+    openbpu: Command, damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("--samples", "2", "--until", "node_relu_1")
+    arguments = ("analyze", FLOAT, damaged, "--data", DATA, *few, "--sensitivity", "only")
+    path = tmp_path / "a.csv"
+    document = openbpu(*arguments, "--json", "--csv", path).json()["sensitivity"]
+    assert (document["metric"], document["mode"]) == ("cosine", "only")
+    first = document["nodes"][0]
+    assert (first["node"], first["samples"]) == ("node_Conv_97", 2)
+    assert first["value"] < 0.99 < document["nodes"][1]["value"]
+    lines = {row["node"]: row for row in csv.DictReader(io.StringIO(path.read_text()))}
+    assert float(lines["node_Conv_97"]["sensitivity"]) == first["value"]
+    (tmp_path / "mine_of_analyze.py").write_text(
+        "def agree(a, b):\n    return sum((x['logits'] == y['logits']).all() for x, y in zip(a, b))\n"
+        "def broken(a, b):\n    raise KeyError('scores')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    out = openbpu(*arguments[:-1], "all-but", "--metric", "mine_of_analyze:agree").out
+    assert "Sensitivity: agree of the outputs when all but this node is quantized" in out
+    failing = openbpu(*arguments, "--metric", "mine_of_analyze:broken")
+    fails(failing, "--metric: broken failed (KeyError: 'scores')")
+    fails(openbpu(*arguments, "--metric", "mine_of_analyze:nope"), "the function must be MODULE:FUNCTION")
+    fails(openbpu(*arguments, "--metric", "bleu"), "the metric must be cosine, mse, sqnr or MODULE:FUNCTION")

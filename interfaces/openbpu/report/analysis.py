@@ -14,7 +14,7 @@ from openbpu.report.text import DASH, add_row, count, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openbpu.evaluation.analysis import Analysis, Closeness, NodeError, SortKey, WeightRange
+    from openbpu.evaluation.analysis import Analysis, Closeness, NodeError, Sensitivity, SortKey, WeightRange
 
 TOP = 10
 """Nodes that a report for people begins with."""
@@ -96,10 +96,11 @@ def _share(value: float | None) -> str:
 
 
 def cause(row: NodeError) -> str:
-    """Return "truncation", "rounding", or "rounding of weights"."""
+    """Return "truncation", "rounding", "rounding of weights" or "rounding inside"."""
     if row.alone.equal:
         return DASH
-    return f"{row.cause} of weights" if row.part == "weights" else row.cause
+    more = {"weights": " of weights", "inside": " inside"}
+    return f"{row.cause}{more.get(row.part, '')}"
 
 
 def advice(row: NodeError) -> str:
@@ -158,6 +159,30 @@ def _named(row: NodeError) -> str:
     return f"{row.op} '{row.node}'{where}"
 
 
+def sensitivity_table(rows: Sequence[Sensitivity], metric: str, *, top: int | None = TOP) -> Table:
+    """Return the nodes, the most sensitive first; `top` of them, None for all."""
+    only = bool(rows) and rows[0].mode == "only"
+    told = (
+        f"Sensitivity: {metric} of the outputs when only this node is quantized"
+        if only
+        else f"Sensitivity: {metric} of the outputs when all but this node is quantized"
+    )
+    known = any(row.module or row.source for row in rows)
+    change = "Loss" if only else "Gain"
+    columns = ("Node", "Operator", metric, change, "Samples", *(["Module and source"] if known else []))
+    made = table(*columns, numbers=(metric, change, "Samples"), title=told)
+    for row in rows[:top]:
+        where = [" ".join(filter(None, (row.module, row.source)))] if known else []
+        add_row(made, row.node, row.op, f"{row.value:.6g}", f"{row.loss:.4g}", row.samples, *where)
+    return made
+
+
+def sensitivity_json(rows: Sequence[Sensitivity], metric: str) -> dict[str, Any]:
+    """Return the nodes, the most sensitive first."""
+    mode = rows[0].mode if rows else None
+    return {"metric": metric, "mode": mode, "nodes": [_finite(asdict(row)) for row in rows]}
+
+
 def analysis_json(found: Analysis) -> dict[str, Any]:
     """Return everything that was found; numbers that JSON cannot hold are null."""
     index = {id(row): k for k, row in enumerate(found.rows)}
@@ -209,17 +234,20 @@ CSV_COLUMNS = (
     *("binary_cosine", "binary_sqnr", "binary_l1", "binary_max_abs", "binary_differs"),
     *("dtype", "step", "range_least", "range_largest", "least", "largest"),
     *("clipped", "used", "vanished", "unevenness", "cause", "part", "remedy"),
+    *("sensitivity", "sensitivity_loss"),
 )
 
 
-def analysis_csv(found: Analysis, sort: SortKey = "alone") -> str:
+def analysis_csv(found: Analysis, sort: SortKey = "alone", sensitivity: Sequence[Sensitivity] = ()) -> str:
     """Return a line per node, the worst by `sort` first, under CSV_COLUMNS."""
+    outputs = {row.tensor: row for row in sensitivity}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for row in found.worst(sort):
         a, b, s = row.so_far, row.alone, row.simulated
         low, high = row.range or (None, None)
+        felt = outputs.get(row.tensor)
         binary = (None,) * 4 if s is None else (s.cosine, s.sqnr, s.l1, s.max_abs)
         writer.writerow(
             [
@@ -229,6 +257,7 @@ def analysis_csv(found: Analysis, sort: SortKey = "alone") -> str:
                 *(*binary, row.deviating),
                 *(row.dtype, row.step, low, high, row.least, row.largest),
                 *(row.clipped, row.used, row.vanished, row.unevenness, row.cause, row.part, advice(row)),
+                *((None, None) if felt is None else (felt.value, felt.loss)),
             ]
         )
     return text.getvalue()

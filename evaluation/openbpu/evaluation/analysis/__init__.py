@@ -10,6 +10,7 @@ Both models run on ONNX Runtime, nothing optimised, so far apart and alone; see 
 from openbpu.evaluation.analysis.analyzer import MIN_COSINE, SAMPLES, Analyzer, analyze
 from openbpu.evaluation.analysis.counts import Counts
 from openbpu.evaluation.analysis.dump import dump
+from openbpu.evaluation.analysis.metric import Metric, metric
 from openbpu.evaluation.analysis.result import (
     KEYS,
     Analysis,
@@ -19,6 +20,7 @@ from openbpu.evaluation.analysis.result import (
     SortKey,
     WeightRange,
 )
+from openbpu.evaluation.analysis.sensitivity import Sensitivity, sensitivity
 from openbpu.quantization.measures import Closeness
 
 __all__ = [
@@ -30,10 +32,14 @@ __all__ = [
     "Closeness",
     "Counts",
     "First",
+    "Metric",
     "NodeError",
     "Remedy",
+    "Sensitivity",
     "SortKey",
     "WeightRange",
     "analyze",
     "dump",
+    "metric",
+    "sensitivity",
 ]

@@ -23,13 +23,13 @@ UNEVEN = 16.0
 VANISHED = 0.5
 
 
-def cause_of(watch: Watch) -> tuple[Cause, Part]:
-    """Return what makes most of the error of a unit alone, and where."""
-    behind = watch.cut + watch.stepped
+def cause_of(watch: Watch, *, weighted: bool) -> tuple[Cause, Part]:
+    """Return what makes most of the error of a unit alone, and where; weighted: whether it has weights."""
+    behind = watch.cut + watch.stepped  # the pair's; what is inside was there before it
     if not watch.alone.noise:
         return "", ""
     if watch.codes is None or watch.inside.noise > behind:
-        return "rounding", "weights"
+        return "rounding", "weights" if weighted else "inside"
     return ("truncation" if watch.cut > watch.stepped else "rounding"), "result"
 
 
@@ -41,11 +41,11 @@ def remedies(
     weights: those of the node · foreign: how many steps its weights are off those of the float model, beyond
     rounding.
     """  # fmt: skip
-    cause, part = cause_of(watch)
+    cause, part = cause_of(watch, weighted=weights is not None)
     now = watch.alone.closeness().sqnr
     if not cause or now >= GOOD:
         return ()
-    if part == "weights":
+    if part != "result":
         return tuple(_weights(watch, weights, foreign))
     return tuple(_result(watch, cause, now, before_softmax))
 
@@ -124,5 +124,5 @@ class _Foreseen:
         return self._with(float(errors.min()))
 
     def _with(self, mean_square: float) -> float:
-        sums = self._watch.inside
-        return decibel(sums.signal, sums.noise + mean_square * sums.finite)
+        noise = self._watch.inside.noise + mean_square * self._watch.alone.finite
+        return decibel(self._watch.alone.signal, noise)

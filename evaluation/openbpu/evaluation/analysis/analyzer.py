@@ -53,8 +53,8 @@ class Analyzer:
         shapes: Shapes | None = None,
         threads: int = 1,
     ) -> None:
-        self.float = Graph(model, _called(model, "the float model"), shapes)
-        self.quantized = Graph(quantized, _called(quantized, "the quantized model"), shapes)
+        self.float = Graph(model, _called(model, "the float model"), shapes, threads)
+        self.quantized = Graph(quantized, _called(quantized, "the quantized model"), shapes, threads)
         check_same_inputs(self.float, self.quantized)
         self.hbm = _called(hbm, "the binary") if hbm is not None else ""
         session = hbm if hbm is None or isinstance(hbm, Session) else Session(hbm, threads=threads)

@@ -56,9 +56,9 @@ class Graph:
     Functions are inlined. Raises ModelError for what is no model, and for shapes that its inputs do not have.
     """
 
-    def __init__(self, model: ModelLike, where: str, shapes: Shapes | None = None) -> None:
+    def __init__(self, model: ModelLike, where: str, shapes: Shapes | None = None, threads: int = 1) -> None:
         proto = read_model(model)
-        self.where = where
+        self.where, self._threads = where, threads
         self.model: ModelProto = inliner.inline_local_functions(proto) if proto.functions else proto
         graph = self.model.graph
         self.nodes: tuple[NodeProto, ...] = tuple(graph.node)
@@ -98,7 +98,7 @@ class Graph:
 
     def _engine(self, model: ModelProto) -> Any:
         try:
-            return session(model, optimize=False)
+            return session(model, optimize=False, threads=self._threads)
         except ModelError as error:
             raise ModelError(f"{self.where}: {error}") from error
 

@@ -10,7 +10,7 @@ from openbpu.evaluation.analysis.counts import Counts
 from openbpu.quantization.measures import Closeness
 
 Cause = Literal["truncation", "rounding", ""]
-Part = Literal["result", "weights", ""]
+Part = Literal["result", "weights", "inside", ""]
 Change = Literal["int16", "widen", "narrow", "per_channel", "weights", "correct", "equalize", "mask"]
 
 
@@ -42,7 +42,7 @@ class NodeError:
     unevenness: the largest channel's range over the median channel's.
 
     cause: *truncation* where values beyond the range make more of the error, *rounding* where steps do; part:
-    whether that is the pair behind the node, or its weights.
+    whether that is the pair behind the node (result), its weights, or pairs in front that only it reads.
     """
 
     index: int

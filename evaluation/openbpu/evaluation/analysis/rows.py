@@ -51,10 +51,10 @@ class Rows:
     def _row(self, watch: Watch) -> NodeError:
         unit, codes = watch.unit, watch.codes
         pair = unit.rounding
-        cause, part = cause_of(watch)
         step = pair.step if pair is not None else None
         limits = codes.pair.limits if codes is not None else None
         weights = self._weights.ranges.get(unit.index)
+        cause, part = cause_of(watch, weighted=weights is not None)
         return NodeError(
             index=unit.index,
             node=unit.node,
@@ -113,9 +113,15 @@ class Rows:
         )  # fmt: skip
 
     def _notes(self, watches: Sequence[Watch]) -> list[str]:
-        if self._of.binary is None or any(watch.shown for watch in watches):
-            return []
-        return ["the binary shows no quantized tensor of the model under its name"]
+        notes = []
+        if any(node.op_type.startswith("QLinear") for node in self._of.quantized.nodes):
+            notes.append(
+                "operators that compute with codes (QLinearConv, …) show no float tensor: quantize to "
+                "Quantize/Dequantize pairs to see them one by one"
+            )
+        if self._of.binary is not None and not any(watch.shown for watch in watches):
+            notes.append("the binary shows no quantized tensor of the model under its name")
+        return notes
 
 
 def _feeding_softmax(of: Analyzer) -> set[str]:

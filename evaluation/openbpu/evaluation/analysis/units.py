@@ -79,8 +79,14 @@ def match(model: Graph, quantized: Graph, kinds: Mapping[str, Kind], found: Mapp
     ends: list[tuple[int, str, str, Rounding | None]] = [
         (-1, name, name, pairs[name]) for name in quantized.fed if name in pairs
     ]
+    results = {pair.result for pair in pairs.values()}
     for index, node in enumerate(quantized.nodes):
-        if node.op_type in {QUANTIZE, DEQUANTIZE, "Constant"}:
+        ends_codes = (
+            node.op_type == DEQUANTIZE
+            and node.output[0] in quantized.outputs
+            and node.output[0] not in results
+        )
+        if node.op_type in {QUANTIZE, DEQUANTIZE, "Constant"} and not ends_codes:
             continue
         for place, raw in enumerate(node.output):
             tensor = named.of(node, place, raw, pairs.get(raw)) if raw else None

@@ -86,18 +86,21 @@ class Watch:
             self.rounded.add(made)
 
     def add_alone(self, expected: Array, raw: Array, value: Array) -> None:
-        """Take a sample of the unit alone, before and behind its pair."""
+        """Take a sample of the unit alone, before and behind its pair.
+
+        value − expected = what the range cuts off + what differs inside the range + what the steps add; a
+        pair that cuts negative values off may stand for a Relu.
+        """
         self.alone.add(expected, value)
-        self.inside.add(expected, raw)
-        if self.codes is None or raw.shape != value.shape:
+        if self.codes is None or not raw.shape == value.shape == expected.shape:
+            self.inside.add(expected, raw)
             return
-        low, high = self.codes.pair.limits
-        step = self.codes.pair.step or 1.0
+        low, high = (limit * (self.codes.pair.step or 1.0) for limit in self.codes.pair.limits)
         with np.errstate(invalid="ignore", over="ignore"):
-            squares = np.square(value.astype(np.float64) - raw)
-            cut = (raw > (high + 0.5) * step) | (raw < (low - 0.5) * step)
-        self.cut += float(np.nan_to_num(squares[cut]).sum())
-        self.stepped += float(np.nan_to_num(squares[~cut]).sum())
+            within, meant = np.clip(raw, low, high), np.clip(expected, low, high)
+            self.inside.add(meant, within)
+            self.cut += _squares(expected, meant)
+            self.stepped += _squares(value, within)
 
     def add_simulated(self, expected: Array, found: Array, deviating: int) -> None:
         """Take a sample of the binary: its values, and how many of its codes the QDQ run has otherwise."""
@@ -126,3 +129,8 @@ class Watch:
     def simulation(self) -> Closeness | None:
         """Return how close the binary is; None where it shows nothing."""
         return self.simulated.closeness() if self.shown else None
+
+
+def _squares(a: Array, b: Array) -> float:
+    """Return the sum of squared differences, of those that are finite."""
+    return float(np.nan_to_num(np.square(a.astype(np.float64) - b), posinf=0.0, neginf=0.0).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from openbpu.cli.screen import Report, note, progress, say_if_kernels_compile, s
 from openbpu.cli.usage import folder_option, number_option, whole_option
 
 if TYPE_CHECKING:
-    from openbpu.evaluation.analysis import Analysis, Analyzer
+    from openbpu.evaluation.analysis import Analysis, Analyzer, Sensitivity
     from openbpu.evaluation.analysis.analyzer import Progress
     from openbpu.quantization.onnx.samples import Feed
 
@@ -30,6 +31,13 @@ class Sort(str, Enum):
     CLIPPED = "clipped"
     USED = "used"
     ORDER = "order"
+
+
+class Mode(str, Enum):
+    """What is quantized when a node's sensitivity is measured."""
+
+    ONLY = "only"
+    ALL_BUT = "all-but"
 
 
 Data = Annotated[
@@ -73,6 +81,20 @@ def analyze(  # noqa: PLR0917  # an argument per option
     ] = 10,
     every: Annotated[bool, typer.Option("--all", help="Every node.")] = False,
     sort: Annotated[Sort, typer.Option("--sort", help="Which nodes come first.")] = Sort.ALONE,
+    sensitivity: Annotated[
+        Mode | None,
+        typer.Option(
+            "--sensitivity", help="Also run the network with only, or with all but, each node quantized."
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric",
+            metavar="cosine|mse|sqnr|MODULE:FUNCTION",
+            help="What a sensitivity is of: the outputs against the float model's.",
+        ),
+    ] = "cosine",
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write every node as a line of CSV.")
     ] = None,
@@ -105,8 +127,11 @@ def analyze(  # noqa: PLR0917  # an argument per option
     arguments.readable(*(path for path in (model, quantized, hbm) if path is not None))
     _check_outputs(csv, dump)
     from openbpu.evaluation.analysis import Analyzer
+    from openbpu.evaluation.analysis import metric as named
+    from openbpu.evaluation.analysis import sensitivity as measure
     from openbpu.quantization.onnx import load_calibration
 
+    measured = named(metric)
     told: list[str] = []
     given = load_calibration(
         data,
@@ -129,18 +154,31 @@ def analyze(  # noqa: PLR0917  # an argument per option
             pictures=json,
             progress=_in_steps(report),
         )
+        felt = (
+            measure(
+                analyzer,
+                given,
+                mode=sensitivity.value,
+                by=measured,
+                samples=samples,
+                until=until,
+                progress=_in_steps(report),
+            )
+            if sensitivity is not None
+            else ()
+        )
     if csv is not None:
         from openbpu.arch.files import write_text
         from openbpu.report.analysis import analysis_csv
 
-        write_text(csv, analysis_csv(found, sort.value))
+        write_text(csv, analysis_csv(found, sort.value, felt))
         told.append(f"wrote {csv}")
     if dump is not None:
         feeds, _ = analyzer.feeds(given, samples or 1)
         told.append(_dump(analyzer, feeds, dump, tensor or [], until))
     for sentence in told:
         note(sentence)
-    _show(found, None if every else top, sort, json=json)
+    _show(found, felt, measured.name, None if every else top, sort, json=json)
 
 
 def _check_outputs(csv: Path | None, dump: Path | None) -> None:
@@ -156,16 +194,27 @@ def _in_steps(report: Report | None) -> Progress | None:
     return lambda stage, done, total: report(stage, done / max(total, 1))
 
 
-def _show(found: Analysis, top: int | None, sort: Sort, *, json: bool) -> None:
-    from openbpu.report.analysis import LEGEND, analysis_json, analysis_table, sentences, weights_table
+def _show(
+    found: Analysis,
+    felt: Sequence[Sensitivity],
+    metric: str,
+    top: int | None,
+    sort: Sort,
+    *,
+    json: bool,
+) -> None:
+    from openbpu.report import analysis as report
 
     if json:
-        show_json(analysis_json(found))
+        sensitivity = report.sensitivity_json(felt, metric) if felt else None
+        show_json(report.analysis_json(found) | {"sensitivity": sensitivity})
         return
-    tables = [analysis_table(found, top=top, sort=sort.value)]
+    tables = [report.analysis_table(found, top=top, sort=sort.value)]
+    if felt:
+        tables.append(report.sensitivity_table(felt, metric, top=top))
     if found.weights:
-        tables.append(weights_table(found.weights[:top]))
-    show(*tables, LEGEND, *sentences(found))
+        tables.append(report.weights_table(found.weights[:top]))
+    show(*tables, report.LEGEND, *report.sentences(found))
 
 
 def _dump(analyzer: Analyzer, feeds: list[Feed], folder: Path, names: list[str], until: str | None) -> str:

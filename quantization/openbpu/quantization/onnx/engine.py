@@ -11,16 +11,18 @@ from openbpu.arch.errors import ModelError
 from openbpu.quantization.onnx.net import Array, Shape
 
 
-def session(model: ModelProto, *, optimize: bool = True) -> Any:
+def session(model: ModelProto, *, optimize: bool = True, threads: int = 0) -> Any:
     """Return an ONNX Runtime session of `model`; raises ModelError when it cannot be loaded.
 
-    Without `optimize` the session is ready sooner and runs slower: right for a single run.
+    Without `optimize` the session is ready sooner and runs slower: right for a single run. threads: 0 for one
+    per core; with 1 the session starts no thread.
     """
     from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  (0.1 s; only calibration needs it)
 
     options = ort.SessionOptions()
     # Pairs stay pairs: integer kernels round otherwise, and overflow on processors without VNNI.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised with its message
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL

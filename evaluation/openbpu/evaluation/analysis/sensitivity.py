@@ -1,0 +1,273 @@
+"""Sensitivity: what quantizing one node does to the outputs, or leaving one node float.
+
+    only     float model:      x → … → [ node in its quantized form ] → …float… → outputs
+    all-but  quantized model:  x → … → [ node in float ] → …quantized… → outputs
+
+The other model's node is computed from what the model makes of its inputs, all nodes of a chunk in one run,
+and only what lies behind a node is run again. With several samples all nodes are first judged on one, and the
+more sensitive half on all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+
+from openbpu.arch.errors import InputError, must
+from openbpu.evaluation.analysis.alone import Alone, Part, Parts
+from openbpu.evaluation.analysis.analyzer import CHUNK_BYTES, Analyzer, until_node
+from openbpu.evaluation.analysis.cut import Graph, Kind
+from openbpu.evaluation.analysis.metric import NAMES, Function, Metric, metric
+from openbpu.evaluation.analysis.suffix import Behind, Suffix
+from openbpu.evaluation.analysis.units import Match, Unit
+from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.samples import Calibration, Feed
+
+Array = npt.NDArray[Any]
+Mode = Literal["only", "all-but"]
+Progress = Callable[[str, int, int], None]
+
+MODES: tuple[Mode, ...] = ("only", "all-but")
+SAMPLES = 4
+"""Samples that a sensitivity is measured on where nobody says how many."""
+_TOGETHER = 32
+"""Nodes that share a run of the model in front of them, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """A node and the metric of the outputs, over `samples` samples.
+
+    mode: "only" it is quantized, or "all-but" it · value: of the metric · loss: how much worse that is than
+    the float model (only); how much better it is than the quantized model is the negative loss (all-but).
+    """
+
+    index: int
+    node: str
+    op: str
+    tensor: str
+    module: str
+    source: str
+    mode: Mode
+    value: float
+    loss: float
+    samples: int
+
+
+def sensitivity(
+    analyzer: Analyzer,
+    data: Calibration,
+    *,
+    mode: Mode = "only",
+    by: str | Metric | Function = "cosine",
+    samples: int | None = None,
+    until: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Sensitivity, ...]:
+    """Return the nodes, the most sensitive first; nodes that only move codes are left out.
+
+    by: "cosine", "mse", "sqnr", or a function of the float model's outputs and those to judge, each a list
+    with a mapping by name for every sample. Raises InputError, ModelError.
+    """
+    if mode not in MODES:
+        raise InputError(must("sensitivity", "the mode", " or ".join(MODES), f"'{mode}'"))
+    feeds, _ = analyzer.feeds(data, samples or SAMPLES)
+    judge = Judge(analyzer, feeds, mode, metric(by))
+    found = judge.units if until is None else until_node(judge.units, until)
+    units = [unit for unit in found if not unit.moved]
+    early = len(feeds) > 1 and judge.metric.name in NAMES  # an accuracy says nothing on one sample
+    half = len(units) // 2
+    total = len(units) + half if early else len(units)
+    rows: dict[str, Sensitivity] = {}
+
+    def measure(some: Sequence[Unit], taken: int, before: int) -> None:
+        for chunk in judge.chunks(some):
+            rows.update((row.tensor, row) for row in judge.rows(chunk, taken))
+            before += len(chunk)
+            if progress is not None:
+                progress(f"sensitivity ({mode})", before, total)
+
+    measure(units, 1 if early else len(feeds), 0)
+    if early:
+        measure(sorted(units, key=lambda unit: -rows[unit.tensor].loss)[:half], len(feeds), len(units))
+    return tuple(sorted(rows.values(), key=lambda row: (-row.samples, -row.loss, row.index)))
+
+
+class Judge:
+    """Measures chunks of units, each chunk on its own."""
+
+    def __init__(self, analyzer: Analyzer, feeds: Sequence[Feed], mode: Mode, by: Metric) -> None:
+        self._feeds, self._mode, self.metric = feeds, mode, by
+        match, kinds, theirs = analyzer.matched(feeds[0])
+        self._form: _Form = (_Only if mode == "only" else _AllBut)(analyzer, match, kinds, theirs)
+        self.units = match.units
+        self._behind = Behind(self._form.base)
+        self._expected = [analyzer.float.cut(analyzer.float.outputs).run(feed) for feed in feeds]
+        self._whole: dict[int, float] = {}
+        names = dict(zip(analyzer.quantized.outputs, analyzer.float.outputs, strict=False))
+        self._names = names if mode == "all-but" else {}
+
+    def chunks(self, units: Sequence[Unit]) -> list[list[Unit]]:
+        """Return the units in the order of the network, so many at a time that their tensors fit."""
+        chunks: list[list[Unit]] = []
+        room = 0
+        for unit in sorted(units, key=lambda unit: unit.index):
+            needs = {*self._form.needs(unit), *self._behind.reads(self._form.changed(unit))}
+            size = sum(self._form.kinds[name].nbytes for name in needs)
+            if not chunks or size > room or len(chunks[-1]) >= _TOGETHER:
+                chunks.append([])
+                room = CHUNK_BYTES
+            chunks[-1].append(unit)
+            room -= size
+        return chunks
+
+    def rows(self, chunk: Sequence[Unit], samples: int) -> list[Sensitivity]:
+        """Return the rows of a chunk, on the first samples."""
+        form = self._form
+        suffixes = [
+            Suffix(self._behind, form.changed(unit), form.kinds, form.instead(unit)) for unit in chunk
+        ]
+        forms = self._form.forms(chunk)
+        base = self._form.base
+        wanted = [*forms.needs, *(name for s in suffixes for name in (*s.needs, *s.kept))]
+        front = base.cut(wanted)
+        found: list[list[dict[str, Array]]] = [[] for _ in chunk]
+        for feed in self._feeds[:samples]:
+            values = feed | front.run(feed)
+            for outputs, suffix, value in zip(found, suffixes, forms.run(values), strict=True):
+                outputs.append(self._named(suffix.run(values, value)))
+        reference = self._reference(samples)
+        return [self._row(unit, outputs, reference) for unit, outputs in zip(chunk, found, strict=True)]
+
+    def _reference(self, samples: int) -> float:
+        """Return the metric of the base itself: of the float model, or of the quantized one."""
+        if samples not in self._whole:
+            cut = self._form.base.cut(self._form.base.outputs)
+            made = [self._named(cut.run(feed)) for feed in self._feeds[:samples]]
+            self._whole[samples] = self.metric(self._expected[:samples], made)
+        return self._whole[samples]
+
+    def _named(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {self._names.get(name, name): value for name, value in outputs.items()}
+
+    def _row(self, unit: Unit, outputs: list[dict[str, Array]], reference: float) -> Sensitivity:
+        value = self.metric(self._expected[: len(outputs)], outputs)
+        loss = self.metric.loss(value, reference)
+        origin = unit.origin
+        return Sensitivity(
+            index=unit.index,
+            node=unit.node,
+            op=unit.op,
+            tensor=unit.tensor,
+            module=origin.scope if origin else "",
+            source=origin.source if origin else "",
+            mode=self._mode,
+            value=value,
+            loss=loss if self._mode == "only" else -loss,
+            samples=len(outputs),
+        )
+
+
+class _Runs:
+    """The other model's form of some units. needs: tensors of the base that `run` takes."""
+
+    def __init__(self, needs: list[str], run: Callable[[Mapping[str, Array]], list[Array]]) -> None:
+        self.needs, self.run = needs, run
+
+
+class _Form(Protocol):
+    """base: the model that is run, with one unit in the form of the other · kinds: of its tensors."""
+
+    base: Graph
+    kinds: Mapping[str, Kind]
+
+    def changed(self, unit: Unit) -> tuple[str, ...]:
+        """Return the tensors of the base that get the other form's result."""
+
+    def instead(self, unit: Unit) -> dict[str, str]:
+        """Return the tensors behind it that must not be rounded again → those in front of their pairs."""
+
+    def needs(self, unit: Unit) -> list[str]:
+        """Return the tensors of the base that the other form is computed from."""
+
+    def forms(self, chunk: Sequence[Unit]) -> _Runs:
+        """Return what computes the other form of some units."""
+
+
+class _Only:
+    """The float model, one unit quantized."""
+
+    def __init__(
+        self, analyzer: Analyzer, match: Match, kinds: Mapping[str, Kind], theirs: Mapping[str, Kind]
+    ) -> None:
+        del theirs
+        self.base, self.kinds = analyzer.float, kinds
+        self._other, self._aliases = analyzer.quantized, match.aliases
+
+    def changed(self, unit: Unit) -> tuple[str, ...]:
+        return (unit.tensor,)
+
+    def instead(self, unit: Unit) -> dict[str, str]:
+        del unit
+        return {}
+
+    def needs(self, unit: Unit) -> list[str]:
+        return [self._aliases[leaf] for leaf in unit.leaves]
+
+    def forms(self, chunk: Sequence[Unit]) -> _Runs:
+        alone = Alone(self._other, chunk, self._aliases, self.kinds)
+        return _Runs(alone.needs, lambda values: [value for _, _, value in alone.run(values)])
+
+
+class _AllBut:
+    """The quantized model, one unit in float."""
+
+    def __init__(
+        self, analyzer: Analyzer, match: Match, kinds: Mapping[str, Kind], theirs: Mapping[str, Kind]
+    ) -> None:
+        self.base, self.kinds = analyzer.quantized, theirs
+        self._float, self._float_kinds, self._units = analyzer.float, kinds, match.units
+        values = {unit.tensor: unit.value for unit in match.units}
+        self._values = {name: name for name in analyzer.float.fed} | values
+
+    def changed(self, unit: Unit) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((unit.raw, unit.value)))
+
+    def instead(self, unit: Unit) -> dict[str, str]:
+        """Nodes that move its codes have its rounding: without it they have none."""
+        found, group = dict[str, str](), {unit.raw, unit.value}
+        for other in self._units:
+            if other.moved and group & set(self.base.nodes[other.index].input):
+                group |= {other.raw, other.value}
+                found[other.value] = other.raw
+        return found
+
+    def needs(self, unit: Unit) -> list[str]:
+        return [self._values[leaf] for leaf in self._part(unit).leaves]
+
+    def forms(self, chunk: Sequence[Unit]) -> _Runs:
+        parts = [self._part(unit) for unit in chunk]
+        elems = {leaf: self._float_kinds[leaf].elem for part in parts for leaf in part.leaves}
+        ready = Parts(self._float, parts, elems)
+        needs = {leaf: self._values[leaf] for leaf in ready.leaves}
+
+        def run(values: Mapping[str, Array]) -> list[Array]:
+            made = ready.run({leaf: values[name] for leaf, name in needs.items()})
+            return [
+                found[unit.tensor] if found else values[unit.tensor]  # an input is what is fed
+                for unit, found in zip(chunk, made, strict=True)
+            ]
+
+        return _Runs(list(dict.fromkeys(needs.values())), run)
+
+    def _part(self, unit: Unit) -> Part:
+        """Return the float model's nodes between other units and this one."""
+        given = set(self._values) - {unit.tensor}
+        nodes = tuple(self._float.needed([unit.tensor], given))
+        made = {name for k in nodes for name in self._float.nodes[k].output}
+        read = dict.fromkeys(name for k in nodes for name in reads(self._float.nodes[k]))
+        leaves = tuple(name for name in read if name in given and name not in made)
+        return Part(nodes, leaves, (unit.tensor,))
