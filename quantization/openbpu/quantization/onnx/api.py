@@ -17,12 +17,14 @@ from openbpu.quantization.onnx.calibrate import (
     Progress,
     clipped_ranges,
     histograms,
-    max_ranges,
+    observe,
     random_ranges,
 )
 from openbpu.quantization.onnx.choice import Choice, TensorRange, mean_cosines
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
+from openbpu.quantization.onnx.limits import nominal, ranges_of, useful
 from openbpu.quantization.onnx.load import ModelLike, valid
+from openbpu.quantization.onnx.masks import find_masks, finite_feeds
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
@@ -82,19 +84,25 @@ def _quantized(
     report: Progress,
 ) -> tuple[ModelProto, Choice]:
     activation, weight, tail = types
-    feeds = feeds_of(calibration, given.header.graph.input)
+    feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
     net, plan = _planned(given, activation, weight, tail, common_shapes(feeds))
     net = at_shapes(net, largest_shapes(feeds))
-    tops = max_ranges(net, plan.sources, feeds, report)
-    methods = METHODS[:-1] if method == "mix" else (method,)
-    seen = {} if methods == ("max",) else histograms(net, tops, feeds, report)
+    masks = find_masks(net)
+    feeds = finite_feeds(feeds, masks)
     dtypes = {pair.source: pair.dtype for pair in plan.pairs.values()}
-    ranges = {m: clipped_ranges(m, tops, seen, dtypes) for m in methods}
-    candidates = ((m, apply_plan(net, plan, found, weight)) for m, found in ranges.items())  # one at a time
+    observed = observe(net, plan.sources, masks, feeds, report)
+    within = useful(net, masks, dtypes, observed)
+    tops, least = ranges_of(within, observed, masks, dtypes)
+    methods = METHODS[:-1] if method == "mix" else (method,)
+    seen = {} if methods == ("max",) else histograms(net, tops, feeds, report, within.limits)
+    ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
+    candidates = (
+        (m, apply_plan(net, plan, r, weight, within.limits)) for m, r in ranges.items()
+    )  # one at a time
     close = mean_cosines(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else {}
     best = max(methods, key=lambda m: close.get(m, 0.0))  # of equal ones the first
     by_tensor = {name: TensorRange(top, tops[name], dtypes[name]) for name, top in ranges[best].items()}
-    return apply_plan(net, plan, ranges[best], weight), Choice(best, by_tensor, close)
+    return apply_plan(net, plan, ranges[best], weight, within.limits), Choice(best, by_tensor, close)
 
 
 def quantize_random(
@@ -114,7 +122,7 @@ def quantize_random(
     _check_types(activation, weight, activation, "max")
     with valid(model):
         net, plan = _planned(read(model, shapes), activation, weight, tail=activation)
-        quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight)
+        quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight, nominal(net))
     if out is not None:
         write_model(quantized, out)
     return quantized
@@ -134,7 +142,7 @@ def quantize_unseen(
     _check_types(activation, DType.INT8, tail, "max")
     with valid(model):
         net, plan = _planned(read(model, shapes), activation, DType.INT8, tail)
-        return apply_plan(net, plan, dict.fromkeys(plan.sources, 1.0), DType.INT8)
+        return apply_plan(net, plan, dict.fromkeys(plan.sources, 1.0), DType.INT8, nominal(net))
 
 
 def _check_types(activation: DType, weight: DType, tail: DType, method: str) -> None:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.scales import Scales
 
 
-def apply_plan(net: Net, plan: Plan, ranges: Mapping[str, float], weight: DType) -> ModelProto:
-    """Return the quantized model; `ranges` maps every source of the plan to max|x|."""
-    return _Builder(net, plan, Scales(net, plan, ranges, weight)).model()
+def apply_plan(
+    net: Net,
+    plan: Plan,
+    ranges: Mapping[str, float],
+    weight: DType,
+    limits: Mapping[str, Limits] = MappingProxyType({}),
+) -> ModelProto:
+    """Return the quantized model; `ranges` maps every source of the plan to max|x|.
+
+    `limits`: how far the values of constants matter that lead into a Softmax.
+    """
+    return _Builder(net, plan, Scales(net, plan, ranges, weight, limits)).model()
 
 
 class _Builder:
@@ -108,7 +119,7 @@ class _Builder:
         key = (name, dtype, scale.tobytes())
         if key in self.dequantized:
             return self.dequantized[key]
-        array = self.net.consts[name]
+        array = self.scales.finite(name)
         shape = [-1 if i == axis else 1 for i in range(array.ndim)]
         integers = self.names.fresh(f"{name}_quantized")
         self.consts[integers] = numerics.quantize(array, scale.reshape(shape), 0, dtype)

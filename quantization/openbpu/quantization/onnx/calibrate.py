@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import ModelError
 from openbpu.quantization.onnx.engine import run, session
+from openbpu.quantization.onnx.extents import Depths, Extent
+from openbpu.quantization.onnx.limits import FREE, Limits, Seen, extent_of
+from openbpu.quantization.onnx.masks import Masks, clipped
 from openbpu.quantization.onnx.net import Array, Net, assemble
 from openbpu.quantization.onnx.observe import clipped_range
 from openbpu.quantization.onnx.peaks import peaks
@@ -22,14 +26,33 @@ CHUNK_BYTES = 256 << 20
 """Tensors that are fetched in one run hold about this many bytes at most (never fewer than one tensor)."""
 
 
-def max_ranges(net: Net, names: Sequence[str], feeds: Sequence[Feed], progress: Progress) -> dict[str, float]:
-    """Return max|x| of each tensor over all samples; raises QuantizationError for NaN and infinity."""
-    ranges = dict.fromkeys(names, 0.0)
-    for name, sample, x in _observed(net, names, feeds, progress, "observe ranges"):
+def observe(net: Net, names: Sequence[str], masks: Masks, feeds: Sequence[Feed], progress: Progress) -> Seen:
+    """Return what the tensors `names`, and those that lead into a masked Softmax, hold over all samples.
+
+    Raises QuantizationError for NaN, and for infinity elsewhere than on the way into a Softmax.
+    """
+    chain, makers = masks.chain, net.producers()
+    live = [n for n in (*net.inputs, *makers) if n in chain and n not in net.consts]
+    results = [row.out for row in masks.rows if row.log]
+    every = list(dict.fromkeys((*names, *live, *results)))
+    extents = {name: Extent() for name in every}
+    axes = {row.source: row.axis for row in masks.rows}
+    largest, lengths = {name: Depths() for name in axes}, dict.fromkeys(axes, 0)
+    values = {n: Depths() for row in masks.rows if row.log for n in (row.source, row.out)}
+    for name, sample, seen in _observed(net, every, feeds, progress, "observe ranges"):
         where = f"tensor '{name}', calibration sample {sample}"
-        fix = "look at the float model: it overflows, divides by zero or masks with infinity there"
-        ranges[name] = max(ranges[name], finite_peak(x, where, fix))
-    return ranges
+        x = clipped(seen) if name in chain or name in results else seen
+        finite_peak(
+            x, where, "look at the float model: it overflows, divides by zero or masks with infinity there"
+        )
+        extents[name].add(x, ask_whole=name in masks.upstream)
+        if name in values:
+            values[name].add(x)
+        if name in axes and x.size:
+            largest[name].add(x.max(axis=axes[name]))
+            lengths[name] = max(lengths[name], x.shape[axes[name]])
+    extents.update((name, extent_of(net.consts[name])) for name in chain | masks.fills if name in net.consts)
+    return Seen(extents, largest, values, lengths)
 
 
 RANDOM_RANGES = (1e-3, 1e3)
@@ -46,23 +69,36 @@ def random_ranges(net: Net, names: Sequence[str]) -> dict[str, float]:
 
 
 def histograms(
-    net: Net, tops: Mapping[str, float], feeds: Sequence[Feed], progress: Progress
+    net: Net,
+    tops: Mapping[str, float],
+    feeds: Sequence[Feed],
+    progress: Progress,
+    limits: Mapping[str, Limits] = MappingProxyType({}),
 ) -> dict[str, Histogram]:
-    """Return the histogram of |x| of each tensor over 0 … tops[name], for those that are not all zero."""
+    """Return the histogram of |x| of each tensor over 0 … tops[name], for those that are not all zero.
+
+    Values beyond their limits are not counted.
+    """
     names = [name for name, top in tops.items() if top > 0]
     seen = {name: Histogram(peak=tops[name]) for name in names}
     for name, _, x in _observed(net, names, feeds, progress, "observe histograms"):
-        seen[name].add(x)
+        low, high = limits.get(name, FREE)
+        seen[name].add(x[(x >= low) & (x <= high)] if name in limits else x)
     return seen
 
 
 def clipped_ranges(
-    method: str, tops: Mapping[str, float], seen: Mapping[str, Histogram], types: Mapping[str, DType]
+    method: str,
+    tops: Mapping[str, float],
+    seen: Mapping[str, Histogram],
+    types: Mapping[str, DType],
+    least: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """Return the ranges that `method` makes of maxima and histograms."""
+    """Return the ranges that `method` makes of maxima and histograms, none below what is in `least`."""
     if method == "max":
         return dict(tops)
-    return {**tops, **{name: clipped_range(method, found, types[name]) for name, found in seen.items()}}
+    made = {name: clipped_range(method, found, types[name]) for name, found in seen.items() if found.total}
+    return {**tops, **{name: max(top, least.get(name, 0.0)) for name, top in made.items()}}
 
 
 def _observed(

@@ -11,6 +11,7 @@ from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.axes import fixed
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.load import ModelLike, load
+from openbpu.quantization.onnx.masks import finite_masks
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import raise_opset
 from openbpu.quantization.onnx.patterns import fuse_patterns, opset_of_patterns
@@ -34,6 +35,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     multiply_instead_of_divide,
     reinfer,  # the sums' partial results have no type yet
     fuse_patterns,  # before what takes the scales and shifts of norms for those of channels
+    finite_masks,  # what is infinite in front of a Softmax
     matmul_bias_to_gemm,
     fold_gemm_factors,  # before folding affines, which expects alpha = beta = 1
     fold_affine,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,22 @@ Calibration = Mapping[str, Array] | Mapping[str, Sequence[Array]] | Iterable[Map
 _HINT = "pass an .npz with one array per input (first axis: samples), or a folder of .npy files or images"
 
 
-def feeds_of(calibration: Calibration, inputs: Sequence[ValueInfoProto]) -> list[Feed]:
+def feeds_of(
+    calibration: Calibration, inputs: Sequence[ValueInfoProto], infinite: Collection[str] = ()
+) -> list[Feed]:
     """Return the samples as feeds of a model with these `inputs`.
 
     A mapping holds per input an array whose first axis counts samples: (N, *shape), or (N·B, …) for an input
     (B, …), B = 1 included; or, for free axes, samples of several sizes as a list or an array of objects. An
     iterable yields one mapping per sample, each array of the input's own shape.
+    `infinite` are inputs that may hold infinity: masks.
     Raises InputError for an unknown or missing name, a shape or type that does not fit, or no sample at all.
     """
     if isinstance(calibration, Mapping):
-        feeds = _from_arrays(calibration, inputs)
+        feeds = _from_arrays(calibration, inputs, infinite)
     else:
-        feeds = [_checked(sample, inputs, f"calibration sample {n}") for n, sample in enumerate(calibration)]
+        named = ((sample, f"calibration sample {n}") for n, sample in enumerate(calibration))
+        feeds = [_checked(sample, inputs, where, infinite) for sample, where in named]
     if not feeds:
         raise InputError(must("calibration", "the number of samples", "at least 1", 0, _HINT))
     return feeds
@@ -52,7 +56,9 @@ def random_feed(inputs: Sequence[ValueInfoProto]) -> Feed:
 
 
 def _from_arrays(
-    arrays: Mapping[str, Array | Sequence[Array]], inputs: Sequence[ValueInfoProto]
+    arrays: Mapping[str, Array | Sequence[Array]],
+    inputs: Sequence[ValueInfoProto],
+    infinite: Collection[str],
 ) -> list[Feed]:
     _check_names(arrays, inputs, "calibration")
     split = {v.name: _split(arrays[v.name], v) for v in inputs}
@@ -61,7 +67,9 @@ def _from_arrays(
         raise InputError(must("calibration", "the number of samples", "the same for every input", counts))
     total = next(iter(counts.values()), 0)
     return [
-        _checked({name: parts[n] for name, parts in split.items()}, inputs, f"calibration sample {n}")
+        _checked(
+            {name: parts[n] for name, parts in split.items()}, inputs, f"calibration sample {n}", infinite
+        )
         for n in range(total)
     ]
 
@@ -104,7 +112,9 @@ def _check_names(given: Mapping[str, object], inputs: Sequence[ValueInfoProto], 
         )
 
 
-def _checked(sample: Mapping[str, Array], inputs: Sequence[ValueInfoProto], where: str) -> Feed:
+def _checked(
+    sample: Mapping[str, Array], inputs: Sequence[ValueInfoProto], where: str, infinite: Collection[str]
+) -> Feed:
     """Return one feed: names, shapes and types checked, values cast to what the input takes."""
     _check_names(sample, inputs, where)
     feed = {}
@@ -120,6 +130,9 @@ def _checked(sample: Mapping[str, Array], inputs: Sequence[ValueInfoProto], wher
             raise InputError(must(where, f"the type of input '{value.name}'", dtype, array.dtype))
         if dtype.kind == "f" and not np.isfinite(array).all():
             actual = "NaN" if np.isnan(array).any() else "infinity"
+            if actual == "infinity" and value.name in infinite:
+                feed[value.name] = np.ascontiguousarray(array, dtype=dtype)
+                continue
             raise InputError(must(where, f"every value of input '{value.name}'", "finite", actual))
         feed[value.name] = np.ascontiguousarray(array, dtype=dtype)
     return feed

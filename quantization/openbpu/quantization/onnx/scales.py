@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.affine import channel_vector
+from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.plan import Plan
 
@@ -29,12 +30,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """Scales (float32) by what was observed: `ranges` maps every source of the plan to max|x|."""
+    """Scales (float32) by what was observed: `ranges` maps every source of the plan to max|x|.
+
+    `limits`: how far the values of constants matter that lead into a Softmax.
+    """
 
     net: Net
     plan: Plan
     ranges: Mapping[str, float]
     weight: DType
+    limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def tensor(self, name: str, dtype: DType) -> Floats:
         """Return the scale of a tensor that has a pair, for `dtype`."""
@@ -95,8 +100,10 @@ class Scales:
         return channel_vector(array, max(array.ndim, 1), max(array.ndim - 1, 0), channels)
 
     def finite(self, name: str) -> Array:
-        """Return a constant; raises QuantizationError when it holds NaN or infinity."""
+        """Return a constant within its limits; raises QuantizationError when it holds NaN or infinity."""
         array = self.net.consts[name]
+        if name in self.limits:
+            return np.clip(array, *self.limits[name])
         if np.isfinite(array).all():
             return array
         fix = "repair the model: training may have diverged"
