@@ -30,8 +30,11 @@ MOVES = frozenset(
 COMBINES = frozenset({"Add", "Sub", "Where", "Max", "Min", "Sum"})
 """Operators by which a mask meets the scores."""
 
-FINITE = 1e30
-"""What stands for infinity on the way into a Softmax. Sums of it stay finite, of float32's least not."""
+FINITE = 1e9
+"""What stands for infinity, and all beyond, on the way into a Softmax.
+
+Sums of it stay finite (those of the least float32 do not); in a bias its step is one that weights can share.
+"""
 
 SURE = 1e3
 """An operand that goes so low masks."""
@@ -171,9 +174,9 @@ def _ancestors(net: Net, names: Iterable[str]) -> frozenset[str]:
 def finite_masks(net: Net) -> Net:
     """Return `net` with ±FINITE for what is larger in the constants that masks are made of.
 
-    No softmax tells them apart, unless a whole row is masked: −∞ makes NaN of it, −1e30 equal weights.
+    No softmax tells them apart, unless a whole row is masked: −∞ makes NaN of it, −1e9 equal weights.
 
-    Add(scores, [0, −∞])      becomes      Add(scores, [0, −1e30])
+    Add(scores, [0, −∞])      becomes      Add(scores, [0, −1e9])
     """
     masks = find_masks(net)
     reach, fed = masks.reach, {row.node for row in masks.rows}
