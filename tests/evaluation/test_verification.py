@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from compiler.networks import Network
+from compiler.reading import model as text_model
 from interfaces.conftest import printed_by
 from openbpu.arch.errors import InputError, ModelError
 from openbpu.arch.program import Program
@@ -85,6 +86,23 @@ def test_a_wrong_binary_fails_at_the_layer_that_is_wrong() -> None:
     assert found.explanation.tensors > 1
     names = [n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"]
     assert f"'{names[0]}'" not in said  # the layers before it are right
+
+
+@pytest.mark.parametrize(
+    "chain",
+    ["m = Mul(d, d) p = Mul(m, m)", "p = Sqrt(d)", "m = Mul(d, half) p = Max(d, m)"],
+    ids=["a function of plain products", "what is not defined everywhere", "lines"],
+)
+@pytest.mark.parametrize(("kind", "step"), [("int16", 1e-4), ("uint8", 0.01)])
+def test_a_table_of_int16_is_within_its_bound(chain: str, kind: str, step: float) -> None:
+    model = text_model(
+        f"""g (int16[65536] x) => ({kind}[65536] y)
+        <float s = {{3.0e-5}}, int16 z = {{0}}, float t = {{{step}}}, {kind} v = {{0}}, float half = {{0.5}}>
+        {{ d = DequantizeLinear(x, s, z) {chain} y = QuantizeLinear(p, t, v) }}"""
+    )
+    feed = {"x": np.arange(-32768, 32768).astype(np.int16)}
+    found = verify(model, compile_model(model, march="nash-e"), feed)
+    assert found.passed, found.failures
 
 
 @pytest.mark.parametrize("march", ["nash-e", "bayes-e"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
+from openbpu.arch.program import BpuSegment, CpuSegment, Program, SegmentLut, Space
 from openbpu.evaluation.images import part_like
 from openbpu.runtime import Session
 from openbpu.runtime.cpu import CpuRunner
@@ -101,6 +101,13 @@ def _value(program: Program, values: dict[int, Array], i: int) -> Array:
     if t.space is Space.VIEW:
         return _value(program, values, t.address).view(t.dtype.numpy).reshape(t.shape)
     return np.asarray(program.constant(i))
+
+
+def made_of_lines(program: Program) -> frozenset[str]:
+    """Return the names of the tensors that a table of line segments makes, as the model has them."""
+    operators = (op for s in program.segments if isinstance(s, BpuSegment) for op in s.operators)
+    made = (program.tensors[op.outputs[0]].name for op in operators if isinstance(op, SegmentLut))
+    return frozenset(name.removesuffix("/nhwc").removesuffix("/signed") for name in made)
 
 
 def nodes_on_cpu(program: Program) -> frozenset[str]:

@@ -40,15 +40,23 @@ MIN_COSINE = 0.99
 """An output below it, and beyond one step somewhere, is not that of the same model, unless explained."""
 
 
-def bound(cone: Iterable[Step], bytes_of_code: int, on_cpu: frozenset[str], *, from16: bool = True) -> float:
+def bound(
+    cone: Iterable[Step],
+    bytes_of_code: int,
+    on_cpu: frozenset[str],
+    *,
+    from16: bool = True,
+    lines: bool = False,
+) -> float:
     """Return how far, in steps, a code may lie from the real number that these operators make.
 
-    `from16`: they read a tensor of 16 bits, so that functions are lines.
+    `from16`: they read a tensor of 16 bits, so that functions are lines · `lines`: the program has lines for
+    them, whatever they are: x · x · x is one function.
     """
     steps = list(cone)
     ops = {s.op for s in steps if not s.node or s.node not in on_cpu}
     most = APPROXIMATE_STEPS if ops & APPROXIMATED else EXACT_STEPS
-    if from16 and ops & FUNCTIONS_OF_INT16:
+    if lines or (from16 and ops & FUNCTIONS_OF_INT16):
         most = max(most, 1.0, 2.0 ** (8 * bytes_of_code) / SEGMENT_SHARE)
     slack = CPU_STEPS[min(bytes_of_code, 2)] if any(_on_cpu(s, on_cpu) for s in steps) else 0.0
     return most + slack
@@ -84,8 +92,8 @@ class Explanation:
         """Whether ties and stated bounds explain everything that was seen."""
         return self.tensors > 0 and not self.first_wrong and not self.outputs
 
-    def add(self, report: TensorReport, on_cpu: frozenset[str]) -> None:
-        """Take a tensor into account."""
+    def add(self, report: TensorReport, on_cpu: frozenset[str], lines: frozenset[str] = frozenset()) -> None:
+        """Take a tensor into account; `lines` are the tensors that tables of line segments make."""
         self.tensors += 1
         self.ties += report.mismatches - report.mismatches_off_tie
         if report.mismatches > report.mismatches_off_tie:
@@ -93,7 +101,8 @@ class Explanation:
         if report.exact:
             return
         size = np.dtype(report.dtype).itemsize
-        most = bound(report.cone, size, on_cpu, from16=report.from16)
+        lined = report.name in lines
+        most = bound(report.cone, size, on_cpu, from16=report.from16, lines=lined)
         if report.max_error <= most:
             self.near += report.mismatches_off_tie
             self.first_near = self.first_near or place(report)

@@ -19,7 +19,7 @@ from openbpu.evaluation.beside import Parting, parting, stand_beside
 from openbpu.evaluation.ends import Ends, random_inputs, takers
 from openbpu.evaluation.fallback import OnnxRuntime
 from openbpu.evaluation.images import part_of, runs_in_one, together
-from openbpu.evaluation.inside import Inside, as_type, nodes_on_cpu
+from openbpu.evaluation.inside import Inside, as_type, made_of_lines, nodes_on_cpu
 from openbpu.evaluation.judge import Explanation, failure
 from openbpu.evaluation.reference import evaluate, layerwise
 from openbpu.evaluation.reference.compare import See
@@ -142,6 +142,7 @@ class _Work:
         self._looked_beside = False
         self._inside = Inside(of.session)
         self._cpu = nodes_on_cpu(of.session.program)
+        self._lines = made_of_lines(of.session.program)
 
     def add(self, feed: dict[str, Array]) -> None:
         """Run one feed through the judge, the program and ONNX Runtime."""
@@ -230,7 +231,7 @@ class _Work:
             progress=self._told("explaining"),
         )
         for report in found.reports.values():
-            self._explanation.add(report, self._cpu)
+            self._explanation.add(report, self._cpu, self._lines)
         for name, y in made.items():
             if name in found.outputs and name not in found.reports:
                 step = self._of.ends.step(name, expected[name])
