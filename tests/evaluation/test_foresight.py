@@ -78,10 +78,11 @@ def test_nodes_without_names_are_called_as_the_model_itself_is(tmp_path: Path) -
     ]
 
 
-def test_a_model_with_a_quantized_part_is_taken_as_it_is() -> None:
+def test_a_model_that_is_quantized_throughout_is_taken_as_it_is() -> None:
     text = """(float[1,8,8,8] x) => (float y)
-    { q = QuantizeLinear(x, scale, zero) f = DequantizeLinear(q, scale, zero) y = Conv(f, w) }"""
-    weights = {"scale": np.float32(0.1), "zero": np.int8(0), "w": WEIGHTS["w"]}
+    { q = QuantizeLinear(x, scale, zero) f = DequantizeLinear(q, scale, zero) r = Relu(f)
+    rq = QuantizeLinear(r, scale, zero) y = DequantizeLinear(rq, scale, zero) }"""
+    weights = {"scale": np.float32(0.1), "zero": np.int8(0)}
     model = float_model(text, {n: np.asarray(a) for n, a in weights.items()})
     found = foresee(model, march="nash-e")
     assert (found.quantized_as, found.told) == ("", "")
@@ -89,6 +90,18 @@ def test_a_model_with_a_quantized_part_is_taken_as_it_is() -> None:
     asked = foresee(model, march="nash-e", as_="int16")
     assert asked.placement == found.placement
     assert "quantized already, so that int16 changes nothing" in asked.told
+
+
+def test_the_rest_of_a_partly_quantized_model_is_foreseen() -> None:
+    text = """(float[1,8,8,8] x) => (float y)
+    { q = QuantizeLinear(x, scale, zero) f = DequantizeLinear(q, scale, zero) y = Conv(f, w) }"""
+    weights = {"scale": np.float32(0.1), "zero": np.int8(0), "w": WEIGHTS["w"]}
+    model = float_model(text, {n: np.asarray(a) for n, a in weights.items()})
+    found = foresee(model, march="nash-e")
+    assert found.quantized_as == "int8"
+    assert "makes int8 of what is float in this model and keeps the rest" in found.told
+    assert {row.on for row in found.placement} == {"BPU"}
+    assert any(row.on == "CPU" for row in check(model, march="nash-e"))
 
 
 def test_a_model_that_cannot_be_quantized_is_told_why() -> None:

@@ -14,7 +14,7 @@ from openbpu.arch.errors import OpenbpuError
 from openbpu.arch.march import March
 from openbpu.arch.program import Placement
 from openbpu.compiler import check
-from openbpu.quantization.onnx import is_quantized, quantize_unseen, read_float
+from openbpu.quantization.onnx import NothingLeftError, is_quantized, quantize_unseen, read_float
 
 Kind = Literal["int8", "int16"]
 
@@ -41,22 +41,33 @@ def foresee(
 ) -> Foresight:
     """Return where every node of the model will run: of a float model, after quantization to `as_` (int8).
 
-    The scales are made up, and nodes keep the user's names; a model with a quantized part is taken as it is,
-    which is told where another type was asked for.
-    Raises what `openbpu.compiler.check` raises.
+    The scales are made up, and nodes keep the user's names. Of a model that is quantized in part, the rest is
+    foreseen where that brings nodes onto the BPU; one without such a rest is taken as it is, which is told
+    where another type was asked for. Raises what `openbpu.compiler.check` raises.
     """
     as_it_is = check(model, march=march, shapes=shapes, bpu_ops=bpu_ops)
     loaded = read_float(model)
-    if is_quantized(loaded):
-        return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
     kind = as_ or "int8"
     try:
         quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(kind), shapes=shapes)
         rows = check(quantized, march=march, shapes=shapes, bpu_ops=_kept(bpu_ops, quantized, as_it_is))
+    except NothingLeftError:
+        return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
     except OpenbpuError as error:
         return Foresight(as_it_is, "", f"the model as it is, since it cannot be quantized: {error}")
-    told = f"as after `openbpu quantize` to {kind}, which this model still needs"
-    return Foresight(_merged(as_it_is, rows), kind, told)
+    merged = _merged(as_it_is, rows)
+    if not is_quantized(loaded):
+        return Foresight(merged, kind, f"as after `openbpu quantize` to {kind}, which this model still needs")
+    if _on_cpu(merged) >= _on_cpu(as_it_is):
+        return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
+    told = (
+        f"as after `openbpu quantize`, which makes {kind} of what is float in this model and keeps the rest"
+    )
+    return Foresight(merged, kind, told)
+
+
+def _on_cpu(rows: Sequence[Placement]) -> int:
+    return sum(row.on == "CPU" for row in rows)
 
 
 def _named(model: ModelProto, rows: Sequence[Placement]) -> ModelProto:

@@ -3,7 +3,7 @@
 from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, quantize_unseen
 from openbpu.quantization.onnx.choice import Choice, TensorRange
 from openbpu.quantization.onnx.judge import output_cosines
-from openbpu.quantization.onnx.load import is_quantized
+from openbpu.quantization.onnx.load import NothingLeftError, is_quantized
 from openbpu.quantization.onnx.load import read_model as read_float
 from openbpu.quantization.onnx.samples import Calibration, load_calibration
 from openbpu.quantization.save import write_model as write
@@ -13,6 +13,7 @@ __all__ = [
     "Calibration",
     "Choice",
     "Method",
+    "NothingLeftError",
     "TensorRange",
     "is_quantized",
     "load_calibration",

@@ -21,9 +21,10 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.choice import Choice, TensorRange, mean_cosines
+from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.limits import nominal, ranges_of, useful
-from openbpu.quantization.onnx.load import ModelLike, valid
+from openbpu.quantization.onnx.load import ModelLike, nothing_left, valid
 from openbpu.quantization.onnx.masks import find_masks, finite_feeds
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
@@ -176,7 +177,10 @@ def _planned(
     net, plan = attempt(OPSET_INT16 if wide else OPSET_PER_CHANNEL)
     if plan.has_int16 and net.opset < OPSET_INT16:  # a tail, or an operator that takes nothing but int16
         net, plan = attempt(OPSET_INT16)
-    if not plan.pairs:
+    if plan.is_empty and read_given_pairs(given) is given:
+        refusal = nothing_left(net)
+        if refusal is not None:
+            raise refusal
         found = ", ".join(sorted({node.op_type for node in net.nodes})) or "no operators"
         what = "operators that the BPU runs on float32 tensors"
         raise QuantizationError(

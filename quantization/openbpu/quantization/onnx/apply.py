@@ -25,8 +25,10 @@ def apply_plan(
 ) -> ModelProto:
     """Return the quantized model; `ranges` maps every source of the plan to max|x|.
 
+    One whose step the model itself gives takes that.
     `limits`: how far the values of constants matter that lead into a Softmax.
     """
+    ranges = {**ranges, **{name: step.range for name, step in plan.steps.items()}}
     return _Builder(net, plan, Scales(net, plan, ranges, weight, limits)).model()
 
 

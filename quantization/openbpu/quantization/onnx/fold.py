@@ -73,7 +73,9 @@ def _run_constants(net: Net) -> Net:
 
 
 def _is_foldable(node: NodeProto) -> bool:
-    return not any(part in node.op_type for part in NEVER_CONSTANT) and not any(subgraphs(node))
+    """Whether a node is computed where its inputs are known; codes stay codes."""
+    never = (*NEVER_CONSTANT, "DequantizeLinear")
+    return not any(part in node.op_type for part in never) and not any(subgraphs(node))
 
 
 def _evaluate(net: Net, nodes: list[NodeProto], wanted: list[str]) -> dict[str, Array]:

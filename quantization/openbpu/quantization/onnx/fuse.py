@@ -11,6 +11,7 @@ A unit is a function of one tensor, so the BPU computes it with one table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from onnx import NodeProto
@@ -40,10 +41,11 @@ class Units:
     results: frozenset[str]
 
 
-def find_fused(net: Net, kinds: Sequence[Kind]) -> Fused:
+def find_fused(net: Net, kinds: Sequence[Kind], fixed: AbstractSet[str] = frozenset()) -> Fused:
     """Return what is fused; of two convolutions that meet in an Add, the later one takes it.
 
-    A Relu or Clip is also fused with an Add, Sub or Mul of two tensors that no convolution takes.
+    A Relu or Clip is also fused with an Add, Sub or Mul of two tensors that no convolution takes. `fixed`:
+    computed constants.
     """
     readers = net.consumers()
     nodes: set[int] = set()
@@ -64,10 +66,11 @@ def find_fused(net: Net, kinds: Sequence[Kind]) -> Fused:
             continue
         out = net.nodes[index].output[0]
         follower = next_of(out)
-        if follower is not None and _is_bias_add(net, index, follower):
-            biases[follower] = index
+        if follower is not None and _is_bias_add(net, index, follower, fixed):
+            if fixed.isdisjoint(net.nodes[follower].input):  # else it is stored as codes
+                biases[follower] = index
             out = extend(out, follower)
-        elif follower is not None and _is_residual_add(net, index, follower):
+        elif follower is not None and _is_residual_add(net, index, follower, fixed):
             out = extend(out, follower)
         follower = next_of(out)
         if follower is not None and _is_clamp(net.nodes[follower], net):
@@ -82,22 +85,26 @@ def _is_sum(net: Net, kinds: Sequence[Kind], index: int) -> bool:
     return kinds[index] is Kind.ELEMENTWISE and node.op_type in {"Add", "Sub", "Mul"} and two
 
 
-def _is_bias_add(net: Net, mac: int, add: int) -> bool:
-    node, weight = net.nodes[add], net.consts.get(net.nodes[mac].input[1])
-    bias = [net.consts[name] for name in node.input if name in net.consts]
-    shape = net.shapes.get(net.nodes[mac].output[0])
-    if (
-        net.nodes[mac].op_type != "MatMul"
-        or node.op_type != "Add"
-        or weight is None
-        or len(bias) != 1
-        or not shape
-    ):
+def _is_bias_add(net: Net, mac: int, add: int, fixed: AbstractSet[str]) -> bool:
+    """Whether an Add gives every column of a MatMul of constant weights a constant."""
+    node, product = net.nodes[add], net.nodes[mac]
+    weight, shape = product.input[1], net.shapes.get(product.output[0])
+    known = net.shapes.get(weight) if weight in net.consts or weight in fixed else None
+    bias = [name for name in node.input if name in net.consts or name in fixed]
+    if product.op_type != "MatMul" or node.op_type != "Add" or len(bias) != 1 or not shape:
         return False
-    return channel_vector(bias[0], len(shape), len(shape) - 1, weight.shape[-1]) is not None
+    columns = known[-1] if known else None
+    return isinstance(columns, int) and _is_per_column(net, bias[0], len(shape), columns)
 
 
-def _is_residual_add(net: Net, mac: int, add: int) -> bool:
+def _is_per_column(net: Net, bias: str, rank: int, columns: int) -> bool:
+    if bias in net.consts:
+        return channel_vector(net.consts[bias], rank, rank - 1, columns) is not None
+    *others, last = net.shapes.get(bias) or (None,)
+    return len(others) < rank and all(size == 1 for size in others) and last in {1, columns}
+
+
+def _is_residual_add(net: Net, mac: int, add: int, fixed: AbstractSet[str]) -> bool:
     """The other operand must be computed, and neither may be broadcast."""
     node, out = net.nodes[add], net.nodes[mac].output[0]
     if net.nodes[mac].op_type != "Conv" or node.op_type != "Add":
@@ -105,7 +112,7 @@ def _is_residual_add(net: Net, mac: int, add: int) -> bool:
     other = node.input[1] if node.input[0] == out else node.input[0]
     shape = net.shapes.get(out)
     known = shape is not None and None not in shape
-    return net.is_live(other) and known and net.shapes.get(other) == shape
+    return net.is_live(other) and other not in fixed and known and net.shapes.get(other) == shape
 
 
 def _is_clamp(node: NodeProto, net: Net) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -23,6 +23,9 @@ _QUANTIZED_OPS = (
 )
 """How the names of operators begin that compute with codes, or make them."""
 
+_QUANTIZED_AT_RUN_TIME = ("DynamicQuantize", "ConvInteger", "MatMulInteger")
+"""Those of them whose scales follow from the data of every run."""
+
 _OPTIONAL = onnx.defs.OpSchema.FormalParameterOption.Optional
 _SAID = 300
 """Characters of a foreign error that are passed on: it may hold a file name of any length."""
@@ -34,7 +37,7 @@ def load(model: ModelLike) -> Net:
     """Return `model` taken apart, functions inlined.
 
     Raises ModelError when the file is no ONNX model or unfolds to more than `arch.unfolding` allows,
-    QuantizationError when the model is quantized already or is not float32.
+    QuantizationError when an input is no float32, or a part is quantized with scales that data decide.
     """
     where, proto = _named(model), read_model(model)
     check_nesting(proto.graph)
@@ -180,27 +183,53 @@ def _from_file(path: Path) -> ModelProto:
 
 
 def is_quantized(model: ModelLike) -> bool:
-    """Whether any part of a model is quantized: `quantize` takes none of them."""
-    return _quantized_node(read_model(model)) is not None
+    """Whether any part of a model is quantized."""
+    return _first_node(_nodes(read_model(model)), _QUANTIZED_OPS) is not None
 
 
-def _quantized_node(model: ModelProto) -> NodeProto | None:
-    """Return the first node that computes with codes, in the graph, a subgraph or a function."""
-    graphs: list[Sequence[NodeProto]] = [model.graph.node, *(f.node for f in model.functions)]
-    for nodes in graphs:
+class NothingLeftError(QuantizationError):
+    """The model is quantized as far as it can be."""
+
+
+def nothing_left(net: Net) -> NothingLeftError | None:
+    """Return the error of a net that is quantized as far as it can be; None for one without such a part."""
+    node = _first_node([net.nodes], _QUANTIZED_OPS)
+    if node is None:
+        return None
+    where, found = (
+        f"model '{net.header.graph.name}'",
+        f"quantized ({_spoken(node)}) with nothing left to quantize",
+    )
+    fix = "compile it as it is, or quantize the float model it was made from"
+    return NothingLeftError(must(where, "a model to quantize", "float32", found, fix))
+
+
+def _spoken(node: NodeProto) -> str:
+    return f"{node.op_type} '{node.name or ''.join(node.output[:1])}'"
+
+
+def _first_node(graphs: Iterable[Sequence[NodeProto]], names: tuple[str, ...]) -> NodeProto | None:
+    """Return the first node whose operator begins like one of `names`, in graphs and their subgraphs."""
+    left = [*graphs]
+    for nodes in left:
         for node in nodes:
-            if node.op_type.startswith(_QUANTIZED_OPS):
+            if node.op_type.startswith(names):
                 return node
-            graphs += [graph.node for graph in subgraphs(node)]
+            left += [graph.node for graph in subgraphs(node)]
     return None
 
 
+def _nodes(model: ModelProto) -> list[Sequence[NodeProto]]:
+    return [model.graph.node, *(f.node for f in model.functions)]
+
+
 def _check_is_float(where: str, model: ModelProto) -> None:
-    node = _quantized_node(model)
+    node = _first_node(_nodes(model), _QUANTIZED_AT_RUN_TIME)
     if node is not None:
-        what = f"{node.op_type} '{node.name or ''.join(node.output[:1])}'"
-        fix = "compile it as it is, or quantize the float model it was made from"
-        raise QuantizationError(must(where, "a model to quantize", "float32", f"quantized ({what})", fix))
+        fix = "the BPU has no scales but constant ones; quantize the float model it was made from"
+        raise QuantizationError(
+            must(where, "its quantized part", "of constant scales", f"dynamic ({_spoken(node)})", fix)
+        )
     for value in model.graph.input:
         if value.type.tensor_type.elem_type in {
             TensorProto.FLOAT16,

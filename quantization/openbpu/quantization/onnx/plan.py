@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from onnx import NodeProto
+
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
+from openbpu.quantization.onnx.given import Given, Step, find_given
 from openbpu.quantization.onnx.net import Net, attribute
 from openbpu.quantization.onnx.sizes import settled
 from openbpu.quantization.onnx.tail import find_tail
@@ -30,7 +33,8 @@ class Plan:
 
     `pairs`: by tensor. `recast`: inputs that need another type than their tensor's pair. `weights`: constant
     operands of MACs with their channel axis (None: one scale). `biases`: constants in the unit of the
-    accumulator, with the MAC they belong to. `constants`: other constant operands, one scale each.
+    accumulator, with the MAC they belong to. `constants`: other constant operands, one scale each. `given`:
+    what the model quantizes itself; `steps`: of sources that only move into a tensor that has a pair.
     """
 
     pairs: Mapping[str, Pair]
@@ -38,6 +42,8 @@ class Plan:
     weights: Mapping[Slot, int | None]
     biases: Mapping[Slot, int]
     constants: Mapping[Slot, DType]
+    given: Given
+    steps: Mapping[str, Step]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -48,6 +54,11 @@ class Plan:
     def has_int16(self) -> bool:
         """Whether a tensor or a constant other than a weight is int16."""
         return DType.INT16 in (*(pair.dtype for pair in self.pairs.values()), *self.constants.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to quantize."""
+        return not (self.pairs or self.weights or self.constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +80,14 @@ def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8
     kinds = [
         Kind.CPU if fixed.issuperset(filter(None, node.output)) else kind_of(node, net) for node in net.nodes
     ]
-    fused = find_fused(net, kinds)
+    given = find_given(net, fixed)
+    fused = find_fused(net, kinds, fixed)
     units = find_units(net, kinds, fused)
-    sources = _sources(net, kinds, _wanted(net, kinds, fused, units))
+    sources = _sources(net, kinds, _wanted(net, kinds, fused, units, given))
     usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed)
     types = _input_types(net, kinds, units, sources, usual)
-    wanted = _source_types(net, sources, types, usual)
+    steps = _steps(net, kinds, sources, given)
+    wanted = _source_types(net, sources, types, usual) | {name: step.dtype for name, step in steps.items()}
     pairs = {name: Pair(source, wanted[source]) for name, source in sources.items()}
     macs = [index for index, kind in enumerate(kinds) if kind is Kind.MAC]
     return Plan(
@@ -83,11 +96,13 @@ def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8
         weights=_weights(net, macs),
         biases=_biases(net, macs, fused),
         constants={slot: types[slot] for slot in _constants(net, kinds, fused, units)},
+        given=given,
+        steps=steps,
     )
 
 
-def _wanted(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units) -> list[str]:
-    """Return the tensors that carry integers on the BPU, in the order of the graph."""
+def _wanted(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units, given: Given) -> list[str]:
+    """Return the tensors that carry integers on the BPU and have no pair yet, in the order of the graph."""
     wanted: set[str] = set()
     for index, node in enumerate(net.nodes):
         if kinds[index] in {Kind.CPU, Kind.KEEP}:
@@ -98,18 +113,26 @@ def _wanted(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units) -> list
         if kinds[index] is not Kind.MAC or not _is_final(net, node.output[0]):
             wanted.update(name for name in outs if net.is_live(name))
     wanted -= fused.unrounded
-    _spread(net, kinds, wanted)
+    _spread(net, kinds, wanted, given)
     order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
-    return [name for name in order if name in wanted]
+    return [name for name in order if name in wanted - given.present]
 
 
 def _is_final(net: Net, name: str) -> bool:
     return name in net.outputs and name not in net.consumers()
 
 
-def _spread(net: Net, kinds: Sequence[Kind], wanted: set[str]) -> None:
-    """Quantize movement where what it reads or makes is quantized, or what it reads is a graph input."""
-    moves = [node for node, kind in zip(net.nodes, kinds, strict=True) if kind is Kind.KEEP]
+def _spread(net: Net, kinds: Sequence[Kind], wanted: set[str], given: Given) -> None:
+    """Quantize movement where what it reads or makes is quantized, or what it reads is a graph input.
+
+    Not where the model quantizes what it reads: the scale is known there already.
+    """
+    wanted.update(given.rounded)
+    moves = [
+        node
+        for node, kind in zip(net.nodes, kinds, strict=True)
+        if kind is Kind.KEEP and node.input[0] not in given.quantized
+    ]
     wanted.update(
         node.input[0] for node in moves if node.input[0] in net.inputs and net.is_live(node.input[0])
     )
@@ -129,6 +152,21 @@ def _sources(net: Net, kinds: Sequence[Kind], wanted: Sequence[str]) -> dict[str
         if kind is Kind.KEEP and node.input[0] in sources:
             sources.update((name, sources[node.input[0]]) for name in node.output if name in sources)
     return sources
+
+
+def _steps(net: Net, kinds: Sequence[Kind], sources: Mapping[str, str], given: Given) -> dict[str, Step]:
+    """Return the steps of sources that nothing but movement reads, into a tensor with a symmetric pair.
+
+    Movement has one step: another one in front would round twice.
+    """
+    readers, steps = net.consumers(), dict[str, Step]()
+    for node, kind in zip(reversed(net.nodes), reversed(kinds), strict=True):
+        if kind is not Kind.KEEP or len(node.output) != 1 or node.output[0] in net.outputs:
+            continue
+        source, step = node.input[0], given.rounded.get(node.output[0], steps.get(node.output[0]))
+        if step is not None and len(readers[source]) == 1 and source not in net.outputs:
+            steps[source] = step
+    return {name: step for name, step in steps.items() if sources.get(name) == name}
 
 
 def _input_types(
@@ -185,15 +223,14 @@ def _weights(net: Net, macs: Sequence[int]) -> dict[Slot, int | None]:
     for index in macs:
         for position in (0, 1):
             if net.nodes[index].input[position] in net.consts:
-                weights[index, position] = _channel_axis(net, index, position)
+                rank = net.consts[net.nodes[index].input[position]].ndim
+                weights[index, position] = channel_axis(net.nodes[index], rank) if position else None
     return weights
 
 
-def _channel_axis(net: Net, index: int, position: int) -> int | None:
-    """Return the axis of the output channels in a constant operand; None: one scale (left operands)."""
-    node = net.nodes[index]
-    rank = net.consts[node.input[position]].ndim
-    if position == 0 or rank < 2:
+def channel_axis(node: NodeProto, rank: int) -> int | None:
+    """Return the axis of the output channels in the weights of a MAC; None: one scale."""
+    if rank < 2:
         return None
     if node.op_type == "Gemm":
         return 0 if attribute(node, "transB", 0) else 1

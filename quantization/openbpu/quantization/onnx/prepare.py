@@ -10,6 +10,7 @@ from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.axes import fixed
 from openbpu.quantization.onnx.fold import fold_constants
+from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.load import ModelLike, load
 from openbpu.quantization.onnx.masks import finite_masks
 from openbpu.quantization.onnx.net import Net
@@ -41,6 +42,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_affine,
     affine_to_depthwise,  # what the convolutions did not absorb …
     fold_affine,  # … now absorbs the scales and shifts behind it
+    read_given_pairs,  # behind all that looks for operators and their readers
     name_nodes,
     reinfer,
     declare_outputs,

@@ -14,7 +14,7 @@ from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.affine import channel_vector
 from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Net
-from openbpu.quantization.onnx.plan import Plan
+from openbpu.quantization.onnx.plan import Plan, channel_axis
 
 ZERO_RANGE = 1.0
 """The range a tensor of zeros gets, so that its int8 scale is 1/127.5: any positive one would do."""
@@ -78,9 +78,22 @@ class Scales:
         name, slot = self.net.nodes[mac].input[position], (mac, position)
         if slot in self.plan.weights:
             return self.weights(mac, position)
+        if name in self.plan.given.quantized:
+            return self._given(mac, position)
         if name not in self.plan.pairs:
             return None
         return self.tensor(name, self.plan.recast.get(slot, self.plan.pairs[name].dtype))
+
+    def _given(self, mac: int, position: int) -> Floats | None:
+        """Return the scale that the model itself gives an operand; None when it is none of a MAC."""
+        node = self.net.nodes[mac]
+        scale, axis = self.plan.given.scales.get(node.input[position], (None, None))
+        if scale is None or scale.dtype != np.float32:
+            return None
+        if scale.size == 1:
+            return scale.reshape(())
+        rank = len(self.net.shapes.get(node.input[position], ()))
+        return scale if position == 1 and axis == channel_axis(node, rank) else None
 
     def accumulator(self, mac: int, channels: int) -> Floats | None:
         """Return the step of the accumulator, of shape () or (channels,); None when an operand is float."""
