@@ -146,6 +146,14 @@ def test_the_share_of_a_run_is_found_where_its_axis_is_clear(
     np.testing.assert_array_equal(np.concatenate([a, b], found).ravel(), x.ravel())
 
 
+def test_a_model_that_describes_gigabytes_is_not_evaluated() -> None:
+    program = compile_model(text_model("g (float[1,8] x) => (float[1,8] y) { y = Relu (x) }"), march="nash-e")
+    huge = text_model("""g (float[1,8] x) => (float[1,8] y) { n = Constant <value_ints = [1099511627776]> ()
+        c = ConstantOfShape (n) m = ReduceMax <keepdims = 0> (c) y = Add (x, m) }""")
+    with pytest.raises(ModelError, match="output 'c': size must be at most 2 GiB"):
+        verify(huge, program, [{"x": np.zeros((1, 8), np.float32)}])
+
+
 def test_a_threshold_takes_the_place_of_the_verdict() -> None:
     model = network().model()
     other = compile_model(with_wrong_weight(model, 1), march="nash-e")

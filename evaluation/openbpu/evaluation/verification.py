@@ -15,6 +15,7 @@ import onnx
 from openbpu.arch.errors import InputError, ModelError, must
 from openbpu.arch.hbm import Source
 from openbpu.arch.program import Program
+from openbpu.compiler.reader import check_readable
 from openbpu.evaluation.beside import Parting, parting, stand_beside
 from openbpu.evaluation.ends import Ends, random_inputs, takers
 from openbpu.evaluation.fallback import OnnxRuntime
@@ -89,6 +90,7 @@ class Verifier:
             else Session(program, mode=mode, threads=threads, march=march)
         )
         self.where = "the model" if isinstance(model, onnx.ModelProto) else os.fspath(model)
+        check_readable(model)  # a small file can describe tensors of any size, and the judge makes them all
         self.model = read_model(model)
         inputs = fed_inputs(self.model)
         names = [o.name for o in self.model.graph.output]
