@@ -90,8 +90,8 @@ class Verifier:
             else Session(program, mode=mode, threads=threads, march=march)
         )
         self.where = "the model" if isinstance(model, onnx.ModelProto) else os.fspath(model)
-        check_readable(model)  # a small file can describe tensors of any size, and the judge makes them all
         self.model = read_model(model)
+        check_readable(self.model)  # a small file can describe tensors of any size, and the judge makes them all
         inputs = fed_inputs(self.model)
         names = [o.name for o in self.model.graph.output]
         self.ends = Ends(self.session, [i.name for i in inputs], names)
