@@ -27,7 +27,7 @@ THIRD_PARTIES = {
     "engine": {"onnxruntime"},
     "runtime": {"google", "numpy", "onnx"},
     "evaluation": {"numpy", "onnx"},
-    "evaluation/accuracy": {"numpy", "onnx", "pycocotools"},
+    "evaluation/accuracy": {"google", "numpy", "onnx", "pycocotools"},
     "evaluation/distribution": {"cloudpickle", "dask", "distributed"},
     "report": {"numpy", "rich"},
     "cli": {"numpy", "onnx", "rich", "typer"},

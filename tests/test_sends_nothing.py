@@ -36,7 +36,7 @@ def openbpu(*arguments):
     except SystemExit as end:
         assert not end.code, (arguments, end.code)
 
-digits, calibration = sys.argv[1:]
+digits, calibration, test = sys.argv[1:]
 openbpu("quantize", digits, "--calib", calibration, "-o", "q.onnx")
 openbpu("quantize", digits, "--calib", "images", "-o", "i.onnx")
 openbpu("check", "mixed.onnx", "--march", "nash-e")
@@ -48,6 +48,7 @@ openbpu("run", "q.hbm", "--input", "image=x.npy", "-o", "out")
 openbpu("perf", "q.hbm", "-o", "perf")
 openbpu("compile", "q.onnx", "--march", "nash-e", "-o", "d.hbm")
 openbpu("verify", "q.onnx", "d.hbm")
+openbpu("eval", digits, "q.onnx", "d.hbm", "--data", test, "--metric", "top1", "--limit", "5", "-o", "e.csv")
 assert not said, said
 """
 EXPORT = f"""{WATCHED}
@@ -111,7 +112,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     (folder / "images").mkdir()
     for i in range(2):
         Image.new("L", (8, 8), i).save(folder / "images" / f"{i}.png")
-    return traced(folder, COMMANDS, DIGITS / "digits.onnx", DIGITS / "calibration.npz")
+    return traced(folder, COMMANDS, DIGITS / "digits.onnx", DIGITS / "calibration.npz", DIGITS / "test.npz")
 
 
 def test_no_command_leaves_a_file_at_home(commands: Traced) -> None:

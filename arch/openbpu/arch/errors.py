@@ -74,6 +74,13 @@ class SimulationError(OpenbpuError):
     """The program did something the hardware could not: this is a bug in the compiler or a forged file."""
 
 
+def reworded(error: OpenbpuError, message: str) -> OpenbpuError:
+    """Return an error of the same class with another message, whatever else its class takes."""
+    made = type(error).__new__(type(error))
+    Exception.__init__(made, printable(message))
+    return made
+
+
 def must(where: str, what: str, allowed: object, actual: object, fix: str = "") -> str:
     """Return `<where>: <what> must be <allowed>, not <actual>` and, after it, what to do."""
     text = f"{where}: {what} must be {allowed}, not {actual}"

@@ -109,13 +109,13 @@ def _locked(path: Path, mode: int) -> Iterator[BinaryIO]:
     """Create a file and hold its lock; anew when another writer took it for a leftover before that."""
     while True:
         with _created(path, mode) as file:
-            _lock(file.fileno())
+            lock_file(file.fileno())
             if fcntl is None or os.fstat(file.fileno()).st_nlink != 0:
                 yield file
                 return
 
 
-def _lock(descriptor: int, *, wait: bool = True) -> bool:
+def lock_file(descriptor: int, *, wait: bool = True) -> bool:
     """Lock an open file; False where another process holds it or the file system has no locks."""
     if fcntl is None:
         return True
@@ -162,7 +162,7 @@ def _remove_unless_written(entry: os.DirEntry[str]) -> None:
         return
     descriptor = _opened(entry.path)
     try:
-        if _lock(descriptor, wait=False):
+        if lock_file(descriptor, wait=False):
             Path(entry.path).unlink()
     finally:
         os.close(descriptor)

@@ -31,7 +31,7 @@ def takers(session: Session, inputs: Sequence[ValueInfoProto], runs: int = 1) ->
     `runs`: how many runs of the model one of the program is. Raises InputError where the model declares other
     sizes.
     """
-    ours, turned = {t.name: t for t in session.inputs}, _channels_last(session.program)
+    ours, turned = {t.name: t for t in session.inputs}, channels_last(session.program)
     found = []
     for t, value in zip(session.inputs, inputs, strict=True):
         own, taker = ours.get(value.name, t), input_of(value)
@@ -60,7 +60,7 @@ def _fits(shape: tuple[int, ...], declared: Shape | None) -> bool:
 def random_inputs(session: Session, seed: int) -> dict[str, Array]:
     """Return inputs that fill the range of every quantized input; floats unless it takes something else."""
     rng = np.random.default_rng(seed)
-    steps, turned = _input_steps(session.program), _channels_last(session.program)
+    steps, turned = _input_steps(session.program), channels_last(session.program)
     return {
         t.name: _first(_random(rng, t, steps.get(i)), t, turned)
         for i, t in zip(session.program.inputs, session.inputs, strict=True)
@@ -88,7 +88,7 @@ class Ends:
         _check_counts(session, inputs, outputs)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.steps = _output_steps(session.program)
-        self._session, self._turned = session, _channels_last(session.program)
+        self._session, self._turned = session, channels_last(session.program)
         ours = [t.name for t in session.outputs]
         order = [ours.index(n) for n in outputs] if set(ours) == set(outputs) else range(len(ours))
         self._ours = [session.outputs[k] for k in order]
@@ -147,7 +147,7 @@ def _named(feed: Feed, names: Sequence[str], wanted: Sequence[str]) -> dict[str,
     return {new: feed[old] for old, new in zip(names, wanted, strict=True)}
 
 
-def _channels_last(program: Program) -> frozenset[str]:
+def channels_last(program: Program) -> frozenset[str]:
     """Return the names of inputs and outputs that are N×H×W×C where the ONNX model's are N×C×H×W."""
     return frozenset(json.loads(dict(program.options).get("channels_last", "[]")))
 

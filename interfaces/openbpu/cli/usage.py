@@ -53,6 +53,24 @@ def number_option(
     return typer.Option(*names, parser=_parser(names, float, (low, high), fix), metavar=shown, help=about)
 
 
+def share_option(*names: str, about: str) -> Any:
+    """Return a typer option for a number, which may be written in percent: `0.95`, `95%`."""
+
+    def parse(text: Any) -> float:
+        if isinstance(text, float):
+            return text
+        bare, divisor = (text[:-1], 100) if text.endswith("%") else (text, 1)
+        try:
+            value = float(bare) / divisor
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise WrongValue("a number", text, "as 0.95 or 95%", option=" / ".join(names))
+        return value
+
+    return typer.Option(*names, parser=parse, metavar="X|X%", help=about)
+
+
 def folder_option(*names: str, metavar: str, about: str) -> Any:
     """Return a typer option for a folder; an empty text, as of an unset variable, is not the current one."""
 

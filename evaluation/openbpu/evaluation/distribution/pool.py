@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.distribution.task import Item, Result, Task
@@ -18,7 +18,6 @@ Take = Callable[[int, Any], None]
 MOST_WORKERS = 1024
 
 
-@final
 class Pool:
     """Processes that work on items; used in a `with` block, for as many tasks as there are.
 
@@ -42,7 +41,7 @@ class Pool:
         """Whether everything is done in this process."""
         return not (self._workers or self._scheduler)
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Pool:  # noqa: PYI034  # typing.Self is new in Python 3.11
         if not self.is_here:
             # Imported here: Dask is an extra, and takes half a second.
             from openbpu.evaluation.distribution import clusters  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ class Stream:
     ) -> None:
         self._where, self._client, self._items, self._take = where, client, items, take
         self._key = f"openbpu-{uuid.uuid4().hex}"
-        self._carrier = Carrier(self._key, cloudpickle.dumps(task))
+        self._carrier = Carrier(self._key, _pickled(task))
         self._todo = deque(range(len(items)))
         self._out: dict[str, tuple[Future, list[int]]] = {}
         self._share = 1
@@ -93,6 +94,19 @@ class Stream:
                 f"{self._where}: the worker's process ended each time it got items {which}; {fix}"
             )
         return InputError(f"{self._where}: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _pickled(task: Task[Any, Any]) -> bytes:
+    """Return a task as bytes; the modules it names in `modules` go with it, for a worker that lacks them."""
+    modules = {sys.modules[name] for name in getattr(task, "modules", ())}
+    modules = {m for m in modules if m.__name__ not in cloudpickle.list_registry_pickle_by_value()}
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(task))
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _next_share(share: int, done: int, seconds: float) -> int:

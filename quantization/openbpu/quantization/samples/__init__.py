@@ -5,7 +5,20 @@ Imports arch, NumPy and, where a picture is read, Pillow; knows nothing of ONNX,
 
 from openbpu.quantization.samples.arrays import read_numpy, split
 from openbpu.quantization.samples.files import Sample, read_samples, stacked
-from openbpu.quantization.samples.images import IMAGES, Changes, Pixels
+from openbpu.quantization.samples.images import IMAGES, Changes, Pixels, frame, read_image, read_pixels
 from openbpu.quantization.samples.inputs import Input
 
-__all__ = ["IMAGES", "Changes", "Input", "Pixels", "Sample", "read_numpy", "read_samples", "split", "stacked"]
+__all__ = [
+    "IMAGES",
+    "Changes",
+    "Input",
+    "Pixels",
+    "Sample",
+    "frame",
+    "read_image",
+    "read_numpy",
+    "read_pixels",
+    "read_samples",
+    "split",
+    "stacked",
+]

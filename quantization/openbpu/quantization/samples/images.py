@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ class Changes:
 
     resized: set[Path] = field(default_factory=set)
     converted: set[Path] = field(default_factory=set)
-    _to: dict[str, str] = field(default_factory=dict)
+    to: dict[str, str] = field(default_factory=dict)
 
     def note(self, path: Path, image: Image, mode: str, size: tuple[int, int]) -> None:
         """Count a picture that is to have this mode and (width, height)."""
@@ -54,7 +55,7 @@ class Changes:
             self.resized.add(path)
         if image.mode != mode:
             self.converted.add(path)
-        self._to = {"size": f"{size[1]}×{size[0]}", "mode": "grey" if mode == "L" else "RGB"}
+        self.to = {"size": f"{size[1]}×{size[0]}", "mode": "grey" if mode == "L" else "RGB"}
 
     def sentence(self) -> str:
         """Return what was done, "" where nothing was."""
@@ -62,7 +63,7 @@ class Changes:
             (self.resized, "resized {} to {size}"),
             (self.converted, "converted {} to {mode}"),
         )
-        return ", ".join(text.format(_images(len(paths)), **self._to) for paths, text in told if paths)
+        return ", ".join(text.format(_images(len(paths)), **self.to) for paths, text in told if paths)
 
 
 def _images(count: int) -> str:
@@ -96,25 +97,53 @@ def _example(shape: Shape) -> str:
     return ",".join(str(d if isinstance(d, int) else u) for d, u in zip(shape, usual, strict=True))
 
 
-def read_image(path: Path, taker: Input, pixels: Pixels, changes: Changes) -> Array:
+def frame(taker: Input, where: str) -> tuple[int, int]:
+    """Return height and width that an input takes pictures in; raises as `check_takes_images`."""
+    _, height, width, _ = _layout(taker, where)
+    return height, width
+
+
+def read_image(
+    path: Path, taker: Input, pixels: Pixels, changes: Changes, content: bytes | None = None
+) -> Array:
     """Return one picture as (C, H, W) or (H, W, C) in the input's type.
 
     It is converted to RGB, or grey where the input has one channel, and resized (bilinear). An input with a
-    scale gets its codes. Raises InputError for a file that is no picture of 8 bits.
+    scale gets its codes. content: the bytes of the file, where it is not at hand. Raises InputError for a
+    file that is no picture of 8 bits.
     """
     channels, height, width, last = _layout(taker, str(path))
-    planes = _planes(path, "L" if channels == 1 else "RGB", (width, height), changes)
+    planes = _planes(path, "L" if channels == 1 else "RGB", (width, height), changes, content)
     values = _normalised(planes, _used(pixels, taker), str(path))
     return _typed(values.transpose(1, 2, 0) if last else values, taker)
 
 
-def _planes(path: Path, mode: str, size: tuple[int, int], changes: Changes) -> npt.NDArray[np.float32]:
+def read_pixels(array: Array, taker: Input, pixels: Pixels, where: str) -> Array:
+    """Return pixels in an array, as (C, H, W), (H, W, C) or of any other shape, in the input's type.
+
+    As of pictures, but that nothing is scaled without being asked for. Raises InputError.
+    """
+    scale = 1.0 if pixels.scale is None else pixels.scale
+    if np.size(pixels.mean) == np.size(pixels.std) == 1:
+        used = (scale, np.ravel(pixels.mean).tolist(), np.ravel(pixels.std).tolist())
+        flat = np.asarray(array, dtype=np.float32).reshape(1, 1, -1)
+        return _typed(_normalised(flat, used, where).reshape(array.shape), taker)
+    *_, last = _layout(taker, where)
+    planes = np.asarray(array, dtype=np.float32)
+    planes = planes.transpose(2, 0, 1) if last else planes
+    values = _normalised(planes, (scale, pixels.mean, pixels.std), where)
+    return _typed(values.transpose(1, 2, 0) if last else values, taker)
+
+
+def _planes(
+    path: Path, mode: str, size: tuple[int, int], changes: Changes, content: bytes | None
+) -> npt.NDArray[np.float32]:
     """Return the pixels as (C, H, W)."""
     from PIL import Image  # noqa: PLC0415  (only pictures need it)
 
     kinds = ", ".join(IMAGES)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=_FORMATS) as image:
             if image.mode.startswith(_DEEP):
                 fix = "save it with 8 bits, or give the array as a .npy file"
                 raise InputError(

@@ -1,0 +1,254 @@
+"""Models on labelled data, side by side: eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openbpu.cli import arguments
+from openbpu.cli.app import command
+from openbpu.cli.eval_files import Files
+from openbpu.cli.screen import note, progress, say_if_kernels_compile, show, show_json
+from openbpu.cli.usage import WrongValue, share_option, whole_option
+
+if TYPE_CHECKING:
+    from openbpu.evaluation.accuracy import Evaluation
+    from openbpu.evaluation.accuracy.evaluate import Evaluator
+    from openbpu.evaluation.accuracy.models import Runner
+    from openbpu.evaluation.distribution import Pool
+
+
+class Unit(str, Enum):
+    """What the corners of boxes are counted in."""
+
+    PIXELS = "pixels"
+    RELATIVE = "relative"
+
+
+@command("eval")
+def eval_(  # noqa: PLR0917  # an argument per option
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL…", show_default=False, help=".onnx and .hbm, compared with the first."),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR|FILE",
+            help="Images in a folder per class, an .npz or .npy, or a COCO .json.",
+        ),
+    ],
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="top1, top5, map, map50, cosine, MODULE:NAME; may be repeated.",
+        ),
+    ],
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels",
+            metavar="NAME|FILE",
+            help="The array of labels in an .npz, a .npy, or a text with an image and its label a line.",
+        ),
+    ] = "",
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes", metavar="FILE", help="Names of the classes, a line each, in order of labels."
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Where the images of a COCO .json are.")
+    ] = None,
+    scale: arguments.Scale = None,
+    mean: arguments.Mean = "0",
+    std: arguments.Std = "1",
+    preprocess: Annotated[
+        str,
+        typer.Option("--preprocess", metavar="MODULE:NAME", help="Your function(sample): what models get."),
+    ] = "",
+    postprocess: Annotated[
+        str,
+        typer.Option(
+            "--postprocess", metavar="MODULE:NAME", help="Your function(outputs, sample): what is judged."
+        ),
+    ] = "",
+    scores: Annotated[
+        str, typer.Option("--scores", metavar="OUTPUT", help="The output with a score per class, of several.")
+    ] = "",
+    boxes: Annotated[
+        Unit, typer.Option("--boxes", help="Corners in pixels of the model's input, or in 0..1 of its sides.")
+    ] = Unit.PIXELS,
+    first_class: Annotated[
+        int,
+        whole_option(
+            "--first-class",
+            low=0,
+            fix="0 is usual, 1 where 0 is the background",
+            about="The number that a detector gives the first class.",
+        ),
+    ] = 0,
+    class_ids: Annotated[
+        bool, typer.Option("--class-ids", help="A detector's classes are the ids of COCO's categories.")
+    ] = False,
+    shape: arguments.Shapes = None,
+    limit: Annotated[
+        int | None,
+        whole_option(
+            "--limit", low=1, fix="leave it out for all", about="So many samples only, spread over all."
+        ),
+    ] = None,
+    resamples: Annotated[
+        int,
+        whole_option(
+            "--resamples",
+            low=0,
+            high=100_000,
+            fix="0 leaves out the intervals that need them",
+            about="How many resamples intervals are made of.",
+        ),
+    ] = 500,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.csv|.json", help="What was found of every sample."),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option("--records", metavar="FILE", help="Keep what is found as it is found, in a new file."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="FILE", help="Go on with such a file; what is in it is not done again."
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        whole_option(
+            "--workers",
+            low=0,
+            high=1024,
+            fix="the cores of this machine are the most that help",
+            about="Processes on this machine (needs openbpu[dask]); 0 works in this one.",
+        ),
+    ] = 0,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            "--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster that exists (needs openbpu[dask])."
+        ),
+    ] = "",
+    threads: arguments.Threads = 1,
+    march: arguments.OwnMarch = None,
+    min_accuracy: Annotated[
+        float | None, share_option("--min-accuracy", about="Exit with 1 when a score is below this.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        share_option("--max-drop", about="Exit with 1 when a score is further below the first model's."),
+    ] = None,
+    json: arguments.Json = False,
+) -> None:
+    """How good are these models on your data? Float, quantized and .hbm side by side.
+
+    Every model sees the same samples. Scores come with intervals of 95 %, and with the probability that a
+    difference to the first model is chance. The result does not depend on --workers.
+    """
+    pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
+    files = Files(output, records, resume)
+    files.check(models)
+    _refuse_both(workers, scheduler)
+    arguments.readable(*models, *([classes] if classes else []))
+    from openbpu.evaluation.accuracy.data import read_data
+    from openbpu.evaluation.accuracy.evaluate import Setting, open_evaluator
+    from openbpu.evaluation.accuracy.metrics import make_metrics
+    from openbpu.evaluation.accuracy.metrics.boxes import Boxes
+    from openbpu.evaluation.accuracy.models import model_file
+    from openbpu.evaluation.accuracy.own import load_own
+    from openbpu.evaluation.distribution import Pool
+
+    names = [name for text in metric for name in text.split(",") if name.strip()]
+    metrics = make_metrics(names, scores=scores, boxes=Boxes(boxes.value, first_class, class_ids))
+    setting = Setting(
+        pixels,
+        load_own("--preprocess", preprocess) if preprocess else None,
+        load_own("--postprocess", postprocess) if postprocess else None,
+        sizes or {},
+        threads,
+        march,
+    )
+    evaluator, runners = open_evaluator(
+        [model_file(m) for m in models],
+        lambda inputs: read_data(data, inputs, labels=labels, classes=classes, images=images),
+        metrics,
+        setting,
+        limit=limit,
+    )
+    _say_what_compiles(runners)
+    evaluator.check()
+    with Pool(workers=workers, scheduler=scheduler) as pool:
+        found = _run(evaluator, pool, files, resamples)
+    files.write(found)
+    _show(found, data, resamples, json=json)
+    failures = found.failures(at_least=min_accuracy, at_most_lost=max_drop)
+    for text in failures:
+        note(f"openbpu: {text}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _run(evaluator: Evaluator, pool: Pool, files: Files, resamples: int) -> Evaluation:
+    """Evaluate with a bar; says what is kept where that is cut short."""
+    done = 0
+    with progress() as report:
+
+        def told(count: int, total: int) -> None:
+            nonlocal done
+            done = count
+            if report is not None:
+                report(f"{count} of {total} samples", count / total)
+
+        try:
+            return evaluator.run(
+                pool,
+                records=files.records_at,
+                resume=files.resume is not None,
+                resamples=resamples,
+                progress=told,
+            )
+        except BaseException:
+            if done:
+                note(files.left_behind(done, len(evaluator.chosen)))
+            raise
+
+
+def _show(found: Evaluation, data: Path, resamples: int, *, json: bool) -> None:
+    from openbpu.report.accuracy import accuracy_json, accuracy_table, sentences
+
+    if json:
+        show_json({"data": str(data)} | accuracy_json(found))
+        return
+    for text in found.told:
+        note(text)
+    show(accuracy_table(found), *sentences(found, resamples))
+
+
+def _say_what_compiles(runners: Sequence[Runner]) -> None:
+    for runner in runners:
+        session = getattr(runner, "session", None)
+        if session is not None:
+            say_if_kernels_compile(session.program)
+
+
+def _refuse_both(workers: int, scheduler: str) -> None:
+    if workers and scheduler:
+        fix = "a cluster has its own workers: leave it out"
+        raise WrongValue("0 with --scheduler", workers, fix, option="--workers")

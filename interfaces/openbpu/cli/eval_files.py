@@ -1,0 +1,84 @@
+"""The files of `openbpu eval`: a table of samples, and records to go on from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openbpu.cli import outputs
+from openbpu.cli.screen import as_json, note
+from openbpu.cli.usage import WrongValue
+
+if TYPE_CHECKING:
+    from openbpu.evaluation.accuracy import Evaluation
+
+_TABLES = (".csv", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What the user named; None where he did not."""
+
+    output: Path | None
+    records: Path | None
+    resume: Path | None
+
+    @property
+    def records_at(self) -> Path | None:
+        """The file of records, new or not."""
+        return self.records if self.resume is None else self.resume
+
+    def check(self, models: Sequence[Path]) -> None:
+        """Refuse names that exclude each other or cannot be written, before anything is computed."""
+        if self.records is not None and self.resume is not None:
+            fix = "--resume goes on in the file that it reads"
+            raise WrongValue("left out with --resume", str(self.records), fix, option="--records")
+        if self.output is None:
+            return
+        if self.output.suffix.lower() not in _TABLES:
+            fix = "the suffix says in which form"
+            raise WrongValue(f"a {' or '.join(_TABLES)} file", str(self.output), fix, option="-o / --output")
+        kept = self.records_at
+        if kept is not None and kept.resolve() == self.output.resolve():
+            fix = "records are kept while it runs"
+            raise WrongValue("another file than that of records", str(kept), fix, option="-o / --output")
+        for model in models:
+            outputs.refuse_overwriting(model, self.output)
+        outputs.check_file(self.output)
+
+    def left_behind(self, done: int, total: int) -> str:
+        """Return what is left of a run that was cut short."""
+        kept = self.records_at
+        if kept is None:
+            return f"{done} of {total} samples were done; --records FILE would have kept them"
+        return f"{done} of {total} samples are done; --resume {kept} goes on"
+
+    def write(self, found: Evaluation) -> None:
+        """Write the table of samples, if one is wanted."""
+        if self.output is None:
+            return
+        from openbpu.arch.files import write_text
+
+        is_csv = self.output.suffix.lower() == ".csv"
+        write_text(self.output, _as_csv(found) if is_csv else _as_json(found))
+        note(f"wrote {self.output}")
+
+
+def _as_csv(found: Evaluation) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = [(model, column) for model in found.models for column in found.rows[0].cells[model]]
+    writer.writerow(["sample", "label", *(f"{model}: {column}" for model, column in heads)])
+    for row in found.rows:
+        cells = (row.cells[model].get(column, "") for model, column in heads)
+        writer.writerow([row.key, "" if row.label is None else row.label, *cells])
+    return text.getvalue()
+
+
+def _as_json(found: Evaluation) -> str:
+    rows = [{"sample": r.key, "label": r.label, "models": r.cells} for r in found.rows]
+    return as_json({"samples": rows}) + "\n"
