@@ -91,7 +91,7 @@ class Verifier:
         )
         self.where = "the model" if isinstance(model, onnx.ModelProto) else os.fspath(model)
         self.model = read_model(model)
-        check_readable(self.model)  # a small file can describe tensors of any size, and the judge makes them all
+        check_readable(self.model)  # a small file can describe tensors of any size
         inputs = fed_inputs(self.model)
         names = [o.name for o in self.model.graph.output]
         self.ends = Ends(self.session, [i.name for i in inputs], names)
