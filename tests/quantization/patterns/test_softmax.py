@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openbpu.compiler import check
+from openbpu.quantization.onnx import quantize
 from openbpu.quantization.onnx.engine import run_once
 from openbpu.quantization.onnx.net import assemble
 from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.prepare import prepare
-from quantization.float_models import float_model, noise
+from quantization.float_models import float_model, noise, ops, samples
 from quantization.patterns.spelled import Writer, written_softmax
 
-LEFT = {"Exp", "ReduceSum", "ReduceMax", "Log", "Div", "Sub"}
+STEPS = ["ReduceMax", "Sub", "Exp", "ReduceSum", "Log", "Sub"]
+"""What the logarithm of a softmax becomes: operators of the BPU."""
 
 
 @settings(max_examples=30, deadline=None)
@@ -34,8 +37,7 @@ def test_every_spelling_of_a_softmax_is_one_operator(
     written_softmax(writer, axis, log=log)
     x = noise(*shape, seed=seed) * 3
     net = prepare(writer.model(), OPSET_PER_CHANNEL)
-    (node,) = net.nodes
-    assert node.op_type == ("LogSoftmax" if log else "Softmax")
+    assert [node.op_type for node in net.nodes] == (STEPS if log else ["Softmax"])
     e = np.exp(x.astype(np.float64))
     want = e / e.sum(axis, keepdims=True)
     got = run_once(assemble(net), {"x": x}, ["y"])["y"]
@@ -70,3 +72,34 @@ def test_a_scaled_and_masked_softmax_is_one_of_what_is_scaled_and_masked() -> No
     }
     net = prepare(float_model(text, constants), OPSET_PER_CHANNEL)
     assert [node.op_type for node in net.nodes] == ["Mul", "Add", "Softmax"]
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18])
+def test_the_logarithm_of_a_softmax_lies_on_the_bpu_as_a_whole(opset: int) -> None:
+    text = "(float[1,6,8] x) => (float[1,6,20] y) { h = MatMul(x, w)  y = LogSoftmax <axis = -1> (h) }"
+    model = float_model(text, {"w": noise(8, 20, seed=1)}, opset)
+    made = quantize(model, samples(model))
+    assert ops(made) == ["MatMul", *STEPS]
+    assert all(row.on == "BPU" for row in check(made, march="nash-e"))
+    x = noise(1, 6, 8, seed=2)
+    want, got = (run_once(m, {"x": x}, ["y"])["y"] for m in (model, made))
+    assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
+
+
+def test_the_steps_of_a_logarithm_of_a_softmax_keep_their_names() -> None:
+    text = """(float[1,4,4] x) => (float[1,4,4] y) {
+        m = ReduceMax <axes = [-1]> (x)  d = Sub(x, m)  e = Exp(d)  s = ReduceSum(e, last)  l = Log(s)
+        y = Sub(d, l)
+    }"""
+    net = prepare(float_model(text, {"last": np.asarray([-1])}), OPSET_PER_CHANNEL)
+    assert [node.output[0] for node in net.nodes] == [*"mdesly"]
+
+
+@pytest.mark.parametrize(("epsilon", "left"), [(1e-9, 1), (1e-3, 6)])
+def test_a_sum_of_exponentials_may_have_a_small_number_added(epsilon: float, left: int) -> None:
+    text = """(float[1,4,4] x) => (float[1,4,4] y) {
+        m = ReduceMax <axes = [-1]> (x)  d = Sub(x, m)  e = Exp(d)  s = ReduceSum(e, last)  t = Add(s, eps)
+        y = Div(e, t)
+    }"""
+    constants = {"last": np.asarray([-1]), "eps": np.asarray(epsilon, np.float32)}
+    assert len(prepare(float_model(text, constants), OPSET_PER_CHANNEL).nodes) == left

@@ -277,7 +277,7 @@ def at_least(a: Formula, least: float) -> Formula | None:
     return None if guarded is None else power(guarded, float(p)) if p != 1 else guarded
 
 
-MOST_GUARD = 1.5e-6
+MOST_GUARD = 1.1e-5
 
 
 def _is_a_square(a: Formula) -> bool:

@@ -20,12 +20,15 @@ from openbpu.quantization.onnx.patterns.search import Match
 from openbpu.quantization.onnx.patterns.softmax import Softmax
 from openbpu.quantization.onnx.patterns.whole import Grouped
 
+AXES_GIVEN_SUM, AXES_GIVEN = 13, 18
+"""First opsets whose reductions (ReduceSum, the others) take their axes as an input."""
+
 
 class Builder:
     """Collects the nodes that take the place of one node, under names that nothing else has."""
 
-    def __init__(self, names: Names, base: str) -> None:
-        self.names, self.base = names, base
+    def __init__(self, names: Names, base: str, opset: int) -> None:
+        self.names, self.base, self.opset = names, base, opset
         self.nodes: list[NodeProto] = []
         self.consts: dict[str, Array] = {}
 
@@ -46,6 +49,12 @@ class Builder:
         """Add a float32 constant of `shape`."""
         return self.const(role, np.broadcast_to(value, tuple(shape)).astype(np.float32))
 
+    def reduce(self, kind: str, x: str, axis: int) -> str:
+        """Add a reduction of one axis, which it keeps."""
+        if self.opset < (AXES_GIVEN_SUM if kind == "ReduceSum" else AXES_GIVEN):
+            return self.op(kind, x, axes=[axis], keepdims=1)
+        return self.op(kind, x, self.const("axes", np.asarray([axis], np.int64)), keepdims=1)
+
     def reshape(self, x: str, shape: Sequence[int]) -> str:
         """Add a Reshape; 0 keeps a size."""
         return self.op("Reshape", x, self.const("shape", np.asarray(shape, np.int64)))
@@ -54,7 +63,7 @@ class Builder:
 def written(net: Net, match: Match, names: Names) -> Builder:
     """Return the nodes of a match; the last makes the tensor of the old one under its name."""
     root = net.nodes[match.root]
-    build, shape = Builder(names, root.output[0]), net.shapes[match.x]
+    build, shape = Builder(names, root.output[0], net.opset), net.shapes[match.x]
     if isinstance(match.what, Norm):
         _norm(build, match.x, shape, match.what)
     elif isinstance(match.what, Grouped):
@@ -69,7 +78,11 @@ def written(net: Net, match: Match, names: Names) -> Builder:
 
 
 def _softmax(build: Builder, x: str, what: Softmax) -> str:
-    return build.op("LogSoftmax" if what.log else "Softmax", x, axis=what.axis)
+    """Softmax is an operator of the BPU; its logarithm is none, but each of these steps is."""
+    if not what.log:
+        return build.op("Softmax", x, axis=what.axis)
+    d = build.op("Sub", x, build.reduce("ReduceMax", x, what.axis))
+    return build.op("Sub", d, build.op("Log", build.reduce("ReduceSum", build.op("Exp", d), what.axis)))
 
 
 def _norm(build: Builder, x: str, shape: Shape, norm: Norm) -> str:

@@ -15,9 +15,7 @@ from openbpu.quantization.onnx.patterns.emit import written
 from openbpu.quantization.onnx.patterns.norms import Norm
 from openbpu.quantization.onnx.patterns.search import Match, find
 from openbpu.quantization.onnx.patterns.softmax import Softmax
-
-OPSET_SOFTMAX = 13
-"""First opset whose Softmax is over one axis, whichever it is."""
+from openbpu.quantization.onnx.patterns.whole import OPSET_SOFTMAX
 
 OPSET_LAYER_NORM = 17
 OPSET_RMS_NORM = 23

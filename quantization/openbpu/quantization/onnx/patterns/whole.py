@@ -1,7 +1,8 @@
-"""Normalizations that are one ONNX operator, but not the one that the BPU has.
+"""What is one ONNX operator, but not one that the BPU has.
 
 InstanceNormalization, GroupNormalization, MeanVarianceNormalization   →   LayerNormalization
 LpNormalization (p = 2)                                                →   RMSNormalization
+LogSoftmax                                                             →   its steps, which the BPU has
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from openbpu.arch import numerics
 from openbpu.quantization.onnx.net import Array, Net, Shape, attribute
 from openbpu.quantization.onnx.patterns.algebra import Coefficient
 from openbpu.quantization.onnx.patterns.norms import Norm
+from openbpu.quantization.onnx.patterns.softmax import Softmax
 
 _LENGTH_OF_ZEROS = 1e-30
 """What is added to the mean square of a row that is divided by its length: a row of zeros stays zeros."""
@@ -24,8 +26,8 @@ _LENGTH_OF_ZEROS = 1e-30
 _MVN_ADDED = 1e-9
 """What ONNX's MeanVarianceNormalization adds to the deviation."""
 
-PER_CHANNEL = 21
-"""First opset whose GroupNormalization has a scale per channel, not per group."""
+OPSET_SOFTMAX = 13
+"""First opset whose Softmax is over one axis, whichever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class Grouped:
     bias: Coefficient
 
 
-def whole(node: NodeProto, net: Net) -> Norm | Grouped | None:
-    """Return what a single node normalizes, if the BPU has another operator for it."""
+def whole(node: NodeProto, net: Net) -> Norm | Grouped | Softmax | None:
+    """Return what a single node computes, if the BPU has other operators for it."""
     read = _READ.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
     shape = net.shapes.get(node.input[0]) if read and node.input else None
     if read is None or shape is None or not net.is_live(node.input[0]):
@@ -80,9 +82,19 @@ def _length(node: NodeProto, _: Net, shape: Shape) -> Norm | None:
     return Norm((axis,), _LENGTH_OF_ZEROS, np.asarray(1 / math.sqrt(size)), np.asarray(0.0), centred=False)
 
 
-_READ: Mapping[str, Callable[[NodeProto, Net, Shape], Norm | Grouped | None]] = {
+def _log_softmax(node: NodeProto, net: Net, shape: Shape) -> Softmax | None:
+    axis = int(attribute(node, "axis", -1)) % max(len(shape), 1)
+    return (
+        Softmax(axis, log=True)
+        if shape and net.opset >= OPSET_SOFTMAX and _is_short(shape[axis : axis + 1])
+        else None
+    )
+
+
+_READ: Mapping[str, Callable[[NodeProto, Net, Shape], Norm | Grouped | Softmax | None]] = {
     "GroupNormalization": _group,
     "InstanceNormalization": _instance,
+    "LogSoftmax": _log_softmax,
     "LpNormalization": _length,
     "MeanVarianceNormalization": _mean_variance,
 }
