@@ -103,3 +103,18 @@ def test_a_sum_of_exponentials_may_have_a_small_number_added(epsilon: float, lef
     }"""
     constants = {"last": np.asarray([-1]), "eps": np.asarray(epsilon, np.float32)}
     assert len(prepare(float_model(text, constants), OPSET_PER_CHANNEL).nodes) == left
+
+
+@pytest.mark.parametrize(("bias", "log"), [(-1e4, True), (-np.inf, True), (3.0, False)])
+def test_behind_a_mask_a_logarithm_of_a_softmax_is_one_operator(bias: float, log: bool) -> None:
+    text = """(float[1,4,8] x) => (float[1,4,8] y) {
+        h = MatMul(x, w)  z = Add(h, c)  m = ReduceMax <axes = [-1]> (z)  d = Sub(z, m)
+        e = Exp(d)  s = ReduceSum(e, last)  l = Log(s)  y = Sub(d, l)
+    }"""
+    constants = {
+        "w": noise(8, 8),
+        "c": np.where(np.arange(8) < 6, 0, bias).astype(np.float32),
+        "last": np.asarray([-1]),
+    }
+    net = prepare(float_model(text, constants), OPSET_PER_CHANNEL)
+    assert ("LogSoftmax" in {node.op_type for node in net.nodes}) is log

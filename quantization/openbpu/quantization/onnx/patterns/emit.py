@@ -79,8 +79,8 @@ def written(net: Net, match: Match, names: Names) -> Builder:
 
 def _softmax(build: Builder, x: str, what: Softmax) -> str:
     """Softmax is an operator of the BPU; its logarithm is none, but each of these steps is."""
-    if not what.log:
-        return build.op("Softmax", x, axis=what.axis)
+    if not what.in_steps:
+        return build.op("LogSoftmax" if what.log else "Softmax", x, axis=what.axis)
     d = build.op("Sub", x, build.reduce("ReduceMax", x, what.axis))
     return build.op("Sub", d, build.op("Log", build.reduce("ReduceSum", build.op("Exp", d), what.axis)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from openbpu.quantization.onnx.patterns.emit import written
 from openbpu.quantization.onnx.patterns.norms import Norm
 from openbpu.quantization.onnx.patterns.search import Match, find
 from openbpu.quantization.onnx.patterns.softmax import Softmax
+from openbpu.quantization.onnx.patterns.steps import in_steps
 from openbpu.quantization.onnx.patterns.whole import OPSET_SOFTMAX
 
 OPSET_LAYER_NORM = 17
@@ -34,8 +36,18 @@ def fuse_patterns(net: Net) -> Net:
     """
     net = _alive(net)
     matches = [match for match in find(net) if _opset(match) <= net.opset and _runs(match)]
-    if not matches:
-        return net
+    logs = [match for match in matches if _is_log(match)]
+    if logs:
+        rest = [match for match in matches if not _is_log(match)]
+        matches = [*rest, *in_steps(net, logs, _fused(net, matches))]
+    return _fused(net, matches) if matches else net
+
+
+def _is_log(match: Match) -> bool:
+    return isinstance(match.what, Softmax) and match.what.log
+
+
+def _fused(net: Net, matches: Sequence[Match]) -> Net:
     names, consts = Names(net), dict[str, Array]()
     inside = {index for match in matches for index in match.nodes}
     ends = {match.root: match for match in matches}

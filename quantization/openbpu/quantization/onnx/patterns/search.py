@@ -21,9 +21,6 @@ _REDUCES = {
     *("GlobalAveragePool", "LogSoftmax", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"),
     *("ReduceMean", "ReduceSum", "ReduceSumSquare", "Softmax"),
 }
-_STEPS = ["Exp", "Log", "ReduceMax", "ReduceSum", "Sub", "Sub"]
-"""What the logarithm of a softmax is written as."""
-
 _DEEP = 20
 """Steps from the end of a pattern to its first reduction, at most."""
 
@@ -77,8 +74,6 @@ def _written_out(
             continue
         what = as_norm(view.formula) or as_softmax(view.formula, reader.shape)
         nodes = frozenset(reader.nodes)
-        if isinstance(what, Softmax) and what.log and sorted(net.nodes[n].op_type for n in nodes) == _STEPS:
-            return None  # as it would be written
         fits = isinstance(what, Softmax) or (what is not None and what.fits(reader.shape))
         if what is not None and fits and not nodes & taken and _is_closed(net, root, nodes, readers):
             return Match(root, nodes, x, what)

@@ -19,10 +19,11 @@ MOST_ADDED = 1.1e-6
 
 @dataclass(frozen=True, slots=True)
 class Softmax:
-    """Softmax along `axis`, or its logarithm."""
+    """Softmax along `axis`, or its logarithm; that, `in_steps`."""
 
     axis: int
     log: bool
+    in_steps: bool = False
 
 
 def as_softmax(formula: Formula, shape: Shape) -> Softmax | None:
