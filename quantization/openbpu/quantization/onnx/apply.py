@@ -50,16 +50,22 @@ class _Builder:
                 self._add_pair(name)
         for index, node in enumerate(self.net.nodes):
             made = self._quantize_operands(index, node)
-            self.nodes.append(rename_reads(made, self.renamed))
+            self.nodes.append(rename_reads(made, self._renamed_for(index)))
             self._quantize_results(node)
         return assemble(self.net.with_nodes(self.nodes, self.consts))
+
+    def _renamed_for(self, index: int) -> Mapping[str, str]:
+        """Return by what names node `index` reads the tensors that have a pair."""
+        if index not in self.plan.cpu:
+            return self.renamed
+        return {name: out for name, out in self.renamed.items() if name not in self.plan.fed}
 
     def _quantize_results(self, node: NodeProto) -> None:
         results = [name for name in node.output if name in self.plan.pairs]
         raw = {
             name: self.names.fresh(f"{name}_QuantizeLinear_Input")
             for name in results
-            if name in self.net.outputs
+            if name in self.net.outputs and name not in self.plan.fed
         }
         if raw:
             last = self.nodes[-1]
@@ -112,7 +118,8 @@ class _Builder:
                 dtype = plan.constants[slot]
                 yield position, self._constant(name, scales.constant(name, None, dtype), None, dtype)
             elif slot in plan.biases:
-                yield position, self._bias(name, plan.biases[slot])
+                mac = plan.biases[slot]
+                yield position, self._bias(name, mac, 1 if mac == index else self._rank(mac))
             elif slot in plan.recast:
                 yield position, self._recast(name, plan.recast[slot])
 
@@ -139,15 +146,32 @@ class _Builder:
             self.recast[name, dtype] = out
         return self.recast[name, dtype]
 
-    def _bias(self, name: str, mac: int) -> str:
-        """Return the bias as int32 in steps of the accumulator, or as it is where that cannot be."""
+    def _rank(self, mac: int) -> int:
+        return len(self.net.shapes[self.net.nodes[mac].output[0]])
+
+    def _bias(self, name: str, mac: int, rank: int) -> str:
+        """Return the bias as int32 in steps of the accumulator, or as it is where that cannot be.
+
+        One that an Add adds gets the rank of the sum: of a MatMul and a vector ONNX Runtime makes a Gemm
+        between Reshapes, puts a pair behind the first, and refuses that pair at opset 21.
+        """
         bias = self.scales.bias(name, mac)
         step = None if bias is None else self.scales.accumulator(mac, bias.size)
         if bias is None or step is None or (np.abs(bias / step.astype(np.float64)) > DType.INT32.qmax).any():
-            return name
+            return self._of_rank(name, rank)
         inputs = [self.names.fresh(f"{name}_quantized"), self.names.fresh(f"{name}_scale")]
-        self.consts[inputs[0]] = numerics.nearest(bias, step, 0, DType.INT32)
+        codes = numerics.nearest(bias, step, 0, DType.INT32)
+        self.consts[inputs[0]] = codes.reshape((1,) * (rank - 1) + codes.shape)
         self.consts[inputs[1]] = step
         out = self.names.fresh(f"{name}_DequantizeLinear_Output")
-        self._node("DequantizeLinear", name, inputs, out, 0 if step.ndim else None)
+        self._node("DequantizeLinear", name, inputs, out, rank - 1 if step.ndim else None)
         return out
+
+    def _of_rank(self, name: str, rank: int) -> str:
+        """Return constant `name`, with axes of length 1 in front where it has fewer."""
+        array = self.net.consts[name]
+        if array.ndim >= rank:
+            return name
+        wide = self.names.fresh(f"{name}_of_rank_{rank}")
+        self.consts[wide] = array.reshape((1,) * (rank - array.ndim) + array.shape)
+        return wide

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.carriers import fed_to_bpu, find_carriers, scale_sources
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.given import Given, Step, find_given
@@ -35,6 +36,7 @@ class Plan:
     operands of MACs with their channel axis (None: one scale). `biases`: constants in the unit of the
     accumulator, with the MAC they belong to. `constants`: other constant operands, one scale each. `given`:
     what the model quantizes itself; `steps`: of sources that only move into a tensor that has a pair.
+    `fed`: tensors with a pair that no BPU operator makes; the nodes `cpu` read them as they were before it.
     """
 
     pairs: Mapping[str, Pair]
@@ -44,6 +46,8 @@ class Plan:
     constants: Mapping[Slot, DType]
     given: Given
     steps: Mapping[str, Step]
+    fed: frozenset[str]
+    cpu: frozenset[int]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -63,19 +67,34 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Usual:
-    """The types of tensors that no operator prescribes; `constants`: those that no input has a say in."""
+    """The types of tensors that no operator prescribes; `constants`: those that no input has a say in.
+
+    `widened` are int16 whatever the others are.
+    """
 
     activation: DType
     tail: DType
     results: frozenset[str]
     constants: frozenset[str]
+    widened: frozenset[str]
 
     def of(self, name: str) -> DType:
+        if name in self.widened:
+            return DType.INT16
         return self.tail if name in self.results else self.activation
 
 
-def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8) -> Plan:
-    """Return where pairs go in `net` for activations of int8 or int16; `tail` is for those of the tail."""
+def make_plan(
+    net: Net,
+    activation: DType = DType.INT8,
+    tail: DType = DType.INT8,
+    spared: frozenset[str] = frozenset(),
+    widened: frozenset[str] = frozenset(),
+) -> Plan:
+    """Return where pairs go in `net` for activations of int8 or int16; `tail` is for those of the tail.
+
+    The results `spared` stay float although a BPU operator could make them; the tensors `widened` are int16.
+    """
     fixed = settled(net)
     kinds = [
         Kind.CPU if fixed.issuperset(filter(None, node.output)) else kind_of(node, net) for node in net.nodes
@@ -83,8 +102,9 @@ def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8
     given = find_given(net, fixed)
     fused = find_fused(net, kinds, fixed)
     units = find_units(net, kinds, fused)
-    sources = _sources(net, kinds, _wanted(net, kinds, fused, units, given))
-    usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed)
+    carriers = find_carriers(net, kinds, fused, units, given, spared)
+    sources = scale_sources(net, kinds, carriers)
+    usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed, widened)
     types = _input_types(net, kinds, units, sources, usual)
     steps = _steps(net, kinds, sources, given)
     wanted = _source_types(net, sources, types, usual) | {name: step.dtype for name, step in steps.items()}
@@ -98,60 +118,16 @@ def make_plan(net: Net, activation: DType = DType.INT8, tail: DType = DType.INT8
         constants={slot: types[slot] for slot in _constants(net, kinds, fused, units)},
         given=given,
         steps=steps,
+        fed=fed_to_bpu(net, kinds, carriers),
+        cpu=frozenset(_on_cpu(net, kinds, pairs)),
     )
 
 
-def _wanted(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units, given: Given) -> list[str]:
-    """Return the tensors that carry integers on the BPU and have no pair yet, in the order of the graph."""
-    wanted: set[str] = set()
+def _on_cpu(net: Net, kinds: Sequence[Kind], pairs: Mapping[str, Pair]) -> Iterator[int]:
+    """Yield the nodes that read what was made, not what was rounded: CPU operators and movement to them."""
     for index, node in enumerate(net.nodes):
-        if kinds[index] in {Kind.CPU, Kind.KEEP}:
-            continue
-        ins = [units.root[index]] if index in units.root else data_inputs(node)
-        outs = [name for name in node.output if index not in units.root or name in units.results]
-        wanted.update(name for name in ins if net.is_live(name))
-        if kinds[index] is not Kind.MAC or not _is_final(net, node.output[0]):
-            wanted.update(name for name in outs if net.is_live(name))
-    wanted -= fused.unrounded
-    _spread(net, kinds, wanted, given)
-    order = [*net.inputs, *(name for node in net.nodes for name in node.output)]
-    return [name for name in order if name in wanted - given.present]
-
-
-def _is_final(net: Net, name: str) -> bool:
-    return name in net.outputs and name not in net.consumers()
-
-
-def _spread(net: Net, kinds: Sequence[Kind], wanted: set[str], given: Given) -> None:
-    """Quantize movement where what it reads or makes is quantized, or what it reads is a graph input.
-
-    Not where the model quantizes what it reads: the scale is known there already.
-    """
-    wanted.update(given.rounded)
-    moves = [
-        node
-        for node, kind in zip(net.nodes, kinds, strict=True)
-        if kind is Kind.KEEP and node.input[0] not in given.quantized
-    ]
-    wanted.update(
-        node.input[0] for node in moves if node.input[0] in net.inputs and net.is_live(node.input[0])
-    )
-    grown = -1
-    while grown != len(wanted):
-        grown = len(wanted)
-        for node in moves:
-            ends = {name for name in (node.input[0], *node.output) if net.is_live(name)}
-            if ends & wanted:
-                wanted |= ends
-
-
-def _sources(net: Net, kinds: Sequence[Kind], wanted: Sequence[str]) -> dict[str, str]:
-    """Map every wanted tensor to the one whose scale it has: through movement, that of the input."""
-    sources = {name: name for name in wanted}
-    for node, kind in zip(net.nodes, kinds, strict=True):
-        if kind is Kind.KEEP and node.input[0] in sources:
-            sources.update((name, sources[node.input[0]]) for name in node.output if name in sources)
-    return sources
+        if kinds[index] is Kind.CPU or (kinds[index] is Kind.KEEP and pairs.keys().isdisjoint(node.output)):
+            yield index
 
 
 def _steps(net: Net, kinds: Sequence[Kind], sources: Mapping[str, str], given: Given) -> dict[str, Step]:
@@ -234,7 +210,9 @@ def channel_axis(node: NodeProto, rank: int) -> int | None:
         return None
     if node.op_type == "Gemm":
         return 0 if attribute(node, "transB", 0) else 1
-    return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, rank - 1)
+    if node.op_type == "MatMul":  # a matrix per sample has one: so the BPU and ONNX Runtime want it
+        return 1 if rank == 2 else None
+    return {"Conv": 0, "ConvTranspose": 1}[node.op_type]
 
 
 def _biases(net: Net, macs: Sequence[int], fused: Fused) -> dict[Slot, int]:
