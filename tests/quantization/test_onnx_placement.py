@@ -201,6 +201,10 @@ UNITS = {
                        o = Add(t, one) m = Mul(c, o) y = Mul(m, half)""",
     "mish": "p = Softplus(c) t = Tanh(p) y = Mul(c, t)",
     "logit": "n = Sub(one, c) d = Div(c, n) y = Tanh(d)",
+    "guarded softplus": "g = Greater(c, six) p = Softplus(c) y = Where(g, c, p)",
+    "elu by Where": "g = Greater(c, zero) e = Exp(c) o = Sub(e, one) y = Where(g, c, o)",
+    "hard shrink": "l = Less(c, zero) g = Greater(c, one) o = Or(l, g) y = Where(o, c, zero)",
+    "by a product": "g = Greater(c, one) k = Cast <to = 1> (g) y = Mul(c, k)",
 }
 
 
@@ -217,6 +221,19 @@ def test_tensor_of_a_unit_that_is_read_from_outside_starts_a_new_unit() -> None:
     assert rounded(quantized(text, {"w": noise(8, 6)})) == {"x", "s", "y"}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "g = Greater(x, k) y = Where(g, x, t) z = Where(g, t, u)",  # two tensors are chosen from
+        "g = Greater(u, k) y = Where(g, x, k) z = Tanh(u)",
+        "g = Cast <to = 9> (x) y = Where(g, x, k) z = Tanh(u)",  # no comparison
+    ],
+)
+def test_what_chooses_otherwise_is_rounded_as_it_was(body: str) -> None:
+    text = f"(float[1,8] x, float[1,8] u) => (float[1,8] y, float[1,8] z) {{ t = Tanh(x) {body} }}"
+    assert {"x", "u", "y", "z"} <= rounded(quantized(text, {"k": np.float32(0.5)}))
+
+
 def test_scalars_of_a_unit_stay_float() -> None:
     model = quantized("(float[1,8] x) => (float[1,8] y) { a = Add(x, k) y = Tanh(a) }", {"k": np.float32(3)})
     assert node_of(model, "a").input[1] == "k"
@@ -227,6 +244,14 @@ def test_constant_tensor_of_an_add_is_stored_as_int8() -> None:
     integers, scale, axis = stored(model, "y_QuantizeLinear_Input", 1)
     assert integers.dtype == np.int8
     assert (scale.shape, axis) == ((), None)
+
+
+def test_casts_to_the_type_there_is_are_gone() -> None:
+    text = """(float[1,8] x) => (float[1,8] y) {
+        l = Less(x, k) m = Cast <to = 9> (l) c = Cast <to = 1> (x) y = Where(m, c, k)
+    }"""
+    model = quantized(text, {"k": np.float32(0.5)})
+    assert (ops(model), rounded(model)) == (["Less", "Where"], {"x", "y"})
 
 
 # --- movement -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from openbpu.quantization.onnx.net import (
     Array,
     Net,
     assemble,
+    attribute,
     infer,
     nbytes,
     reads,
@@ -35,7 +36,7 @@ def fold_constants(net: Net) -> Net:
     while True:
         shapes = known_sizes(net)
         if not shapes:
-            return net
+            return _drop_identities(net)
         nodes = [node for node in net.nodes if node.output[0] not in shapes]
         net = infer(_run_constants(net.with_nodes(nodes, shapes)))
 
@@ -172,7 +173,7 @@ class _Sizes:
 
 
 def _drop_identities(net: Net) -> Net:
-    """Remove Identity and inference Dropout nodes, but for those that make a graph output."""
+    """Remove Identity, inference Dropout and Casts that change nothing, but for what makes a graph output."""
     alias: dict[str, str] = {}
     kept: list[NodeProto] = []
     read = {*net.consumers(), *net.outputs}
@@ -188,6 +189,9 @@ def _drop_identities(net: Net) -> Net:
 def _is_identity(node: NodeProto, net: Net, read: set[str]) -> bool:
     if node.op_type == "Identity":
         return True
+    if node.op_type == "Cast" and node.domain in {"", "ai.onnx"}:
+        known = net.types.get(node.input[0])
+        return known is not None and known == attribute(node, "to", 0)
     if node.op_type != "Dropout" or read.intersection(node.output[1:]):
         return False
     mode = node.input[2] if len(node.input) > 2 else ""

@@ -4,6 +4,7 @@
     Add → Relu
     x → Sigmoid ┐          x → Div(√2) → Erf → Add(1) → Mul ┐
     x ──────────┴ Mul      x ───────────────────────────────┴ Mul → Mul(½)           no pair inside: a unit
+    x → Greater(20) ┬ Where(x, log(1 + eˣ))                                          no pair inside: a unit
 
 A unit is a function of one tensor, so the BPU computes it with one table.
 """
@@ -16,9 +17,13 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
+from openbpu.arch.numerics.functions import CASTS, COMPARISONS
 from openbpu.quantization.onnx.affine import channel_vector
 from openbpu.quantization.onnx.classes import Kind, data_inputs
-from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.net import Net, attribute
+
+_JOINS = frozenset({"And", "Not", "Or", "Xor"})
+"""Operators that make one condition of conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,9 @@ def _is_clamp(node: NodeProto, net: Net) -> bool:
 def find_units(net: Net, kinds: Sequence[Kind], fused: Fused) -> Units:
     """Return the units, as large as possible: a tensor that is also read from outside starts a new one."""
     barriers: set[str] = set()
+    makers = net.producers()
+    in_tables = (_chooses(net, node, makers) for node in net.nodes)
+    kinds = [Kind.ELEMENTWISE if is_in else kind for is_in, kind in zip(in_tables, kinds, strict=True)]
     while True:
         units, broken = _grow(net, kinds, fused, barriers)
         if not broken:
@@ -139,8 +147,9 @@ def _grow(net: Net, kinds: Sequence[Kind], fused: Fused, barriers: set[str]) -> 
         if kinds[index] is not Kind.ELEMENTWISE or index in fused.nodes:
             continue
         start = _single_source(node, net, source)
-        if start is None:
-            continue
+        made_mask = not net.is_live(node.output[0])
+        if start is None or (made_mask and node.output[0] in barriers):
+            continue  # a condition that others read too is none of a table
         root[index] = start
         if node.output[0] not in barriers:
             source[node.output[0]] = start
@@ -152,18 +161,38 @@ def _grow(net: Net, kinds: Sequence[Kind], fused: Fused, barriers: set[str]) -> 
         if len(inside) == len(readers.get(name, [])) and inside and name not in net.outputs:
             continue
         results.add(name)
-        if inside:
+        if inside or not net.is_live(name):
             broken.add(name)
     return Units(root, frozenset(results)), broken
 
 
+def _chooses(net: Net, node: NodeProto, makers: Mapping[str, int]) -> bool:
+    """Whether a node compares, joins, casts or chooses as a table can: a choice by comparisons."""
+    if node.domain not in {"", "ai.onnx"}:
+        return False
+    if node.op_type == "Where":
+        return _is_compared(net, node.input[0], makers)
+    casts = node.op_type == "Cast" and attribute(node, "to", 0) in CASTS
+    return casts or node.op_type in COMPARISONS | _JOINS
+
+
+def _is_compared(net: Net, name: str, makers: Mapping[str, int]) -> bool:
+    """Whether a condition is a comparison, or several that are joined or negated."""
+    node = net.nodes[makers[name]] if name in makers else None
+    if node is None or node.domain not in {"", "ai.onnx"}:
+        return False
+    joined = node.op_type in _JOINS and all(_is_compared(net, part, makers) for part in node.input)
+    return joined or node.op_type in COMPARISONS
+
+
 def _single_source(node: NodeProto, net: Net, source: Mapping[str, str]) -> str | None:
     """Return the one tensor `node` is a function of when all else is constant scalars; else None."""
-    names = data_inputs(node)
+    names = [*node.input] if node.op_type == "Where" else data_inputs(node)
     if any(name in net.consts and net.consts[name].size != 1 for name in node.input):
         return None
     if any(name not in net.consts for name in node.input if name and name not in names):
         return None  # a limit that is computed
     live = [name for name in names if name not in net.consts]
     starts = {source.get(name, name) for name in live}
-    return starts.pop() if len(starts) == 1 and all(net.is_live(name) for name in live) else None
+    known = all(net.is_live(name) or name in source for name in live)
+    return starts.pop() if len(starts) == 1 and known else None
