@@ -288,3 +288,25 @@ def test_shapes_are_given_to_quantize_as_to_compile(openbpu: Command, tmp_path: 
         asked = openbpu("check", tmp_path / "m.onnx", "--march", "nash-e", "--shape", shape)
         assert (said.code, said.err) == (1, asked.err)
     assert openbpu(*rest, "--shape", "1,3,8,8").code == 2
+
+
+def test_weights_in_files_stay_in_files_that_are_named(openbpu: Command, tmp_path: Path) -> None:
+    text = "(float[1,64] x) => (float[1,64] y) { y = MatMul(x, w) }"
+    model = float_model(text, {"w": np.ones((64, 64), np.float32)})
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    np.savez(tmp_path / "c.npz", x=np.ones((2, 64), np.float32))
+    rest = ("quantize", tmp_path / "m.onnx", "--calib", tmp_path / "c.npz", "-o")
+    weights = (tmp_path / "w.bin").read_bytes()
+    fails(openbpu(*rest, tmp_path / "w.bin"), "another file than the model's weights")
+    assert (tmp_path / "w.bin").read_bytes() == weights
+    ran = openbpu(*rest, tmp_path / "q.onnx", "--json")
+    (data,) = ran.json()["data"]
+    assert f"wrote {tmp_path / 'q.onnx'} and {data}" in ran.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "c.npz",
+        "m.onnx",
+        "q.onnx",
+        Path(data).name,
+        "w.bin",
+    ]
+    assert openbpu("check", tmp_path / "q.onnx", "--march", "nash-e").code == 0

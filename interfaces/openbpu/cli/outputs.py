@@ -93,8 +93,25 @@ def _is_plain(c: str) -> bool:
 
 
 def refuse_overwriting(source: Path, out: Path) -> None:
-    """Raise InputError when the output is the input itself: a slip of the shell must not cost the model."""
+    """Raise InputError when the output is the input itself, or a file of its weights: a slip of the shell
+    must not cost the model.
+    """
     from openbpu.arch.errors import InputError, must
 
-    if source.exists() and out.exists() and source.samefile(out):
+    if not source.exists() or not out.exists():
+        return
+    if source.samefile(out):
         raise InputError(must("--output", "the path", "another file than the model", f"'{out}'"))
+    if any(data.exists() and data.samefile(out) for data in _weights_of(source)):
+        raise InputError(must("--output", "the path", "another file than the model's weights", f"'{out}'"))
+
+
+def _weights_of(source: Path) -> list[Path]:
+    """Return the files that an ONNX model keeps weights in; none for what is no such model."""
+    from openbpu.arch.errors import ModelError
+    from openbpu.quantization.save import data_files
+
+    try:
+        return data_files(source)
+    except (OSError, ModelError):
+        return []

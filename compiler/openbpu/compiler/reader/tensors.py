@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import mmap
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from onnx import SparseTensorProto, TensorProto, helper, numpy_helper
 
+from openbpu.arch.external import ExternalFiles
 from openbpu.arch.hbm.check import MAX_RANK
 from openbpu.arch.sparse import DenseForms
 from openbpu.compiler.ir.graph import Array
@@ -18,8 +17,6 @@ from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.problem import problem
 
 MAX_BYTES = 2**31
-_MAX_SHOWN = 300
-_MAX_DIGITS = 19  # of an int64
 _SPLIT = "a tensor of this size fits no BPU; split the layer"
 _VIEWABLE = frozenset(
     {
@@ -43,8 +40,7 @@ class TensorReader:
     """Turns the TensorProtos of one model into arrays; external files are opened once and memory-mapped."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._maps: dict[Path, mmap.mmap | bytes] = {}
+        self._files = ExternalFiles(folder)
         self._dense = DenseForms()
 
     def array(self, tensor: TensorProto, where: str = "") -> Array:
@@ -56,7 +52,7 @@ class TensorReader:
         where = where or f"tensor '{tensor.name}'"
         nbytes = _checked_bytes(tensor, where)
         if tensor.data_location == TensorProto.EXTERNAL:
-            return self._external(tensor, nbytes, where)
+            return _from_raw(tensor, self._files.data(tensor, nbytes, where), nbytes, where)
         if tensor.HasField("raw_data"):
             return _from_raw(tensor, tensor.raw_data, nbytes, where)
         return _from_fields(tensor, where)
@@ -72,22 +68,6 @@ class TensorReader:
         indices = self.array(sparse.indices, where)
         shape = checked_shape(sparse.dims, where)
         return self._dense.of(values, indices, shape, where)
-
-    def _external(self, tensor: TensorProto, nbytes: int, where: str) -> Array:
-        info = {entry.key: entry.value for entry in tensor.external_data}
-        path = _inside(self._folder, info.get("location", ""), where)
-        data = self._open(path, where)
-        offset = _count(info.get("offset", "0"), where, "offset")
-        length = _count(info.get("length", str(nbytes)), where, "length")
-        if offset + length > len(data):
-            fix = "copy the file again, it is truncated"
-            raise problem(where, f"data in {path}", f"{offset + length} bytes long", len(data), fix)
-        return _from_raw(tensor, memoryview(data)[offset : offset + length], nbytes, where)
-
-    def _open(self, path: Path, where: str) -> mmap.mmap | bytes:
-        if path not in self._maps:
-            self._maps[path] = _map_file(path, where)
-        return self._maps[path]
 
 
 def checked_shape(dims: Iterable[int], where: str, bits: int = 8, fix: str = _SPLIT) -> tuple[int, ...]:
@@ -166,50 +146,3 @@ def _to_array(tensor: TensorProto, where: str) -> Array:
 def _frozen(array: Array) -> Array:
     array.flags.writeable = False
     return array
-
-
-def _count(text: str, where: str, key: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > _MAX_DIGITS:
-        found = repr(text) if len(text) <= _MAX_DIGITS else f"{text[:8]}… ({len(text)} characters)"
-        raise problem(where, f"external data {key}", "a number of bytes", found, "export the model again")
-    return int(text)
-
-
-def _inside(folder: Path | None, location: str, where: str) -> Path:
-    """Resolve `location` below `folder`; refuse everything that leads out of it."""
-    if folder is None:
-        fix = "pass the path of the .onnx file instead of a ModelProto without its data"
-        raise problem(where, "external data", "reachable", f"'{location}' beside an unknown file", fix)
-    if not _stays_inside(folder, location):
-        fix = "save the model with its data file beside it"
-        raise problem(
-            where, "external data file", f"inside '{folder}', the model's folder", _short(repr(location)), fix
-        )
-    return folder / location
-
-
-def _stays_inside(folder: Path, location: str) -> bool:
-    named = Path(location)
-    if not location or named.is_absolute() or ".." in named.parts or "\\" in location or "\0" in location:
-        return False
-    try:
-        return (folder / location).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop of links
-        return False
-
-
-def _map_file(path: Path, where: str) -> mmap.mmap | bytes:
-    try:
-        if path.is_file() or not path.exists():  # opening a pipe would wait for its writer
-            with path.open("rb") as file:
-                empty = os.fstat(file.fileno()).st_size == 0
-                return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: what the system cannot map
-        missing, fix = isinstance(error, FileNotFoundError), "put the data file beside the model"
-        found = "missing" if missing else f"unreadable ({getattr(error, 'strerror', None) or error})"
-        raise problem(where, "external data file", _short(str(path)), found, fix) from error
-    raise problem(where, "external data", "in a regular file", _short(str(path)), "save the model again")
-
-
-def _short(path: str) -> str:
-    return path if len(path) <= _MAX_SHOWN else f"{path[:_MAX_SHOWN]}…"

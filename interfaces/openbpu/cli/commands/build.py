@@ -112,6 +112,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     from openbpu.compiler.reader import check_readable
     from openbpu.quantization.onnx import load_calibration
     from openbpu.quantization.onnx import quantize as calibrate
+    from openbpu.quantization.save import data_files
 
     check_readable(model, sizes)
     activation = DType.INT16 if int16 else DType.INT8
@@ -141,7 +142,8 @@ def quantize(  # noqa: PLR0917  # an argument per option
         )
     if method is Method.MIX:
         told.append(_mixed(chosen[0]))
-    for sentence in (*told, f"wrote {output}"):
+    data_beside = data_files(output)
+    for sentence in (*told, f"wrote {' and '.join(map(str, (output, *data_beside)))}"):
         note(sentence)
     if json:
         show_json(
@@ -149,6 +151,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
                 "model": str(model),
                 "output": str(output),
                 "bytes": output.stat().st_size,
+                "data": [str(path) for path in data_beside],
                 "calibration": {"path": str(calib), "shapes": {k: _sizes(x) for k, x in data.items()}},
                 "activation": activation.value,
                 "tail": tail.value,

@@ -24,7 +24,7 @@ from openbpu.quantization.onnx.choice import Choice, TensorRange, mean_cosines
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.limits import nominal, ranges_of, useful
-from openbpu.quantization.onnx.load import ModelLike, nothing_left, valid
+from openbpu.quantization.onnx.load import ModelLike, lies_in_files, nothing_left, valid
 from openbpu.quantization.onnx.masks import find_masks, finite_feeds
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
@@ -59,8 +59,9 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. Same input, same
-    bytes. `progress` is called as progress(stage, done, total), `told` once with the method and the ranges
-    that were chosen.
+    bytes. Weights in other files are read where they lie; then, and where the result would take 2 GiB, its
+    own go to a file beside `out` (see `write_model`). `progress` is called as progress(stage, done, total),
+    `told` once with the method and the ranges that were chosen.
 
     Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
     NaN or infinite values, illegal types), InputError (calibration data that does not fit).
@@ -73,7 +74,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     if told is not None:
         told(choice)
     if out is not None:
-        write_model(quantized, out)
+        write_model(quantized, out, outside=lies_in_files(model))
     return quantized
 
 
@@ -125,7 +126,7 @@ def quantize_random(
         net, plan = _planned(read(model, shapes), activation, weight, tail=activation)
         quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight, nominal(net))
     if out is not None:
-        write_model(quantized, out)
+        write_model(quantized, out, outside=lies_in_files(model))
     return quantized
 
 

@@ -10,6 +10,7 @@ from onnx import ModelProto, NodeProto, helper
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.blocks import codes
 from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
@@ -129,9 +130,8 @@ class _Builder:
         if key in self.dequantized:
             return self.dequantized[key]
         array = self.scales.finite(name)
-        shape = [-1 if i == axis else 1 for i in range(array.ndim)]
         integers = self.names.fresh(f"{name}_quantized")
-        self.consts[integers] = numerics.quantize(array, scale.reshape(shape), 0, dtype)
+        self.consts[integers] = codes(array, scale, axis, dtype)
         out = self.names.fresh(f"{name}_DequantizeLinear_Output")
         self._node("DequantizeLinear", name, [integers, *self._parameters(name, scale, dtype)], out, axis)
         self.dequantized[key] = out

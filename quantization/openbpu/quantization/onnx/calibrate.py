@@ -9,11 +9,11 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import ModelError
-from openbpu.quantization.onnx.engine import run, session
+from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.extents import Depths, Extent
 from openbpu.quantization.onnx.limits import FREE, Limits, Seen, extent_of
 from openbpu.quantization.onnx.masks import Masks, clipped
-from openbpu.quantization.onnx.net import Array, Net, assemble
+from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.observe import clipped_range
 from openbpu.quantization.onnx.peaks import peaks
 from openbpu.quantization.onnx.samples import Feed, random_feed
@@ -113,7 +113,7 @@ def _observed(
     chunks = _chunks(net, computed) or [[]]
     total = len(chunks) * len(feeds)
     for number, chunk in enumerate(chunks):
-        engine = session(assemble(net, chunk)) if chunk else None
+        engine = net_session(net, chunk) if chunk else None
         fed = [name for name in names if name in net.inputs] if number == 0 else []
         for sample, feed in enumerate(feeds):
             yield from ((name, sample, feed[name]) for name in fed)

@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.judge import cosines, run_all
-from openbpu.quantization.onnx.net import Net, assemble
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.samples import Feed
 
 
@@ -40,7 +40,7 @@ def mean_cosines(
     net: Net, candidates: Iterable[tuple[str, ModelProto]], feeds: Sequence[Feed]
 ) -> dict[str, float]:
     """Return for each named candidate the mean cosine of its outputs to those of the float net."""
-    reference = run_all(assemble(net), net.outputs, feeds)
+    reference = run_all(net, net.outputs, feeds)
 
     def closeness(model: ModelProto) -> float:
         found = cosines(net.outputs, reference, run_all(model, net.outputs, feeds))

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from onnx import ModelProto, ValueInfoProto
 
 from openbpu.arch.errors import ModelError
-from openbpu.quantization.onnx.net import Array, Shape
+from openbpu.quantization.onnx.net import SMALL, Array, Net, Shape, assemble
+
+APART = 64 << 20
+"""A net whose constants take more bytes is run on them where they are: a model of protobuf holds 2 GiB."""
 
 
-def session(model: ModelProto, *, optimize: bool = True, threads: int = 0) -> Any:
+HUGE = 1 << 30
+"""From here on the engine does not keep a second form of every weight, which would be faster."""
+
+
+def net_session(net: Net, extra_outputs: Sequence[str] = ()) -> Any:
+    """Return a session of a net; `extra_outputs` are float32 tensors that it makes too.
+
+    Where its constants take more than APART bytes, they are not copied: memory-mapped ones stay in their
+    file. The arrays must live as long as the session: those of the net do.
+    """
+    if sum(array.nbytes for array in net.consts.values()) <= APART:
+        return session(assemble(net, extra_outputs))
+    large = {name: array for name, array in net.consts.items() if array.size > SMALL and _is_shareable(array)}
+    return session(assemble(net, extra_outputs, apart=large), weights=large)
+
+
+def _is_shareable(array: Array) -> bool:
+    """Whether ONNX Runtime takes the memory of an array as it is."""
+    return bool(array.flags.c_contiguous and array.flags.aligned and array.dtype.kind in "biuf")
+
+
+def session(
+    model: ModelProto,
+    *,
+    optimize: bool = True,
+    threads: int = 0,
+    weights: Mapping[str, Array] = MappingProxyType({}),
+) -> Any:
     """Return an ONNX Runtime session of `model`; raises ModelError when it cannot be loaded.
 
     Without `optimize` the session is ready sooner and runs slower: right for a single run. threads: 0 for one
-    per core; with 1 the session starts no thread.
+    per core; with 1 the session starts no thread. weights: the initializers whose data the model has not.
     """
     from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  (0.1 s; only calibration needs it)
 
@@ -26,6 +57,11 @@ def session(model: ModelProto, *, optimize: bool = True, threads: int = 0) -> An
     options.log_severity_level = 4  # what fails is raised with its message
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if weights:
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers([*weights], values)
+        if sum(array.nbytes for array in weights.values()) > HUGE:
+            options.add_session_config_entry("session.disable_prepacking", "1")
     if not optimize:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as the nodes stand in the file
     try:

@@ -45,7 +45,7 @@ def _ask_engine(net: Net) -> Net:
     """Return `net` with the types behind operators that ONNX has no inference for (com.microsoft, …)."""
     known = {*net.types, *net.consts}
     unknown = [name for node in net.nodes for name in node.output if name and name not in known]
-    found = float_shapes(assemble(net), unknown) if unknown else {}
+    found = float_shapes(assemble(net, skeleton=True), unknown) if unknown else {}
     if not found:
         return net
     header = ModelProto()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import ModelProto
 
-from openbpu.quantization.onnx.engine import run, session
+from openbpu.quantization.onnx.engine import APART, net_session, run, session
 from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
-from openbpu.quantization.onnx.net import Array
+from openbpu.quantization.onnx.net import Array, Net, take_apart
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 
 JUDGED_SAMPLES = 16
@@ -27,10 +29,17 @@ def output_cosines(reference: ModelLike, quantized: ModelLike, data: Calibration
     return cosines(names, run_all(model, names, feeds), run_all(read_model(quantized), names, feeds))
 
 
-def run_all(model: ModelLike, names: Sequence[str], feeds: Sequence[Feed]) -> list[dict[str, Array]]:
+def run_all(model: ModelLike | Net, names: Sequence[str], feeds: Sequence[Feed]) -> list[dict[str, Array]]:
     """Return the outputs `names` for every feed."""
-    engine = session(read_model(model))
+    whole = model if isinstance(model, Net) else read_model(model)
+    if isinstance(whole, ModelProto) and not whole.functions and _is_large(whole):
+        whole = take_apart(whole)  # protobuf cannot hand it over as a whole
+    engine = net_session(whole) if isinstance(whole, Net) else session(whole)
     return [run(engine, feed, names) for feed in feeds]
+
+
+def _is_large(model: ModelProto) -> bool:
+    return sum(int(math.prod(tensor.dims)) for tensor in model.graph.initializer) > APART
 
 
 def cosines(

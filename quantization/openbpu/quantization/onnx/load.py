@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -14,8 +14,9 @@ from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, Quantiz
 from openbpu.arch.protos import external_tensors, messages
 from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
 from openbpu.quantization.onnx.dense import with_dense_constants
+from openbpu.quantization.onnx.files import mapped_weights, parsed, with_weights
 from openbpu.quantization.onnx.inputs import set_axes_free
-from openbpu.quantization.onnx.net import Net, opset_of, subgraphs, take_apart
+from openbpu.quantization.onnx.net import Array, Net, opset_of, subgraphs, take_apart
 
 _QUANTIZED_OPS = (
     *("QuantizeLinear", "Dequantize", "DynamicQuantize"),
@@ -27,9 +28,6 @@ _QUANTIZED_AT_RUN_TIME = ("DynamicQuantize", "ConvInteger", "MatMulInteger")
 """Those of them whose scales follow from the data of every run."""
 
 _OPTIONAL = onnx.defs.OpSchema.FormalParameterOption.Optional
-_SAID = 300
-"""Characters of a foreign error that are passed on: it may hold a file name of any length."""
-
 ModelLike = ModelProto | str | os.PathLike[str]
 
 
@@ -39,14 +37,14 @@ def load(model: ModelLike) -> Net:
     Raises ModelError when the file is no ONNX model or unfolds to more than `arch.unfolding` allows,
     QuantizationError when an input is no float32, or a part is quantized with scales that data decide.
     """
-    where, proto = _named(model), read_model(model)
+    where, (proto, weights) = _named(model), _opened(model)
     check_nesting(proto.graph)
     check_functions(proto)
     flat = _without_functions(where, proto)
     _check_is_float(where, flat)
     _check_outputs(where, flat.graph)
     _check_inputs(where, flat)
-    net = take_apart(flat)
+    net = take_apart(flat, weights)
     set_axes_free(net.header)
     return net
 
@@ -138,20 +136,22 @@ def valid(model: ModelLike) -> Iterator[None]:
             must("quantize", "the memory it needs", "there", "(out of memory)", fix)
         ) from error
     except Exception as error:
-        reason = _refusal(read_model(model))
+        reason = _refusal(model)
         if not reason:
             raise InternalError("quantize", error) from error
         fix = "export the model again"
         raise ModelError(must(_named(model), "the model", "valid ONNX", f"({reason})", fix)) from error
 
 
-def _refusal(model: ModelProto) -> str:
+def _refusal(model: ModelLike) -> str:
     """Return why ONNX refuses a model, in one line; "" when it does not."""
+    checked = model if isinstance(model, ModelProto) else os.fspath(model)  # a file may have any size
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(checked, full_check=True)
     except Exception as error:  # noqa: BLE001 - a broken protobuf raises whatever its bindings raise
         return " ".join(str(error).split()) or type(error).__name__
-    shapes = [v.type.tensor_type.shape for v in (*model.graph.input, *model.graph.output)]
+    graph = read_ends(model).graph
+    shapes = [v.type.tensor_type.shape for v in (*graph.input, *graph.output)]
     if any(d.dim_value < 0 for shape in shapes for d in shape.dim):
         return "an input or output has a negative size"
     return ""
@@ -163,28 +163,41 @@ def read_model(model: ModelLike) -> ModelProto:
     Nothing of what it returns lies in another file, functions and branches included: ONNX Runtime would look
     for that in the current folder. Sparse constants are dense.
     """
-    proto = model if isinstance(model, ModelProto) else _from_file(Path(model))
-    for tensor in external_tensors(proto):
+    if not isinstance(model, ModelProto):
+        return with_dense_constants(with_weights(parsed(Path(model)), Path(model).parent))
+    _check_is_whole(model)
+    return with_dense_constants(model)
+
+
+def read_ends(model: ModelLike) -> ModelProto:
+    """Return a model of which the weights do not matter: they stay in their files. Raises as `read_model`."""
+    return model if isinstance(model, ModelProto) else parsed(Path(model))
+
+
+def lies_in_files(model: ModelLike) -> bool:
+    """Whether weights of a model lie in other files."""
+    return any(True for _ in external_tensors(read_ends(model)))
+
+
+def _opened(model: ModelLike) -> tuple[ModelProto, Mapping[str, Array]]:
+    """Return the model, and by name those of its initializers that lie in other files as views of these."""
+    if isinstance(model, ModelProto):
+        return read_model(model), {}
+    proto = parsed(Path(model))
+    arrays = mapped_weights(proto, Path(model).parent)
+    return with_dense_constants(proto), arrays
+
+
+def _check_is_whole(model: ModelProto) -> None:
+    for tensor in external_tensors(model):
         fix = "load it with onnx.load, which reads external data, or pass its path"
         actual = f"external data ('{tensor.name}')"
         raise ModelError(must(_named(model), "weights", "inside the ModelProto", actual, fix))
-    return with_dense_constants(proto)
-
-
-def _from_file(path: Path) -> ModelProto:
-    """Return the model in a file; onnx reads what lies in others, below the file's folder only."""
-    try:
-        return onnx.load(path)
-    except OSError as error:
-        raise ModelError(must(str(path), "the model", "a readable file", error.strerror or error)) from error
-    except Exception as error:  # damaged bytes, and whatever onnx meets on the way to a file of weights
-        fix, said = "export the model again", " ".join(str(error).split())
-        raise ModelError(must(str(path), "the file", "an ONNX model", f"({said[:_SAID]})", fix)) from error
 
 
 def is_quantized(model: ModelLike) -> bool:
     """Whether any part of a model is quantized."""
-    return _first_node(_nodes(read_model(model)), _QUANTIZED_OPS) is not None
+    return _first_node(_nodes(read_ends(model)), _QUANTIZED_OPS) is not None
 
 
 class NothingLeftError(QuantizationError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -190,9 +191,15 @@ def opset_of(model: ModelProto | FunctionProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=1)
 
 
-def take_apart(model: ModelProto) -> Net:
-    """Return `model` as a Net: initializers and Constant nodes become arrays."""
-    consts = {t.name: array_of(t, f"tensor '{t.name}'") for t in model.graph.initializer}
+def take_apart(model: ModelProto, weights: Mapping[str, Array] = MappingProxyType({})) -> Net:
+    """Return `model` as a Net: initializers and Constant nodes become arrays.
+
+    `weights`: initializers by name whose data are not in the model.
+    """
+    consts = {
+        t.name: weights[t.name] if t.name in weights else array_of(t, f"tensor '{t.name}'")
+        for t in model.graph.initializer
+    }
     nodes = []
     for node in model.graph.node:
         value = _constant(node)
@@ -257,11 +264,13 @@ def _constant(node: NodeProto) -> Array | None:
     return np.asarray(value, dtype=kinds[item.name]) if item.name in kinds else None
 
 
-def assemble(net: Net, extra_outputs: Iterable[str] = (), *, skeleton: bool = False) -> ModelProto:
+def assemble(
+    net: Net, extra_outputs: Iterable[str] = (), *, skeleton: bool = False, apart: Collection[str] = ()
+) -> ModelProto:
     """Return `net` as a model; `extra_outputs` are float32 tensors made outputs too.
 
     A skeleton holds large constants (more than SMALL elements) as typed inputs instead: enough for shape
-    inference.
+    inference. Constants named in `apart` are initializers without their data.
     """
     model = ModelProto()
     model.CopyFrom(net.header)
@@ -270,6 +279,8 @@ def assemble(net: Net, extra_outputs: Iterable[str] = (), *, skeleton: bool = Fa
     for name, array in net.consts.items():
         if skeleton and array.size > SMALL:
             graph.input.append(value_info(name, array))
+        elif name in apart:
+            graph.initializer.append(_elsewhere(name, array))
         else:
             graph.initializer.append(numpy_helper.from_array(array, name))
     known = set(net.outputs)
@@ -277,6 +288,15 @@ def assemble(net: Net, extra_outputs: Iterable[str] = (), *, skeleton: bool = Fa
         if name not in known:
             graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     return model
+
+
+def _elsewhere(name: str, array: Array) -> TensorProto:
+    """Return an initializer whose data a session is given beside the model."""
+    made = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
+    made.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "given"), ("offset", "0"), ("length", str(array.nbytes))):
+        made.external_data.add(key=key, value=value)
+    return made
 
 
 def value_info(name: str, array: Array) -> ValueInfoProto:

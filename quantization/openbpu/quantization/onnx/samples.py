@@ -12,7 +12,7 @@ from onnx import ValueInfoProto, helper
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.inputs import fed_inputs
-from openbpu.quantization.onnx.load import ModelLike, read_model
+from openbpu.quantization.onnx.load import ModelLike, read_ends
 from openbpu.quantization.onnx.net import Array, Shape, shape_of
 from openbpu.quantization.samples import IMAGES, Changes, Input, Pixels, read_numpy, read_samples, split
 
@@ -169,7 +169,7 @@ def load_calibration(
     each. `told` hears in one sentence how many images were changed, if any. Raises InputError when there is
     nothing to read or it does not fit the model, ModelError for `shapes` that do not.
     """
-    inputs = fed_inputs(read_model(model), shapes)
+    inputs = fed_inputs(read_ends(model), shapes)
     where = Path(path)
     if where.is_dir() or where.suffix.lower() in IMAGES:
         changes = Changes()

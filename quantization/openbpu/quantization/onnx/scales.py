@@ -12,6 +12,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.affine import channel_vector
+from openbpu.quantization.onnx.blocks import magnitudes
 from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.plan import Plan, channel_axis
@@ -48,8 +49,7 @@ class Scales:
     def constant(self, name: str, axis: int | None, dtype: DType) -> Floats:
         """Return the scale of a constant: of shape () or one per entry of `axis`."""
         array = self.finite(name)
-        others = tuple(i for i in range(array.ndim) if i != axis)
-        widest = np.abs(array).max(axis=others) if array.size else np.zeros(())
+        widest = magnitudes(array, axis)
         if array.size == widest.size:  # a scale per value: code 127 is exact, 127.5 would lose 0.4 %
             return (_safe(widest) / dtype.qmax).astype(np.float32)
         return numerics.observed_scale(_safe(widest), dtype)
