@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
-from openbpu.engine import onnxruntime
 from openbpu.quantization.onnx import quantize
-from quantization.float_models import Array, float_model, noise, samples
+from quantization.float_models import float_model, noise, samples
+from witness import ort
 
 I8, I16 = DType.INT8, DType.INT16
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -74,19 +73,6 @@ GRAPHS = {
 }
 
 
-def run(model: ModelProto, feed: dict[str, Array], *entries: str, optimized: bool = True) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    for entry in entries:
-        options.add_session_config_entry(entry, "1")
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return np.asarray(session.run(["y"], feed)[0])
-
-
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_result_runs_by_default_and_has_the_values_of_the_graph(graph: str, option: str) -> None:
@@ -100,7 +86,7 @@ def test_result_runs_by_default_and_has_the_values_of_the_graph(graph: str, opti
             continue  # which has to say in how many
         made = quantize(model, given, **OPTIONS[option])
         feed = {name: x.reshape(4, *x.shape[2:])[1:2] if x.ndim > 4 else x[1] for name, x in given.items()}
-        want = run(made, feed, optimized=False)
-        assert run(made, feed).shape == want.shape
-        near = run(made, feed, "session.x64quantprecision")
+        want = ort.run(made, feed)["y"]
+        assert ort.run_by_default(made, feed)["y"].shape == want.shape
+        near = ort.run_by_default(made, feed, "session.x64quantprecision")["y"]
         assert np.abs(near - want).max() < 0.03 * np.abs(want).max()

@@ -142,6 +142,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
         )
     if method is Method.MIX:
         told.append(_mixed(chosen[0]))
+    told += [found.text for found in chosen[0].findings]
     data_beside = data_files(output)
     for sentence in (*told, f"wrote {' and '.join(map(str, (output, *data_beside)))}"):
         note(sentence)
@@ -161,6 +162,10 @@ def quantize(  # noqa: PLR0917  # an argument per option
                     name: {"range": r.range, "largest": r.largest, "type": r.dtype.value}
                     for name, r in chosen[0].ranges.items()
                 },
+                "findings": [
+                    {"kind": f.kind, "tensor": f.tensor, "node": f.node, "text": f.text}
+                    for f in chosen[0].findings
+                ],
                 "notes": told,
             }
         )

@@ -2,6 +2,7 @@
 
 from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, quantize_unseen
 from openbpu.quantization.onnx.choice import Choice, TensorRange
+from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.load import NothingLeftError, is_quantized
 from openbpu.quantization.onnx.load import read_model as read_float
@@ -12,6 +13,7 @@ __all__ = [
     "METHODS",
     "Calibration",
     "Choice",
+    "Finding",
     "Method",
     "NothingLeftError",
     "TensorRange",

@@ -23,14 +23,16 @@ from openbpu.quantization.onnx.calibrate import (
 from openbpu.quantization.onnx.choice import Choice, TensorRange, mean_cosines
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
-from openbpu.quantization.onnx.limits import nominal, ranges_of, useful
+from openbpu.quantization.onnx.limits import Seen, nominal, ranges_of, useful
 from openbpu.quantization.onnx.load import ModelLike, lies_in_files, nothing_left, valid
-from openbpu.quantization.onnx.masks import find_masks, finite_feeds
+from openbpu.quantization.onnx.masks import Masks, find_masks, finite_feeds
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
-from openbpu.quantization.onnx.samples import Calibration, feeds_of
+from openbpu.quantization.onnx.relief import Relief, findings_of, settle, types_of
+from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+from openbpu.quantization.onnx.swallowed import find_swallowed, watched
 from openbpu.quantization.save import write_model
 
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
@@ -85,16 +87,13 @@ def _quantized(
     method: Method,
     report: Progress,
 ) -> tuple[ModelProto, Choice]:
-    activation, weight, tail = types
+    weight = types[1]
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
-    net, plan = _planned(given, activation, weight, tail, common_shapes(feeds))
-    net = at_shapes(net, largest_shapes(feeds))
-    masks = find_masks(net)
-    feeds = finite_feeds(feeds, masks)
-    dtypes = {pair.source: pair.dtype for pair in plan.pairs.values()}
-    observed = observe(net, plan.sources, masks, feeds, report)
+    net, plan, feeds, masks, relief, observed = _grounded(given, feeds, types, report)
+    dtypes = types_of(plan)
     within = useful(net, masks, dtypes, observed)
     tops, least = ranges_of(within, observed, masks, dtypes)
+    lost = find_swallowed(net, plan, tops, observed.extents, masks, within)
     methods = METHODS[:-1] if method == "mix" else (method,)
     seen = {} if methods == ("max",) else histograms(net, tops, feeds, report, within.limits)
     ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
@@ -104,7 +103,36 @@ def _quantized(
     close = mean_cosines(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else {}
     best = max(methods, key=lambda m: close.get(m, 0.0))  # of equal ones the first
     by_tensor = {name: TensorRange(top, tops[name], dtypes[name]) for name, top in ranges[best].items()}
-    return apply_plan(net, plan, ranges[best], weight, within.limits), Choice(best, by_tensor, close)
+    return apply_plan(net, plan, ranges[best], weight, within.limits), Choice(
+        best, by_tensor, close, findings_of(net, lost, relief)
+    )
+
+
+def _grounded(
+    given: Net, feeds: list[Feed], types: tuple[DType, DType, DType], report: Progress
+) -> tuple[Net, Plan, list[Feed], Masks, Relief, Seen]:
+    """Return the net with the plan that spares or widens what would swallow a tensor, and what was seen.
+
+    Tensors may be int16 where the user takes int16 for activations; a net that has none yet is then prepared
+    and observed again, at the opset of int16.
+    """
+    activation, weight, tail = types
+    int16 = weight is DType.INT8 and DType.INT16 in {activation, tail}
+    opset = 0
+    while True:
+        net, plan = _planned(given, activation, weight, tail, common_shapes(feeds), opset)
+        planned, net = at_shapes(net, common_shapes(feeds)), at_shapes(net, largest_shapes(feeds))
+        masks = find_masks(net)
+        feeds = finite_feeds(feeds, masks)
+        observed = observe(net, [*plan.sources, *watched(net, plan)], masks, feeds, report)
+
+        def again(relief: Relief, planned: Net = planned) -> Plan:
+            return make_plan(planned, activation, tail, relief.spared, relief.widened)
+
+        plan, relief = settle(net, plan, masks, observed, again, int16=int16)
+        if not relief.widened or net.opset >= OPSET_INT16:
+            return net, plan, feeds, masks, relief, observed
+        opset = OPSET_INT16
 
 
 def quantize_random(
@@ -167,15 +195,16 @@ def _planned(
     weight: DType,
     tail: DType,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
+    least: int = 0,
 ) -> tuple[Net, Plan]:
-    """Return the net to quantize and its plan; `shapes` of the inputs are those to plan for."""
+    """Return the net to quantize, at opset `least` or newer, and its plan for these `shapes` of inputs."""
 
     def attempt(opset: int) -> tuple[Net, Plan]:
         net = prepare(given, opset)
         return net, make_plan(at_shapes(net, shapes) if shapes else net, activation, tail)
 
     wide = DType.INT16 in {activation, weight}
-    net, plan = attempt(OPSET_INT16 if wide else OPSET_PER_CHANNEL)
+    net, plan = attempt(max(least, OPSET_INT16 if wide else OPSET_PER_CHANNEL))
     if plan.has_int16 and net.opset < OPSET_INT16:  # a tail, or an operator that takes nothing but int16
         net, plan = attempt(OPSET_INT16)
     if plan.is_empty and read_given_pairs(given) is given:

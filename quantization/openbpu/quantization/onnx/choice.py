@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import cosines, run_all
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.samples import Feed
@@ -28,12 +29,13 @@ class Choice:
     """What quantization chose. method: one of METHODS that is no mixture, for all tensors alike.
 
     cosines: of every method that was tried, the mean cosine of its outputs to those of the float model; empty
-    where nothing was compared. ranges: by tensor.
+    where nothing was compared. ranges: by tensor. findings: what there is to know about single tensors.
     """
 
     method: str
     ranges: Mapping[str, TensorRange]
     cosines: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 def mean_cosines(

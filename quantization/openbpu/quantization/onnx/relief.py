@@ -1,0 +1,138 @@
+"""What can be done for a tensor that a scale swallows, and what is said of it.
+
+spared   the common tensor stays float, where no BPU operator computes with it (a Concat that is the output):
+every operand keeps the scale of its own pair
+widened  the common tensor is int16, where the model may have int16
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.classes import TABLE, Kind, kind_of
+from openbpu.quantization.onnx.findings import Finding
+from openbpu.quantization.onnx.limits import Seen, ranges_of, useful
+from openbpu.quantization.onnx.masks import Masks
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.plan import Plan
+from openbpu.quantization.onnx.swallowed import FEW, Swallowed, find_swallowed
+
+_FINER = 257
+"""Steps of int16 in one of int8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """`spared`: results that stay float; `widened`: sources that are int16; `findings`: what was done why."""
+
+    spared: frozenset[str] = frozenset()
+    widened: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
+
+
+def settle(
+    net: Net, plan: Plan, masks: Masks, seen: Seen, again: Callable[[Relief], Plan], *, int16: bool
+) -> tuple[Plan, Relief]:
+    """Return the plan after all that can be done; `again` plans with it. `int16`: as `relieve` has it."""
+    known = Relief()
+    while True:
+        types = types_of(plan)
+        within = useful(net, masks, types, seen)
+        tops, _ = ranges_of(within, seen, masks, types)
+        lost = find_swallowed(net, plan, tops, seen.extents, masks, within)
+        more = relieve(net, plan, lost, known, int16=int16)
+        if more == known:
+            return plan, known
+        known, plan = more, again(more)
+
+
+def types_of(plan: Plan) -> dict[str, DType]:
+    """Return the type of every source."""
+    return {pair.source: pair.dtype for pair in plan.pairs.values()}
+
+
+def relieve(net: Net, plan: Plan, lost: Sequence[Swallowed], known: Relief, *, int16: bool) -> Relief:
+    """Return `known` and what can be done for the tensors `lost`; `int16`: whether tensors may be widened."""
+    spared, widened, findings = set(known.spared), set(known.widened), list(known.findings)
+    for found in lost:
+        source = plan.pairs[found.whole].source
+        if source in widened or found.whole in spared:
+            continue
+        floating = _floating(net, plan, found.whole) if found.how == "beside" else None
+        if int16 and _helps(net, plan, found, source):
+            widened.add(source)
+            findings.append(_said("widened", net, found, f"'{source}' is int16"))
+        elif floating is not None:
+            spared |= floating
+            findings.append(_said("spared", net, found, f"'{found.whole}' stays float"))
+    return Relief(frozenset(spared), frozenset(widened), tuple(findings))
+
+
+def findings_of(net: Net, lost: Iterable[Swallowed], known: Relief) -> tuple[Finding, ...]:
+    """Return what was done, and a warning for every tensor that is lost all the same."""
+    return (*known.findings, *(_warning(net, found) for found in lost))
+
+
+def _helps(net: Net, plan: Plan, found: Swallowed, source: str) -> bool:
+    """Whether int16 gives the swallowed tensor steps, and some reader of the common one takes int16."""
+    if found.dtype is DType.INT16 or found.steps * _FINER < FEW[found.how]:
+        return False
+    moved = {name for name, pair in plan.pairs.items() if pair.source == source}
+    slots = [
+        TABLE[node.op_type].types.get(position)
+        for node in net.nodes
+        if node.op_type in TABLE
+        for position, name in enumerate(node.input)
+        if name in moved
+    ]
+    return not slots or any(dtype is not DType.INT8 for dtype in slots)
+
+
+def _floating(net: Net, plan: Plan, name: str) -> frozenset[str] | None:
+    """Return `name` and what is moved and joined from it, if nothing else on the BPU reads any; else None."""
+    readers, found, todo = net.consumers(), set[str](), [name]
+    while todo:
+        tensor = todo.pop()
+        if tensor in found:
+            continue
+        found.add(tensor)
+        for index in readers.get(tensor, []):
+            node = net.nodes[index]
+            kind = Kind.CPU if index in plan.cpu else kind_of(node, net)
+            if kind is Kind.KEEP or node.op_type == "Concat":
+                todo += [out for out in node.output if out]
+            elif kind is not Kind.CPU:
+                return None
+    return frozenset(found)
+
+
+def _said(kind: str, net: Net, found: Swallowed, what: str) -> Finding:
+    node = net.nodes[found.node]
+    why = f"one int8 scale would swallow {_named(found)}, {_range(found)}"
+    return Finding(kind, found.name, node.name, f"{node.op_type} '{node.name}': {what}: {why}")
+
+
+def _warning(net: Net, found: Swallowed) -> Finding:
+    node, scale = net.nodes[found.node], f"the {found.dtype.value} scale of"
+    whole = f"its whole '{node.input[0]}'" if found.how == "cut" else f"'{found.whole}'"
+    fix = (
+        "let it be int16 (leave out --int8-tail, or --int16)"
+        if found.dtype is DType.INT8
+        else "give the model's tensors like ranges there"
+    )
+    what = f"{scale} {whole} swallows {_named(found)}, {_range(found)} of it; {fix}"
+    return Finding("swallowed", found.name, node.name, f"{node.op_type} '{node.name}': {what}")
+
+
+def _named(found: Swallowed) -> str:
+    return f"'{found.name}'" + (f" (moved from '{found.origin}')" if found.origin != found.name else "")
+
+
+def _range(found: Swallowed) -> str:
+    return f"whose range {_number(found.top)} is {_number(found.steps)} steps"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
