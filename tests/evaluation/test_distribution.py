@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +49,18 @@ class Ends:
             return x
 
         return work
+
+
+TWICE = """
+import dask
+from openbpu.evaluation.distribution import Ready, run_all
+if __name__ == "__main__":
+    for _ in range(2):
+        assert run_all(Ready(abs), [-1, 2], workers=1) == [1, 2]
+    assert dask.config.get("distributed.worker.profile.enabled") is True
+    print("twice")
+"""
+"""Dask's settings are as they were behind a pool, though the pool is the first to import it."""
 
 
 def squares(results: list[tuple[int, int]]) -> list[int]:
@@ -171,6 +186,27 @@ def test_a_killed_worker_costs_nothing_but_time(pool: Pool) -> None:
     assert sorted(seen) == list(range(200))
     assert killed
     assert len({pid for _, pid in made}) >= 2
+
+
+@pytest.mark.slow
+def test_a_pool_leaves_dask_as_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs the extra openbpu[dask]")
+    (tmp_path / "twice.py").write_text(TWICE)
+    env = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.environ["PATH"]}
+    command = [sys.executable, str(tmp_path / "twice.py")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("twice\n", "")
+
+
+@pytest.mark.parametrize(
+    ("share", "done", "seconds", "expected"),
+    [(1, 1, 0.001, 2), (64, 64, 1.0, 64), (8, 8, 8.0, 1), (1024, 1024, 0.0, 1024), (4, 4, 0.5, 8)],
+)
+def test_shares_grow_to_a_second_of_work(share: int, done: int, seconds: float, expected: int) -> None:
+    pytest.importorskip("distributed", reason="needs the extra openbpu[dask]")
+    from openbpu.evaluation.distribution.stream import _next_share
+
+    assert _next_share(share, done, seconds) == expected
 
 
 @pytest.mark.slow

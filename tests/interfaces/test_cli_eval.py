@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +159,46 @@ def test_detectors_are_judged_by_coco(openbpu: Command, folder: Path) -> None:
         "eval", folder / "relative.onnx", *common, "--first-class", 1, "--boxes", "relative"
     ).json()
     assert from_one["scores"][0]["value"] == pytest.approx(1.0)
+
+
+SLOW = """
+import time
+
+def slow(outputs, sample):
+    time.sleep(0.05)
+    return 1.0
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_too_and_what_was_done_is_kept(folder: Path) -> None:
+    """The terminal sends it to every process of the group; one message comes out, and no traceback."""
+    pytest.importorskip("distributed", reason="needs the extra openbpu[dask]")
+    psutil = pytest.importorskip("psutil", reason="comes with openbpu[dask]")
+    (folder / "mine.py").write_text(SLOW)
+    np.savez(folder / "d.npz", x=np.ones((2000, 2), np.float32))
+    records = folder / "r.jsonl"
+    options = ["--data", "d.npz", "--metric", "mine:slow", "--workers", "2", "--records", str(records)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", "openbpu.cli", "eval", "a.onnx", *options]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as run:
+        while not (records.exists() and len(records.read_bytes().splitlines()) > 3) and run.poll() is None:
+            time.sleep(0.1)
+        started = psutil.Process(run.pid).children(recursive=True)
+        os.killpg(run.pid, signal.SIGINT)
+        out, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    said, last = err.splitlines()
+    assert out == ""
+    assert said.endswith(f"of 2000 samples are done; --resume {records} goes on")
+    assert last == "openbpu: interrupted"
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []

@@ -101,7 +101,7 @@ def _said(error: Exception) -> str:
 def _is_of_here(module: ModuleType) -> bool:
     """Whether a module lies in the current folder: workers elsewhere get it by value."""
     file = getattr(module, "__file__", None)
-    if file is None:
+    if file is None or module.__name__.partition(".")[0] == "openbpu":  # workers have their own
         return False
     path = Path(file).resolve()
     return path.is_relative_to(Path.cwd()) and "site-packages" not in path.parts

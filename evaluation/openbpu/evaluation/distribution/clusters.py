@@ -30,6 +30,13 @@ _QUIET = {
     "distributed.worker.http.routes": [],
     "distributed.worker.use-file-locking": False,
     "distributed.logging": {"distributed": "critical"},
+    # What nobody looks at here, and costs every process some percent of a core:
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.tick.cycle": "10s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
 }
 
 
@@ -62,6 +69,7 @@ def start(workers: int, scheduler: str) -> Cluster:
         what = "--scheduler" if scheduler else "--workers"
         raise InputError(must(what, f"the package {missing[0]}", "installed", "missing", _EXTRA))
     import dask  # noqa: PLC0415  # an extra
+    import distributed  # noqa: F401, PLC0415  # its own settings must be there before some are set for a while
 
     own = contextlib.ExitStack()
     try:

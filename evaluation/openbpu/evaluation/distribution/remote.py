@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,17 @@ class _Carried:
 _carried: dict[str, _Carried] = {}
 
 
-def work_on(key: str, items: Sequence[tuple[int, Any]]) -> Done:
-    """Return what the task makes of these items; an error ends the share, and travels as words."""
+def work_on(key: str, share: bytes) -> Done:
+    """Return what the task makes of a share: items with their numbers, as bytes.
+
+    An error ends the share, and travels as words.
+    """
     started = time.perf_counter()
     results = []
     failure = None
     try:
         work = _carried[key].work()
-        for number, item in items:
+        for number, item in cloudpickle.loads(share):
             results.append((number, work(item)))
     except OpenbpuError as error:
         failure = Failure(type(error).__name__, str(error))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -17,13 +19,16 @@ from openbpu.evaluation.distribution.pool import Take
 from openbpu.evaluation.distribution.remote import Carrier, Done, raised, work_on
 from openbpu.evaluation.distribution.task import Task
 
-_AIM = 0.4
+_AIM = 1.0
 """Seconds that a worker should be busy with what it gets at once: short for progress, long for less talk."""
 
-_AHEAD = 2
-"""Shares that a thread has at a time: one that it works on, one that waits beside it."""
+_AHEAD = 3
+"""Shares that a thread has at a time: one in work, one that waits beside it, one with the scheduler."""
 
-_MOST = 256
+_COUNT_AFTER = 2.0
+"""Seconds after which the threads of the cluster are counted again: workers come and go."""
+
+_MOST = 1024
 """Items in a share, at most: what has to be done again when a worker ends."""
 
 
@@ -43,6 +48,7 @@ class Stream:
         self._todo = deque(range(len(items)))
         self._out: dict[str, tuple[Future, list[int]]] = {}
         self._share = 1
+        self._threads, self._counted_at = 1, -math.inf
 
     def run(self) -> None:
         """Work through all items; raises the error of the first that fails."""
@@ -61,15 +67,22 @@ class Stream:
         if self._client.status != "running":
             fix = "start it again; a run with --records FILE goes on with --resume FILE"
             raise InputError(f"{self._where}: the connection was lost; {fix}")
-        room = _AHEAD * max(1, sum(self._client.nthreads().values())) - len(self._out)
+        room = _AHEAD * self._threads_now() - len(self._out)
         for _ in range(min(room, len(self._todo))):
             numbers = [self._todo.popleft() for _ in range(min(self._share, len(self._todo)))]
             if not numbers:
                 return
-            pairs = [(n, self._items[n]) for n in numbers]
-            future = self._client.submit(work_on, self._key, pairs, pure=False)
+            # As bytes: Dask would send every array of every item as a frame of its own.
+            share = cloudpickle.dumps([(n, self._items[n]) for n in numbers])
+            future = self._client.submit(work_on, self._key, share, pure=False)
             self._out[future.key] = (future, numbers)
             coming.add(future)
+
+    def _threads_now(self) -> int:
+        now = time.monotonic()
+        if now - self._counted_at > _COUNT_AFTER:
+            self._threads, self._counted_at = max(1, sum(self._client.nthreads().values())), now
+        return self._threads
 
     def _receive(self, future: Future) -> None:
         _, numbers = self._out.pop(future.key)
