@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from openbpu.arch.dtypes import DType
 from openbpu.cli.commands import app
 from openbpu.quantization.onnx import METHODS, Choice, output_cosines, quantize
+from openbpu.quantization.onnx.mixture import settle
 from quantization.float_models import Array, float_model, noise, pair_of, samples
 
 TEXT = (
@@ -50,15 +52,57 @@ def test_ranges_are_those_of_the_scales(method: str) -> None:
     assert (method == "mix") == bool(choice.cosines)
 
 
-def test_a_mixture_is_the_candidate_closest_to_the_float_model() -> None:
+def test_a_mixture_is_at_least_as_close_as_every_single_method() -> None:
     data = outliers()
     made, choice = chosen("mix", data)
-    assert list(choice.cosines) == ["max", "percentile", "mse", "kl"]
-    assert choice.cosines[choice.method] == max(choice.cosines.values())
-    for method, cosine in choice.cosines.items():
-        other, _ = chosen(method, data)
-        assert output_cosines(model(), other, data)["y"] == pytest.approx(cosine)
-        assert (other == made) == (method == choice.method)
+    assert list(choice.cosines) == ["max", "percentile", "mse", "kl", "mix"]
+    assert choice.cosines["mix"] == max(choice.cosines.values())
+    assert output_cosines(model(), made, data)["y"] == pytest.approx(choice.cosines["mix"])
+    for method in METHODS[:-1]:
+        other, single = chosen(method, data)
+        assert output_cosines(model(), other, data)["y"] == pytest.approx(choice.cosines[method])
+        for name, found in choice.ranges.items():
+            assert found.method != method or found.range == single.ranges[name].range
+
+
+def test_a_mixture_says_the_method_of_every_tensor() -> None:
+    """A little is clipped of one input, nothing of the other, whose largest values are most of its power."""
+    two = float_model(
+        "(float[1,4,8,8] x, float[1,4,8,8] m) => (float[1,4,8,8] y)"
+        "{ c = Conv(x, w) d = Conv(m, w) y = Add(c, d) }",
+        {"w": noise(4, 4, 1, 1)},
+    )
+    found: list[Choice] = []
+    quantize(
+        two,
+        {"x": noise(8, 1, 4, 8, 8), "m": 0.05 * noise(8, 1, 4, 8, 8, seed=5) ** 3},
+        method="mix",
+        told=found.append,
+    )
+    (choice,) = found
+    assert choice.method == "mix"
+    assert (choice.ranges["x"].method, choice.ranges["m"].method) == ("kl", "max")
+    assert choice.ranges["x"].range < choice.ranges["x"].largest
+    assert sum(choice.counts.values()) == len(choice.ranges)
+
+
+def test_of_equal_methods_the_mixture_takes_the_first() -> None:
+    exact = np.tile(np.linspace(-1, 1, 256, dtype=np.float32).reshape(1, 1, 4, 8, 8), (2, 1, 1, 1, 1))
+    _, choice = chosen("mix", {"x": np.zeros_like(exact)})
+    assert choice.method == "max"
+    assert set(choice.cosines.values()) == {1.0}
+
+
+def test_halves_are_taken_where_all_of_it_loses() -> None:
+    base, wanted = dict.fromkeys("abcd", "max"), dict.fromkeys("abcd", "kl")
+    gain = {"a": 0.1, "b": 0.2, "c": -0.9, "d": 0.3}
+
+    def closeness(trial: Mapping[str, str]) -> float:
+        return sum(gain[name] for name, method in trial.items() if method == "kl")
+
+    taken, best = settle(base, wanted, 0.0, closeness, lambda *_: None)
+    assert taken == {"a": "kl", "b": "kl", "c": "max", "d": "kl"}
+    assert best == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("method", ["mix", "mse"])
@@ -75,6 +119,10 @@ def test_the_command_says_it_in_words_and_in_json(
     document = json.loads(out)
     _, choice = chosen(method, outliers())
     assert document["chosen"] == {"method": choice.method, "cosines": dict(choice.cosines)}
-    assert document["ranges"]["x"] == {"range": choice.ranges["x"].range, "largest": 40.0, "type": "int8"}
-    said = f"ranges of all tensors by {choice.method}: mean cosine of the outputs"
-    assert (said in err) == (method == "mix")
+    assert document["ranges"]["x"] == {
+        "range": choice.ranges["x"].range,
+        "largest": 40.0,
+        "type": "int8",
+        "method": choice.ranges["x"].method,
+    }
+    assert ("ranges of " in err and "mean cosine of the outputs" in err) == (method == "mix")

@@ -159,7 +159,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
                 "method": method.value,
                 "chosen": {"method": chosen[0].method, "cosines": dict(chosen[0].cosines)},
                 "ranges": {
-                    name: {"range": r.range, "largest": r.largest, "type": r.dtype.value}
+                    name: {"range": r.range, "largest": r.largest, "type": r.dtype.value, "method": r.method}
                     for name, r in chosen[0].ranges.items()
                 },
                 "findings": [
@@ -177,9 +177,15 @@ def _sizes(samples: npt.NDArray[Any]) -> list[Any]:
 
 
 def _mixed(choice: Choice) -> str:
-    others = ", ".join(f"{m} {c:.6f}" for m, c in choice.cosines.items() if m != choice.method)
-    best = choice.cosines[choice.method]
-    return f"ranges of all tensors by {choice.method}: mean cosine of the outputs {best:.6f} ({others})"
+    others = ", ".join(f"{m} {c:.6f}" for m, c in choice.cosines.items() if m != "mix")
+    best = choice.cosines["mix"]
+    each = ", ".join(f"{count} by {method}" for method, count in choice.counts.items())
+    how = (
+        f"of each tensor by what suits it ({each})"
+        if choice.method == "mix"
+        else f"of all tensors by {choice.method}"
+    )
+    return f"ranges {how}: mean cosine of the outputs {best:.6f} ({others})"
 
 
 def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:

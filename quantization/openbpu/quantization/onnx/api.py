@@ -20,12 +20,13 @@ from openbpu.quantization.onnx.calibrate import (
     observe,
     random_ranges,
 )
-from openbpu.quantization.onnx.choice import Choice, TensorRange, mean_cosines
+from openbpu.quantization.onnx.choice import Choice, TensorRange
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.limits import Seen, nominal, ranges_of, useful
 from openbpu.quantization.onnx.load import ModelLike, lies_in_files, nothing_left, valid
 from openbpu.quantization.onnx.masks import Masks, find_masks, finite_feeds
+from openbpu.quantization.onnx.mixture import mix
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import Plan, make_plan
@@ -94,17 +95,22 @@ def _quantized(
     within = useful(net, masks, dtypes, observed)
     tops, least = ranges_of(within, observed, masks, dtypes)
     lost = find_swallowed(net, plan, tops, observed.extents, masks, within)
-    methods = METHODS[:-1] if method == "mix" else (method,)
+    methods: tuple[str, ...] = METHODS[:-1] if method == "mix" else (method,)
     seen = {} if methods == ("max",) else histograms(net, tops, feeds, report, within.limits)
     ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
-    candidates = (
-        (m, apply_plan(net, plan, r, weight, within.limits)) for m, r in ranges.items()
-    )  # one at a time
-    close = mean_cosines(net, candidates, feeds[:JUDGED_SAMPLES]) if method == "mix" else {}
-    best = max(methods, key=lambda m: close.get(m, 0.0))  # of equal ones the first
-    by_tensor = {name: TensorRange(top, tops[name], dtypes[name]) for name, top in ranges[best].items()}
-    return apply_plan(net, plan, ranges[best], weight, within.limits), Choice(
-        best, by_tensor, close, findings_of(net, lost, relief)
+
+    def made(by_tensor: Mapping[str, str]) -> ModelProto:
+        chosen = {name: ranges[m][name] for name, m in by_tensor.items()}
+        return apply_plan(net, plan, chosen, weight, within.limits)
+
+    by_tensor: Mapping[str, str] = dict.fromkeys(plan.sources, methods[0])
+    close: Mapping[str, float] = {}
+    if method == "mix":
+        by_tensor, close = mix(net, plan, ranges, made, feeds[:JUDGED_SAMPLES], report)
+    chosen = {n: TensorRange(ranges[m][n], tops[n], dtypes[n], m) for n, m in by_tensor.items()}
+    used = set(by_tensor.values()) or {methods[0]}
+    return made(by_tensor), Choice(
+        used.pop() if len(used) == 1 else "mix", chosen, close, findings_of(net, lost, relief)
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,16 +18,20 @@ from openbpu.quantization.onnx.samples import Feed
 
 @dataclass(frozen=True, slots=True)
 class TensorRange:
-    """A tensor of the float model: the range of its scale, the largest magnitude seen, its integer type."""
+    """A tensor of the float model: the range of its scale, the largest magnitude seen, its integer type.
+
+    `method`: the one its range came from.
+    """
 
     range: float
     largest: float
     dtype: DType
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What quantization chose. method: one of METHODS that is no mixture, for all tensors alike.
+    """What quantization chose. method: one of METHODS; "mix" where tensors have methods of their own.
 
     cosines: of every method that was tried, the mean cosine of its outputs to those of the float model; empty
     where nothing was compared. ranges: by tensor. findings: what there is to know about single tensors.
@@ -37,15 +42,20 @@ class Choice:
     cosines: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tensors have their range from which method, the most frequent one first."""
+        return dict(Counter(found.method for found in self.ranges.values()).most_common())
 
-def mean_cosines(
-    net: Net, candidates: Iterable[tuple[str, ModelProto]], feeds: Sequence[Feed]
-) -> dict[str, float]:
-    """Return for each named candidate the mean cosine of its outputs to those of the float net."""
-    reference = run_all(net, net.outputs, feeds)
 
-    def closeness(model: ModelProto) -> float:
-        found = cosines(net.outputs, reference, run_all(model, net.outputs, feeds))
+class Closeness:
+    """How close models come to the float net: the mean cosine of their outputs over `feeds`."""
+
+    def __init__(self, net: Net, feeds: Sequence[Feed]) -> None:
+        self._outputs, self._feeds = net.outputs, feeds
+        self._reference = run_all(net, net.outputs, feeds)
+
+    def of(self, model: ModelProto) -> float:
+        """Return the mean cosine of a model of the same outputs; -1 where a shape came out different."""
+        found = cosines(self._outputs, self._reference, run_all(model, self._outputs, self._feeds))
         return float(np.nan_to_num(np.mean(list(found.values())), nan=-1.0))
-
-    return {method: closeness(model) for method, model in candidates}

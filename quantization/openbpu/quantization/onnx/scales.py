@@ -44,15 +44,15 @@ class Scales:
 
     def tensor(self, name: str, dtype: DType) -> Floats:
         """Return the scale of a tensor that has a pair, for `dtype`."""
-        return numerics.observed_scale(_safe(self.ranges[self.plan.pairs[name].source]), dtype)
+        return numerics.observed_scale(safe_range(self.ranges[self.plan.pairs[name].source]), dtype)
 
     def constant(self, name: str, axis: int | None, dtype: DType) -> Floats:
         """Return the scale of a constant: of shape () or one per entry of `axis`."""
         array = self.finite(name)
         widest = magnitudes(array, axis)
         if array.size == widest.size:  # a scale per value: code 127 is exact, 127.5 would lose 0.4 %
-            return (_safe(widest) / dtype.qmax).astype(np.float32)
-        return numerics.observed_scale(_safe(widest), dtype)
+            return (safe_range(widest) / dtype.qmax).astype(np.float32)
+        return numerics.observed_scale(safe_range(widest), dtype)
 
     def weights(self, mac: int, position: int) -> Floats:
         """Return the scale of constant weights, widened where the bias would not fit int32 otherwise.
@@ -123,7 +123,7 @@ class Scales:
         raise QuantizationError(must(f"constant '{name}'", "every value", "finite", "NaN or infinite", fix))
 
 
-def _safe(max_abs: Array | float) -> npt.NDArray[np.float64]:
+def safe_range(max_abs: Array | float) -> npt.NDArray[np.float64]:
     """Return ranges that a scale can be made of."""
     wide = np.asarray(max_abs, dtype=np.float64)
     return np.where(wide < SMALLEST_RANGE, ZERO_RANGE, wide)
