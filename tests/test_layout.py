@@ -21,7 +21,7 @@ THIRD_PARTIES = {
     "quantization/measures.py": {"numpy"},
     "quantization/ranges": {"numpy"},
     "quantization/save.py": {"google", "onnx"},
-    "quantization/onnx": {"google", "numpy", "onnx"},
+    "quantization/onnx": {"google", "numpy", "onnx", "pydantic", "pydantic_core", "yaml"},
     "quantization/samples": {"PIL", "numpy"},
     "quantization/torch": {"numpy", "onnx", "onnxscript", "torch"},
     "engine": {"onnxruntime"},

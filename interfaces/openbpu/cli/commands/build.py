@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openbpu.cli import arguments, outputs
+from openbpu.cli import arguments, outputs, quantizing
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, show, show_json
 from openbpu.cli.usage import own_names, whole_option
@@ -97,6 +97,10 @@ def quantize(  # noqa: PLR0917  # an argument per option
     mean: arguments.Mean = "0",
     std: arguments.Std = "1",
     method: Annotated[Method, typer.Option("--method", help="How ranges are chosen.")] = Method.MAX,
+    config: quantizing.Config = None,
+    int16_nodes: quantizing.Int16Nodes = None,
+    int8_nodes: quantizing.Int8Nodes = None,
+    float_nodes: quantizing.FloatNodes = None,
     shape: arguments.Shapes = None,
     json: arguments.Json = False,
 ) -> None:
@@ -114,6 +118,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     from openbpu.quantization.onnx import quantize as calibrate
     from openbpu.quantization.save import data_files
 
+    types = quantizing.quant_config(config, int16_nodes, int8_nodes, float_nodes)
     check_readable(model, sizes)
     activation = DType.INT16 if int16 else DType.INT8
     tail = DType.INT8 if int8_tail else DType.INT16
@@ -136,6 +141,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
             activation=activation,
             tail=tail,
             method=method.value,
+            config=types,
             shapes=sizes,
             progress=_in_steps(report),
             told=chosen.append,

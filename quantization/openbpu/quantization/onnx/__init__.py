@@ -2,6 +2,7 @@
 
 from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, quantize_unseen
 from openbpu.quantization.onnx.choice import Choice, TensorRange
+from openbpu.quantization.onnx.config import ConfigLike, QuantConfig, read_config, with_node_types
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.load import NothingLeftError, is_quantized
@@ -13,9 +14,11 @@ __all__ = [
     "METHODS",
     "Calibration",
     "Choice",
+    "ConfigLike",
     "Finding",
     "Method",
     "NothingLeftError",
+    "QuantConfig",
     "TensorRange",
     "is_quantized",
     "load_calibration",
@@ -23,6 +26,8 @@ __all__ = [
     "quantize",
     "quantize_random",
     "quantize_unseen",
+    "read_config",
     "read_float",
+    "with_node_types",
     "write",
 ]

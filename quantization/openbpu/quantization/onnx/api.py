@@ -12,6 +12,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.apply import apply_plan
+from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.axes import at_shapes, common_shapes, largest_shapes
 from openbpu.quantization.onnx.calibrate import (
     Progress,
@@ -21,15 +22,16 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.choice import Choice, TensorRange
+from openbpu.quantization.onnx.config import ConfigLike, Wanted, base_types, methods_of, read_config
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.limits import Seen, nominal, ranges_of, useful
-from openbpu.quantization.onnx.load import ModelLike, lies_in_files, nothing_left, valid
+from openbpu.quantization.onnx.load import ModelLike, lies_in_files, load, nothing_left, valid
 from openbpu.quantization.onnx.masks import Masks, find_masks, finite_feeds
 from openbpu.quantization.onnx.mixture import mix
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
-from openbpu.quantization.onnx.plan import Plan, make_plan
+from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.relief import Relief, findings_of, settle, types_of
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
@@ -49,6 +51,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     weight: DType = DType.INT8,
     tail: DType = DType.INT16,
     method: Method = "max",
+    config: ConfigLike | None = None,
     shapes: Shapes | None = None,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
@@ -61,19 +64,25 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     and symmetric, one scale per tensor; weights int8 or int16, one
     scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
-    an output: what is computed there is the result, and a step of int8 would be its error. Same input, same
-    bytes. Weights in other files are read where they lie; then, and where the result would take 2 GiB, its
-    own go to a file beside `out` (see `write_model`). `progress` is called as progress(stage, done, total),
-    `told` once with the method and the ranges that were chosen.
+    an output: what is computed there is the result, and a step of int8 would be its error. `config` is a
+    `quant_config` (a JSON or YAML file, or a mapping): types of operators, nodes, inputs and subgraphs, float
+    among them. Same input, same bytes. Weights in other files are read where they lie; then, and where the
+    result would take 2 GiB, its own go to a file beside `out` (see `write_model`). `progress` is called as
+    progress(stage, done, total), `told` once with the method and the ranges that were chosen.
 
     Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
-    NaN or infinite values, illegal types), InputError (calibration data that does not fit).
+    NaN or infinite values, illegal types), InputError (calibration data or a config that does not fit).
     """
     _check_types(activation, weight, tail, method)
+    asked = read_config(config)
+    activation, tail = base_types(asked, activation, tail)
+    _check_types(activation, weight, tail, method)
+    methods = methods_of(asked, method, METHODS)
     report = progress or (lambda _stage, _done, _total: None)
     with valid(model):
-        net = read(model, shapes)
-        quantized, choice = _quantized(net, calibration, (activation, weight, tail), method, report)
+        loaded = load(model)
+        wanted = Wanted(asked, loaded.nodes, read(loaded, shapes))
+        quantized, choice = _quantized(wanted, calibration, (activation, weight, tail), methods, report)
     if told is not None:
         told(choice)
     if out is not None:
@@ -82,20 +91,20 @@ def quantize(  # noqa: PLR0913  # an argument per choice
 
 
 def _quantized(
-    given: Net,
+    wanted: Wanted,
     calibration: Calibration,
     types: tuple[DType, DType, DType],
-    method: Method,
+    methods: tuple[str, ...],
     report: Progress,
 ) -> tuple[ModelProto, Choice]:
-    weight = types[1]
+    weight, given = types[1], wanted.model
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
-    net, plan, feeds, masks, relief, observed = _grounded(given, feeds, types, report)
+    net, plan, feeds, masks, relief, observed = _grounded(wanted, feeds, types, report)
     dtypes = types_of(plan)
     within = useful(net, masks, dtypes, observed)
     tops, least = ranges_of(within, observed, masks, dtypes)
     lost = find_swallowed(net, plan, tops, observed.extents, masks, within)
-    methods: tuple[str, ...] = METHODS[:-1] if method == "mix" else (method,)
+    findings = wanted.findings(net, plan) + findings_of(net, lost, relief)
     seen = {} if methods == ("max",) else histograms(net, tops, feeds, report, within.limits)
     ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
 
@@ -105,17 +114,15 @@ def _quantized(
 
     by_tensor: Mapping[str, str] = dict.fromkeys(plan.sources, methods[0])
     close: Mapping[str, float] = {}
-    if method == "mix":
+    if len(methods) > 1:
         by_tensor, close = mix(net, plan, ranges, made, feeds[:JUDGED_SAMPLES], report)
     chosen = {n: TensorRange(ranges[m][n], tops[n], dtypes[n], m) for n, m in by_tensor.items()}
     used = set(by_tensor.values()) or {methods[0]}
-    return made(by_tensor), Choice(
-        used.pop() if len(used) == 1 else "mix", chosen, close, findings_of(net, lost, relief)
-    )
+    return made(by_tensor), Choice(used.pop() if len(used) == 1 else "mix", chosen, close, findings)
 
 
 def _grounded(
-    given: Net, feeds: list[Feed], types: tuple[DType, DType, DType], report: Progress
+    wanted: Wanted, feeds: list[Feed], types: tuple[DType, DType, DType], report: Progress
 ) -> tuple[Net, Plan, list[Feed], Masks, Relief, Seen]:
     """Return the net with the plan that spares or widens what would swallow a tensor, and what was seen.
 
@@ -126,14 +133,15 @@ def _grounded(
     int16 = weight is DType.INT8 and DType.INT16 in {activation, tail}
     opset = 0
     while True:
-        net, plan = _planned(given, activation, weight, tail, common_shapes(feeds), opset)
+        net, plan = _planned(wanted.model, activation, weight, tail, common_shapes(feeds), opset, wanted)
+        asked = wanted.types(net)
         planned, net = at_shapes(net, common_shapes(feeds)), at_shapes(net, largest_shapes(feeds))
         masks = find_masks(net)
         feeds = finite_feeds(feeds, masks)
         observed = observe(net, [*plan.sources, *watched(net, plan)], masks, feeds, report)
 
-        def again(relief: Relief, planned: Net = planned) -> Plan:
-            return make_plan(planned, activation, tail, relief.spared, relief.widened)
+        def again(relief: Relief, planned: Net = planned, asked: Types = asked) -> Plan:
+            return make_plan(planned, activation, tail, relief.spared, relief.widened, asked)
 
         plan, relief = settle(net, plan, masks, observed, again, int16=int16)
         if not relief.widened or net.opset >= OPSET_INT16:
@@ -202,17 +210,21 @@ def _planned(
     tail: DType,
     shapes: Mapping[str, Sequence[int | None]] | None = None,
     least: int = 0,
+    wanted: Wanted | None = None,
 ) -> tuple[Net, Plan]:
     """Return the net to quantize, at opset `least` or newer, and its plan for these `shapes` of inputs."""
 
     def attempt(opset: int) -> tuple[Net, Plan]:
         net = prepare(given, opset)
-        return net, make_plan(at_shapes(net, shapes) if shapes else net, activation, tail)
+        types = wanted.types(net) if wanted else NOTHING_ASKED
+        return net, make_plan(at_shapes(net, shapes) if shapes else net, activation, tail, types=types)
 
     wide = DType.INT16 in {activation, weight}
     net, plan = attempt(max(least, OPSET_INT16 if wide else OPSET_PER_CHANNEL))
     if plan.has_int16 and net.opset < OPSET_INT16:  # a tail, or an operator that takes nothing but int16
         net, plan = attempt(OPSET_INT16)
+    if plan.is_empty and wanted is not None:
+        wanted.refuse_all_float()
     if plan.is_empty and read_given_pairs(given) is given:
         refusal = nothing_left(net)
         if refusal is not None:

@@ -10,7 +10,7 @@ reads, and CPU operators beside that one read what was made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from openbpu.quantization.onnx.classes import Kind, data_inputs
 from openbpu.quantization.onnx.fuse import Fused, Units
@@ -45,6 +45,25 @@ def find_carriers(
 
 def _is_final(net: Net, name: str) -> bool:
     return name in net.outputs and name not in net.consumers()
+
+
+def float_ends(net: Net, kinds: Sequence[Kind]) -> frozenset[str]:
+    """Return the outputs that nothing reads, and what is only moved into one."""
+    readers, ends = net.consumers(), {name for name in net.outputs if _is_final(net, name)}
+    for node, kind in zip(reversed(net.nodes), reversed(kinds), strict=True):
+        moved = kind is Kind.KEEP and node.input[0] not in net.outputs and len(readers[node.input[0]]) == 1
+        if moved and ends.issuperset(filter(None, node.output)):
+            ends.add(node.input[0])
+    return frozenset(ends - set(net.inputs))
+
+
+def handed_over(net: Net, kinds: Sequence[Kind], floats: Collection[int]) -> frozenset[str]:
+    """Return the results of products that the nodes `floats` alone read: they take the accumulators."""
+    readers = net.consumers()
+    results = [node.output[0] for node, kind in zip(net.nodes, kinds, strict=True) if kind is Kind.MAC]
+    return frozenset(
+        name for name in results if name in readers and all(user in floats for user in readers[name])
+    )
 
 
 def fed_to_bpu(net: Net, kinds: Sequence[Kind], carriers: Sequence[str]) -> frozenset[str]:

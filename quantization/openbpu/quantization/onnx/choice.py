@@ -34,7 +34,7 @@ class Choice:
     """What quantization chose. method: one of METHODS; "mix" where tensors have methods of their own.
 
     cosines: of every method that was tried, the mean cosine of its outputs to those of the float model; empty
-    where nothing was compared. ranges: by tensor. findings: what there is to know about single tensors.
+    where nothing was compared. ranges: by tensor. findings: what the user should know, each once.
     """
 
     method: str

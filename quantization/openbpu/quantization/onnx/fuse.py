@@ -64,7 +64,9 @@ def find_fused(net: Net, kinds: Sequence[Kind], fixed: AbstractSet[str] = frozen
 
     def next_of(tensor: str) -> int | None:
         users = readers.get(tensor, [])
-        return users[0] if len(users) == 1 and tensor not in net.outputs and users[0] not in nodes else None
+        if len(users) != 1 or tensor in net.outputs or users[0] in nodes or kinds[users[0]] is Kind.CPU:
+            return None
+        return users[0]
 
     for index in reversed(range(len(net.nodes))):
         if kinds[index] is not Kind.MAC and not _is_sum(net, kinds, index):

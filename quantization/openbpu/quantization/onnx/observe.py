@@ -1,7 +1,7 @@
 """Observed ranges: which max|x| of a tensor its scale is made of.
 
     max         the largest magnitude seen
-    percentile  the magnitude that 99.99 % of the values do not exceed
+    percentile  the magnitude that 99.99 % of the values do not exceed; `percentile 0.9995`: 99.95 %
     mse         of 100 fractions of the maximum, the one with the least squared error
     kl          the clipping whose quantized distribution has the least divergence from the observed one
 
@@ -26,8 +26,9 @@ PERCENTILE = 99.99
 def clipped_range(method: str, seen: Histogram, dtype: DType) -> float:
     """Return the range that `method` makes of what was seen of a tensor of type `dtype`."""
     counts, peak = seen.counts, seen.peak
-    if method == "percentile":
-        return percentile_range(counts, peak, PERCENTILE)
+    name, _, share = method.partition(" ")
+    if name == "percentile":
+        return percentile_range(counts, peak, float(share) * 100 if share else PERCENTILE)
     if method == "mse":
         return mse_range(counts, peak, fractions(peak), grid(dtype))
     return entropy_range(counts, peak, dtype.qmax + 1)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
-from openbpu.quantization.onnx.carriers import fed_to_bpu, find_carriers, scale_sources
+from openbpu.quantization.onnx.asked import Types
+from openbpu.quantization.onnx.carriers import (
+    fed_to_bpu,
+    find_carriers,
+    float_ends,
+    handed_over,
+    scale_sources,
+)
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.given import Given, Step, find_given
@@ -18,6 +25,9 @@ from openbpu.quantization.onnx.tail import find_tail
 
 Slot = tuple[int, int]
 """(index of a node, position of an input)"""
+
+
+NOTHING_ASKED = Types()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Plan:
     operands of MACs with their channel axis (None: one scale). `biases`: constants in the unit of the
     accumulator, with the MAC they belong to. `constants`: other constant operands, one scale each. `given`:
     what the model quantizes itself; `steps`: of sources that only move into a tensor that has a pair.
+    `unrounded`: tensors inside of what is fused.
     `fed`: tensors with a pair that no BPU operator makes; the nodes `cpu` read them as they were before it.
     """
 
@@ -46,6 +57,7 @@ class Plan:
     constants: Mapping[Slot, DType]
     given: Given
     steps: Mapping[str, Step]
+    unrounded: frozenset[str]
     fed: frozenset[str]
     cpu: frozenset[int]
 
@@ -77,6 +89,7 @@ class _Usual:
     results: frozenset[str]
     constants: frozenset[str]
     widened: frozenset[str]
+    asked: Types
 
     def of(self, name: str) -> DType:
         if name in self.widened:
@@ -90,34 +103,44 @@ def make_plan(
     tail: DType = DType.INT8,
     spared: frozenset[str] = frozenset(),
     widened: frozenset[str] = frozenset(),
+    types: Types = NOTHING_ASKED,
 ) -> Plan:
     """Return where pairs go in `net` for activations of int8 or int16; `tail` is for those of the tail.
 
     The results `spared` stay float although a BPU operator could make them; the tensors `widened` are int16.
+    `types` are those of single nodes and inputs, where others are asked for.
     """
     fixed = settled(net)
     kinds = [
-        Kind.CPU if fixed.issuperset(filter(None, node.output)) else kind_of(node, net) for node in net.nodes
+        Kind.CPU
+        if types.is_float(node) or fixed.issuperset(filter(None, node.output))
+        else kind_of(node, net)
+        for node in net.nodes
     ]
     given = find_given(net, fixed)
     fused = find_fused(net, kinds, fixed)
     units = find_units(net, kinds, fused)
+    spared |= handed_over(net, kinds, {i for i, node in enumerate(net.nodes) if types.is_float(node)})
+    if types.outputs is DType.FLOAT32:
+        spared |= float_ends(net, kinds)
     carriers = find_carriers(net, kinds, fused, units, given, spared)
     sources = scale_sources(net, kinds, carriers)
-    usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed, widened)
-    types = _input_types(net, kinds, units, sources, usual)
+    usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed, widened, types)
+    slots = _input_types(net, kinds, units, sources, usual)
     steps = _steps(net, kinds, sources, given)
-    wanted = _source_types(net, sources, types, usual) | {name: step.dtype for name, step in steps.items()}
+    wanted = _source_types(net, kinds, sources, slots, usual)
+    wanted |= {name: step.dtype for name, step in steps.items()}
     pairs = {name: Pair(source, wanted[source]) for name, source in sources.items()}
     macs = [index for index, kind in enumerate(kinds) if kind is Kind.MAC]
     return Plan(
         pairs=pairs,
-        recast=_recast(net, pairs, types),
+        recast=_recast(net, pairs, slots),
         weights=_weights(net, macs),
         biases=_biases(net, macs, fused),
-        constants={slot: types[slot] for slot in _constants(net, kinds, fused, units)},
+        constants={slot: slots[slot] for slot in _constants(net, kinds, fused, units)},
         given=given,
         steps=steps,
+        unrounded=fused.unrounded,
         fed=fed_to_bpu(net, kinds, carriers),
         cpu=frozenset(_on_cpu(net, kinds, pairs)),
     )
@@ -152,6 +175,7 @@ def _input_types(
 
     Constants have the type of the results they are used for.
     """
+    units_asked = _asked_of_units(net, units, usual.asked)
     types: dict[Slot, DType] = {}
     for index, node in enumerate(net.nodes):
         if kinds[index] in {Kind.CPU, Kind.KEEP}:
@@ -163,22 +187,58 @@ def _input_types(
         for position, name in enumerate(node.input):
             if name in data:
                 model = node.output[0] if name in usual.constants else sources.get(name, name)
-                types[index, position] = fixed.get(position, usual.of(model))
+                asked = units_asked.get(index) or usual.asked.of(node, position) or usual.of(model)
+                types[index, position] = fixed.get(position, asked)
     return types
 
 
+def _asked_of_units(net: Net, units: Units, asked: Types) -> dict[int, DType]:
+    """Return by node the widest type that one of its unit is asked to read: a unit reads one tensor once."""
+    made = {net.nodes[index].output[0]: index for index in units.root}
+    unit = {index: {index} for index in units.root}
+    for index in units.root:
+        inner = [made[name] for name in net.nodes[index].input if name in made and name not in units.results]
+        for other in inner:
+            unit[index] |= unit[other]
+            unit.update(dict.fromkeys(unit[index], unit[index]))
+    wishes = {
+        index: [
+            dtype
+            for member in members
+            for position in range(len(net.nodes[member].input))
+            if (dtype := asked.of(net.nodes[member], position)) is not None
+        ]
+        for index, members in unit.items()
+    }
+    return {index: max(wish, key=lambda d: d.nbytes) for index, wish in wishes.items() if wish}
+
+
 def _source_types(
-    net: Net, sources: Mapping[str, str], types: Mapping[Slot, DType], usual: _Usual
+    net: Net,
+    kinds: Sequence[Kind],
+    sources: Mapping[str, str],
+    types: Mapping[Slot, DType],
+    usual: _Usual,
 ) -> dict[str, DType]:
-    """Return the type of every source: the widest that a reader of it, or of what is moved from it, takes."""
+    """Return the type of every source: the widest that a reader of it, or of what is moved from it, takes.
+
+    Movement takes any, unless it is asked to take one.
+    """
     asked: dict[str, set[DType]] = {source: set() for source in sources.values()}
     for (index, position), dtype in types.items():
         name = net.nodes[index].input[position]
         if name in sources:
             asked[sources[name]].add(dtype)
+    for node, kind in zip(net.nodes, kinds, strict=True):
+        moved = usual.asked.of(node, 0) if kind is Kind.KEEP else None
+        if moved is not None and node.input[0] in sources:
+            asked[sources[node.input[0]]].add(moved)
+    makers = net.producers()
     for name in net.outputs:
         if name in sources:
-            asked[sources[name]].add(usual.of(sources[name]))
+            maker = makers.get(sources[name])
+            by_maker = None if maker is None else usual.asked.of_node(net.nodes[maker])
+            asked[sources[name]].add(usual.asked.output or by_maker or usual.of(sources[name]))
     return {
         source: max(kinds or {usual.of(source)}, key=lambda d: d.nbytes) for source, kinds in asked.items()
     }

@@ -49,9 +49,10 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 )
 
 
-def read(model: ModelLike, shapes: Shapes | None = None) -> Net:
+def read(model: ModelLike | Net, shapes: Shapes | None = None) -> Net:
     """Return `model` taken apart: inputs of `shapes`, constants folded, outputs of the types they have."""
-    return declare_made_types(fold_constants(fixed(load(model), shapes)))
+    loaded = model if isinstance(model, Net) else load(model)
+    return declare_made_types(fold_constants(fixed(loaded, shapes)))
 
 
 def prepare(model: ModelLike | Net, opset: int) -> Net:

@@ -1,0 +1,74 @@
+"""What a name or pattern of a `quant_config` means in the user's model."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import NodeProto
+
+from openbpu.arch.errors import InputError, must
+from openbpu.quantization.onnx.config.schema import nearest
+from openbpu.quantization.onnx.net import Net
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The nodes of a model by name. `early`: names of nodes that are computed or left out beforehand.
+
+    A node is also found by what it makes: not all exporters name nodes.
+    """
+
+    nodes: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, int]
+    early: frozenset[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Return all names of nodes, as they are shown."""
+        return [*self.nodes, *self.early]
+
+    def find(self, name: str, where: str) -> tuple[int, ...]:
+        """Return the nodes that `name`, or a pattern like `head.*`, names; none of those computed early.
+
+        Raises InputError where there is no such node.
+        """
+        if name in self.nodes:
+            return self.nodes[name]
+        if name in self.tensors:
+            return (self.tensors[name],)
+        if name in self.early:
+            return ()
+        matches = [
+            i
+            for known, indices in self.nodes.items()
+            if is_pattern(name) and fnmatch.fnmatchcase(known, name)
+            for i in indices
+        ]
+        if not matches:
+            allowed = "one that matches nodes" if is_pattern(name) else "a node of the model"
+            raise InputError(
+                must(where, "the name", allowed, f"'{name}'", nearest(name, self.names, "names"))
+            )
+        return tuple(matches)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name has signs of a pattern: `*`, `?` or `[`."""
+    return any(sign in name for sign in "*?[")
+
+
+def directory(every: Sequence[NodeProto], model: Net) -> Directory:
+    """Return the names in `model`, of whose nodes `every` has some more that constants were made of."""
+    nodes: dict[str, tuple[int, ...]] = {}
+    for index, node in enumerate(model.nodes):
+        nodes[name_of(node)] = (*nodes.get(name_of(node), ()), index)
+    tensors = {name: index for index, node in enumerate(model.nodes) for name in node.output if name}
+    early = {name_of(node) for node in every} - nodes.keys() - tensors.keys()
+    return Directory(nodes, tensors, frozenset(early))
+
+
+def name_of(node: NodeProto) -> str:
+    """Return how a node is called: by its name or, where it has none, by what it makes."""
+    return node.name or next(filter(None, node.output), "")
