@@ -35,6 +35,7 @@ from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.relief import Relief, findings_of, settle, types_of
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+from openbpu.quantization.onnx.static import dynamic_findings
 from openbpu.quantization.onnx.swallowed import find_swallowed, watched
 from openbpu.quantization.save import write_model
 
@@ -104,7 +105,7 @@ def _quantized(
     within = useful(net, masks, dtypes, observed)
     tops, least = ranges_of(within, observed, masks, dtypes)
     lost = find_swallowed(net, plan, tops, observed.extents, masks, within)
-    findings = wanted.findings(net, plan) + findings_of(net, lost, relief)
+    findings = (*dynamic_findings(given), *wanted.findings(net, plan), *findings_of(net, lost, relief))
     seen = {} if methods == ("max",) else histograms(net, tops, feeds, report, within.limits)
     ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
 

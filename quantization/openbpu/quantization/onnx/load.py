@@ -24,9 +24,6 @@ _QUANTIZED_OPS = (
 )
 """How the names of operators begin that compute with codes, or make them."""
 
-_QUANTIZED_AT_RUN_TIME = ("DynamicQuantize", "ConvInteger", "MatMulInteger")
-"""Those of them whose scales follow from the data of every run."""
-
 _OPTIONAL = onnx.defs.OpSchema.FormalParameterOption.Optional
 ModelLike = ModelProto | str | os.PathLike[str]
 
@@ -35,7 +32,7 @@ def load(model: ModelLike) -> Net:
     """Return `model` taken apart, functions inlined.
 
     Raises ModelError when the file is no ONNX model or unfolds to more than `arch.unfolding` allows,
-    QuantizationError when an input is no float32, or a part is quantized with scales that data decide.
+    QuantizationError when an input is no float32.
     """
     where, (proto, weights) = _named(model), _opened(model)
     check_nesting(proto.graph)
@@ -237,12 +234,6 @@ def _nodes(model: ModelProto) -> list[Sequence[NodeProto]]:
 
 
 def _check_is_float(where: str, model: ModelProto) -> None:
-    node = _first_node(_nodes(model), _QUANTIZED_AT_RUN_TIME)
-    if node is not None:
-        fix = "the BPU has no scales but constant ones; quantize the float model it was made from"
-        raise QuantizationError(
-            must(where, "its quantized part", "of constant scales", f"dynamic ({_spoken(node)})", fix)
-        )
     for value in model.graph.input:
         if value.type.tensor_type.elem_type in {
             TensorProto.FLOAT16,

@@ -28,9 +28,11 @@ from openbpu.quantization.onnx.rewrite import (
     split_sums,
     uniform_to_scalar,
 )
+from openbpu.quantization.onnx.static import with_static_scales
 
 PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_constants,  # the converter may have written computations of constants
+    with_static_scales,  # before all that looks for products
     uniform_to_scalar,  # before all that look for numbers
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
