@@ -96,7 +96,8 @@ def test_a_batch_takes_samples_together_and_the_last_is_filled_up(tmp_path: Path
 
 def test_arrays_may_be_whole_runs(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    found = evaluate([scorer(tmp_path / "m.onnx", 5, batch=4)], npz(tmp_path / "d.npz", x=x), ["cosine"])
+    models = [scorer(tmp_path / f"{n}.onnx", 5, batch=4) for n in "ab"]
+    found = evaluate(models, npz(tmp_path / "d.npz", x=x), ["cosine"])
     assert found.samples == 3
 
 
@@ -196,6 +197,7 @@ def test_detections_of_a_class_that_there_is_not_are_refused(tmp_path: Path) -> 
         (["top9"], r"top9: k must be below 3, the number of classes, not 9"),
         (["tpo1"], r"--metric: a metric must be top1, top5 .*, not 'tpo1'"),
         (["map"], r"--metric map: the data must be a COCO \.json"),
+        (["cosine"], r"--metric cosine: the number of models must be 2 or more, not 1"),
     ],
 )
 def test_a_metric_that_does_not_fit_is_refused(
@@ -213,6 +215,20 @@ def test_the_extra_for_map_is_named_where_it_is_missing(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"the package pycocotools must be installed.*openbpu\[eval\]"):
         evaluate([scored[0]], scored[1], ["map"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (None, "labels must be a class per sample, not missing; put images into a folder per class"),
+        (np.eye(4, 3), r"not ndarray; numpy\.argmax\(labels, 1\) makes classes"),
+        (np.zeros(4), "not float; save them as integers"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path, labels: Any, said: str) -> None:
+    arrays = {"x": np.zeros((4, 3), np.float32)} | ({} if labels is None else {"labels": labels})
+    with pytest.raises(InputError, match=said):
+        evaluate([scorer(tmp_path / "m.onnx")], npz(tmp_path / "d.npz", **arrays))
 
 
 def test_a_label_beyond_the_scores_names_sample_and_model(tmp_path: Path) -> None:
@@ -267,10 +283,9 @@ def test_a_model_of_several_outputs_needs_the_name_of_the_scores(
     with pytest.raises(InputError, match="--scores: the output must be one of y, z, not 'q'"):
         evaluate([tmp_path / "two.onnx"], scored[1], scores="q")
     assert evaluate([tmp_path / "two.onnx"], scored[1], scores="y").scores[0].value == 0.5
-    assert [s.metric for s in evaluate([tmp_path / "two.onnx"], scored[1], ["cosine"]).scores] == [
-        "cosine 'y'",
-        "cosine 'z'",
-    ]
+    (tmp_path / "again.onnx").write_bytes((tmp_path / "two.onnx").read_bytes())
+    both = evaluate([tmp_path / "two.onnx", tmp_path / "again.onnx"], scored[1], ["cosine"])
+    assert [s.metric for s in both.scores] == ["cosine 'y'"] * 2 + ["cosine 'z'"] * 2
 
 
 @pytest.mark.parametrize(
@@ -491,7 +506,7 @@ class Metric:
 
 def test_a_class_of_the_users_does_all_of_it(scored: tuple[Path, Path], own: Callable[[str], None]) -> None:
     own(CLASS)
-    found = evaluate([scored[0]], scored[1], ["mine:Metric", "cosine"], resamples=10)
+    found = evaluate([scored[0]], scored[1], ["mine:Metric", "top1"], resamples=10)
     assert found.scores[0].value == 2 * (3 + 3 + 3 + 9)
     assert found.scores[0].interval is not None
     assert json.loads(str(found.rows[3].cells[str(scored[0])]["mine:Metric kept"])) == {

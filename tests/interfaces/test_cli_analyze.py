@@ -115,5 +115,8 @@ def test_analyze_measures_sensitivity_by_any_metric(
     assert "Sensitivity: agree of the outputs when all but this node is quantized" in out
     failing = openbpu(*arguments, "--metric", "mine_of_analyze:broken")
     fails(failing, "--metric: broken failed (KeyError: 'scores')")
-    fails(openbpu(*arguments, "--metric", "mine_of_analyze:nope"), "the function must be MODULE:FUNCTION")
+    fails(
+        openbpu(*arguments, "--metric", "mine_of_analyze:nope"),
+        "a name in mine_of_analyze must be agree, broken, not 'nope'",
+    )
     fails(openbpu(*arguments, "--metric", "bleu"), "the metric must be cosine, mse, sqnr or MODULE:FUNCTION")

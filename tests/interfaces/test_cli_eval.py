@@ -82,14 +82,16 @@ def test_records_are_gone_on_with(openbpu: Command, folder: Path) -> None:
 
 
 def test_what_is_kept_of_a_run_that_fails_is_said(openbpu: Command, folder: Path) -> None:
-    np.savez(folder / "d.npz", x=np.ones((4, 2), np.float32), labels=[0, 0, 5, 1])
+    np.savez(folder / "d.npz", x=[[1.0, 0.0]] * 4, labels=[0, 0, 5, 1])
     ran = openbpu(*arguments(folder, "--records", folder / "r.jsonl"))
     assert ran.code == 1
     said, error = ran.err.splitlines()
-    assert said == f"2 of 4 samples are done; --resume {folder / 'r.jsonl'} goes on"
+    scores = f"top1 100.00 % of {folder / 'a.onnx'}, top1 0.00 % of {folder / 'b.onnx'}"
+    assert said == f"2 of 4 samples are done ({scores}); --resume {folder / 'r.jsonl'} goes on"
     assert error.startswith("openbpu: sample '2': the label must be in 0..1, not 5")
     ran = openbpu(*arguments(folder))
-    assert ran.err.splitlines()[0] == "2 of 4 samples were done; --records FILE would have kept them"
+    said = ran.err.splitlines()[0]
+    assert said == f"2 of 4 samples are done ({scores}); --records FILE would have kept them"
 
 
 @pytest.mark.parametrize(
@@ -117,11 +119,12 @@ def test_limits_make_the_exit_code(
         (("--records", "a", "--resume", "b"), "--records: must be left out with --resume, not 'a'"),
         (("--workers", 2, "--scheduler", "tcp://x:1"), "--workers: must be 0 with --scheduler, not 2"),
         (("--records", "a.csv", "-o", "a.csv"), "must be another file than that of records"),
+        (("--max-drop", "1%"), "--max-drop: must be left out for one model, not 0.01; name the model"),
         (("--limit", 0), "--limit: must be a whole number, 1 or more, not 0"),
     ],
 )
 def test_usage_errors(openbpu: Command, folder: Path, options: tuple[object, ...], said: str) -> None:
-    ran = openbpu(*arguments(folder, *options))
+    ran = openbpu(*arguments(folder, *options, models="a"))
     assert ran.code == 2
     assert said in " ".join(ran.err.replace("│", " ").split())
 
@@ -198,7 +201,7 @@ def test_ctrl_c_ends_the_workers_too_and_what_was_done_is_kept(folder: Path) -> 
     assert run.returncode == 130
     said, last = err.splitlines()
     assert out == ""
-    assert said.endswith(f"of 2000 samples are done; --resume {records} goes on")
+    assert said.endswith(f"of 2000 samples are done (mine:slow 1 of a.onnx); --resume {records} goes on")
     assert last == "openbpu: interrupted"
     _, alive = psutil.wait_procs(started, timeout=10)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []

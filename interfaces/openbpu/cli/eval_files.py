@@ -50,12 +50,13 @@ class Files:
             outputs.refuse_overwriting(model, self.output)
         outputs.check_file(self.output)
 
-    def left_behind(self, done: int, total: int) -> str:
-        """Return what is left of a run that was cut short."""
+    def left_behind(self, done: int, total: int, scores: str) -> str:
+        """Return what is left of a run that was cut short. scores: of the samples that are done."""
         kept = self.records_at
+        so_far = f"{done} of {total} samples are done" + (f" ({scores})" if scores else "")
         if kept is None:
-            return f"{done} of {total} samples were done; --records FILE would have kept them"
-        return f"{done} of {total} samples are done; --resume {kept} goes on"
+            return f"{so_far}; --records FILE would have kept them"
+        return f"{so_far}; --resume {kept} goes on"
 
     def write(self, found: Evaluation) -> None:
         """Write the table of samples, if one is wanted."""

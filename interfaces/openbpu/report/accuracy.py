@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openbpu.evaluation.accuracy.results import document
@@ -61,6 +61,11 @@ def _signed(value: float, s: Score) -> str:
 
 def _p(p: float | None) -> str:
     return DASH if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def in_brief(scores: Sequence[Score]) -> str:
+    """Return scores of a part of the samples in one line."""
+    return ", ".join(f"{s.metric} {_number(s.value, s)} of {s.model}" for s in scores)
 
 
 def sentences(found: Evaluation, resamples: int) -> Iterator[str]:

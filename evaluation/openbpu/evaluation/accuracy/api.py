@@ -10,9 +10,9 @@ from openbpu.evaluation.accuracy.data import read_data
 from openbpu.evaluation.accuracy.evaluate import Progress, Setting, open_evaluator
 from openbpu.evaluation.accuracy.metrics import make_metrics
 from openbpu.evaluation.accuracy.models import model_file
-from openbpu.evaluation.accuracy.own import load_own
 from openbpu.evaluation.accuracy.results import RESAMPLES, Evaluation
 from openbpu.evaluation.distribution import Pool
+from openbpu.evaluation.own import load_own
 from openbpu.quantization.samples import Pixels
 
 AnyPath = str | os.PathLike[str]

@@ -24,10 +24,10 @@ from openbpu.evaluation.accuracy.measure import (
 )
 from openbpu.evaluation.accuracy.metrics import Metric
 from openbpu.evaluation.accuracy.models import ModelFile, Runner
-from openbpu.evaluation.accuracy.own import Own
 from openbpu.evaluation.accuracy.records import Kept, Subject
 from openbpu.evaluation.accuracy.results import RESAMPLES, Evaluation, Row, Score, scores_of
 from openbpu.evaluation.distribution import Pool, Ready
+from openbpu.evaluation.own import Own
 from openbpu.quantization.samples import Changes, Input, Pixels
 
 Progress = Callable[[int, int], None]
@@ -77,7 +77,7 @@ class Evaluator:
         self._setting = setting
         _check_names(self.models)
         for metric in metrics:
-            metric.check(data, runners[0].outputs)
+            metric.check(data, len(models))
         self.chosen = evenly(len(data.samples), limit)
         feeding = _feeding(setting, data, metrics, self._sample(0))
         self._as_given = tuple(_as_given(feeding, self._sample(0), runners[0].inputs))
@@ -96,6 +96,7 @@ class Evaluator:
         )
         self._work = Work(self.task, runners).measure
         self._changes = Changes()
+        self._done: dict[int, Records] = {}
 
     def _sample(self, n: int) -> Sample:
         return self.data.samples[self.chosen[n]]
@@ -135,18 +136,30 @@ class Evaluator:
         in it is not done again. The result is the same for any pool.
         """
         kept = Kept(records, self.subject(), new=not resume) if records is not None else None
+        self._done = done = dict(kept.done) if kept is not None else {}
         try:
-            done = dict(kept.done) if kept is not None else {}
-            self._measure(pool, done, kept, progress)
+            self._measure(pool, kept, progress)
         finally:
             if kept is not None:
                 kept.close()
         return self._evaluation([done[n] for n in self.chosen], resamples)
 
-    def _measure(
-        self, pool: Pool, done: dict[int, Records], kept: Kept | None, progress: Progress | None
-    ) -> None:
+    def so_far(self) -> tuple[Score, ...]:
+        """Return the scores of the samples that are done, without intervals, of metrics that are means."""
+        numbers = [n for n in self.chosen if n in self._done]
+        samples = [self.data.samples[n] for n in numbers]
+        found = [
+            (model.name, figure)
+            for k, metric in enumerate(self.metrics)
+            if metric.is_mean and numbers
+            for m, model in enumerate(self.models)
+            for figure in metric.figures([self._done[n][m][k] for n in numbers], samples, self.data)
+        ]
+        return tuple(Score(name, f.name, f.value, f.is_share, None, None) for name, f in found)
+
+    def _measure(self, pool: Pool, kept: Kept | None, progress: Progress | None) -> None:
         """Make the records that are missing."""
+        done = self._done
         missing = [n for n in self.chosen if n not in done]
         total, size = len(self.chosen), self.task.together
         groups = [missing[start : start + size] for start in range(0, len(missing), size)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Sample
-from openbpu.evaluation.accuracy.own import Own
+from openbpu.evaluation.own import Own
 from openbpu.quantization.samples import Changes, Input, Pixels, read_image, read_pixels
 
 Array = npt.NDArray[Any]

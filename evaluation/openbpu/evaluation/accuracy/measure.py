@@ -14,7 +14,7 @@ from openbpu.evaluation.accuracy.feeds import Feeding, Read, split_outputs
 from openbpu.evaluation.accuracy.metrics import Metric, Seen
 from openbpu.evaluation.accuracy.metrics.base import Array, Record
 from openbpu.evaluation.accuracy.models import ModelFile, Runner, Shapes
-from openbpu.evaluation.accuracy.own import Own
+from openbpu.evaluation.own import Own
 from openbpu.quantization.samples import Changes, Input, frame
 
 Group = tuple[Sample, ...]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.errors import InputError, OpenbpuError, must
+from openbpu.evaluation.own import load_own
 from openbpu.quantization.measures import Closeness, Sums
 
 Array = npt.NDArray[Any]
@@ -86,19 +84,7 @@ def metric(wanted: str | Metric | Function) -> Metric:
 
 def _own(spec: str) -> Function:
     """Return what MODULE:FUNCTION names, found from the current folder; raises InputError."""
-    module, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        allowed = f"MODULE:FUNCTION, a file MODULE.py in {here} or an installed module"
-        raise InputError(must("--metric", "the function", allowed, f"'{spec}' ({said})")) from error
-    except Exception as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError(f"--metric: module {module} cannot be imported ({said}); mend it") from error
+    found = load_own("--metric", spec).thing
     if not callable(found):
         raise InputError(must("--metric", "the function", "callable", f"'{spec}'"))
     function: Function = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from openbpu.evaluation.accuracy.evaluate import Evaluator
     from openbpu.evaluation.accuracy.models import Runner
     from openbpu.evaluation.distribution import Pool
+
+_SECONDS = 2.0
+"""Between two looks at the scores so far."""
 
 
 class Unit(str, Enum):
@@ -166,14 +170,15 @@ def eval_(  # noqa: PLR0917  # an argument per option
     files = Files(output, records, resume)
     files.check(models)
     _refuse_both(workers, scheduler)
+    _refuse_drop(max_drop, models)
     arguments.readable(*models, *([classes] if classes else []))
     from openbpu.evaluation.accuracy.data import read_data
     from openbpu.evaluation.accuracy.evaluate import Setting, open_evaluator
     from openbpu.evaluation.accuracy.metrics import make_metrics
     from openbpu.evaluation.accuracy.metrics.boxes import Boxes
     from openbpu.evaluation.accuracy.models import model_file
-    from openbpu.evaluation.accuracy.own import load_own
     from openbpu.evaluation.distribution import Pool
+    from openbpu.evaluation.own import load_own
 
     names = [name for text in metric for name in text.split(",") if name.strip()]
     metrics = make_metrics(names, scores=scores, boxes=Boxes(boxes.value, first_class, class_ids))
@@ -206,15 +211,20 @@ def eval_(  # noqa: PLR0917  # an argument per option
 
 
 def _run(evaluator: Evaluator, pool: Pool, files: Files, resamples: int) -> Evaluation:
-    """Evaluate with a bar; says what is kept where that is cut short."""
-    done = 0
+    """Evaluate with a bar; says what was found, and what is kept, where that is cut short."""
+    from openbpu.report.accuracy import in_brief
+
+    done, shown_at, so_far = 0, -_SECONDS, ""
     with progress() as report:
 
         def told(count: int, total: int) -> None:
-            nonlocal done
+            nonlocal done, shown_at, so_far
             done = count
-            if report is not None:
-                report(f"{count} of {total} samples", count / total)
+            if report is None:
+                return
+            if time.monotonic() - shown_at > _SECONDS:
+                so_far, shown_at = in_brief(evaluator.so_far()), time.monotonic()
+            report(f"{count} of {total} samples: {so_far}", count / total)
 
         try:
             return evaluator.run(
@@ -226,7 +236,7 @@ def _run(evaluator: Evaluator, pool: Pool, files: Files, resamples: int) -> Eval
             )
         except BaseException:
             if done:
-                note(files.left_behind(done, len(evaluator.chosen)))
+                note(files.left_behind(done, len(evaluator.chosen), in_brief(evaluator.so_far())))
             raise
 
 
@@ -252,3 +262,9 @@ def _refuse_both(workers: int, scheduler: str) -> None:
     if workers and scheduler:
         fix = "a cluster has its own workers: leave it out"
         raise WrongValue("0 with --scheduler", workers, fix, option="--workers")
+
+
+def _refuse_drop(max_drop: float | None, models: Sequence[Path]) -> None:
+    if max_drop is not None and len(models) == 1:
+        fix = "name the model to compare with first"
+        raise WrongValue("left out for one model", max_drop, fix, option="--max-drop")

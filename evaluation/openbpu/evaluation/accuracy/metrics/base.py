@@ -58,8 +58,12 @@ class Metric(Protocol):
     def name(self) -> str:
         """As the user writes it."""
 
-    def check(self, data: Data, outputs: Sequence[str]) -> None:
-        """Raise InputError where the data or the first model's outputs are none for it."""
+    @property
+    def is_mean(self) -> bool:
+        """Whether its figures are means, which a part of the samples tells something of."""
+
+    def check(self, data: Data, models: int) -> None:
+        """Raise InputError where the data, or so many models, are none for it."""
 
     def record(self, seen: Seen, first: Seen) -> Record:
         """Return what is kept of a sample; `first` is what the first model made of it."""

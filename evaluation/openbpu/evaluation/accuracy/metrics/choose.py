@@ -12,7 +12,7 @@ from openbpu.evaluation.accuracy.metrics.cosine import Cosine
 from openbpu.evaluation.accuracy.metrics.detection import MeanPrecision
 from openbpu.evaluation.accuracy.metrics.own import OwnMetric
 from openbpu.evaluation.accuracy.metrics.top import Top
-from openbpu.evaluation.accuracy.own import load_own
+from openbpu.evaluation.own import load_own
 
 _KNOWN = "top1, top5 (any topK), map, map50, cosine or MODULE:NAME of your own"
 

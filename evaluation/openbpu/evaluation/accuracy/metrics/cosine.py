@@ -18,9 +18,14 @@ class Cosine:
     """A figure for every output, the mean over the samples."""
 
     name: str = "cosine"
+    is_mean: bool = True
 
-    def check(self, data: Data, outputs: Sequence[str]) -> None:
-        """Any data will do."""
+    def check(self, data: Data, models: int) -> None:
+        """Raise InputError for one model: any data will do."""
+        del data
+        if models == 1:
+            fix = "name the model to compare with first"
+            raise InputError(must("--metric cosine", "the number of models", "2 or more", 1, fix))
 
     def record(self, seen: Seen, first: Seen) -> Record:
         """Return the cosine of every output."""

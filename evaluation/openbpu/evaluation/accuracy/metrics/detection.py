@@ -27,10 +27,11 @@ class MeanPrecision:
 
     name: str = "map"
     boxes: Boxes = field(default_factory=Boxes)
+    is_mean: bool = False
 
-    def check(self, data: Data, outputs: Sequence[str]) -> None:
+    def check(self, data: Data, models: int) -> None:
         """Raise InputError for data without objects, and where the extra is not installed."""
-        del outputs
+        del models
         if importlib.util.find_spec("pycocotools") is None:
             fix = "pip install 'openbpu[eval]'"
             raise InputError(

@@ -13,7 +13,7 @@ import numpy as np
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
 from openbpu.evaluation.accuracy.metrics.base import Figure, Record, Seen, Weights, mean_figure
-from openbpu.evaluation.accuracy.own import Own
+from openbpu.evaluation.own import Own
 
 _NUMBERS = (bool, int, float)
 
@@ -29,9 +29,14 @@ class OwnMetric:
         """As the user wrote it."""
         return self.own.spec
 
-    def check(self, data: Data, outputs: Sequence[str]) -> None:
+    @property
+    def is_mean(self) -> bool:
+        """Without a `result` of the user's."""
+        return not self.own.has("result")
+
+    def check(self, data: Data, models: int) -> None:
         """Raise InputError for something that is neither a function nor an object with `update`."""
-        del data, outputs
+        del data, models
         if not (self.own.has("update") or callable(self.own.thing)):
             allowed = "a function(outputs, sample), or a class with update(prediction, sample)"
             raise InputError(must("--metric", self.name, allowed, type(self.own.thing).__name__))

@@ -24,13 +24,22 @@ class Top:
         """As the user writes it."""
         return f"top{self.k}"
 
-    def check(self, data: Data, outputs: Sequence[str]) -> None:
+    @property
+    def is_mean(self) -> bool:
+        """It is a share."""
+        return True
+
+    def check(self, data: Data, models: int) -> None:
         """Raise InputError for data without a class per sample."""
-        del outputs
+        del models
         label = data.samples[0].label
         if type(label) is not int:
             found = "missing" if label is None else type(label).__name__
             fix = "put images into a folder per class, name an array with --labels, or give a file of labels"
+            if isinstance(label, np.ndarray):
+                fix = "numpy.argmax(labels, 1) makes classes of rows of scores"
+            if isinstance(label, float):
+                fix = "save them as integers"
             raise InputError(must(str(data.where), "labels", "a class per sample", found, fix))
 
     def record(self, seen: Seen, first: Seen) -> Record:
