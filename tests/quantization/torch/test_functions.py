@@ -141,11 +141,16 @@ def test_grouped_heads_are_refused_with_what_to_write() -> None:
         bpu.prepare(model, torch.randn(1, 2, 4, 8))
 
 
+BIAS = torch.linspace(-3, 0, 16).view(4, 4)
 MASKS: dict[str, Any] = {
     "causal": {"is_causal": True},
     "what takes part": {"attn_mask": torch.ones(4, 4).tril().bool()},
     "0 and -inf": {"attn_mask": torch.full((4, 4), -torch.inf).triu(1)},
-    "added": {"attn_mask": torch.linspace(-3, 0, 16).view(4, 4)},
+    "added": {"attn_mask": BIAS},
+    "added and -inf": {
+        "attn_mask": torch.linspace(-3, 0, 16).view(4, 4) + torch.full((4, 4), -torch.inf).triu(1)
+    },
+    "added and -1e9": {"attn_mask": BIAS + torch.full((4, 4), -1e9).triu(1)},
 }
 
 
@@ -171,6 +176,10 @@ NEVER = torch.ones(4, 4).triu(1).bool()
         ("where", lambda x: torch.where(NEVER, -1e9, x)),
         ("add", lambda x: x + NEVER * -100.0),
         ("add", lambda x: torch.zeros(4, 4).masked_fill(NEVER, -torch.inf) + x),
+        ("add", lambda x: x + BIAS.masked_fill(NEVER, -torch.inf)),
+        ("add", lambda x: BIAS.masked_fill(NEVER, -1e9) + x),
+        ("sub", lambda x: x - torch.zeros(4, 4).masked_fill(NEVER, 1e9)),
+        ("sub", lambda x: x - BIAS.masked_fill(NEVER, torch.inf)),
     ],
 )
 def test_what_a_mask_leaves_out_has_no_share(name: str, masked: Any) -> None:

@@ -13,7 +13,7 @@ from openbpu.quantization.torch.dtype import QDType, qint8, qint16
 from openbpu.quantization.torch.errors import PrepareError, QTensorError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.qat.bound import LinearForm
-from openbpu.quantization.torch.qat.choice import MASKS, Choice
+from openbpu.quantization.torch.qat.choice import MASKS, Choice, MaskForm, is_mask
 from openbpu.quantization.torch.qat.constant import ConstantForm, is_constant
 from openbpu.quantization.torch.qat.decomposed import Decomposed, Form
 from openbpu.quantization.torch.qat.weighted import Linear
@@ -65,7 +65,8 @@ class Attention(Decomposed):
             mask = mask <= -MASKS if chooses else mask
         if mask.dtype == torch.bool:
             return self.part("mask_fill", lambda: _filling(mask)).masked(scores, mask, -math.inf)
-        return self.part("mask_add", ConstantForm).add(scores, mask)
+        hides = scope.recorder is not None and is_constant(mask) and is_mask(mask)
+        return self.part("mask_add", MaskForm.hiding if hides else ConstantForm).add(scores, mask)
 
     def part(self, name: str, make: Any) -> Any:
         """A part that only some calls need."""

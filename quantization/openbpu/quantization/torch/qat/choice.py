@@ -70,29 +70,61 @@ class Choice(FloatFunctional):
 
 
 class MaskForm(Choice):
-    """x + mask, where a constant mask holds 0 and what only says "never": it chooses like masked_fill."""
+    """x + mask, where a constant mask holds what only says "never": it chooses like masked_fill.
+
+    Whatever else the constant holds, such as a bias of the position, is added first, by `added`.
+    """
+
+    sign = 1.0
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> FloatFunctional:
         """The choice, or what an addition is otherwise."""
         constants = [a for a in args if isinstance(a, torch.Tensor) and is_constant(a)]
-        if kwargs or len(args) != 2 or len(constants) != 1 or not _is_mask(constants[0]):
+        subtracted = cls.sign < 0 and constants and args[0] is constants[0]
+        if kwargs or len(args) != 2 or len(constants) != 1 or subtracted:
             return ConstantForm.of(*args, **kwargs)
+        value = cls.sign * constants[0]
+        if not is_mask(value):
+            return ConstantForm.of(*args, **kwargs)
+        return cls.hiding(only=_is_only_mask(value))
+
+    @classmethod
+    def hiding(cls, *, only: bool = False) -> MaskForm:
+        """The module of a constant that hides places; `only`: it holds 0 elsewhere."""
         made = cls()
         made.widen((-FAR,))
+        if not only:
+            made.add_module("added", ConstantForm())
         return made
 
     def call(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Choose by the mask."""
-        if name != "add":
+        if name != ("add" if self.sign > 0 else "sub"):
             return super().call(name, func, args, kwargs)
         x, mask = args if isinstance(args[0], QTensor) else reversed(args)
-        return self.masked(x, mask <= -MASKS, -torch.inf)
+        value = self.sign * mask
+        if "added" not in self._modules:
+            return self.masked(x, value <= -MASKS, -torch.inf)
+        never = value <= -FAR
+        rest = torch.where(never, torch.zeros_like(value), value)
+        return self.masked(self._modules["added"].add(x, rest), never, -torch.inf)
 
 
-def _is_mask(value: torch.Tensor) -> bool:
+class SubtractedMaskForm(MaskForm):
+    """x − mask."""
+
+    sign = -1.0
+
+
+def is_mask(value: torch.Tensor) -> bool:
+    """Whether a constant that is added hides places: it holds what is as far away as nothing else."""
+    return value.is_floating_point() and (_is_only_mask(value) or bool((value <= -FAR).any()))
+
+
+def _is_only_mask(value: torch.Tensor) -> bool:
     never = value <= -MASKS
-    return value.is_floating_point() and bool(never.any()) and bool((never | (value == 0)).all())
+    return bool(never.any()) and bool((never | (value == 0)).all())
 
 
 _OBSERVING = (FakeQuantState.CALIBRATION, FakeQuantState.QAT)

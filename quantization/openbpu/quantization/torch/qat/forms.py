@@ -14,7 +14,7 @@ from openbpu.quantization.torch.qat.bound import (
     MatmulForm,
     PReLUForm,
 )
-from openbpu.quantization.torch.qat.choice import Choice, MaskForm
+from openbpu.quantization.torch.qat.choice import Choice, MaskForm, SubtractedMaskForm
 from openbpu.quantization.torch.qat.constant import ConstantForm
 from openbpu.quantization.torch.qat.decomposed import Form
 from openbpu.quantization.torch.qat.einsum import EinsumForm
@@ -52,6 +52,7 @@ FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "matmul": MatmulForm,
     "einsum": EinsumForm,
     "add": MaskForm,
+    "sub": SubtractedMaskForm,
     "where": Choice,
     "masked_fill": Choice,
     "var": VarForm,
@@ -60,7 +61,7 @@ FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "norm": NormForm,
     "logsumexp": LogSumExpForm,
     "cosine_similarity": CosineForm,
-    **dict.fromkeys(("sub", "mul", "maximum", "minimum"), ConstantForm),
+    **dict.fromkeys(("mul", "maximum", "minimum"), ConstantForm),
 }
 """Name of a function → the class of its module."""
 
