@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ Array = npt.NDArray[Any]
 
 _HALF = {"uint8": 128, "uint16": 32768}
 """What unsigned codes lie above the signed ones of the BPU."""
+_ORDERED = 5
+"""Axes of which every order is looked at, at most."""
 ANY = "any "
 """Stands before an operator for every node of it that has no name."""
 
@@ -74,6 +78,23 @@ class Shown:
                     found = part_like(x.transpose(turn) if turn else x, shape, run, runs)
                     return None if found is None else as_type(found, dtype)
         return None
+
+    def laid_out(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[Array]:
+        """Yield what a quantized tensor of the model may be that an operator makes in another layout.
+
+        The program does not say which: its axes in every order that gives the shape, or its rows in one.
+        """
+        for stem in (name, f"{name}/signed"):
+            for made in [n for n in self._ids if n.startswith(f"{stem}/")]:
+                x = self._found(made)
+                if x is None or x.dtype.kind not in "iu" or x.size != np.prod(shape, dtype=np.int64):
+                    continue
+                orders = permutations(range(x.ndim)) if x.ndim <= _ORDERED else ()
+                turned = [x.transpose(order) for order in orders if x.ndim == len(shape)]
+                for y in (*(t for t in turned if t.shape == shape), x.reshape(shape)):
+                    codes = as_type(y, dtype)
+                    if codes is not None:
+                        yield codes
 
     def value(self, i: int) -> Array:
         """Return a tensor by its id in the program: an input, an output, or one that an operator makes."""

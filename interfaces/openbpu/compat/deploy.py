@@ -83,6 +83,16 @@ def perf_model(
     return hbm_perf(path, out_dir)
 
 
+def placed(model: Any, example_inputs: Any, march: Any = None) -> Any:
+    """Return the placement of a PyTorch model, or of what `hbdk4.compiler` loads (then without inputs)."""
+    from openbpu.compat.hbdk.module import Module  # noqa: PLC0415
+    from openbpu.compiler import check  # noqa: PLC0415
+
+    if isinstance(model, Module):
+        return check(model.model, march=_march(march if march is not None else model.march))
+    return check(_exported(model, example_inputs), march=_march(march))
+
+
 def _march(march: Any) -> str:
     """Return the march given, or the one that `set_march` set (its MarchError says so when it was not)."""
     if march is not None:

@@ -12,6 +12,7 @@ _TORCH = "openbpu.quantization.torch"
 _DEPLOY = "openbpu.compat.deploy"
 _PREPARE = "openbpu.compat.prepare"
 _HBDK = "openbpu.compat.hbdk"
+_PROFILER = "openbpu.compat.profiler"
 _LOW = "openbpu.quantization.torch.lowlevel"
 
 TORCH = ("torch.quantization", "torch.ao.quantization")
@@ -62,9 +63,9 @@ MODULES: dict[str, tuple[str, ...]] = {
         for name in _PLUGIN
     },
     "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH),
-    "horizon_plugin_profiler": (_TORCH, _DEPLOY),
-    "horizon_plugin_profiler.model_profilerv2": (_TORCH, _DEPLOY),
-    "horizon_plugin_profiler.utils": (_TORCH, _DEPLOY),
+    "horizon_plugin_profiler": (_PROFILER, _TORCH, _DEPLOY),
+    "horizon_plugin_profiler.model_profilerv2": (_PROFILER, _TORCH, _DEPLOY),
+    "horizon_plugin_profiler.utils": (_PROFILER, _TORCH, _DEPLOY),
     "hbdk4": (),
     "hbdk4.compiler": (_HBDK,),
     "hbdk4.compiler.onnx": (f"{_HBDK}.onnx",),
@@ -86,16 +87,10 @@ _INSTEAD = {
     **dict.fromkeys((f"Quant{kind}" for kind in ("Conv1d", "Conv2d", "Conv3d", "Linear")), _LAYERS),
     "quant_modules": _LAYERS,
     "plot_hist": "openbpu.quantization.torch.statistics_table",
-    "get_raw_features": "openbpu.quantization.torch.statistics_table",
-    "profile_featuremap": "openbpu.quantization.torch.statistics_table",
-    "QuantAnalysis": "openbpu.quantization.torch.sensitivity_table",
-    "model_profiler": "openbpu.quantization.torch.sensitivity_table and statistics_table",
-    "featuremap_similarity": "openbpu.quantization.torch.sensitivity_table",
-    "compare_weights": "openbpu.quantization.torch.statistics_table",
-    "get_module_called_count": "check_qat_model(model, inputs).called",
-    "check_unfused_operations": "check_qat_model(model, inputs).fusable",
-    "check_qconfig": "check_qat_model, which writes qconfig_info.txt",
-    "check_deploy_device": "check_model or `openbpu check`, which give every node's place and reason",
+    "HbirModelProfiler": "`openbpu analyze --dump`, which writes every tensor of a QDQ model and of a binary",
+    "script_profile": "featuremap_similarity or model_profiler on the model before it is scripted",
+    "compare_script_models": "featuremap_similarity on the models before they are scripted",
+    "show_cuda_memory_consumption": "torch.cuda.memory_summary",
     "HbirModelVerifier": "`openbpu verify`, and convert, whose outputs are the simulator's bits",
     "QFunctional": "FloatFunctional; convert gives it integer arithmetic",
     "Interpolate": "torch.nn.functional.interpolate or torch.nn.Upsample",

@@ -165,7 +165,7 @@ class _Work:
         simulated = self._of.binary.run(feed)
         for watch in watches:
             unit, value, pair = watch.unit, made[watch.unit.value], watch.unit.rounding
-            codes = simulated.codes(pair, value.shape) if pair is not None else None
+            codes = simulated.codes(pair, value) if pair is not None else None
             if pair is not None and codes is not None:
                 found = simulated.value(pair, codes)
                 apart = int(np.count_nonzero(found != value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from onnx import helper
 
 from openbpu.arch import numerics
+from openbpu.arch.program import BpuSegment, DebugEntry
 from openbpu.evaluation.analysis.cut import Graph, Kind
 from openbpu.evaluation.analysis.rounding import Rounding
 from openbpu.evaluation.ends import Ends
@@ -26,6 +28,24 @@ class Binary:
         self._ends = Ends(session, quantized.fed, quantized.outputs)
         self._inside, self._session = Inside(session), session
         self.program = session.program
+
+    def layer_of(self, pair: Rounding) -> str:
+        """Return the module, or else the node, of the operator that makes a pair's codes; "" for none."""
+        for made, entry in self._makers.items():
+            if made == pair.codes or made.startswith(f"{pair.codes}/"):
+                return entry.scope or entry.name
+        return ""
+
+    @cached_property
+    def _makers(self) -> dict[str, DebugEntry]:
+        """What the operators of the program make, by name."""
+        operators = (op for s in self.program.segments if isinstance(s, BpuSegment) for op in s.operators)
+        return {
+            self.program.tensors[i].name: self.program.debug[op.node]
+            for op in operators
+            if op.node >= 0
+            for i in op.outputs
+        }
 
     def run(self, feed: Mapping[str, Array]) -> Simulated:
         """Run one sample, given as the model takes it. Raises InputError for one that does not fit."""
@@ -44,9 +64,19 @@ class Simulated:
         self._shown = shown
         self.outputs = outputs
 
-    def codes(self, pair: Rounding, shape: tuple[int, ...]) -> Array | None:
-        """Return the codes of a pair; None where the program does not make them."""
-        return self._shown.tensor(pair.codes, shape, pair.dtype)
+    def codes(self, pair: Rounding, like: Array) -> Array | None:
+        """Return the codes of a pair; None where the program does not make them.
+
+        like: what the QDQ run has behind the pair. Where the program keeps the tensor in another order of
+        axes, the order that agrees best with that is taken.
+        """
+        found = self._shown.tensor(pair.codes, like.shape, pair.dtype)
+        if found is not None:
+            return found
+        laid_out = self._shown.laid_out(pair.codes, like.shape, pair.dtype)
+        return min(
+            laid_out, key=lambda codes: np.count_nonzero(self.value(pair, codes) != like), default=None
+        )
 
     def tensors(self, wanted: Collection[str], kinds: Mapping[str, Kind]) -> dict[str, Array]:
         """Return what is shown of tensors of integers, by their names in the model."""
