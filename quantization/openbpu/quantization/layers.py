@@ -27,6 +27,8 @@ COLUMNS = (
 
 LOW_COSINE = 0.99
 """A layer below it is abnormal."""
+SAME_SQNR = 30.0
+"""dB: below it layers do not compute the same; ties and stated bounds leave more."""
 _BITS = {"qint8": 8, "int8": 8, "uint8": 8, "qint16": 16, "int16": 16, "uint16": 16}
 
 
@@ -54,7 +56,8 @@ class LayerPair:
     """A layer in the baseline and in the model that is analysed.
 
     dtype: of its codes, "" for float · scale: one or one per channel, None for float · expected, found: its
-    result in both, as floats · changed: what is known to be other than rounding, in words.
+    result in both, as floats · changed: what is known to be other than rounding, in words · damaged: whether
+    that alone makes it abnormal · same: whether both should compute the same, but for a few steps.
     """
 
     name: str
@@ -65,6 +68,8 @@ class LayerPair:
     expected: Array
     found: Array
     changed: str = ""
+    damaged: bool = False
+    same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,15 @@ class LayerRow:
     expected: Statistics
     found: Statistics
     advice: str
+    damaged: bool = False
+    same: bool = False
 
     @property
     def abnormal(self) -> bool:
         """Whether it is far from the baseline's."""
-        return self.close.cosine < LOW_COSINE or self.close.max_abs == inf
+        if self.damaged or self.close.max_abs == inf:
+            return True
+        return self.close.cosine < LOW_COSINE or (self.same and self.close.sqnr < SAME_SQNR)
 
     def cells(self) -> tuple[Any, ...]:
         """Return it under COLUMNS."""
@@ -116,6 +125,8 @@ def compared(pair: LayerPair) -> LayerRow:
         expected=Statistics.of(pair.expected),
         found=Statistics.of(pair.found),
         advice="",
+        damaged=pair.damaged,
+        same=pair.same,
     )
     return replace(row, advice=_advice(row, pair))
 

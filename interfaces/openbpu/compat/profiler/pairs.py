@@ -177,14 +177,23 @@ class GraphPair:
             codes = simulated.codes(pair, expected[pair.result])
             if codes is None:
                 continue
-            layer = binary.layer_of(pair) or name  # the first of what is fused there
+            fused = "" if op == "Input" else binary.layer_of(pair)  # the first of what is one operator there
+            layer = fused or name
             value = simulated.value(pair, codes)
             yield LayerPair(
-                names.of(layer), op, op, pair.dtype.name, pair.scale, expected[pair.result], value
+                names.of(layer),
+                op,
+                op,
+                pair.dtype.name,
+                pair.scale,
+                expected[pair.result],
+                value,
+                same=True,
             )
         for name in base.outputs:
             if name in simulated.outputs:
-                yield LayerPair(name, "output", "output", "", None, expected[name], simulated.outputs[name])
+                found = simulated.outputs[name]
+                yield LayerPair(name, "output", "output", "", None, expected[name], found, same=True)
 
     def _in_graph(self, feed: dict[str, Array]) -> Iterator[LayerPair]:
         base, other = self._base, self._other
@@ -197,7 +206,8 @@ class GraphPair:
         names = _Numbered()
         for unit in units:
             name = names.of((unit.origin.scope if unit.origin else "") or unit.node)
-            yield LayerPair(name, unit.op, unit.op, "", None, expected[unit.tensor], found[unit.raw])
+            a, b = expected[unit.tensor], found[unit.raw]
+            yield LayerPair(name, unit.op, unit.op, "", None, a, b, same=True)
 
 
 def _exported(model: Any, inputs: Any) -> onnx.ModelProto:

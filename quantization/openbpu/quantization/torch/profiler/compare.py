@@ -17,8 +17,8 @@ from openbpu.quantization.torch.profiler.features import Feature, features
 from openbpu.quantization.torch.profiler.twin import Comparable
 from openbpu.quantization.torch.qat import Weighted
 
-DAMAGED = 20.0
-"""dB: below it the weights of a layer are no rounding of the baseline's."""
+CHANGED, DAMAGED = 20.0, 6.0
+"""dB: below them weights are no rounding of the baseline's, and have little to do with them."""
 
 
 def layer_rows(
@@ -50,7 +50,7 @@ def layer_rows(
 def _pair(expected: Feature, found: Feature, weights: dict[str, WeightRow]) -> LayerPair:
     row = weights.get(found.path)
     told = ""
-    if row is not None and row.close.sqnr < DAMAGED:
+    if row is not None and row.close.sqnr < CHANGED:
         told = f"its weights are not the baseline's (cosine {row.close.cosine:.4f}): load them again"
     return LayerPair(
         name=found.name,
@@ -61,6 +61,7 @@ def _pair(expected: Feature, found: Feature, weights: dict[str, WeightRow]) -> L
         expected=expected.data.numpy(),
         found=found.data.numpy(),
         changed=told,
+        damaged=row is not None and row.close.sqnr < DAMAGED,
     )
 
 
