@@ -32,6 +32,13 @@ def _nodes(option: str, told: str) -> object:
 Int16Nodes = Annotated[list[str] | None, _nodes("--int16-nodes", "that read int16")]
 Int8Nodes = Annotated[list[str] | None, _nodes("--int8-nodes", "that read int8, as with --int16")]
 FloatNodes = Annotated[list[str] | None, _nodes("--float-nodes", "that stay float, on the CPU")]
+AdaptiveRounding = Annotated[
+    bool,
+    typer.Option("--adaptive-rounding", help="Round weights so that products are closest; takes longer."),
+]
+BiasCorrection = Annotated[
+    bool, typer.Option("--bias-correction", help="Take off biases what rounding shifts the means by.")
+]
 
 
 def quant_config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,6 +102,8 @@ def quantize(  # noqa: PLR0917  # an argument per option
     int16_nodes: quantizing.Int16Nodes = None,
     int8_nodes: quantizing.Int8Nodes = None,
     float_nodes: quantizing.FloatNodes = None,
+    adaptive_rounding: quantizing.AdaptiveRounding = False,
+    bias_correction: quantizing.BiasCorrection = False,
     shape: arguments.Shapes = None,
     json: arguments.Json = False,
 ) -> None:
@@ -114,7 +117,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     outputs.check_file(output)
     from openbpu.arch.dtypes import DType
     from openbpu.compiler.reader import check_readable
-    from openbpu.quantization.onnx import load_calibration
+    from openbpu.quantization.onnx import Corrections, load_calibration
     from openbpu.quantization.onnx import quantize as calibrate
     from openbpu.quantization.save import data_files
 
@@ -142,13 +145,15 @@ def quantize(  # noqa: PLR0917  # an argument per option
             tail=tail,
             method=method.value,
             config=types,
+            corrections=Corrections(adaptive_rounding, bias_correction),
             shapes=sizes,
             progress=_in_steps(report),
             told=chosen.append,
         )
-    if method is Method.MIX:
+    if chosen[0].cosines:
         told.append(_mixed(chosen[0]))
     told += [found.text for found in chosen[0].findings]
+    told += [correction.sentence for correction in chosen[0].corrections]
     data_beside = data_files(output)
     for sentence in (*told, f"wrote {' and '.join(map(str, (output, *data_beside)))}"):
         note(sentence)
@@ -172,6 +177,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
                     {"kind": f.kind, "tensor": f.tensor, "node": f.node, "text": f.text}
                     for f in chosen[0].findings
                 ],
+                "corrections": [asdict(c) | {"kept": c.kept} for c in chosen[0].corrections],
                 "notes": told,
             }
         )

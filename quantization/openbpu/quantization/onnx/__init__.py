@@ -3,6 +3,7 @@
 from openbpu.quantization.onnx.api import METHODS, Method, quantize, quantize_random, quantize_unseen
 from openbpu.quantization.onnx.choice import Choice, TensorRange
 from openbpu.quantization.onnx.config import ConfigLike, QuantConfig, read_config, with_node_types
+from openbpu.quantization.onnx.corrections import Correction, Corrections
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.load import NothingLeftError, is_quantized
@@ -15,6 +16,8 @@ __all__ = [
     "Calibration",
     "Choice",
     "ConfigLike",
+    "Correction",
+    "Corrections",
     "Finding",
     "Method",
     "NothingLeftError",

@@ -23,6 +23,8 @@ from openbpu.quantization.onnx.calibrate import (
 )
 from openbpu.quantization.onnx.choice import Choice, TensorRange
 from openbpu.quantization.onnx.config import ConfigLike, Wanted, base_types, methods_of, read_config
+from openbpu.quantization.onnx.corrections import Corrections
+from openbpu.quantization.onnx.corrections.correct import corrected
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.limits import Seen, nominal, ranges_of, useful
@@ -42,6 +44,8 @@ from openbpu.quantization.save import write_model
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+NO_CORRECTIONS = Corrections()
+
 
 def quantize(  # noqa: PLR0913  # an argument per choice
     model: ModelLike,
@@ -54,6 +58,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     method: Method = "max",
     config: ConfigLike | None = None,
     shapes: Shapes | None = None,
+    corrections: Corrections = NO_CORRECTIONS,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
 ) -> ModelProto:
@@ -67,7 +72,8 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. `config` is a
     `quant_config` (a JSON or YAML file, or a mapping): types of operators, nodes, inputs and subgraphs, float
-    among them. Same input, same bytes. Weights in other files are read where they lie; then, and where the
+    among them. `corrections` are tried in turn; each is kept where samples that it was made without agree.
+    Same input, same bytes. Weights in other files are read where they lie; then, and where the
     result would take 2 GiB, its own go to a file beside `out` (see `write_model`). `progress` is called as
     progress(stage, done, total), `told` once with the method and the ranges that were chosen.
 
@@ -83,7 +89,8 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     with valid(model):
         loaded = load(model)
         wanted = Wanted(asked, loaded.nodes, read(loaded, shapes))
-        quantized, choice = _quantized(wanted, calibration, (activation, weight, tail), methods, report)
+        types = activation, weight, tail
+        quantized, choice = _quantized(wanted, calibration, types, methods, corrections, report)
     if told is not None:
         told(choice)
     if out is not None:
@@ -96,6 +103,7 @@ def _quantized(
     calibration: Calibration,
     types: tuple[DType, DType, DType],
     methods: tuple[str, ...],
+    corrections: Corrections,
     report: Progress,
 ) -> tuple[ModelProto, Choice]:
     weight, given = types[1], wanted.model
@@ -119,7 +127,9 @@ def _quantized(
         by_tensor, close = mix(net, plan, ranges, made, feeds[:JUDGED_SAMPLES], report)
     chosen = {n: TensorRange(ranges[m][n], tops[n], dtypes[n], m) for n, m in by_tensor.items()}
     used = set(by_tensor.values()) or {methods[0]}
-    return made(by_tensor), Choice(used.pop() if len(used) == 1 else "mix", chosen, close, findings)
+    model, won = corrected(made(by_tensor), net, corrections, feeds, report)
+    name = used.pop() if len(used) == 1 else "mix"
+    return model, Choice(name, chosen, close, findings, won)
 
 
 def _grounded(

@@ -39,7 +39,7 @@ def observe(net: Net, names: Sequence[str], masks: Masks, feeds: Sequence[Feed],
     axes = {row.source: row.axis for row in masks.rows}
     largest, lengths = {name: Depths() for name in axes}, dict.fromkeys(axes, 0)
     values = {n: Depths() for row in masks.rows if row.log for n in (row.source, row.out)}
-    for name, sample, seen in _observed(net, every, feeds, progress, "observe ranges"):
+    for name, sample, seen in observed(net, every, feeds, progress, "observe ranges"):
         where = f"tensor '{name}', calibration sample {sample}"
         x = clipped(seen) if name in chain or name in results else seen
         finite_peak(
@@ -81,7 +81,7 @@ def histograms(
     """
     names = [name for name, top in tops.items() if top > 0]
     seen = {name: Histogram(peak=tops[name]) for name in names}
-    for name, _, x in _observed(net, names, feeds, progress, "observe histograms"):
+    for name, _, x in observed(net, names, feeds, progress, "observe histograms"):
         low, high = limits.get(name, FREE)
         seen[name].add(x[(x >= low) & (x <= high)] if name in limits else x)
     return seen
@@ -101,7 +101,7 @@ def clipped_ranges(
     return {**tops, **{name: max(top, least.get(name, 0.0)) for name, top in made.items()}}
 
 
-def _observed(
+def observed(
     net: Net,
     names: Sequence[str],
     feeds: Sequence[Feed],

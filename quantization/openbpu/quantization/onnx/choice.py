@@ -10,6 +10,7 @@ import numpy as np
 from onnx import ModelProto
 
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.corrections import Correction
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import cosines, run_all
 from openbpu.quantization.onnx.net import Net
@@ -41,6 +42,7 @@ class Choice:
     ranges: Mapping[str, TensorRange]
     cosines: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:

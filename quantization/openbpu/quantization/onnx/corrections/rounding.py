@@ -1,0 +1,136 @@
+"""Adaptive rounding: each weight is rounded up or down so that the product, not the weight, is closest.
+
+    error of a channel = Σ over samples of (q·x̂ − w·x̂)²  =  d H dᵀ        d = q − w in steps,  H = Σ x̂ x̂ᵀ
+
+with x̂ what the quantized net gives the layer. It is what AdaRound (Nagel et al., *Up or Down?*,
+2020) minimizes by gradient descent on a relaxation. H is all that is needed of the data, and with
+it the best code of one weight, given the others, is known exactly: so weights are visited in turn,
+each takes the better of its two neighbours, until none moves, at most SWEEPS times. No step raises
+the error, so it never ends above that of rounding to nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from openbpu.quantization.onnx.calibrate import Progress
+from openbpu.quantization.onnx.corrections.layers import Layer, layers
+from openbpu.quantization.onnx.corrections.patches import columns
+from openbpu.quantization.onnx.corrections.walk import Walk, affordable
+from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.samples import Feed
+
+SWEEPS = 8
+"""Times that every weight is visited, at most."""
+
+SAMPLES = 32
+ROWS = 8192
+"""Samples, and places of the output over all of them, that a layer's H is made of, at most."""
+
+LONGEST = 4608
+"""Products that sum up more values keep their codes: H would take more than 170 MB."""
+
+DAMPING = 0.01
+"""Added to the diagonal of H, as a share of its mean: what the samples do not show is rounded to nearest."""
+
+_BLOCK = 64
+"""Weights whose effect on the others is added up before it is passed on."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def round_adaptively(
+    net: Net, weights: Sequence[Array | None], feeds: Sequence[Feed], progress: Progress
+) -> tuple[Net, int]:
+    """Return the quantized `net` with weights rounded anew, and how many layers changed.
+
+    `weights`: the float weights of each of `layers(net)`, None where they are not known.
+    """
+    found = [(layer, w) for layer, w in zip(layers(net), weights, strict=True) if w is not None]
+    feeds = feeds[: min(SAMPLES, affordable(net, [layer.dequantize for layer, _ in found]))]
+    walk, changed = Walk(net, feeds), 0
+    for done, (layer, w) in enumerate(found):
+        walk.advance(layer.dequantize, layer.source)
+        codes = _rounded(walk, layer, w)
+        if codes is not None and (codes != walk.consts[layer.codes]).any():
+            walk.consts[layer.codes] = codes
+            changed += 1
+        progress("round weights", done + 1, len(found))
+    return net.with_nodes(net.nodes, walk.consts), changed
+
+
+def _rounded(walk: Walk, layer: Layer, weight: Array) -> Array | None:
+    """Return the new codes of a layer; None where it keeps those it has."""
+    node, nearest = walk.net.nodes[layer.index], walk.consts[layer.codes]
+    rows = columns(node, [tensors[layer.source] for tensors in walk.live], nearest.shape, ROWS)
+    if rows is None or rows.shape[2] > LONGEST or not rows.shape[1]:
+        return None
+    groups = len(rows)
+    second = np.matmul(rows.transpose(0, 2, 1), rows).astype(np.float64) / rows.shape[1]
+    if not np.isfinite(second).all():
+        return None
+    shape = [-1 if i == layer.axis else 1 for i in range(nearest.ndim)]
+    exact = weight.astype(np.float64) / walk.consts[layer.scale].astype(np.float64).reshape(shape)
+    limits = np.iinfo(nearest.dtype)
+    flat = _by_group(exact, layer.axis, groups)
+    codes = round_rows(flat, _by_group(nearest, layer.axis, groups), second, (limits.min, limits.max))
+    made: Array = np.moveaxis(codes.reshape(_moved_shape(nearest, layer.axis)), 0, layer.axis)
+    return np.ascontiguousarray(made.astype(nearest.dtype))
+
+
+def _by_group(weight: Array, axis: int, groups: int) -> Floats:
+    """Return weights as (groups, outputs of a group, inputs of a group)."""
+    rows = np.moveaxis(weight, axis, 0)
+    flat: Floats = rows.reshape(groups, len(rows) // groups, -1).astype(np.float64)
+    return flat
+
+
+def _moved_shape(weight: Array, axis: int) -> tuple[int, ...]:
+    return np.moveaxis(weight, axis, 0).shape
+
+
+def round_rows(exact: Floats, nearest: Floats, second: Floats, limits: tuple[int, int]) -> Floats:
+    """Return codes within a step of `exact` (G, O, K) of little error by `second` (G, K, K).
+
+    Starts from the codes `nearest`; of every row the error is at most theirs.
+    """
+    length = exact.shape[2]
+    diagonal = np.einsum("gkk->gk", second)
+    damped = second + np.eye(length) * (DAMPING * diagonal.mean(axis=1) + 1e-30)[:, None, None]
+    low = np.clip(np.minimum(np.floor(exact), nearest), *limits)
+    high = np.clip(np.maximum(np.ceil(exact), nearest), *limits)
+    codes = nearest.copy()
+    for _ in range(SWEEPS):
+        slope = np.matmul(codes - exact, damped)
+        if not _sweep(codes, slope, damped, low, high):
+            break
+    better = row_errors(codes - exact, second) <= row_errors(nearest - exact, second)
+    return np.where(better[..., None], codes, nearest)
+
+
+def _sweep(codes: Floats, slope: Floats, second: Floats, low: Floats, high: Floats) -> bool:
+    """Give every code in turn its best value; return whether one moved. `slope` is (codes − exact) · H."""
+    moved = False
+    for start in range(0, codes.shape[2], _BLOCK):
+        block = slice(start, min(start + _BLOCK, codes.shape[2]))
+        steps, inner = np.zeros_like(codes[:, :, block]), second[:, block, block]
+        local = slope[:, :, block].copy()
+        for k in range(steps.shape[2]):
+            at = start + k
+            wanted = np.rint(codes[:, :, at] - local[:, :, k] / inner[:, k, k][:, None])
+            steps[:, :, k] = np.clip(wanted, low[:, :, at], high[:, :, at]) - codes[:, :, at]
+            local += steps[:, :, k, None] * inner[:, None, k, :]
+        if steps.any():
+            moved = True
+            codes[:, :, block] += steps
+            slope += np.matmul(steps, second[:, block, :])
+    return moved
+
+
+def row_errors(difference: Floats, second: Floats) -> Floats:
+    """Return d H dᵀ of every row of `difference` (G, O, K)."""
+    errors: Floats = np.einsum("gok,gok->go", np.matmul(difference, second), difference)
+    return errors
