@@ -189,6 +189,28 @@ def test_a_norm_of_a_free_batch_is_fused() -> None:
     assert ops(quantized(text, CONSTANTS)) == ["LayerNormalization"]
 
 
+FREE = {
+    "InstanceNormalization(x, g, b)": ["LayerNormalization", "Conv"],
+    "GroupNormalization <num_groups = 2> (x, g, b)": [
+        *("Reshape", "LayerNormalization", "Reshape", "Conv", "Shape", "Reshape"),
+    ],
+    "LogSoftmax <axis = 3> (x)": ["ReduceMax", "Sub", "Exp", "ReduceSum", "Log", "Sub"],
+    "MeanVarianceNormalization (x)": ["Transpose", "LayerNormalization", "Transpose"],
+}
+
+
+@pytest.mark.parametrize("form", FREE)
+def test_free_axes_are_normalized_as_fixed_ones(form: str) -> None:
+    parameters = {"g": noise(6, seed=1), "b": noise(6, seed=2)} if "g, b" in form else {}
+    model = float_model(f"(float[N,6,H,W] x) => (float[N,6,H,W] y) {{ y = {form} }}", parameters, 21)
+    net = prepare(model, OPSET_PER_CHANNEL)
+    assert [node.op_type for node in net.nodes] == FREE[form]
+    for shape in ((1, 6, 4, 5), (2, 6, 7, 3)):
+        x = noise(*shape, seed=3)
+        want = run_once(model, {"x": x}, ["y"])["y"]
+        np.testing.assert_allclose(computed(net, x), want, rtol=1e-4, atol=1e-5)
+
+
 def test_casts_to_float64_and_back_are_seen_through() -> None:
     text = """(float[1,6,8] x) => (float[1,6,8] y) {
         w = Cast <to = 11> (x)  s = Mul(w, w)  v = ReduceMean <axes = [-1]> (s)
@@ -238,7 +260,8 @@ def test_norms_that_the_bpu_lacks_become_the_ones_it_has(form: str) -> None:
 def test_norms_that_the_bpu_cannot_take_either_stay() -> None:
     for text in (
         "(float[1,2,256,257] x) => (float y) { y = InstanceNormalization(x, g, b) }",
-        "(float[1,2,H,5] x) => (float y) { y = InstanceNormalization(x, g, b) }",
+        "(float[1,2,H,65536] x) => (float y) { y = InstanceNormalization(x, g, b) }",
+        "(float[1,2,4,H] x) => (float y) { y = LpNormalization (x) }",
         "(float[1,2,4,5] x) => (float y) { y = LpNormalization <p = 1> (x) }",
     ):
         parameters = {"g": noise(2, seed=1), "b": noise(2, seed=2)} if "g, b" in text else {}

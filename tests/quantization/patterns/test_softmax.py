@@ -118,3 +118,13 @@ def test_behind_a_mask_a_logarithm_of_a_softmax_is_one_operator(bias: float, log
     }
     net = prepare(float_model(text, constants), OPSET_PER_CHANNEL)
     assert ("LogSoftmax" in {node.op_type for node in net.nodes}) is log
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_softmax_over_a_free_axis_is_one(log: bool) -> None:
+    end = "l = Log(s) y = Sub(d, l)" if log else "y = Div(e, s)"
+    text = f"""(float[N,4,T] x) => (float[N,4,T] y) {{
+        m = ReduceMax <axes = [-1]> (x)  d = Sub(x, m)  e = Exp(d)  s = ReduceSum(e, last)  {end}
+    }}"""
+    net = prepare(float_model(text, {"last": np.asarray([-1])}), OPSET_PER_CHANNEL)
+    assert [node.op_type for node in net.nodes] == (STEPS if log else ["Softmax"])

@@ -34,8 +34,8 @@ HALF = Fraction(1, 2)
 class Atom:
     """What a power is taken of.
 
-    `kind`: x · mean, max (of `inner`, along `axes`) · abs, exp, log (of `inner`) · sum (of `terms`, of which
-    `inner` is not used).
+    `kind`: x · mean, max (of `inner`, along `axes`) · size (of `axes`, where it is free) · abs, exp, log (of
+    `inner`) · sum (of `terms`, of which `inner` is not used).
     """
 
     kind: str
@@ -158,7 +158,7 @@ def is_positive(atom: Atom) -> bool:
     if atom.kind == "sum":
         added = atom.terms.get(ONE, 0.0) >= 0
         return bool(added) and _is_a_square({m: c for m, c in atom.terms.items() if m})
-    return atom.kind in {"exp", "abs"}
+    return atom.kind in {"exp", "abs", "size"}
 
 
 def _power_of_sum(a: Formula, p: Fraction) -> Formula | None:
@@ -176,7 +176,7 @@ def is_constant_along(atom: Atom, axes: Axes) -> bool:
     """Whether an atom has the same value everywhere along `axes`."""
     if atom.kind == "sum":
         return all(is_constant_along(inner, axes) for monomial in atom.terms for inner, _ in monomial)
-    if atom.kind in {"mean", "max"} and set(axes) <= set(atom.axes):
+    if atom.kind == "size" or (atom.kind in {"mean", "max"} and set(axes) <= set(atom.axes)):
         return True
     return atom.kind != "x" and all(is_constant_along(inner, axes) for inner, _ in atom.inner)
 

@@ -7,6 +7,7 @@ depthwise convolution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,7 +93,7 @@ def _norm(build: Builder, x: str, shape: Shape, norm: Norm) -> str:
     gain, bias = (_full(value, rank) for value in (norm.gain, norm.bias))
     gain_inside = _varies_only_along(gain, axes)
     bias_inside = norm.centred and gain_inside and _varies_only_along(bias, axes)
-    lengths = [int(shape[axis] or 0) for axis in axes]
+    lengths = _lengths(shape, axes, gain, bias)
     inputs = [build.op("Transpose", x, perm=order) if moved else x]
     inputs.append(build.real("gain", _along(gain, axes) if gain_inside else np.ones(1), lengths))
     if bias_inside and bias.any():
@@ -102,6 +103,12 @@ def _norm(build: Builder, x: str, shape: Shape, norm: Norm) -> str:
     if moved:
         y = build.op("Transpose", y, perm=[int(i) for i in np.argsort(order)])
     return _affine(build, y, shape, None if gain_inside else gain, None if bias_inside else bias)
+
+
+def _lengths(shape: Shape, axes: Sequence[int], gain: Coefficient, bias: Coefficient) -> list[int]:
+    """Return the shape of gain and bias in the operator: that of the axes, or less where one is free."""
+    sizes = [size for axis in axes if isinstance(size := shape[axis], int)]
+    return sizes if len(sizes) == len(axes) else [max(gain.shape[axis], bias.shape[axis]) for axis in axes]
 
 
 def _full(value: Coefficient, rank: int) -> Coefficient:
@@ -123,12 +130,16 @@ def _along(value: Coefficient, axes: Sequence[int]) -> Coefficient:
 def _grouped(build: Builder, x: str, shape: Shape, what: Grouped) -> str:
     one, zero = np.asarray(1.0), np.asarray(0.0)
     rows = build.reshape(x, [0, what.groups, -1])
-    length = int(np.prod([int(size or 0) for size in shape[1:]])) // what.groups
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    length = math.prod(sizes) // what.groups if len(sizes) == len(shape) - 1 else None
     plain = Norm((2,), what.epsilon, one, zero, centred=True)
-    y = build.reshape(
-        _norm(build, rows, (None, what.groups, length), plain), [0, *(int(s or 0) for s in shape[1:])]
-    )
-    return _affine(build, y, shape, what.gain, what.bias)
+    y = _norm(build, rows, (None, what.groups, length), plain)
+    if length is not None:
+        return _affine(build, build.reshape(y, [0, *sizes]), shape, what.gain, what.bias)
+    y = build.reshape(y, [0, what.gain.size, -1])  # of a shape that is seen without its free sizes
+    gain, bias = what.gain.reshape(-1, 1), what.bias.reshape(-1, 1)
+    y = _affine(build, y, (None, what.gain.size, None), gain, bias)
+    return build.op("Reshape", y, build.op("Shape", x))
 
 
 def _affine(build: Builder, x: str, shape: Shape, gain: Coefficient | None, bias: Coefficient | None) -> str:

@@ -44,12 +44,10 @@ class Norm:
     centred: bool
 
     def fits(self, shape: Shape) -> bool:
-        """Whether it can be taken of a tensor of `shape`: fixed along its axes, gain and bias broadcast."""
-        sizes = [
-            (shape[-n], value.shape[-n]) for value in (self.gain, self.bias) for n in range(1, value.ndim + 1)
-        ]
-        fixed = all(isinstance(shape[axis], int) for axis in self.axes)
-        return fixed and all(size in {1, whole} for whole, size in sizes)
+        """Whether it can be taken of a tensor of `shape`: gain and bias broadcast, along free axes too."""
+        values = (self.gain, self.bias)
+        sizes = [(shape[-n], value.shape[-n]) for value in values for n in range(1, value.ndim + 1)]
+        return all(size in {1, whole} for whole, size in sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -76,14 +77,13 @@ class Reader:
             return None if attribute(node, "noop_with_empty_axes", 0) else tuple(range(rank))
         return tuple(sorted({int(axis) % rank for axis in given})) if rank else None
 
-    def count(self, axes: Axes) -> int | None:
-        """Return how many elements lie along `axes`."""
-        sizes = [self.shape[axis] for axis in axes]
-        return (
-            int(np.prod([int(s) for s in sizes if isinstance(s, int)]))
-            if all(isinstance(s, int) for s in sizes)
-            else None
-        )
+    def count(self, axes: Axes) -> Formula:
+        """Return how many elements lie along `axes`, some of which may be free."""
+        free = tuple(axis for axis in axes if not isinstance(self.shape[axis], int))
+        known = math.prod(size for axis in axes if isinstance(size := self.shape[axis], int))
+        return {
+            algebra.power_of("size", algebra.ONE, free) if free else algebra.ONE: np.asarray(float(known))
+        }
 
 
 Read = Callable[[Reader, NodeProto], View | None]
@@ -170,12 +170,11 @@ def _reduced(before: _Unary, after: _Unary, *, total: bool) -> Read:
 
 def _averaged(reader: Reader, name: str, axes: Axes | None, before: _Unary, *, total: bool) -> Formula | None:
     view = reader.view(name)
-    count = reader.count(axes) if axes is not None and total else 1
-    if view is None or view.dropped or axes is None or count is None:
+    if view is None or view.dropped or axes is None:
         return None
     inner = before(view.formula)
     average = None if inner is None else algebra.mean(inner, axes, len(reader.shape))
-    return None if average is None else algebra.multiply(average, algebra.number(count))
+    return algebra.multiply(average, reader.count(axes)) if average and total else average
 
 
 def _dropped(view: View | None, axes: Axes, *, keep: bool) -> View | None:
@@ -262,12 +261,11 @@ def _softmax(reader: Reader, node: NodeProto) -> View | None:
     if reader.net.opset < 13 and axis != rank - 1:
         return None  # over several axes
     view = reader.view(node.input[0])
-    count = reader.count((axis,))
-    if view is None or view.dropped or count is None:
+    if view is None or view.dropped:
         return None
     top = algebra.exponential(view.formula)
     average = None if top is None else algebra.mean(top, (axis,), rank)
-    total = None if average is None else algebra.multiply(average, algebra.number(count))
+    total = None if average is None else algebra.multiply(average, reader.count((axis,)))
     formula = None if top is None or total is None else _divided(top, total)
     return _made(algebra.logarithm(formula) if formula and node.op_type == "LogSoftmax" else formula)
 

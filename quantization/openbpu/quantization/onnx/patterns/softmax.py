@@ -29,15 +29,18 @@ class Softmax:
 def as_softmax(formula: Formula, shape: Shape) -> Softmax | None:
     """Return the softmax of a tensor of `shape` that a formula is; None if it is none."""
     for axis, size in enumerate(shape):
+        mean = power_of("mean", power_of("exp", X), (axis,))
+        logs = {X: 1.0, power_of("log", mean): -1.0}
         if not isinstance(size, int):
-            continue
-        total = power_of("mean", power_of("exp", X), (axis,))  # times size
-        (top,) = total
-        share: Monomial = power_of("exp", X) | {(top[0], -top[1])}
-        if _is(formula, {share: 1 / size}) or _is_guarded(formula, axis, size):
+            free = power_of("size", ONE, (axis,))
+            share, known = power_of("exp", X) | _inverse(mean | free), 1
+            logs[power_of("log", free)] = -1.0
+        else:
+            share, known = power_of("exp", X) | _inverse(mean), size
+            logs |= {ONE: -math.log(size)} if size > 1 else {}
+        if _is(formula, {share: 1 / known}) or _is_guarded(formula, axis, known):
             return Softmax(axis, log=False)
-        logged = {X: 1.0, power_of("log", total): -1.0, **({ONE: -math.log(size)} if size > 1 else {})}
-        if _is(formula, logged):
+        if _is(formula, logs):
             return Softmax(axis, log=True)
     return None
 

@@ -119,6 +119,5 @@ def _wide(array: Array, channels: int) -> Coefficient | None:
 
 
 def _is_short(sizes: Shape | list[int | str | None]) -> bool:
-    """Whether the BPU can normalize over axes of these sizes."""
-    known = [size for size in sizes if isinstance(size, int)]
-    return len(known) == len(sizes) and 0 < math.prod(known) <= numerics.MAX_NORM_LENGTH
+    """Whether the BPU can normalize over axes of these sizes; free ones may turn out short."""
+    return 0 < math.prod(size for size in sizes if isinstance(size, int)) <= numerics.MAX_NORM_LENGTH
