@@ -1,8 +1,7 @@
 """Writes what was found as the operators that the BPU has.
 
 A norm over other axes than the last ones is taken between two Transposes. A gain or a bias that varies along
-other axes than those of the norm follows behind it as a product and a sum over axis 1, which becomes a
-depthwise convolution.
+other axes than those of the norm follows behind it as a depthwise convolution.
 """
 
 from __future__ import annotations
@@ -102,7 +101,8 @@ def _norm(build: Builder, x: str, shape: Shape, norm: Norm) -> str:
     y = build.op(kind, *inputs, axis=-len(axes), epsilon=norm.epsilon)
     if moved:
         y = build.op("Transpose", y, perm=[int(i) for i in np.argsort(order)])
-    return _affine(build, y, shape, None if gain_inside else gain, None if bias_inside else bias)
+    one, zero = (_full(np.asarray(value), rank) for value in (1.0, 0.0))
+    return _affine(build, y, shape, one if gain_inside else gain, zero if bias_inside else bias)
 
 
 def _lengths(shape: Shape, axes: Sequence[int], gain: Coefficient, bias: Coefficient) -> list[int]:
@@ -135,33 +135,32 @@ def _grouped(build: Builder, x: str, shape: Shape, what: Grouped) -> str:
     plain = Norm((2,), what.epsilon, one, zero, centred=True)
     y = _norm(build, rows, (None, what.groups, length), plain)
     if length is not None:
-        return _affine(build, build.reshape(y, [0, *sizes]), shape, what.gain, what.bias)
+        gain, bias = (_full(value, len(shape)) for value in (what.gain, what.bias))
+        return _affine(build, build.reshape(y, [0, *sizes]), shape, gain, bias)
     y = build.reshape(y, [0, what.gain.size, -1])  # of a shape that is seen without its free sizes
-    gain, bias = what.gain.reshape(-1, 1), what.bias.reshape(-1, 1)
+    gain, bias = (value.reshape(1, -1, 1) for value in (what.gain, what.bias))
     y = _affine(build, y, (None, what.gain.size, None), gain, bias)
     return build.op("Reshape", y, build.op("Shape", x))
 
 
-def _affine(build: Builder, x: str, shape: Shape, gain: Coefficient | None, bias: Coefficient | None) -> str:
-    """Add x · gain + bias, over one axis of channels where the axes that they vary along can become one."""
-    factors = [
-        (kind, role, value)
-        for kind, role, value in (("Mul", "gain", gain), ("Add", "bias", bias))
-        if value is not None and not (value == (kind == "Mul")).all()
-    ]
-    varies = sorted({axis for _, _, value in factors for axis in _varies_along(value)})
-    if not factors:
-        return x
+def _affine(build: Builder, x: str, shape: Shape, gain: Coefficient, bias: Coefficient) -> str:
+    """Add x · gain + bias: a depthwise Conv where the axes that they vary along are channels, or can be."""
+    varies = sorted({*_varies_along(gain), *_varies_along(bias)})
     sizes = [int(size) if isinstance(size, int) else 0 for size in shape]
-    joined = len(varies) > 1 and varies[0] == 1 and all(sizes[1:])
-    if not joined:
-        for kind, role, value in factors:
+    if varies == [1] and len(shape) in {3, 4}:
+        return _depthwise(build, x, len(shape), gain.reshape(-1), bias.reshape(-1))
+    if varies and varies[0] == 1 and all(sizes[1:]):
+        span = sizes[1 : varies[-1] + 1]
+        wide = (np.broadcast_to(v, (1, *span, *v.shape[len(span) + 1 :])).reshape(-1) for v in (gain, bias))
+        y = _depthwise(build, build.reshape(x, [0, math.prod(span), -1]), 3, *wide)
+        return build.reshape(y, [0, *sizes[1:]])
+    for kind, role, value in (("Mul", "gain", gain), ("Add", "bias", bias)):
+        if not (value == (kind == "Mul")).all():
             x = build.op(kind, x, build.real(role, value, value.shape))
-        return x
-    span = slice(1, varies[-1] + 1)
-    channels = int(np.prod(sizes[span]))
-    x = build.reshape(x, [0, channels, -1])
-    for kind, role, value in factors:
-        wide = np.broadcast_to(value, (1, *sizes[span], *(1,) * (len(shape) - span.stop)))
-        x = build.op(kind, x, build.real(role, wide.reshape(channels, 1), (channels, 1)))
-    return build.reshape(x, [0, *sizes[1:]])
+    return x
+
+
+def _depthwise(build: Builder, x: str, rank: int, gain: Coefficient, bias: Coefficient) -> str:
+    channels = max(gain.size, bias.size)
+    weight = build.real("weight", gain.reshape(-1, *(1,) * (rank - 1)), (channels, *(1,) * (rank - 1)))
+    return build.op("Conv", x, weight, build.real("bias", bias, (channels,)), group=channels)
