@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import coverage
@@ -21,9 +21,9 @@ _NEAREST = {"simulator": "tests/simulator", "arch": "tests/arch", "compiler": "t
 
 @dataclass(frozen=True)
 class Reach:
-    """Tests by module and line, and their seconds; modules and lines as in the measured tree."""
+    """Tests by module and line, and their seconds; modules and lines as in the measured `tree`."""
 
-    lines: dict[str, dict[int, set[str]]]
+    tree: Path
     seconds: dict[str, float]
 
     def tests(self, site: Site, spare: int) -> list[str]:
@@ -32,18 +32,35 @@ class Reach:
         A fixture of a module runs inside its first test only, so the other tests of the files count as near.
         At most `spare` of the near ones are taken.
         """
-        module = self.lines.get(site.module, {})
-        on_line = module.get(site.line, set())
-        near = set().union(*module.values()) if module else set()
+        lines = self._lines(site.module)
+        on_line = lines.get(site.line, set())
+        near = set().union(*lines.values())
         files = {t.partition("::")[0] for t in on_line or near}
         beside = {t for t in self.seconds if t.partition("::")[0] in files}
         if not on_line:
             folder = _NEAREST.get(site.module.partition("/")[0], "tests")
             beside |= near | {t for t in self.seconds if t.startswith(folder)}
-        others = self._quickest(beside - on_line)[:spare]
-        return self._quickest(on_line) + others
+        others = self.quickest(beside - on_line)[:spare]
+        return self.quickest(on_line) + others
 
-    def _quickest(self, tests: set[str]) -> list[str]:
+    def _lines(self, module: str) -> dict[int, set[str]]:
+        """Return the tests by line of a module; all modules at once would take gigabytes."""
+        data = coverage.CoverageData(str(self.tree / ".coverage"))
+        data.read()
+        file = next((f for f in data.measured_files() if os.path.relpath(f, self.tree) == module), None)
+        found = data.contexts_by_lineno(file) if file else {}
+        return {line: {c.rpartition("|")[0] for c in contexts if c} for line, contexts in found.items()}
+
+    def without(self, tests: set[str]) -> Reach:
+        """Return the same without some tests."""
+        return replace(self, seconds={t: s for t, s in self.seconds.items() if t not in tests})
+
+    def timed(self, tests: Iterable[str]) -> dict[str, float]:
+        """Return `tests` with their seconds."""
+        return {t: self.seconds[t] for t in tests}
+
+    def quickest(self, tests: set[str]) -> list[str]:
+        """Return the known ones of `tests` by their time."""
         known = tests & self.seconds.keys()
         return sorted(known, key=lambda t: (self.seconds[t], t))
 
@@ -69,11 +86,4 @@ def measure(tree: Path, marks: str) -> Reach:
 
 def read(tree: Path) -> Reach:
     """Read what `measure` left in `tree`."""
-    data = coverage.CoverageData(str(tree / ".coverage"))
-    data.read()
-    lines: dict[str, dict[int, set[str]]] = {}
-    for file in data.measured_files():
-        inside = lines.setdefault(os.path.relpath(file, tree), defaultdict(set))
-        for line, contexts in data.contexts_by_lineno(file).items():
-            inside[line] |= {c.rpartition("|")[0] for c in contexts if c}
-    return Reach(lines, json.loads((tree / "seconds.json").read_text()))
+    return Reach(tree, json.loads((tree / "seconds.json").read_text()))

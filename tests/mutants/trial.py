@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 
 import pytest
 
+from mutants.killers import FILE, FirstFailure
 from mutants.sites import ROOTS, Site
+
+_OUTPUT = "output-of-tests.txt"
+_MEMORY = 12 << 30  # bytes of address space; numba and ONNX Runtime reserve some without using it
+
+Tests = Mapping[str, float]
+"""Names of tests, in the order they are run, and the seconds that each takes without a fault."""
 
 
 class Verdict(Enum):
@@ -48,33 +56,68 @@ def fault(tree: Path, site: Site) -> Iterator[None]:
         os.utime(path, (stamp, stamp))
 
 
-def try_out(tree: Path, site: Site, tests: list[str], limit: float) -> Verdict:
-    """Run `tests` with the fault in the tree until one fails; `limit` is in seconds."""
-    chosen = tree / "chosen-tests.txt"
-    chosen.write_text("\n".join(tests), encoding="utf-8")
+def try_out(tree: Path, site: Site, tests: Tests) -> Verdict:
+    """Run `tests` with the fault in the tree until one fails or does not end."""
     with fault(tree, site):
-        child = os.fork()  # numpy, onnx, numba and pytest are there already: half of a short run
-        if not child:
-            os._exit(_run_tests(tree, chosen))
-        return _wait(child, limit)
+        return _run(tree, tests)
 
 
-def _run_tests(tree: Path, chosen: Path) -> int:
-    """Run the chosen tests in this process, silently, in a group of its own; returns pytest's exit code."""
+def failing_without_fault(tree: Path, tests: Tests) -> list[str]:
+    """Return those of `tests` that fail in a whole tree, run as a trial runs them: they prove nothing.
+
+    Raises RuntimeError when pytest does not run at all, which would kill every fault.
+    """
+    left, failing = dict(tests), list[str]()
+    while left and _run(tree, left) is not Verdict.SURVIVED:
+        name = killer(tree)
+        if name not in left:
+            raise RuntimeError(
+                f"the tests must run without a fault; {name or 'pytest'} does not:\n{said(tree)}"
+            )
+        failing.append(name)
+        del left[name]
+    return failing
+
+
+def killer(tree: Path) -> str:
+    """Return the test that failed in the last run; "" when none was reached."""
+    path = tree / FILE
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def said(tree: Path) -> str:
+    """Return the end of what the last run printed."""
+    return (tree / _OUTPUT).read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def _run(tree: Path, tests: Tests) -> Verdict:
+    """Run `tests` in a fork of this process until one fails."""
+    (tree / FILE).unlink(missing_ok=True)
+    child = os.fork()  # numpy, onnx, numba and pytest are there already: half of a short run
+    if not child:
+        os._exit(_run_tests(tree, tests))
+    return _verdict(child)
+
+
+def _run_tests(tree: Path, tests: Tests) -> int:
+    """Run the tests in this process, silently, in a group of its own; returns pytest's exit code."""
     os.setpgid(0, 0)
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    output = os.open(tree / _OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
     os.chdir(tree)
     os.environ["OPENBPU_CACHE_DIR"] = str(tree / "kernels")
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
     sys.path[:] = [*(str(tree / r) for r in (*ROOTS, "tests")), *(p for p in sys.path if not _ours(p))]
     try:
-        return int(
-            pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow", f"@{chosen}"])
-        )
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+        files = dict.fromkeys(name.partition("::")[0] for name in tests)
+        return int(pytest.main([*options, *files], [FirstFailure(Path(FILE), tests)]))
     except BaseException:  # noqa: BLE001  # a fault may raise anything, while modules are imported as well
+        traceback.print_exc()
         return 1
 
 
@@ -83,15 +126,10 @@ def _ours(path: str) -> bool:
     return (Path(path) / "openbpu").is_dir()
 
 
-def _wait(child: int, limit: float) -> Verdict:
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            passed = os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
-            return Verdict.SURVIVED if passed else Verdict.KILLED
-        time.sleep(0.02)
+def _verdict(child: int) -> Verdict:
+    _, status = os.waitpid(child, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return Verdict.ENDLESS
+        os.killpg(child, signal.SIGKILL)  # what the tests began and a killed process left
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        return Verdict.ENDLESS
+    return Verdict.SURVIVED if status == 0 else Verdict.KILLED
