@@ -191,3 +191,26 @@ def test_wrong_shapes_are_refused_as_compile_does(shapes: dict[str, tuple[int, .
     ):
         with pytest.raises(ModelError, match=message):
             attempt()
+
+
+MASKS = {
+    "chosen and added": "m = Where(later, fill, nothing) t = Add(p, m) ",
+    "chosen": "t = Where(later, fill, p) ",
+    "filled and cut": """b = Concat <axis = 0> (k, k) f = ConstantOfShape <value = float[1] {-30000.0}> (b)
+        m = Trilu <upper = 1> (f, one) t = Add(p, m) """,
+}
+
+
+@pytest.mark.parametrize("fill", [-1e4, -np.inf])
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_of_a_free_length_hides_what_it_hides(name: str, fill: float) -> None:
+    text = """(float[N,S,16] x) => (float y) { h = Transpose <perm = [0, 2, 1]> (x) p = MatMul(x, h)
+        s = Shape(x) n = Gather(s, one) k = Unsqueeze(n, first) r = Range(zero, n, one)
+        row = Unsqueeze(r, ones) column = Unsqueeze(r, first) later = Greater(column, row)"""
+    text += MASKS[name] + "q = Softmax <axis = -1> (t) y = MatMul(q, x) }"
+    model = float_model(text, W | {"fill": np.float32(fill), "nothing": np.float32(0)})
+    made = quantize(model, [{"x": noise(1, length, 16, seed=length)} for length in (4, 6, 9)])
+    feed = {"x": noise(1, 8, 16, seed=3)}
+    assert not cpu(made, {"x": (1, 8, 16)})
+    (wanted,) = ort.run(model, feed).values()
+    assert cosine(run(made, feed), wanted) > 0.99  # 0.4 where the mask takes the range

@@ -197,7 +197,9 @@ def finite_masks(net: Net) -> Net:
 
 def clipped(x: Array) -> Array:
     """Return `x` with ±FINITE in place of what is larger, infinities included."""
-    return np.clip(x, x.dtype.type(-FINITE), x.dtype.type(FINITE))
+    return np.asarray(
+        np.clip(x, x.dtype.type(-FINITE), x.dtype.type(FINITE))
+    )  # of a scalar, NumPy makes a number
 
 
 def finite_feeds(feeds: Sequence[Feed], masks: Masks) -> list[Feed]:
