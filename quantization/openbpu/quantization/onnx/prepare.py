@@ -15,6 +15,7 @@ from openbpu.quantization.onnx.load import ModelLike, load
 from openbpu.quantization.onnx.masks import finite_masks
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import raise_opset
+from openbpu.quantization.onnx.parts import read_parts
 from openbpu.quantization.onnx.patterns import fuse_patterns, opset_of_patterns
 from openbpu.quantization.onnx.rewrite import (
     affine_to_depthwise,
@@ -37,6 +38,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
     reinfer,  # the sums' partial results have no type yet
+    read_parts,  # what a Concat joins, for those who cut it out again
     fuse_patterns,  # before what takes the scales and shifts of norms for those of channels
     finite_masks,  # what is infinite in front of a Softmax
     matmul_bias_to_gemm,
