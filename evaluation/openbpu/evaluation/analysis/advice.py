@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
@@ -33,21 +34,27 @@ def cause_of(watch: Watch, *, weighted: bool) -> tuple[Cause, Part]:
     return ("truncation" if watch.cut > watch.stepped else "rounding"), "result"
 
 
-def remedies(
-    watch: Watch, weights: WeightRange | None, foreign: float, before_softmax: bool
-) -> tuple[Remedy, ...]:
-    """Return what to change, the cheapest first; nothing where the node alone is good.
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What stands around a unit: its weights, how many steps these are off those of the float model beyond
+    rounding, whether it is in front of a Softmax, and the nodes that read its result.
+    """
 
-    weights: those of the node · foreign: how many steps its weights are off those of the float model, beyond
-    rounding.
-    """  # fmt: skip
-    cause, part = cause_of(watch, weighted=weights is not None)
+    weights: WeightRange | None
+    foreign: float
+    before_softmax: bool
+    readers: tuple[str, ...]
+
+
+def remedies(watch: Watch, around: Around) -> tuple[Remedy, ...]:
+    """Return what to change, the cheapest first; nothing where the node alone is good."""
+    cause, part = cause_of(watch, weighted=around.weights is not None)
     now = watch.alone.closeness().sqnr
     if not cause or now >= GOOD:
         return ()
     if part != "result":
-        return tuple(_weights(watch, weights, foreign))
-    return tuple(_result(watch, cause, now, before_softmax))
+        return tuple(_weights(watch, around.weights, around.foreign))
+    return tuple(_result(watch, cause, now, around))
 
 
 def _weights(watch: Watch, weights: WeightRange | None, foreign: float) -> Iterator[Remedy]:
@@ -64,14 +71,14 @@ def _weights(watch: Watch, weights: WeightRange | None, foreign: float) -> Itera
         yield Remedy("int16", f"it rounds inside: int16 for this node (--int16-nodes {name})")
 
 
-def _result(watch: Watch, cause: Cause, now: float, before_softmax: bool) -> Iterator[Remedy]:
+def _result(watch: Watch, cause: Cause, now: float, around: Around) -> Iterator[Remedy]:
     foreseen = _Foreseen(watch)
     if cause == "truncation":
         wide = foreseen.whole()
         if wide > now + GAIN:
             yield Remedy("widen", f"a wider range: --method max, or a percentile nearer 100{_to(wide)}", wide)
     elif foreseen.is_int8:
-        if before_softmax and foreseen.vanished > VANISHED:
+        if around.before_softmax and foreseen.vanished > VANISHED:
             told = f"{foreseen.vanished:.0%} of its values vanish beside a mask"
             yield Remedy("mask", f"{told}: mask with a number near the values, such as -30")
         narrow = foreseen.best()
@@ -83,9 +90,11 @@ def _result(watch: Watch, cause: Cause, now: float, before_softmax: bool) -> Ite
             told = f"the widest of its channels spans {uneven:.0f} times the median one"
             yield Remedy("equalize", f"{told}: equalize the layers around it")
     if foreseen.is_int8:
+        asked = ",".join(around.readers)
+        how = f": --int16-nodes {asked}, which reads it" if asked else ", as an output of the model"
         wide = foreseen.int16()
         if wide > now + GAIN:
-            yield Remedy("int16", f"int16 for this node: --int16-nodes {watch.unit.node}{_to(wide)}", wide)
+            yield Remedy("int16", f"int16 for its result{how}{_to(wide)}", wide)
 
 
 def _to(decibels: float) -> str:

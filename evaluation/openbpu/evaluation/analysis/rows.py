@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openbpu.evaluation.analysis.advice import cause_of, remedies
+from openbpu.evaluation.analysis.advice import Around, cause_of, remedies
 from openbpu.evaluation.analysis.result import KEYS, Analysis, First, NodeError
+from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.evaluation.analysis.watch import Watch
 from openbpu.evaluation.analysis.weights import Weights, ranges
@@ -28,6 +29,10 @@ class Rows:
         self._of, self._found, self._weights = of, found, weights
         self._min_cosine, self._whole = min_cosine, whole
         self._feeds_softmax = _feeding_softmax(of)
+        self._consumers: dict[str, list[int]] = {}
+        for k, node in enumerate(of.quantized.nodes):
+            for name in reads(node):
+                self._consumers.setdefault(name, []).append(k)
 
     def analysis(self, watches: Sequence[Watch], samples: int, given: int) -> Analysis:
         """Return what the watches say."""
@@ -78,12 +83,30 @@ class Rows:
             unevenness=watch.unevenness,
             cause=cause,
             part=part,
-            remedies=remedies(
-                watch, weights, self._weights.foreign.get(unit.index, 0.0), unit.raw in self._feeds_softmax
-            ),
+            remedies=remedies(watch, self._around(unit)),
             values=watch.values.counts() if watch.values else None,
             rounded=watch.rounded.counts() if watch.rounded else None,
         )
+
+    def _around(self, unit: Unit) -> Around:
+        weights, foreign = self._weights.ranges.get(unit.index), self._weights.foreign.get(unit.index, 0.0)
+        return Around(weights, foreign, unit.raw in self._feeds_softmax, tuple(self._readers(unit)))
+
+    def _readers(self, unit: Unit) -> list[str]:
+        """Return the nodes that read the result of a unit, through pairs and what only moves its codes."""
+        graph, found = self._of.quantized, dict[str, None]()
+        moved = {u.index for u in self._found.units if u.moved}
+        todo, seen = [unit.raw, unit.value], set[str]()
+        while todo:
+            name = todo.pop()
+            for k in self._consumers.get(name, ()) if name not in seen else ():
+                node = graph.nodes[k]
+                if k in moved or node.op_type in {QUANTIZE, DEQUANTIZE}:
+                    todo += node.output
+                elif node.name:
+                    found[node.name] = None
+            seen.add(name)
+        return list(found)
 
     def _through(self, unit: Unit) -> tuple[str, ...]:
         nodes = (self._of.quantized.nodes[i] for i in unit.nodes if i != unit.index)
