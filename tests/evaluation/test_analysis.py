@@ -353,3 +353,43 @@ def test_free_axes_take_the_sizes_of_the_samples(data: dict[str, Array]) -> None
         assert analyze(old, q, data).rows[-1].so_far.cosine > 0.999
     free = quantize(net, [{"x": data["x"][0]}, {"x": noise(1, 3, 12, 9)}])
     assert analyze(net, free, [{"x": data["x"][0]}, {"x": noise(2, 3, 12, 9)}]).samples == 2
+
+
+LEAST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize(
+    ("fill", "given"),
+    [
+        *((fill, "constant") for fill in (-1e4, -np.inf, -30.0, LEAST)),
+        *((fill, "input") for fill in (-1e4, -30.0, LEAST)),
+    ],
+)
+def test_what_a_mask_hides_is_no_error(fill: float, given: str) -> None:
+    text = """(float[1, 8, 16] q, float[1, 16, 8] k, float[1, 8, 16] v) => (float[1, 8, 16] y) {
+        s = MatMul (q, k) a = Add (s, mask) p = Softmax <axis = -1> (a) y = MatMul (p, v) }"""
+    mask = np.triu(np.full((1, 8, 8), fill, np.float32), 1)
+    net = float_model(text, {"mask": mask} if given == "constant" else {})
+    data = samples(net, 2)
+    if given == "input":
+        net = float_model(text.replace("v)", "v, float[1, 8, 8] mask)", 1))
+        data["mask"] = np.stack([mask, mask])
+    found = analyze(net, quantize(net, data), data)
+    assert found.row("a").alone.sqnr > 30
+    assert found.row("a").so_far.cosine > 0.99
+    assert found.worst()[0].alone.sqnr > 30
+
+
+def test_nodes_without_names_can_be_computed_alone() -> None:
+    net = float_model("(float[1, 8] x) => (y) { a = Sigmoid (x) b = Tanh (a) y = Mul (a, b) }")
+    for node in net.graph.node:
+        node.name = ""
+    q = quantize(net, samples(net))
+    for node in q.graph.node:
+        node.name = ""
+    assert [row.node for row in analyze(net, q, samples(net)).rows] == [
+        "x",
+        "a",
+        "b",
+        "y_QuantizeLinear_Input",
+    ]

@@ -37,12 +37,12 @@ def cause_of(watch: Watch, *, weighted: bool) -> tuple[Cause, Part]:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What stands around a unit: its weights, how many steps these are off those of the float model beyond
-    rounding, whether it is in front of a Softmax, and the nodes that read its result.
+    rounding, whether a mask hides some of its values from a Softmax, and the nodes that read its result.
     """
 
     weights: WeightRange | None
     foreign: float
-    before_softmax: bool
+    masked: bool
     readers: tuple[str, ...]
 
 
@@ -78,7 +78,7 @@ def _result(watch: Watch, cause: Cause, now: float, around: Around) -> Iterator[
         if wide > now + GAIN:
             yield Remedy("widen", f"a wider range: --method max, or a percentile nearer 100{_to(wide)}", wide)
     elif foreseen.is_int8:
-        if around.before_softmax and foreseen.vanished > VANISHED:
+        if around.masked and foreseen.vanished > VANISHED:
             told = f"{foreseen.vanished:.0%} of its values vanish beside a mask"
             yield Remedy("mask", f"{told}: mask with a number near the values, such as -30")
         narrow = foreseen.best()

@@ -59,7 +59,7 @@ def _own(graph: Graph, k: int, part: Part) -> Iterator[NodeProto]:
     for i in part.nodes:
         node = rename_reads(graph.nodes[i], mine)
         copy = remake(node, outputs=[mine.get(name, name) for name in node.output])
-        copy.name = f"{k}/{node.name}"
+        copy.name = f"{k}/{i}/{node.name}"  # names are optional, and must differ where they are given
         yield copy
 
 

@@ -16,9 +16,6 @@ from openbpu.quantization.onnx.net import reads
 if TYPE_CHECKING:
     from openbpu.evaluation.analysis.analyzer import Analyzer
 
-_BEFORE = ("Add", "Where", "Mul", "Div")
-"""What may stand between a mask and its Softmax."""
-
 
 class Rows:
     """Makes an analysis of watches. whole: whether the models were looked at to their ends."""
@@ -28,7 +25,6 @@ class Rows:
     ) -> None:
         self._of, self._found, self._weights = of, found, weights
         self._min_cosine, self._whole = min_cosine, whole
-        self._feeds_softmax = _feeding_softmax(of)
         self._consumers: dict[str, list[int]] = {}
         for k, node in enumerate(of.quantized.nodes):
             for name in reads(node):
@@ -83,14 +79,15 @@ class Rows:
             unevenness=watch.unevenness,
             cause=cause,
             part=part,
-            remedies=remedies(watch, self._around(unit)),
+            remedies=remedies(watch, self._around(watch)),
             values=watch.values.counts() if watch.values else None,
             rounded=watch.rounded.counts() if watch.rounded else None,
         )
 
-    def _around(self, unit: Unit) -> Around:
+    def _around(self, watch: Watch) -> Around:
+        unit = watch.unit
         weights, foreign = self._weights.ranges.get(unit.index), self._weights.foreign.get(unit.index, 0.0)
-        return Around(weights, foreign, unit.raw in self._feeds_softmax, tuple(self._readers(unit)))
+        return Around(weights, foreign, unit.softmax is not None and watch.hidden, tuple(self._readers(unit)))
 
     def _readers(self, unit: Unit) -> list[str]:
         """Return the nodes that read the result of a unit, through pairs and what only moves its codes."""
@@ -145,21 +142,3 @@ class Rows:
         if self._of.binary is not None and not any(watch.shown for watch in watches):
             notes.append("the binary shows no quantized tensor of the model under its name")
         return notes
-
-
-def _feeding_softmax(of: Analyzer) -> set[str]:
-    """Return the tensors of the quantized model that reach a Softmax with nothing but a mask in between."""
-    graph = of.quantized
-    found: set[str] = set()
-    todo = [n.input[0] for n in graph.nodes if n.op_type in {"Softmax", "LogSoftmax"}]
-    while todo:
-        name = todo.pop()
-        if name in found:
-            continue
-        found.add(name)
-        k = graph.made.get(name)
-        if k is not None and (
-            "quantize" in graph.nodes[k].op_type.lower() or graph.nodes[k].op_type in _BEFORE
-        ):
-            todo += reads(graph.nodes[k])
-    return found

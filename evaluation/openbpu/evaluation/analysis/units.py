@@ -21,6 +21,7 @@ from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir.graph import Origin
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph, Kind
+from openbpu.evaluation.analysis.masked import InFront, in_front_of_softmax
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE, Rounding, roundings
 from openbpu.quantization.onnx.classes import TABLE
 from openbpu.quantization.onnx.classes import Kind as Role
@@ -40,7 +41,7 @@ class Unit:
     index: of the node, −1 for an input of the model · tensor: its name in the float model · raw: in the
     quantized one · rounding: the pair behind it, if any · moved: whether it only moves codes of one grid ·
     nodes: all that belong to it, pairs too, by index, in order · leaves: what they read of other units, in
-    the quantized model.
+    the quantized model · softmax: how its result reaches a Softmax, None for not.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Unit:
     nodes: tuple[int, ...]
     leaves: tuple[str, ...]
     origin: Origin | None
+    softmax: InFront | None = None
 
     @property
     def value(self) -> str:
@@ -105,6 +107,7 @@ def _cut(quantized: Graph, ends: list[tuple[int, str, str, Rounding | None]]) ->
         aliases[raw] = tensor
         if pair:
             aliases[pair.result] = tensor
+    softmax = in_front_of_softmax(quantized)
     grids = {name: pair for _, raw, _, pair in ends if pair for name in (raw, pair.result)}
     units = []
     for index, raw, tensor, pair in ends:
@@ -116,7 +119,7 @@ def _cut(quantized: Graph, ends: list[tuple[int, str, str, Rounding | None]]) ->
         units.append(
             Unit(
                 index, name, node.op_type if node is not None else INPUT, tensor, raw, pair,
-                _moves(node, pair, grids), nodes, leaves, said,
+                _moves(node, pair, grids), nodes, leaves, said, softmax.get(raw),
             )
         )  # fmt: skip
     return Match(tuple(units), aliases)

@@ -64,12 +64,13 @@ class Watch:
         self.peaks: Array | None = None
         self.cut, self.stepped = 0.0, 0.0
         self.deviating, self.compared = 0, 0
-        self.shown = False
+        self.shown, self.hidden = False, False
         self.values = Picture() if pictures else None
         self.rounded = Picture() if pictures else None
 
     def add(self, expected: Array, made: Array) -> None:
         """Take a sample of the float run and of the QDQ run."""
+        expected, made = self._unmasked(expected, made)
         self.so_far.add(expected, made)
         if self.unit.moved:
             self.alone.add(expected, expected)
@@ -91,6 +92,7 @@ class Watch:
         value − expected = what the range cuts off + what differs inside the range + what the steps add; a
         pair that cuts negative values off may stand for a Relu.
         """
+        expected, raw, value = self._unmasked(expected, raw, value)
         self.alone.add(expected, value)
         if self.codes is None or not raw.shape == value.shape == expected.shape:
             self.inside.add(expected, raw)
@@ -105,9 +107,19 @@ class Watch:
     def add_simulated(self, expected: Array, found: Array, deviating: int) -> None:
         """Take a sample of the binary: its values, and how many of its codes the QDQ run has otherwise."""
         self.shown = True
+        expected, found = self._unmasked(expected, found)
         self.simulated.add(expected, found)
         self.deviating += deviating
         self.compared += found.size
+
+    def _unmasked(self, expected: Array, *others: Array) -> tuple[Array, ...]:
+        """Leave out what a mask hides from a Softmax."""
+        place = self.unit.softmax
+        shown = place.shown(expected) if place is not None else None
+        if shown is None or any(other.shape != expected.shape for other in others):
+            return (expected, *others)
+        self.hidden = True
+        return tuple(x[shown] for x in (expected, *others))
 
     def _add_channels(self, x: Array) -> None:
         axis = 1 if x.ndim == 4 else x.ndim - 1
@@ -123,7 +135,7 @@ class Watch:
         """The largest channel's range over that of the median one; None without channels."""
         if self.peaks is None or not np.isfinite(self.peaks).all():
             return None
-        middle = float(np.median(self.peaks))
+        middle = float(np.median(self.peaks.astype(np.float64)))
         return float(self.peaks.max()) / middle if middle > 0 else None
 
     def simulation(self) -> Closeness | None:
