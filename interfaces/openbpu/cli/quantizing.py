@@ -1,17 +1,28 @@
-"""Options of `openbpu quantize` beside the usual ones, and what is made of them."""
+"""Options of `openbpu quantize` beside the usual ones, what is done with them, what is told at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openbpu.cli import arguments
+from openbpu.cli.screen import Report
 from openbpu.cli.usage import WrongValue
 
 if TYPE_CHECKING:
-    from openbpu.quantization.onnx import QuantConfig
+    import numpy.typing as npt
+    import onnx
+
+    from openbpu.arch.given_shapes import Shapes
+    from openbpu.evaluation.closing import Closing
+    from openbpu.quantization.onnx import Choice, Corrections, Method, QuantConfig
+    from openbpu.quantization.samples import Pixels
+
+CLOSING_MARCH = "nash-e"
 
 Config = Annotated[
     Path | None,
@@ -41,6 +52,43 @@ BiasCorrection = Annotated[
 ]
 
 
+ClosingMarch = Annotated[
+    str,
+    typer.Option(
+        "--march",
+        callback=arguments.march,
+        autocompletion=arguments.march_names_beginning,
+        help="The report says where nodes run on it; the result does not depend on it.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that `openbpu quantize` is asked to do. int16: of activations; int8_tail: of the tail."""
+
+    model: Path
+    calib: Path
+    output: Path
+    pixels: Pixels
+    shapes: Shapes | None
+    types: QuantConfig
+    int16: bool
+    int8_tail: bool
+    method: Method
+    corrections: Corrections
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """data: the calibration samples · told: sentences about them."""
+
+    model: onnx.ModelProto
+    data: dict[str, npt.NDArray[Any]]
+    choice: Choice
+    told: tuple[str, ...]
+
+
 def quant_config(
     file: Path | None,
     int16: Sequence[str] | None,
@@ -65,3 +113,124 @@ def _names(given: Sequence[str] | None, option: str) -> list[str]:
     if not all(found):
         raise WrongValue("names of nodes", ",".join(given or ()), "`openbpu check` lists them", option=option)
     return found
+
+
+def corrections(adaptive_rounding: bool, bias_correction: bool) -> Corrections:
+    """Return what is tried after ranges are chosen."""
+    from openbpu.quantization.onnx import Corrections
+
+    return Corrections(adaptive_rounding, bias_correction)
+
+
+def quantized(job: Job, report: Report | None) -> Made:
+    """Read the calibration data, quantize and write the model; raises what these raise."""
+    from openbpu.arch.dtypes import DType
+    from openbpu.compiler.reader import check_readable
+    from openbpu.quantization.onnx import load_calibration, quantize
+
+    check_readable(job.model, job.shapes)
+    told: list[str] = []
+    chosen: list[Choice] = []
+    data = load_calibration(
+        job.calib,
+        job.model,
+        scale=job.pixels.scale,
+        mean=job.pixels.mean,
+        std=job.pixels.std,
+        shapes=job.shapes,
+        told=told.append,
+    )
+    model = quantize(
+        job.model,
+        data,
+        job.output,
+        activation=DType.INT16 if job.int16 else DType.INT8,
+        tail=DType.INT8 if job.int8_tail else DType.INT16,
+        method=job.method,
+        config=job.types,
+        corrections=job.corrections,
+        shapes=job.shapes,
+        judge=True,
+        progress=_in_steps(report),
+        told=chosen.append,
+    )
+    return Made(model, data, chosen[0], tuple(told))
+
+
+def closed(made: Made, march: str) -> tuple[Closing | None, tuple[str, ...]]:
+    """Return the closing report, and why there is none where the result cannot be placed."""
+    from openbpu.arch.errors import OpenbpuError
+    from openbpu.evaluation.closing import closing
+
+    report = made.choice.report
+    if report is None:
+        return None, ()
+    try:
+        return closing(report, made.model, march), ()
+    except OpenbpuError as error:
+        return None, (f"no report, since the result cannot be placed on {march}: {error}",)
+
+
+def sentences(job: Job, made: Made) -> Iterator[str]:
+    """Yield what is told about the data, the choice and the files."""
+    from openbpu.quantization.save import data_files
+
+    yield from made.told
+    if made.choice.cosines:
+        yield _mixed(made.choice)
+    yield from (found.text for found in made.choice.findings)
+    yield from (correction.sentence for correction in made.choice.corrections)
+    yield f"wrote {' and '.join(map(str, (job.output, *data_files(job.output))))}"
+
+
+def document(job: Job, made: Made, found: Closing | None, told: Sequence[str]) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    from openbpu.quantization.save import data_files
+    from openbpu.report.closing import closing_json
+
+    choice = made.choice
+    return {
+        "model": str(job.model),
+        "output": str(job.output),
+        "bytes": job.output.stat().st_size,
+        "data": [str(path) for path in data_files(job.output)],
+        "calibration": {"path": str(job.calib), "shapes": {k: _sizes(x) for k, x in made.data.items()}},
+        "activation": "int16" if job.int16 else "int8",
+        "tail": "int8" if job.int8_tail else "int16",
+        "method": job.method,
+        "chosen": {"method": choice.method, "cosines": dict(choice.cosines)},
+        "ranges": {
+            name: {"range": r.range, "largest": r.largest, "type": r.dtype.value, "method": r.method}
+            for name, r in choice.ranges.items()
+        },
+        "findings": [
+            {"kind": f.kind, "tensor": f.tensor, "node": f.node, "text": f.text} for f in choice.findings
+        ],
+        "corrections": [asdict(c) | {"kept": c.kept} for c in choice.corrections],
+        "report": None if found is None else closing_json(found),
+        "notes": [*told, *list(sentences(job, made))[:-1]],
+    }
+
+
+def _sizes(samples: npt.NDArray[Any]) -> list[Any]:
+    """Return the shape of stacked samples, or that of every one where they have several."""
+    return [list(x.shape) for x in samples] if samples.dtype == object else list(samples.shape)
+
+
+def _mixed(choice: Choice) -> str:
+    others = ", ".join(f"{m} {c:.6f}" for m, c in choice.cosines.items() if m != "mix")
+    best = choice.cosines["mix"]
+    each = ", ".join(f"{count} by {method}" for method, count in choice.counts.items())
+    how = (
+        f"of each tensor by what suits it ({each})"
+        if choice.method == "mix"
+        else f"of all tensors by {choice.method}"
+    )
+    return f"ranges {how}: mean cosine of the outputs {best:.6f} ({others})"
+
+
+def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
+    """Return what takes steps done and steps in all, for what takes the share done."""
+    if report is None:
+        return None
+    return lambda stage, done, total: report(stage, done / max(total, 1))

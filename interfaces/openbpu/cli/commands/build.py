@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openbpu.cli import arguments, outputs, quantizing
 from openbpu.cli.app import command
-from openbpu.cli.screen import Report, note, progress, show, show_json
+from openbpu.cli.screen import note, progress, show, show_json
 from openbpu.cli.usage import own_names, whole_option
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import onnx
 
     from openbpu.arch.program import Program
     from openbpu.evaluation.foresight import Kind
-    from openbpu.quantization.onnx import Choice
 
 
 class Method(str, Enum):
@@ -104,6 +101,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     float_nodes: quantizing.FloatNodes = None,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
     bias_correction: quantizing.BiasCorrection = False,
+    march: quantizing.ClosingMarch = quantizing.CLOSING_MARCH,
     shape: arguments.Shapes = None,
     json: arguments.Json = False,
 ) -> None:
@@ -115,96 +113,22 @@ def quantize(  # noqa: PLR0917  # an argument per option
     arguments.readable(model)
     outputs.refuse_overwriting(model, output)
     outputs.check_file(output)
-    from openbpu.arch.dtypes import DType
-    from openbpu.compiler.reader import check_readable
-    from openbpu.quantization.onnx import Corrections, load_calibration
-    from openbpu.quantization.onnx import quantize as calibrate
-    from openbpu.quantization.save import data_files
-
     types = quantizing.quant_config(config, int16_nodes, int8_nodes, float_nodes)
-    check_readable(model, sizes)
-    activation = DType.INT16 if int16 else DType.INT8
-    tail = DType.INT8 if int8_tail else DType.INT16
-    told: list[str] = []  # said after the bar is gone
-    chosen: list[Choice] = []
+    corrections = quantizing.corrections(adaptive_rounding, bias_correction)
+    job = quantizing.Job(
+        model, calib, output, pixels, sizes, types, int16, int8_tail, method.value, corrections
+    )
     with progress() as report:
-        data = load_calibration(
-            calib,
-            model,
-            scale=pixels.scale,
-            mean=pixels.mean,
-            std=pixels.std,
-            shapes=sizes,
-            told=told.append,
-        )
-        calibrate(
-            model,
-            data,
-            output,
-            activation=activation,
-            tail=tail,
-            method=method.value,
-            config=types,
-            corrections=Corrections(adaptive_rounding, bias_correction),
-            shapes=sizes,
-            progress=_in_steps(report),
-            told=chosen.append,
-        )
-    if chosen[0].cosines:
-        told.append(_mixed(chosen[0]))
-    told += [found.text for found in chosen[0].findings]
-    told += [correction.sentence for correction in chosen[0].corrections]
-    data_beside = data_files(output)
-    for sentence in (*told, f"wrote {' and '.join(map(str, (output, *data_beside)))}"):
+        made = quantizing.quantized(job, report)
+    closed, told = quantizing.closed(made, march)
+    for sentence in (*told, *quantizing.sentences(job, made)):
         note(sentence)
     if json:
-        show_json(
-            {
-                "model": str(model),
-                "output": str(output),
-                "bytes": output.stat().st_size,
-                "data": [str(path) for path in data_beside],
-                "calibration": {"path": str(calib), "shapes": {k: _sizes(x) for k, x in data.items()}},
-                "activation": activation.value,
-                "tail": tail.value,
-                "method": method.value,
-                "chosen": {"method": chosen[0].method, "cosines": dict(chosen[0].cosines)},
-                "ranges": {
-                    name: {"range": r.range, "largest": r.largest, "type": r.dtype.value, "method": r.method}
-                    for name, r in chosen[0].ranges.items()
-                },
-                "findings": [
-                    {"kind": f.kind, "tensor": f.tensor, "node": f.node, "text": f.text}
-                    for f in chosen[0].findings
-                ],
-                "corrections": [asdict(c) | {"kept": c.kept} for c in chosen[0].corrections],
-                "notes": told,
-            }
-        )
+        show_json(quantizing.document(job, made, closed, told))
+    elif closed is not None:
+        from openbpu.report.closing import closing_text
 
-
-def _sizes(samples: npt.NDArray[Any]) -> list[Any]:
-    """Return the shape of stacked samples, or that of every one where they have several."""
-    return [list(x.shape) for x in samples] if samples.dtype == object else list(samples.shape)
-
-
-def _mixed(choice: Choice) -> str:
-    others = ", ".join(f"{m} {c:.6f}" for m, c in choice.cosines.items() if m != "mix")
-    best = choice.cosines["mix"]
-    each = ", ".join(f"{count} by {method}" for method, count in choice.counts.items())
-    how = (
-        f"of each tensor by what suits it ({each})"
-        if choice.method == "mix"
-        else f"of all tensors by {choice.method}"
-    )
-    return f"ranges {how}: mean cosine of the outputs {best:.6f} ({others})"
-
-
-def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
-    """Return what takes steps done and steps in all, for what takes the share done."""
-    if report is None:
-        return None
-    return lambda stage, done, total: report(stage, done / max(total, 1))
+        show(closing_text(closed))
 
 
 @command("compile")

@@ -8,7 +8,10 @@ from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.load import NothingLeftError, is_quantized
 from openbpu.quantization.onnx.load import read_model as read_float
+from openbpu.quantization.onnx.looks import InputLook
+from openbpu.quantization.onnx.report import Report
 from openbpu.quantization.onnx.samples import Calibration, load_calibration
+from openbpu.quantization.onnx.usage import RangeUse
 from openbpu.quantization.save import write_model as write
 
 __all__ = [
@@ -19,9 +22,12 @@ __all__ = [
     "Correction",
     "Corrections",
     "Finding",
+    "InputLook",
     "Method",
     "NothingLeftError",
     "QuantConfig",
+    "RangeUse",
+    "Report",
     "TensorRange",
     "is_quantized",
     "load_calibration",

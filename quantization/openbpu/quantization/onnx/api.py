@@ -22,11 +22,13 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.choice import Choice, TensorRange
+from openbpu.quantization.onnx.clock import Clock
 from openbpu.quantization.onnx.config import ConfigLike, Wanted, base_types, methods_of, read_config
 from openbpu.quantization.onnx.corrections import Corrections
 from openbpu.quantization.onnx.corrections.correct import corrected
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
+from openbpu.quantization.onnx.judging import judged, timed
 from openbpu.quantization.onnx.limits import Seen, nominal, ranges_of, useful
 from openbpu.quantization.onnx.load import ModelLike, lies_in_files, load, nothing_left, valid
 from openbpu.quantization.onnx.masks import Masks, find_masks, finite_feeds
@@ -36,6 +38,7 @@ from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.relief import Relief, findings_of, settle, types_of
+from openbpu.quantization.onnx.report import hold_out
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 from openbpu.quantization.onnx.static import dynamic_findings
 from openbpu.quantization.onnx.swallowed import find_swallowed, watched
@@ -59,6 +62,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     config: ConfigLike | None = None,
     shapes: Shapes | None = None,
     corrections: Corrections = NO_CORRECTIONS,
+    judge: bool = False,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
 ) -> ModelProto:
@@ -75,7 +79,8 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     among them. `corrections` are tried in turn; each is kept where samples that it was made without agree.
     Same input, same bytes. Weights in other files are read where they lie; then, and where the
     result would take 2 GiB, its own go to a file beside `out` (see `write_model`). `progress` is called as
-    progress(stage, done, total), `told` once with the method and the ranges that were chosen.
+    progress(stage, done, total), `told` once with the method and the ranges that were chosen. `judge` holds
+    every tenth of 10 samples or more out of calibration, and says in `Choice.report` how close the result is.
 
     Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
     NaN or infinite values, illegal types), InputError (calibration data or a config that does not fit).
@@ -85,16 +90,17 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     activation, tail = base_types(asked, activation, tail)
     _check_types(activation, weight, tail, method)
     methods = methods_of(asked, method, METHODS)
-    report = progress or (lambda _stage, _done, _total: None)
+    report = Clock(progress or (lambda _stage, _done, _total: None))
     with valid(model):
         loaded = load(model)
         wanted = Wanted(asked, loaded.nodes, read(loaded, shapes))
-        types = activation, weight, tail
-        quantized, choice = _quantized(wanted, calibration, types, methods, corrections, report)
-    if told is not None:
-        told(choice)
+        every = activation, weight, tail
+        quantized, choice = _quantized(wanted, calibration, every, methods, corrections, report, judge=judge)
     if out is not None:
         write_model(quantized, out, outside=lies_in_files(model))
+        report("write", 1, 1)
+    if told is not None:
+        told(timed(choice, report.seconds))
     return quantized
 
 
@@ -105,9 +111,12 @@ def _quantized(
     methods: tuple[str, ...],
     corrections: Corrections,
     report: Progress,
+    *,
+    judge: bool,
 ) -> tuple[ModelProto, Choice]:
     weight, given = types[1], wanted.model
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
+    feeds, held = hold_out(feeds) if judge else (feeds, [])
     net, plan, feeds, masks, relief, observed = _grounded(wanted, feeds, types, report)
     dtypes = types_of(plan)
     within = useful(net, masks, dtypes, observed)
@@ -127,9 +136,13 @@ def _quantized(
         by_tensor, close = mix(net, plan, ranges, made, feeds[:JUDGED_SAMPLES], report)
     chosen = {n: TensorRange(ranges[m][n], tops[n], dtypes[n], m) for n, m in by_tensor.items()}
     used = set(by_tensor.values()) or {methods[0]}
-    model, won = corrected(made(by_tensor), net, corrections, feeds, report)
-    name = used.pop() if len(used) == 1 else "mix"
-    return model, Choice(name, chosen, close, findings, won)
+    quantized, won = corrected(made(by_tensor), net, corrections, feeds, report)
+    report("insert pairs", 1, 1)
+    choice = Choice(used.pop() if len(used) == 1 else "mix", chosen, close, findings, won)
+    if judge:
+        data = feeds, finite_feeds(held, masks)
+        choice = judged(given, net, quantized, choice, data, within.limits, report)
+    return quantized, choice
 
 
 def _grounded(
@@ -146,6 +159,7 @@ def _grounded(
     while True:
         net, plan = _planned(wanted.model, activation, weight, tail, common_shapes(feeds), opset, wanted)
         asked = wanted.types(net)
+        report("prepare", 1, 1)
         planned, net = at_shapes(net, common_shapes(feeds)), at_shapes(net, largest_shapes(feeds))
         masks = find_masks(net)
         feeds = finite_feeds(feeds, masks)

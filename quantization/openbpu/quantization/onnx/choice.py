@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import ModelProto
@@ -15,6 +16,9 @@ from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import cosines, run_all
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.samples import Feed
+
+if TYPE_CHECKING:
+    from openbpu.quantization.onnx.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Choice:
     cosines: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    report: Report | None = None
 
     @property
     def counts(self) -> dict[str, int]:
