@@ -189,6 +189,45 @@ def test_a_norm_of_a_free_batch_is_fused() -> None:
     assert ops(quantized(text, CONSTANTS)) == ["LayerNormalization"]
 
 
+CHANNELS_LAST = {
+    "[1, 2]": ((1, 1, 1, 6), ["Transpose", "LayerNormalization", "Conv", "Transpose"]),
+    "[1, 2, 4]": (
+        (1, 1, 1, 3, 2),
+        ["Reshape", "Transpose", "LayerNormalization", "Reshape", "Conv", "Reshape", "Transpose", "Reshape"],
+    ),
+}
+
+
+@pytest.mark.parametrize("axes", CHANNELS_LAST)
+def test_norms_of_channels_last_have_gain_and_bias_in_a_depthwise_convolution(axes: str) -> None:
+    """As Keras writes them: x · (r · g) + (b − mean · r · g)."""
+    shape, left = CHANNELS_LAST[axes]
+    grouped = len(shape) > 4
+    front, back = (
+        ("z = Reshape(x, split)", "y = Reshape(h, whole)")
+        if grouped
+        else ("z = Identity(x)", "y = Identity(h)")
+    )
+    text = f"""(float[2,4,5,6] x) => (float[2,4,5,6] y) {{
+        {front}  m = ReduceMean <axes = {axes}> (z)  d = Sub(z, m)  s = Mul(d, d)
+        v = ReduceMean <axes = {axes}> (s)  e = Add(v, eps)  r = Sqrt(e)  i = Reciprocal(r)  k = Mul(i, g)
+        p = Mul(z, k)  q = Mul(m, k)  o = Sub(b, q)  h = Add(p, o)  {back}
+    }}"""
+    constants = {
+        "g": noise(*shape, seed=1),
+        "b": noise(*shape, seed=2),
+        "eps": np.asarray(1e-3, np.float32),
+        "split": np.asarray([2, 4, 5, 3, 2]),
+        "whole": np.asarray([2, 4, 5, 6]),
+    }
+    used = {name: array for name, array in constants.items() if f", {name})" in text or name == "b"}
+    model = float_model(text, used, opset=13)
+    net, x = prepare(model, OPSET_PER_CHANNEL), noise(2, 4, 5, 6, seed=3)
+    assert [node.op_type for node in net.nodes if node.op_type != "Identity"] == left
+    want = run_once(model, {"x": x}, ["y"])["y"]
+    np.testing.assert_allclose(computed(net, x), want, rtol=1e-4, atol=1e-5)
+
+
 FREE = {
     "InstanceNormalization(x, g, b)": ["LayerNormalization", "Conv"],
     "GroupNormalization <num_groups = 2> (x, g, b)": [

@@ -86,21 +86,45 @@ def _softmax(build: Builder, x: str, what: Softmax) -> str:
 
 
 def _norm(build: Builder, x: str, shape: Shape, norm: Norm) -> str:
-    rank, axes = len(shape), norm.axes
-    order = [*(axis for axis in range(rank) if axis not in axes), *axes]
-    moved = order != list(range(rank))
+    """Write a norm, between Transposes where its axes are not the last ones."""
+    rank = len(shape)
     gain, bias = (_full(value, rank) for value in (norm.gain, norm.bias))
+    order = _order(norm.axes, gain, bias)
+    if order == list(range(rank)):
+        return _norm_of_last(build, x, shape, norm, gain, bias)
+    x = build.op("Transpose", x, perm=order)
+    moved = [shape[axis] for axis in order]
+    y = _norm_of_last(build, x, tuple(moved), norm, gain.transpose(order), bias.transpose(order))
+    return build.op("Transpose", y, perm=[int(i) for i in np.argsort(order)])
+
+
+def _order(axes: Sequence[int], gain: Coefficient, bias: Coefficient) -> list[int]:
+    """Return the axes with those of the norm last.
+
+    A gain along others of them, as of groups with channels last, then has its own beside those.
+    """
+    rank = gain.ndim
+    order = [*(axis for axis in range(rank) if axis not in axes), *axes]
+    varies = {*_varies_along(gain), *_varies_along(bias)}
+    if order == list(range(rank)) or varies <= set(axes):
+        return order
+    return [*order[: rank - len(axes)], *sorted(axes, key=lambda axis: (axis not in varies, axis))]
+
+
+def _norm_of_last(
+    build: Builder, x: str, shape: Shape, norm: Norm, gain: Coefficient, bias: Coefficient
+) -> str:
+    """Write a norm over the last axes of `x`: what varies along others follows behind it."""
+    rank, count = len(shape), len(norm.axes)
+    axes = range(rank - count, rank)
     gain_inside = _varies_only_along(gain, axes)
     bias_inside = norm.centred and gain_inside and _varies_only_along(bias, axes)
     lengths = _lengths(shape, axes, gain, bias)
-    inputs = [build.op("Transpose", x, perm=order) if moved else x]
-    inputs.append(build.real("gain", _along(gain, axes) if gain_inside else np.ones(1), lengths))
+    inputs = [x, build.real("gain", _along(gain, axes) if gain_inside else np.ones(1), lengths)]
     if bias_inside and bias.any():
         inputs.append(build.real("bias", _along(bias, axes), lengths))
     kind = "LayerNormalization" if norm.centred else "RMSNormalization"
-    y = build.op(kind, *inputs, axis=-len(axes), epsilon=norm.epsilon)
-    if moved:
-        y = build.op("Transpose", y, perm=[int(i) for i in np.argsort(order)])
+    y = build.op(kind, *inputs, axis=-count, epsilon=norm.epsilon)
     one, zero = (_full(np.asarray(value), rank) for value in (1.0, 0.0))
     return _affine(build, y, shape, one if gain_inside else gain, zero if bias_inside else bias)
 
