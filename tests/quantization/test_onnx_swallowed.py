@@ -27,9 +27,7 @@ WEIGHTS: dict[str, Any] = {
     "grid": np.arange(256, dtype=np.float32).reshape(1, 4, 8, 8),
     "odd": (np.arange(4) % 2 == 0).reshape(1, 4, 1, 1),
     "at": np.broadcast_to(np.arange(4).reshape(1, 4, 1, 1), (1, 4, 8, 8)).copy(),
-    "four": np.array([4]),
-    "eight": np.array([8]),
-    "one": np.array([1]),
+    "point": 0.3 * noise(2, 4, 1, 1, seed=5),
     "half": np.array([4, 4]),
     "wide": np.repeat(np.array([[1 / 320, 0], [0, 1]], np.float32), 4, 1).reshape(2, 8, 1, 1),
     "small": np.full((1, 4, 8, 8), 0.01, np.float32) * noise(1, 4, 8, 8, seed=4),
@@ -123,12 +121,20 @@ def test_common_tensor_that_a_product_reads_is_int16_where_that_is_allowed() -> 
     assert error(model, quantized, np.s_[:, 1]) < 0.1 * error(model, coarse, np.s_[:, 1])
 
 
+def test_sum_that_no_product_reads_is_int16_and_one_that_a_product_reads_is_named() -> None:
+    found = made("a = Add(boxes, scores) t = Tanh(a) y = Conv(t, point)")[2]
+    assert [(f.kind, f.tensor) for f in found] == [("widened", "scores")]
+    found = made("a = Add(boxes, scores) y = Conv(a, point)")[2]
+    assert [(f.kind, f.tensor) for f in found] == [("swallowed", "scores")]
+
+
 @pytest.mark.parametrize(
     "body",
     [
         "c = Concat <axis = 1> (scores, b1) y = Conv(c, wide)",
         "a = Add(scores, b1) y = Tanh(a)",
         "a = Add(boxes, tiny) y = Tanh(a)",
+        "a = Add(boxes, small) y = Tanh(a)",
         "y = Where(odd, boxes, tiny)",
     ],
 )

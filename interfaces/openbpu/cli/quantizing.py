@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
     from openbpu.arch.given_shapes import Shapes
     from openbpu.evaluation.closing import Closing
-    from openbpu.quantization.onnx import Choice, Corrections, Method, QuantConfig
+    from openbpu.quantization.onnx import Choice, Corrections, Finding, Method, QuantConfig
     from openbpu.quantization.samples import Pixels
 
 CLOSING_MARCH = "nash-e"
+
+_SHOWN = 5
+"""Findings of a kind that are printed; `--json` has all."""
 
 Config = Annotated[
     Path | None,
@@ -178,9 +181,18 @@ def sentences(job: Job, made: Made) -> Iterator[str]:
     yield from made.told
     if made.choice.cosines:
         yield _mixed(made.choice)
-    yield from (found.text for found in made.choice.findings)
+    yield from _first(made.choice.findings)
     yield from (correction.sentence for correction in made.choice.corrections)
     yield f"wrote {' and '.join(map(str, (job.output, *data_files(job.output))))}"
+
+
+def _first(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield the texts of the first findings of every kind, and how many more there are."""
+    for kind in dict.fromkeys(found.kind for found in findings):
+        texts = [found.text for found in findings if found.kind == kind]
+        yield from texts[:_SHOWN]
+        if len(texts) > _SHOWN:
+            yield f"{len(texts) - _SHOWN} more findings of the kind '{kind}': `--json` lists them"
 
 
 def document(job: Job, made: Made, found: Closing | None, told: Sequence[str]) -> dict[str, Any]:

@@ -76,18 +76,23 @@ def findings_of(net: Net, lost: Iterable[Swallowed], known: Relief) -> tuple[Fin
 
 
 def _helps(net: Net, plan: Plan, found: Swallowed, source: str) -> bool:
-    """Whether int16 gives the swallowed tensor steps, and some reader of the common one takes int16."""
+    """Whether int16 gives the swallowed tensor steps, and some reader of the common one takes int16.
+
+    A sum that a product reads is left alone: its small operand is lost in the next sum, and int16 costs time.
+    """
     if found.dtype is DType.INT16 or found.steps * _FINER < FEW[found.how]:
         return False
     moved = {name for name, pair in plan.pairs.items() if pair.source == source}
-    slots = [
+    readers = [node for node in net.nodes if node.op_type in TABLE and not moved.isdisjoint(node.input)]
+    if found.how == "added" and any(kind_of(node, net) is Kind.MAC for node in readers):
+        return False
+    taken = [
         TABLE[node.op_type].types.get(position)
-        for node in net.nodes
-        if node.op_type in TABLE
+        for node in readers
         for position, name in enumerate(node.input)
         if name in moved
     ]
-    return not slots or any(dtype is not DType.INT8 for dtype in slots)
+    return not taken or any(dtype is not DType.INT8 for dtype in taken)
 
 
 def _floating(net: Net, plan: Plan, name: str) -> frozenset[str] | None:

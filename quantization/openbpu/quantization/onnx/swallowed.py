@@ -111,6 +111,8 @@ def _judged(
             how = "cut"
         elif how:
             operands = _operands(node.op_type, list(node.input)) if how == "beside" else data_inputs(node)
+            if how == "added":  # a small bias was meant to be small
+                operands = [name for name in operands if name not in net.consts]
             whole = _rounded(net, plan, index, readers)
             pairs = [(name, whole) for name in operands] if whole else []
         else:
