@@ -46,6 +46,10 @@ def _nodes(option: str, told: str) -> object:
 Int16Nodes = Annotated[list[str] | None, _nodes("--int16-nodes", "that read int16")]
 Int8Nodes = Annotated[list[str] | None, _nodes("--int8-nodes", "that read int8, as with --int16")]
 FloatNodes = Annotated[list[str] | None, _nodes("--float-nodes", "that stay float, on the CPU")]
+Equalisation = Annotated[
+    bool,
+    typer.Option("--equalisation", help="Scale channels between layers so that one scale suits them all."),
+]
 AdaptiveRounding = Annotated[
     bool,
     typer.Option("--adaptive-rounding", help="Round weights so that products are closest; takes longer."),
@@ -118,11 +122,11 @@ def _names(given: Sequence[str] | None, option: str) -> list[str]:
     return found
 
 
-def corrections(adaptive_rounding: bool, bias_correction: bool) -> Corrections:
-    """Return what is tried after ranges are chosen."""
+def corrections(equalisation: bool, adaptive_rounding: bool, bias_correction: bool) -> Corrections:
+    """Return the corrections that are tried."""
     from openbpu.quantization.onnx import Corrections
 
-    return Corrections(adaptive_rounding, bias_correction)
+    return Corrections(equalisation, adaptive_rounding, bias_correction)
 
 
 def quantized(job: Job, report: Report | None) -> Made:

@@ -99,6 +99,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     int16_nodes: quantizing.Int16Nodes = None,
     int8_nodes: quantizing.Int8Nodes = None,
     float_nodes: quantizing.FloatNodes = None,
+    equalisation: quantizing.Equalisation = False,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
     bias_correction: quantizing.BiasCorrection = False,
     march: quantizing.ClosingMarch = quantizing.CLOSING_MARCH,
@@ -114,7 +115,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     outputs.refuse_overwriting(model, output)
     outputs.check_file(output)
     types = quantizing.quant_config(config, int16_nodes, int8_nodes, float_nodes)
-    corrections = quantizing.corrections(adaptive_rounding, bias_correction)
+    corrections = quantizing.corrections(equalisation, adaptive_rounding, bias_correction)
     job = quantizing.Job(
         model, calib, output, pixels, sizes, types, int16, int8_tail, method.value, corrections
     )

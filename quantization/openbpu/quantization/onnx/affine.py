@@ -115,14 +115,14 @@ def _fold_into(mac: NodeProto, affine: Affine, consts: dict[str, Array], names: 
     if mac.op_type == "MatMul" and shift.any():
         return None
     inputs = [mac.input[0], names.fresh(f"{mac.input[1]}_folded")]
-    consts[inputs[1]] = (weight * _along_output(mac, weight, scale)).astype(np.float32)
+    consts[inputs[1]] = (weight * along_output(mac, weight, scale)).astype(np.float32)
     if mac.op_type != "MatMul":
         inputs.append(names.fresh(f"{mac.name or mac.output[0]}_bias_folded"))
         consts[inputs[2]] = (bias.reshape(-1) * scale + shift).astype(np.float32)
     return remake(mac, inputs)
 
 
-def _along_output(mac: NodeProto, weight: Array, scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def along_output(mac: NodeProto, weight: Array, scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return `scale`, one per output channel, shaped to multiply the weights."""
     tail = (1,) * (weight.ndim - 2)
     if mac.op_type == "Conv":

@@ -11,37 +11,35 @@ from onnx import ModelProto
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.given_shapes import Shapes
+from openbpu.quantization.onnx import ranged
 from openbpu.quantization.onnx.apply import apply_plan
 from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.axes import at_shapes, common_shapes, largest_shapes
 from openbpu.quantization.onnx.calibrate import (
     Progress,
-    clipped_ranges,
-    histograms,
     observe,
     random_ranges,
 )
-from openbpu.quantization.onnx.choice import Choice, TensorRange
+from openbpu.quantization.onnx.choice import Choice
 from openbpu.quantization.onnx.clock import Clock
 from openbpu.quantization.onnx.config import ConfigLike, Wanted, base_types, methods_of, read_config
 from openbpu.quantization.onnx.corrections import Corrections
 from openbpu.quantization.onnx.corrections.correct import corrected
 from openbpu.quantization.onnx.given import read_given_pairs
-from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.judging import judged, timed
-from openbpu.quantization.onnx.limits import Seen, nominal, ranges_of, useful
+from openbpu.quantization.onnx.limits import nominal
 from openbpu.quantization.onnx.load import ModelLike, lies_in_files, load, nothing_left, valid
-from openbpu.quantization.onnx.masks import Masks, find_masks, finite_feeds
-from openbpu.quantization.onnx.mixture import mix
+from openbpu.quantization.onnx.masks import find_masks, finite_feeds
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
-from openbpu.quantization.onnx.relief import Relief, findings_of, settle, types_of
+from openbpu.quantization.onnx.ranged import Ground
+from openbpu.quantization.onnx.relief import Relief, settle
 from openbpu.quantization.onnx.report import hold_out
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 from openbpu.quantization.onnx.static import dynamic_findings
-from openbpu.quantization.onnx.swallowed import find_swallowed, watched
+from openbpu.quantization.onnx.swallowed import watched
 from openbpu.quantization.save import write_model
 
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
@@ -117,37 +115,24 @@ def _quantized(
     weight, given = types[1], wanted.model
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
     feeds, held = hold_out(feeds) if judge else (feeds, [])
-    net, plan, feeds, masks, relief, observed = _grounded(wanted, feeds, types, report)
-    dtypes = types_of(plan)
-    within = useful(net, masks, dtypes, observed)
-    tops, least = ranges_of(within, observed, masks, dtypes)
-    lost = find_swallowed(net, plan, tops, observed.extents, masks, within)
-    findings = (*dynamic_findings(given), *wanted.findings(net, plan), *findings_of(net, lost, relief))
-    seen = {} if methods == ("max",) else histograms(net, tops, feeds, report, within.limits)
-    ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
+    ground = _grounded(wanted, feeds, types, report)
+    findings = (*dynamic_findings(given), *wanted.findings(ground.net, ground.plan))
 
-    def made(by_tensor: Mapping[str, str]) -> ModelProto:
-        chosen = {name: ranges[m][name] for name, m in by_tensor.items()}
-        return apply_plan(net, plan, chosen, weight, within.limits)
+    def calibrated(net: Net) -> tuple[ModelProto, Choice]:
+        return ranged.quantized(ground.of(net, report), methods, weight, findings, report)
 
-    by_tensor: Mapping[str, str] = dict.fromkeys(plan.sources, methods[0])
-    close: Mapping[str, float] = {}
-    if len(methods) > 1:
-        by_tensor, close = mix(net, plan, ranges, made, feeds[:JUDGED_SAMPLES], report)
-    chosen = {n: TensorRange(ranges[m][n], tops[n], dtypes[n], m) for n, m in by_tensor.items()}
-    used = set(by_tensor.values()) or {methods[0]}
-    quantized, won = corrected(made(by_tensor), net, corrections, feeds, report)
+    net, quantized, choice = corrected(ground.net, calibrated, corrections, ground.feeds, report)
     report("insert pairs", 1, 1)
-    choice = Choice(used.pop() if len(used) == 1 else "mix", chosen, close, findings, won)
     if judge:
-        data = feeds, finite_feeds(held, masks)
-        choice = judged(given, net, quantized, choice, data, within.limits, report)
+        seen = ground.of(net, report)
+        data = seen.feeds, finite_feeds(held, seen.masks)
+        choice = judged(given, net, quantized, choice, data, seen.within.limits, report)
     return quantized, choice
 
 
 def _grounded(
     wanted: Wanted, feeds: list[Feed], types: tuple[DType, DType, DType], report: Progress
-) -> tuple[Net, Plan, list[Feed], Masks, Relief, Seen]:
+) -> Ground:
     """Return the net with the plan that spares or widens what would swallow a tensor, and what was seen.
 
     Tensors may be int16 where the user takes int16 for activations; a net that has none yet is then prepared
@@ -170,7 +155,7 @@ def _grounded(
 
         plan, relief = settle(net, plan, masks, observed, again, int16=int16)
         if not relief.widened or net.opset >= OPSET_INT16:
-            return net, plan, feeds, masks, relief, observed
+            return Ground(net, plan, feeds, masks, relief, observed)
         opset = OPSET_INT16
 
 

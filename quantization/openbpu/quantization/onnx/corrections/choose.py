@@ -18,13 +18,9 @@ HELD_OUT = 16
 class Corrections:
     """Which corrections `quantize` tries; what makes outputs worse on held-out samples is left out."""
 
+    equalisation: bool = False
     adaptive_rounding: bool = False
     bias_correction: bool = False
-
-    @property
-    def any(self) -> bool:
-        """Whether there is any."""
-        return self.adaptive_rounding or self.bias_correction
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from onnx import ModelProto
 
 from openbpu.quantization.onnx.calibrate import Progress
-from openbpu.quantization.onnx.choice import Closeness
+from openbpu.quantization.onnx.choice import Choice, Closeness
 from openbpu.quantization.onnx.corrections.bias import correct_biases, with_biases
 from openbpu.quantization.onnx.corrections.choose import Correction, Corrections, split
+from openbpu.quantization.onnx.corrections.equalise import equalise
 from openbpu.quantization.onnx.corrections.layers import float_weights
 from openbpu.quantization.onnx.corrections.rounding import round_adaptively
 from openbpu.quantization.onnx.net import Net, assemble, infer, take_apart
 from openbpu.quantization.onnx.samples import Feed
 
+Calibrated = Callable[[Net], tuple[ModelProto, Choice]]
+"""Takes ranges of a float net and quantizes it."""
+
 
 def corrected(
-    model: ModelProto, net: Net, corrections: Corrections, feeds: Sequence[Feed], progress: Progress
-) -> tuple[ModelProto, tuple[Correction, ...]]:
-    """Return the quantized `model` of the float `net` with what adaptive rounding and bias correction win."""
-    train, judged, held_out = split(feeds)
-    wanted = []
-    if corrections.adaptive_rounding:
-        wanted.append(("adaptive rounding", _rounded))
-    if corrections.bias_correction:
-        wanted.append(("bias correction", _with_means))
-    if not wanted:
-        return model, ()
-    judge, won = Closeness(net, judged), list[Correction]()
-    close = judge.of(model)
-    for name, change in wanted:
-        made, changed = change(infer(take_apart(model)), net, train, progress)
-        trial = assemble(made)
-        after = judge.of(trial) if changed else close
-        won.append(Correction(name, close, after, changed, len(judged), held_out))
-        if won[-1].kept:
-            model, close = trial, after
-    return model, tuple(won)
+    net: Net, calibrated: Calibrated, wanted: Corrections, feeds: Sequence[Feed], progress: Progress
+) -> tuple[Net, ModelProto, Choice]:
+    """Return the float `net`, equalised if that wins, and quantized with those `wanted` that win."""
+    model, choice = calibrated(net)
+    if wanted == Corrections():
+        return net, model, choice
+    trials = _Trials(net, model, feeds, progress)
+    if wanted.equalisation:
+        made, changed = equalise(net, feeds, progress)
+        other = calibrated(made) if changed else (model, choice)
+        if trials.wins("cross-layer equalisation", other[0], changed):
+            net, choice = made, other[1]
+    if wanted.adaptive_rounding:
+        quantized = infer(take_apart(trials.model))
+        rounded, changed = round_adaptively(quantized, float_weights(quantized, net), trials.train, progress)
+        trials.wins("adaptive rounding", assemble(rounded), changed)
+    if wanted.bias_correction:
+        quantized = infer(with_biases(infer(take_apart(trials.model))))
+        shifted, changed = correct_biases(quantized, net, trials.train, progress)
+        trials.wins("bias correction", assemble(shifted), changed)
+    return net, trials.model, replace(choice, corrections=tuple(trials.won))
 
 
-Change = Callable[[Net, Net, Sequence[Feed], Progress], tuple[Net, int]]
+class _Trials:
+    """Keeps the model that is best on the samples that are held out."""
 
+    def __init__(self, net: Net, model: ModelProto, feeds: Sequence[Feed], progress: Progress) -> None:
+        self.train, self._judged, self._held_out = split(feeds)
+        self._judge, self._progress = Closeness(net, self._judged), progress
+        self.model, self._close = model, self._judge.of(model)
+        self.won: list[Correction] = []
 
-def _rounded(net: Net, float_net: Net, feeds: Sequence[Feed], progress: Progress) -> tuple[Net, int]:
-    return round_adaptively(net, float_weights(net, float_net), feeds, progress)
-
-
-def _with_means(net: Net, float_net: Net, feeds: Sequence[Feed], progress: Progress) -> tuple[Net, int]:
-    return correct_biases(infer(with_biases(net)), float_net, feeds, progress)
+    def wins(self, name: str, model: ModelProto, changed: int) -> bool:
+        """Compare with the best so far, note what came of it, and return whether `model` is taken."""
+        after = self._judge.of(model) if changed else self._close
+        self.won.append(Correction(name, self._close, after, changed, len(self._judged), self._held_out))
+        if self.won[-1].kept:
+            self.model, self._close = model, after
+        return self.won[-1].kept
