@@ -261,3 +261,28 @@ def test_what_is_wrong_is_said(stages: tuple[Any, Any, Any], tmp_path: Path) -> 
 def test_every_name_is_found_under_the_vendors_module() -> None:
     for name in profiler.__all__:
         assert target_of("horizon_plugin_profiler", name) is getattr(profiler, name)
+
+
+def test_transformers_nests_of_outputs_and_several_inputs_are_looked_into(tmp_path: Path) -> None:
+    class Two(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.out = bpu.QuantStub(), bpu.QuantStub(), bpu.DeQuantStub()
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.side, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            mixed = self.layer(self.first(x)) + self.side(self.second(y))
+            return {"head": self.out(self.head(mixed)), "mixed": (self.out(mixed),)}
+
+    torch.manual_seed(0)
+    model, data = Two().eval(), (torch.randn(2, 5, 8), torch.randn(2, 5, 4))
+    q = calibrated(model, data)
+    bad = damaged(q, "layer.linear1")
+    assert analysed(model, q, data, tmp_path / "good") == []
+    assert analysed(model, bad, data, tmp_path)[0]["mod_name"] == "layer.linear1"
+    analysis = profiler.QuantAnalysis(model, bad, out_dir=tmp_path)
+    analysis.set_bad_case(data)
+    for found in analysis.sensitivity():
+        assert found[0][:2] == ("layer.linear1", "weight")
+    assert (tmp_path / "output_1_L1_sensitive_ops.txt").exists()

@@ -135,7 +135,7 @@ def sentences(found: Analysis) -> Iterator[str]:
         names = ", ".join(f"'{name}'" for name in found.unmatched[:3])
         rest = f" and {len(found.unmatched) - 3} more" if len(found.unmatched) > 3 else ""
         yield f"Not compared, since the float model has no tensor behind them: {names}{rest}."
-    yield from (f"{note[:1].upper()}{note[1:]}." for note in found.notes)
+    yield from (f"{note[:1].upper()}{note[1:]}{'' if note.endswith('?') else '.'}" for note in found.notes)
 
 
 def first_sentence(found: Analysis) -> str:

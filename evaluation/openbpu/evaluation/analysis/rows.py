@@ -134,6 +134,8 @@ class Rows:
 
     def _notes(self, watches: Sequence[Watch]) -> list[str]:
         notes = []
+        if not any(unit.rounding for unit in self._found.units):
+            notes.append("the quantized model rounds nothing: is the order right, first the float model?")
         if any(node.op_type.startswith("QLinear") for node in self._of.quantized.nodes):
             notes.append(
                 "operators that compute with codes (QLinearConv, …) show no float tensor: quantize to "

@@ -12,7 +12,7 @@ import typer
 from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, say_if_kernels_compile, show, show_json
-from openbpu.cli.usage import folder_option, number_option, whole_option
+from openbpu.cli.usage import WrongValue, folder_option, number_option, whole_option
 
 if TYPE_CHECKING:
     from openbpu.evaluation.analysis import Analysis, Analyzer, Sensitivity
@@ -126,6 +126,8 @@ def analyze(  # noqa: PLR0917  # an argument per option
     pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
     arguments.readable(*(path for path in (model, quantized, hbm) if path is not None))
     _check_outputs(csv, dump)
+    if tensor and dump is None:
+        raise WrongValue("given with --dump", tensor[0], "--dump DIR says where to", option="--tensor")
     from openbpu.evaluation.analysis import Analyzer
     from openbpu.evaluation.analysis import metric as named
     from openbpu.evaluation.analysis import sensitivity as measure

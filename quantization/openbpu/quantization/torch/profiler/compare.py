@@ -100,7 +100,7 @@ def _weights(model: nn.Module) -> dict[str, tuple[str, torch.Tensor, str]]:
     with torch.no_grad():
         for path, module in model.named_modules():
             weight = getattr(module, "weight", None)
-            if isinstance(module, Weighted):
+            if isinstance(module, Weighted) and weight is not None:  # one of a function has none of its own
                 quantizer = module._modules.get("weight_fake_quant")  # noqa: SLF001 - torch's own attribute
                 used = module.rounded_weight(module.folded()[0])
                 dtype = "" if quantizer is None else str(quantizer.dtype)

@@ -125,8 +125,10 @@ def _placed(
             getattr(there, name).data = tensor
 
 
-def _swapped(there: Weighted, own: Weighted) -> dict[str, torch.Tensor]:
+def _swapped(there: nn.Module, own: nn.Module) -> dict[str, torch.Tensor]:
     """Give a layer another's weight; returns what it had."""
+    if not all(isinstance(getattr(m, "weight", None), nn.Parameter) for m in (there, own)):
+        return {}
     before = there.weight.data
     if before.shape != own.weight.shape:
         return {}
@@ -158,7 +160,7 @@ def _flops(model: nn.Module, inputs: Any) -> dict[str, int]:
             )
         )
         for path, m in model.named_modules()
-        if isinstance(m, Weighted)
+        if isinstance(m, Weighted) and getattr(m, "weight", None) is not None
     ]
     try:
         outputs(model, inputs, "sensitivity")
