@@ -3,6 +3,8 @@
 import copy
 import json
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -65,6 +67,20 @@ def refuses_or_reads(data: bytes) -> None:
         return
     assert isinstance(program, Program)
     to_bytes(program)
+
+
+def test_sections_that_share_bytes_are_refused() -> None:
+    """The second begins a step earlier and ends where it did; all checksums are right."""
+    data = bytearray(forged())
+    at = 64 + 64  # the second entry of the table, behind the header
+    name, offset, size, _, _ = struct.unpack_from("<40sQQII", data, at)
+    body = data[offset - 64 : offset + size + -size % 64]
+    struct.pack_into("<40sQQII", data, at, name, offset - 64, size + 64, zlib.crc32(body), 0)
+    count = struct.unpack_from("<I", data, 12)[0]
+    struct.pack_into("<I", data, 56, zlib.crc32(data[64 : 64 + 64 * count]))
+    struct.pack_into("<I", data, 60, zlib.crc32(data[:60]))
+    with pytest.raises(HbmError, match="lies outside its place"):
+        read_hbm(bytes(data))
 
 
 def test_forging_nothing_reads_as_before() -> None:

@@ -157,10 +157,11 @@ def test_a_function_on_the_cpu_behind_it_rounds_as_float64_does(march: str) -> N
     assert np.abs(steps).max() <= 0.5 + 5e-3
 
 
-def test_a_bare_accumulator_holds_whole_steps_of_its_bias() -> None:
+@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
+def test_a_bare_accumulator_holds_whole_steps_of_its_bias(march: str) -> None:
     p = PRODUCTS["conv"]
     proto, x = model(p), data(p)
-    program = compile_model(proto, march="nash-e", remove_io=("dequantize",))
+    program = compile_model(proto, march=march, remove_io=("dequantize",))
     codes = Session(program).run({"x": x}).outputs["y"]
     (out,) = (program.tensors[i] for i in program.outputs)
     assert codes.dtype == np.int32

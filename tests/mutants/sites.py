@@ -14,6 +14,7 @@ from typing import Any
 from cosmic_ray import plugins
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
+from llvmlite.binding import get_host_cpu_features
 
 ROOTS = ("arch", "compiler", "simulator", "quantization", "runtime", "evaluation", "interfaces")
 _TORCH = "openbpu/quantization/torch/"
@@ -28,6 +29,9 @@ _LEFT_OUT = (
 )
 """Ends of the names of operators left out: the first two take arguments, a decorator is a cache, a
 registration or the form of a class, and `is` is `==` for small numbers, flags and members of an Enum."""
+
+_AVX512 = ("bytes64.py", "depthwise64.py", "epilogue64.py", "pack64.py")
+"""Modules that run only where the processor has these registers: nowhere else does a test reach them."""
 
 Position = tuple[int, int]
 
@@ -53,9 +57,10 @@ class Site:
 def sample(root: Path, count: int, seed: int, only: str = "", torch: bool = True) -> list[Site]:
     """Draw `count` different places: modules by their size, in each a place, for each place an operator."""
     draw = random.Random(seed)
-    modules = [
-        str(p.relative_to(root)) for p in sources(root) if only in str(p) and (torch or _TORCH not in str(p))
-    ]
+    out = [] if torch else [_TORCH]
+    out += [] if get_host_cpu_features().get("avx512vbmi") else _AVX512
+    found_here = (str(p.relative_to(root)) for p in sources(root) if only in str(p))
+    modules = [m for m in found_here if not any(part in m for part in out)]
     sizes = [len((root / m).read_bytes()) for m in modules]
     places = functools.cache(lambda module: sorted(find(root, module).items()))
     found: dict[tuple[str, Position], Site] = {}

@@ -71,7 +71,7 @@ class Call:
     attrs: Mapping[str, Any]
     inputs: tuple[Array | None, ...]
     opset: int
-    n_outputs: int = 1
+    n_outputs: int
 
     def __getitem__(self, index: int) -> Array:
         value = self.get(index)

@@ -146,7 +146,7 @@ def _upsample(call: Call, scales: list[float]) -> Array:
         "coordinate_transformation_mode": "asymmetric",
         "nearest_mode": "floor",
     }
-    as_resize = Call("Resize", attrs, call.inputs[:1], 11)
+    as_resize = Call("Resize", attrs, call.inputs[:1], 11, 1)
     x = call[0]
     for axis, scale in enumerate(scales):
         if scale != 1.0:
