@@ -62,6 +62,14 @@ def test_no_node_is_left_with_the_advice_that_was_followed(name: str, march: str
     assert [line.advice.text for line in left.roofline.layers if options_in(line.advice.text)] == []
 
 
+@pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
+def test_the_layout_of_both_ends_is_one_change(march: str) -> None:
+    """Where the march converts on the CPU, too, which lies between the image and the end."""
+    changes = Session(build(model("images"), march=march)).roofline.changes
+    (layout,) = [c for c in changes if c.key == "layout at the ends"]
+    assert (layout.layers, options_in(layout.text)) == (2, ("quantize", "dequantize", "transpose"))
+
+
 def test_a_quantizer_inside_names_the_operator_to_move() -> None:
     rows = Session(build(model("softmax inside"), march="bayes-e")).placement
     inner = [p.fix for p in rows if p.on == "CPU" and "Quantize" in p.op and "bring" in p.fix]
