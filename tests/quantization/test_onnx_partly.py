@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.foresight import foresee
@@ -77,6 +78,8 @@ PARTLY = {
     "weights without zero": FLAT + "k = DequantizeLinear(wu, s1, u9) m = MatMul(d, k) y = Tanh(m) }",
     "a bias of codes": FLAT + """k = DequantizeLinear <axis = 1> (wm, per8, z8) m = MatMul(d, k)
         b = DequantizeLinear <axis = 0> (b32, sb) a = Add(m, b) y = Softmax(a) }""",
+    "a product of what moved": FLAT + """t = Transpose <perm = [0, 2, 1]> (d) r = MatMul(d, t)
+        n = Softmax(r) y = MatMul(n, x) }""",
     "a float branch": PICTURE + CONV + """o = Conv(x, f3) r = Relu(o) j = Concat <axis = 1> (c, r)
         y = Conv(j, f16) }""",
 }  # fmt: skip
@@ -114,6 +117,14 @@ def test_the_rest_of_a_model_is_quantized(name: str) -> None:
         NothingLeftError, match=r"quantized .* with nothing left to quantize; compile it as it is"
     ):
         quantize(made, samples(model))
+
+
+@pytest.mark.parametrize("name", PARTLY)
+@pytest.mark.parametrize("activation", [DType.INT8, DType.INT16])
+def test_the_result_loads_in_onnx_runtime_by_default(name: str, activation: DType) -> None:
+    model = float_model(PARTLY[name], STORED)
+    made = quantize(model, samples(model), activation=activation)
+    ort.run_by_default(made, {"x": samples(model)["x"][0]})
 
 
 @pytest.mark.parametrize("name", PARTLY)

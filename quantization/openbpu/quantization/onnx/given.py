@@ -72,14 +72,14 @@ def find_given(net: Net, constants: Collection[str] = ()) -> Given:
                 scales[node.output[0]] = net.consts[node.input[1]], _axis(node, net)
         elif is_quantize(node):
             rounded.setdefault(node.input[0], _step(node, net))
-        elif _keeps(node, net, constants) and node.input[0] in quantized:
+        elif keeps(node, net, constants) and node.input[0] in quantized:
             quantized.update(node.output)
             moved = _moved(node, scales.get(node.input[0]))
             scales.update(dict.fromkeys(node.output, moved) if moved else {})
     return Given(frozenset(quantized), rounded, scales)
 
 
-def _keeps(node: NodeProto, net: Net, constants: Collection[str]) -> bool:
+def keeps(node: NodeProto, net: Net, constants: Collection[str]) -> bool:
     """Whether a node moves values in a way that the compiler knows: not, for one, by computed indices."""
     fixed = all(not name or name in net.consts or name in constants for name in node.input[1:])
     return fixed and kind_of(node, net) is Kind.KEEP

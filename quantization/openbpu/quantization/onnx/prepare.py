@@ -30,6 +30,7 @@ from openbpu.quantization.onnx.rewrite import (
     uniform_to_scalar,
 )
 from openbpu.quantization.onnx.static import with_static_scales
+from openbpu.quantization.onnx.typed import pair_what_moves, widen_given_biases
 
 PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_constants,  # the converter may have written computations of constants
@@ -47,6 +48,8 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     affine_to_depthwise,  # what the convolutions did not absorb …
     fold_affine,  # … now absorbs the scales and shifts behind it
     read_given_pairs,  # behind all that looks for operators and their readers
+    pair_what_moves,  # …, where pairs are
+    widen_given_biases,
     name_nodes,
     reinfer,
     declare_outputs,
