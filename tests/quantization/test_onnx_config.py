@@ -173,6 +173,37 @@ def test_what_cannot_be_is_told(name: str, text: str, told: str) -> None:
     assert findings == [told]
 
 
+def test_a_float_node_between_nodes_of_the_bpu_is_told_of() -> None:
+    text = "(float[2,6] x) => (float[2,6] y) { [a] a = Softmax(x) [b] b = Softmax(a) [c] y = Softmax(b) }"
+    _, told = made(node("b", qtype="float"), float_model(text))
+    assert len(told) == 1
+    assert told[0].startswith("node 'b' (Softmax): what it reads and what it makes are rounded")
+    _, told = made({"node_config": {name: {"qtype": "float"} for name in "bc"}}, float_model(text))
+    assert told == []
+
+
+def test_a_type_that_the_user_gives_is_not_widened_for_a_swallowed_tensor() -> None:
+    text = """(float[1,4,8,8] x, float[1,4,8,8] s) => (float[1,8,8,8] y) {
+        [k] k = Concat<axis = 1>(x, s) [c] c = Conv(k, w) [z] y = Sigmoid(c) }"""
+    source = float_model(text, {"w": noise(8, 8, 1, 1)})
+    data = {"x": 10 * noise(3, 1, 4, 8, 8), "s": 0.02 * noise(3, 1, 4, 8, 8)}
+    for config, kind in ((None, "int16"), (node("c", qtype="int8"), "int8")):
+        told: list[Choice] = []
+        found = quantize(source, data, config=config, told=told.append)
+        assert types(found)["k"] == kind
+        assert any(f.kind == "widened" for f in told[0].findings) == (kind == "int16")
+
+
+def test_bias_correction_is_that_of_the_option() -> None:
+    weight = {"bias_correction": {"num_sample": 4, "metric": "cosine-similarity"}}
+    told: list[Choice] = []
+    quantize(model(), samples(model(), 8), config={"model_config": {"weight": weight}}, told=told.append)
+    (correction,) = told[0].corrections
+    assert (correction.name, correction.samples) == ("bias correction", 1)  # of four, one is held out
+    with pytest.raises(InputError, match=r"bias_correction\.num_sample must be a whole number from 1 on"):
+        made({"model_config": {"weight": {"bias_correction": {"num_sample": 0}}}})
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -233,11 +264,19 @@ def test_a_file_in_either_language_says_what_a_mapping_says(suffix: str, tmp_pat
     )
 
 
+def test_sections_without_lines_say_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "types.yaml"
+    path.write_text("model_config:\n  activation:\nnode_config:  # none yet\n", encoding="utf-8")
+    assert read_config(path) == read_config(None)
+    assert read_config({"node_config": {17: {"qtype": "int8"}}}).nodes.keys() == {"17"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{", "neither JSON nor YAML"),
         ("[1]", "must be a mapping, not list"),
+        ("node_config: 3", "node_config must be a mapping by name, not 3"),
         ("node_config:\n  a: {qtype: int8}\n  a: {qtype: int16}\n", "the key 'a' stands there twice"),
         ('{"node_config": {"a": {}, "a": {}}}', "the key 'a' stands there twice"),
         ("a: !!python/object/apply:os.getcwd []", "neither JSON nor YAML"),

@@ -22,7 +22,14 @@ from openbpu.quantization.onnx.calibrate import (
 )
 from openbpu.quantization.onnx.choice import Choice
 from openbpu.quantization.onnx.clock import Clock
-from openbpu.quantization.onnx.config import ConfigLike, Wanted, base_types, methods_of, read_config
+from openbpu.quantization.onnx.config import (
+    ConfigLike,
+    Wanted,
+    base_types,
+    corrections_of,
+    methods_of,
+    read_config,
+)
 from openbpu.quantization.onnx.corrections import Corrections
 from openbpu.quantization.onnx.corrections.correct import corrected
 from openbpu.quantization.onnx.given import read_given_pairs
@@ -88,6 +95,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     activation, tail = base_types(asked, activation, tail)
     _check_types(activation, weight, tail, method)
     methods = methods_of(asked, method, METHODS)
+    corrections = corrections_of(asked, corrections)
     report = Clock(progress or (lambda _stage, _done, _total: None))
     with valid(model):
         loaded = load(model)
@@ -121,7 +129,8 @@ def _quantized(
     def calibrated(net: Net) -> tuple[ModelProto, Choice]:
         return ranged.quantized(ground.of(net, report), methods, weight, findings, report)
 
-    net, quantized, choice = corrected(ground.net, calibrated, corrections, ground.feeds, report)
+    few = ground.feeds[: wanted.config.model.samples]
+    net, quantized, choice = corrected(ground.net, calibrated, corrections, few, report)
     report("insert pairs", 1, 1)
     if judge:
         seen = ground.of(net, report)
@@ -153,7 +162,7 @@ def _grounded(
         def again(relief: Relief, planned: Net = planned, asked: Types = asked) -> Plan:
             return make_plan(planned, activation, tail, relief.spared, relief.widened, asked)
 
-        plan, relief = settle(net, plan, masks, observed, again, int16=int16)
+        plan, relief = settle(net, plan, masks, observed, again, int16=int16, asked=asked)
         if not relief.widened or net.opset >= OPSET_INT16:
             return Ground(net, plan, feeds, masks, relief, observed)
         opset = OPSET_INT16

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from openbpu.arch.dtypes import DType
+from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.classes import TABLE, Kind, kind_of
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.limits import Seen, ranges_of, useful
 from openbpu.quantization.onnx.masks import Masks
 from openbpu.quantization.onnx.net import Net
-from openbpu.quantization.onnx.plan import Plan
+from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan
 from openbpu.quantization.onnx.swallowed import FEW, Swallowed, find_swallowed
 
 _FINER = 257
@@ -33,16 +34,23 @@ class Relief:
 
 
 def settle(
-    net: Net, plan: Plan, masks: Masks, seen: Seen, again: Callable[[Relief], Plan], *, int16: bool
+    net: Net,
+    plan: Plan,
+    masks: Masks,
+    seen: Seen,
+    again: Callable[[Relief], Plan],
+    *,
+    int16: bool,
+    asked: Types = NOTHING_ASKED,
 ) -> tuple[Plan, Relief]:
-    """Return the plan after all that can be done; `again` plans with it. `int16`: as `relieve` has it."""
+    """Return the plan after all that can be done; `again` plans with it. The last ones as in `relieve`."""
     known = Relief()
     while True:
         types = types_of(plan)
         within = useful(net, masks, types, seen)
         tops, _ = ranges_of(within, seen, masks, types)
         lost = find_swallowed(net, plan, tops, seen.extents, masks, within)
-        more = relieve(net, plan, lost, known, int16=int16)
+        more = relieve(net, plan, lost, known, int16=int16, asked=asked)
         if more == known:
             return plan, known
         known, plan = more, again(more)
@@ -53,15 +61,26 @@ def types_of(plan: Plan) -> dict[str, DType]:
     return {pair.source: pair.dtype for pair in plan.pairs.values()}
 
 
-def relieve(net: Net, plan: Plan, lost: Sequence[Swallowed], known: Relief, *, int16: bool) -> Relief:
-    """Return `known` and what can be done for the tensors `lost`; `int16`: whether tensors may be widened."""
+def relieve(
+    net: Net,
+    plan: Plan,
+    lost: Sequence[Swallowed],
+    known: Relief,
+    *,
+    int16: bool,
+    asked: Types = NOTHING_ASKED,
+) -> Relief:
+    """Return `known` and what can be done for the tensors `lost`; `int16`: whether tensors may be widened.
+
+    `asked`: types that the user gives nodes, which stay as they are.
+    """
     spared, widened, findings = set(known.spared), set(known.widened), list(known.findings)
     for found in lost:
         source = plan.pairs[found.whole].source
         if source in widened or found.whole in spared:
             continue
         floating = _floating(net, plan, found.whole) if found.how == "beside" else None
-        if int16 and _helps(net, plan, found, source):
+        if int16 and _helps(net, plan, found, source, asked):
             widened.add(source)
             findings.append(_said("widened", net, found, f"'{source}' is int16"))
         elif floating is not None:
@@ -75,7 +94,7 @@ def findings_of(net: Net, lost: Iterable[Swallowed], known: Relief) -> tuple[Fin
     return (*known.findings, *(_warning(net, found) for found in lost))
 
 
-def _helps(net: Net, plan: Plan, found: Swallowed, source: str) -> bool:
+def _helps(net: Net, plan: Plan, found: Swallowed, source: str, asked: Types) -> bool:
     """Whether int16 gives the swallowed tensor steps, and some reader of the common one takes int16.
 
     A sum that a product reads is left alone: its small operand is lost in the next sum, and int16 costs time.
@@ -87,7 +106,7 @@ def _helps(net: Net, plan: Plan, found: Swallowed, source: str) -> bool:
     if found.how == "added" and any(kind_of(node, net) is Kind.MAC for node in readers):
         return False
     taken = [
-        TABLE[node.op_type].types.get(position)
+        TABLE[node.op_type].types.get(position, asked.of(node, position))
         for node in readers
         for position, name in enumerate(node.input)
         if name in moved

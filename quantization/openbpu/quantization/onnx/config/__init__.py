@@ -2,13 +2,14 @@
 
 from openbpu.quantization.onnx.config.read import ConfigLike, read_config, with_node_types
 from openbpu.quantization.onnx.config.schema import QuantConfig
-from openbpu.quantization.onnx.config.wanted import Wanted, base_types, methods_of
+from openbpu.quantization.onnx.config.wanted import Wanted, base_types, corrections_of, methods_of
 
 __all__ = [
     "ConfigLike",
     "QuantConfig",
     "Wanted",
     "base_types",
+    "corrections_of",
     "methods_of",
     "read_config",
     "with_node_types",

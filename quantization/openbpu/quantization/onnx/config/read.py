@@ -55,7 +55,8 @@ def with_node_types(config: QuantConfig, wanted: Mapping[DType, Sequence[str]]) 
 
 
 def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: dict(value) if isinstance(value, Mapping) else value for key, value in given.items()}
+    """Return mappings of any class as dicts, with keys as text: a node may be called 17."""
+    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in given.items()}
 
 
 def _text(path: Path) -> str:

@@ -89,6 +89,8 @@ class _Part(BaseModel):
     def _known(cls, data: Any) -> Any:
         if isinstance(data, cls):
             return data
+        if data is None:
+            return {}  # a section of a YAML file whose lines are all comments
         if not isinstance(data, dict):
             raise refusal(f"a mapping of {', '.join(cls.keys())}", data)
         allowed = cls.keys()
@@ -125,7 +127,10 @@ Cosine = Annotated[
     tuple[str, ...],
     _some("cosine", lambda v: v in {"cosine", "cosine-similarity"}, "`openbpu analyze` has other metrics"),
 ]
-Count = Annotated[tuple[int, ...], _some("a whole number from 1 on", lambda v: isinstance(v, int) and v >= 1)]
+Count = Annotated[
+    tuple[int],
+    _some("a whole number from 1 on", lambda v: isinstance(v, int) and v >= 1 and v is not True),
+]
 
 
 class Activation(_Part):
@@ -136,6 +141,19 @@ class Activation(_Part):
     num_bin: Bins | None = None
     per_channel: OneScale | None = None
     asymmetric: OneScale | None = None
+
+
+class BiasCorrection(_Part):
+    """Bias correction: on how many calibration samples, and by what it is judged."""
+
+    num_sample: Count | None = None
+    metric: Cosine = ("cosine",)
+
+
+class Weight(_Part):
+    """What is done for weights beside rounding them."""
+
+    bias_correction: BiasCorrection | None = None
 
 
 class Search(_Part):
@@ -150,7 +168,14 @@ class Model(_Part):
     all_node_type: QType | None = None
     model_output_type: QType | None = None
     activation: Activation = Activation()
+    weight: Weight = Weight()
     search: Search | None = None
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples corrections see; None for all."""
+        given = self.weight.bias_correction
+        return None if given is None or given.num_sample is None else given.num_sample[0]
 
 
 class OfOp(_Part):
@@ -191,6 +216,16 @@ class OfNode(_Part):
         return made
 
 
+def _filled(data: Any) -> Any:
+    """Take nothing for an empty mapping."""
+    if data is not None and not isinstance(data, dict):
+        raise refusal("a mapping by name", data)
+    return data or {}
+
+
+_section = BeforeValidator(_filled)
+
+
 class OfSubgraph(_Part):
     """The type of all nodes on the ways from `inputs` to `outputs`, both included where they are nodes."""
 
@@ -203,9 +238,9 @@ class QuantConfig(_Part):
     """A whole `quant_config`; `options` are node types from the command line, which win over the file's."""
 
     model: Model = Field(default=Model(), alias="model_config")
-    ops: dict[str, OfOp] = Field(default={}, alias="op_config")
-    nodes: dict[str, OfNode] = Field(default={}, alias="node_config")
-    subgraphs: dict[str, OfSubgraph] = Field(default={}, alias="subgraph_config")
+    ops: Annotated[dict[str, OfOp], _section] = Field(default={}, alias="op_config")
+    nodes: Annotated[dict[str, OfNode], _section] = Field(default={}, alias="node_config")
+    subgraphs: Annotated[dict[str, OfSubgraph], _section] = Field(default={}, alias="subgraph_config")
     options: dict[str, OfNode] = Field(default={}, exclude=True)
 
     @classmethod

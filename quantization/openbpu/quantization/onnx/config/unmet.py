@@ -19,12 +19,27 @@ def unmet(net: Net, plan: Plan, types: Types) -> tuple[Finding, ...]:
     reasons: dict[str, list[NodeProto]] = {}
     named = types.nodes.keys() | {made for made, _ in types.inputs}
     for index, node in enumerate(net.nodes):
+        if types.is_float(node) and _is_between(node, net, plan):
+            reasons.setdefault(_BETWEEN, []).append(node)
         if key(node) in named and not types.is_float(node):
             for reason in dict.fromkeys(_reasons(index, node, net, plan, types)):
                 reasons.setdefault(reason, []).append(node)
     return tuple(
         Finding("type", "", nodes[0].name, f"{_listed(nodes)}: {reason}") for reason, nodes in reasons.items()
     )
+
+
+_BETWEEN = (
+    "what it reads and what it makes are rounded for the nodes around it, so float changes little, and the "
+    "compiler may take it for the BPU all the same; name its neighbours too"
+)
+
+
+def _is_between(node: NodeProto, net: Net, plan: Plan) -> bool:
+    """Whether a node has pairs on either side, of nodes that are not float."""
+    live = [name for name in data_inputs(node) if net.is_live(name)]
+    rounded = plan.pairs.keys() | plan.given.present
+    return bool(live) and rounded.issuperset(live) and rounded.issuperset(filter(None, node.output))
 
 
 def _reasons(index: int, node: NodeProto, net: Net, plan: Plan, types: Types) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
@@ -12,6 +12,7 @@ from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.config.resolve import resolve
 from openbpu.quantization.onnx.config.schema import QuantConfig
 from openbpu.quantization.onnx.config.unmet import unmet
+from openbpu.quantization.onnx.corrections import Corrections
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan
@@ -60,6 +61,13 @@ def base_types(config: QuantConfig, activation: DType, tail: DType) -> tuple[DTy
             must("model_config", "all_node_type", "left out or int16, as --int16 says", "int8", "choose one")
         )
     return every, DType.INT8 if every is DType.INT8 else tail
+
+
+def corrections_of(config: QuantConfig, corrections: Corrections) -> Corrections:
+    """Return `corrections` with the one that the config asks for."""
+    if config.model.weight.bias_correction is None:
+        return corrections
+    return replace(corrections, bias_correction=True)
 
 
 def methods_of(config: QuantConfig, method: str, known: tuple[str, ...]) -> tuple[str, ...]:
