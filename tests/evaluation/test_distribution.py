@@ -189,6 +189,23 @@ def test_a_killed_worker_costs_nothing_but_time(pool: Pool) -> None:
 
 
 @pytest.mark.slow
+def test_all_workers_may_be_killed_again_and_again(pool: Pool) -> None:
+    """Also more often than a share may see its worker end: then its items are done one by one."""
+    psutil = pytest.importorskip("psutil", reason="comes with openbpu[dask]")
+    seen: list[int] = []
+
+    def on_result(number: int, _: tuple[int, int]) -> None:
+        seen.append(number)
+        if len(seen) in {20, 40, 60}:
+            for child in psutil.Process().children(recursive=True):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+
+    assert squares(pool.run(Squares(0.02), range(100), on_result)) == [x * x for x in range(100)]
+    assert sorted(seen) == list(range(100))
+
+
+@pytest.mark.slow
 def test_a_pool_leaves_dask_as_it_was(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="needs the extra openbpu[dask]")
     (tmp_path / "twice.py").write_text(TWICE)
@@ -211,8 +228,8 @@ def test_shares_grow_to_a_second_of_work(share: int, done: int, seconds: float, 
 
 @pytest.mark.slow
 def test_an_item_that_ends_every_worker_is_named(pool: Pool) -> None:
-    with pytest.raises(InputError, match=r"2 workers: the worker's process ended each time it got items 3"):
-        pool.run(Ends(), range(4))
+    with pytest.raises(InputError, match=r"2 workers: the worker's process ended each time it got item 3;"):
+        pool.run(Ends(), range(20))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import logging
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from multiprocessing import resource_tracker
@@ -25,11 +26,18 @@ _HERE = "127.0.0.1"
 _SECONDS = 30
 """How long a cluster may take to answer, and to have its first worker."""
 
+_LOST = 60
+"""Seconds that a worker that ended has to start again, before another takes its place: machines are slow."""
+
+_LOOK = 2.0
+"""Seconds between two looks at whether all workers are there."""
+
 _QUIET = {
     "distributed.scheduler.http.routes": [],  # nothing is served but the work itself
     "distributed.worker.http.routes": [],
     "distributed.worker.use-file-locking": False,
     "distributed.logging": {"distributed": "critical"},
+    "distributed.deploy.lost-worker-timeout": f"{_LOST}s",
     # What nobody looks at here, and costs every process some percent of a core:
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
@@ -99,8 +107,31 @@ def _local(workers: int, own: contextlib.ExitStack) -> Cluster:
                 silence_logs=logging.CRITICAL,
             )
         )
+        own.enter_context(_kept_whole(cluster, workers))
         client = own.enter_context(Client(cluster, timeout=_SECONDS, set_as_default=False))
     return Cluster(where, client, own)
+
+
+@contextlib.contextmanager
+def _kept_whole(cluster: Any, workers: int) -> Iterator[None]:
+    """Replace, while the block runs, workers that ended for good.
+
+    Dask starts a worker again that ends, but not where that fails or takes too long: one that is killed as it
+    starts would be missing from then on, and work would wait for ever where it was the last.
+    """
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK):
+            cluster.scale(workers)
+
+    watch = threading.Thread(target=look, name="openbpu workers", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
 
 
 def _existing(address: str, own: contextlib.ExitStack) -> Cluster:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import cloudpickle
@@ -46,6 +47,7 @@ class Stream:
         self._key = f"openbpu-{uuid.uuid4().hex}"
         self._carrier = Carrier(self._key, _pickled(task))
         self._todo = deque(range(len(items)))
+        self._alone: deque[int] = deque()
         self._out: dict[str, tuple[Future, list[int]]] = {}
         self._share = 1
         self._threads, self._counted_at = 1, -math.inf
@@ -55,7 +57,7 @@ class Stream:
         self._client.register_plugin(self._carrier, name=self._key)
         coming = as_completed(loop=self._client.loop)
         try:
-            while self._todo or self._out:
+            while self._todo or self._alone or self._out:
                 self._hand_out(coming)
                 self._receive(next(coming))
         finally:
@@ -68,8 +70,8 @@ class Stream:
             fix = "start it again; a run with --records FILE goes on with --resume FILE"
             raise InputError(f"{self._where}: the connection was lost; {fix}")
         room = _AHEAD * self._threads_now() - len(self._out)
-        for _ in range(min(room, len(self._todo))):
-            numbers = [self._todo.popleft() for _ in range(min(self._share, len(self._todo)))]
+        for _ in range(room):
+            numbers = self._next()
             if not numbers:
                 return
             # As bytes: Dask would send every array of every item as a frame of its own.
@@ -77,6 +79,12 @@ class Stream:
             future = self._client.submit(work_on, self._key, share, pure=False)
             self._out[future.key] = (future, numbers)
             coming.add(future)
+
+    def _next(self) -> list[int]:
+        """Return the items of the next share, a suspected one by itself; none when all are out."""
+        if self._alone:
+            return [self._alone.popleft()]
+        return [self._todo.popleft() for _ in range(min(self._share, len(self._todo)))]
 
     def _threads_now(self) -> int:
         now = time.monotonic()
@@ -86,27 +94,32 @@ class Stream:
 
     def _receive(self, future: Future) -> None:
         _, numbers = self._out.pop(future.key)
-        if future.status == "error":
-            raise self._failure(future, numbers)
-        if future.status != "finished":  # forgotten by the scheduler: nothing of it has been counted
+        try:
+            found: Done = future.result()  # also of one that is finished the worker may have ended meanwhile
+        except KilledWorker as error:
+            self._suspect(numbers, error)
+            return
+        except CancelledError:  # forgotten by the scheduler: nothing of it has been counted
             self._todo.extendleft(reversed(numbers))
             return
-        found: Done = future.result()
+        except Exception as error:  # Dask's own, such as what a worker cannot load
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"{self._where}: {why}; look into the workers' logs") from error
         for number, result in found.results:
             self._take(number, result)
         if found.failure is not None:
             raise raised(found.failure)
         self._share = _next_share(self._share, len(numbers), found.seconds)
 
-    def _failure(self, future: Future, numbers: list[int]) -> Exception:
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            which = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}..{numbers[-1]}"
-            fix = "it may need more memory than there is: use fewer workers, or find the item that ends them"
-            return InputError(
-                f"{self._where}: the worker's process ended each time it got items {which}; {fix}"
-            )
-        return InputError(f"{self._where}: {type(error).__name__}: {' '.join(str(error).split())}")
+    def _suspect(self, numbers: list[int], error: KilledWorker) -> None:
+        """Hand the items of a share that several workers ended on out again, one by one; or name the one."""
+        if len(numbers) > 1:
+            self._alone.extend(numbers)
+            return
+        fix = "it may need more memory than there is: use fewer workers, or look at that item"
+        raise InputError(
+            f"{self._where}: the worker's process ended each time it got item {numbers[0]}; {fix}"
+        ) from error
 
 
 def _pickled(task: Task[Any, Any]) -> bytes:
