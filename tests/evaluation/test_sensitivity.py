@@ -1,7 +1,7 @@
 """Sensitivity is what whole runs of models with one node changed give, computed from less."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from evaluation.test_analysis import TEXT, by_hand, changed, weights
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError
 from openbpu.evaluation.analysis import Analyzer, Sensitivity, sensitivity
+from openbpu.evaluation.distribution import Pool
 from openbpu.evaluation.reference import evaluate
 from openbpu.quantization.onnx import quantize
 from quantization.float_models import constant, float_model, samples
@@ -148,3 +149,28 @@ def test_metrics_of_ones_own_are_scores_unless_they_say_otherwise(
         sensitivity(Analyzer(net, q), data, by=lambda _a, _b: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(InputError, match=r"the mode must be only or all-but, not 'both'"):
         sensitivity(Analyzer(net, q), data, mode="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow  # starts processes
+def test_workers_find_the_same(net: ModelProto, q: ModelProto, data: dict[str, Array]) -> None:
+    pytest.importorskip("distributed")
+    analyzer = Analyzer(net, q)
+    here = sensitivity(analyzer, data)
+    with Pool(workers=2) as pool:
+        assert sensitivity(analyzer, data, pool=pool) == here
+
+
+def test_what_travels_finds_the_same(net: ModelProto, q: ModelProto, data: dict[str, Array]) -> None:
+    class There:
+        """A pool elsewhere, in this process."""
+
+        is_here = False
+
+        def run(self, task: Any, items: Any, on_result: Any = None) -> Any:
+            work = cloudpickle.loads(cloudpickle.dumps(task)).open()
+            for number, item in enumerate(items):
+                on_result(number, work(item))
+
+    cloudpickle = pytest.importorskip("cloudpickle")
+    analyzer, there = Analyzer(net, q), cast(Any, There())
+    assert sensitivity(analyzer, data, pool=there) == sensitivity(analyzer, data)

@@ -90,6 +90,8 @@ def test_analyze_refuses_what_does_not_belong_together(openbpu: Command, tmp_pat
     fails(openbpu("analyze", FLOAT, QUANTIZED, "--data", DATA, *csv_to), "the output must be writable")
     assert openbpu("analyze", FLOAT, QUANTIZED, "--data", DATA, "--samples", "0").code == 2
     assert openbpu("analyze", FLOAT, QUANTIZED, "--data", DATA, "--tensor", "relu").code == 2
+    two = ("--workers", "2", "--scheduler", "tcp://localhost:1")
+    assert openbpu("analyze", FLOAT, QUANTIZED, "--data", DATA, *two).code == 2
     swapped = openbpu("analyze", QUANTIZED, FLOAT, "--data", DATA, "--samples", "1")
     assert "The quantized model rounds nothing: is the order right, first the float model?" in swapped.out
     dumped = ("--dump", tmp_path / "d", "--tensor", "nope")

@@ -134,6 +134,22 @@ Threads = Annotated[
         about="Threads; the results do not depend on it.",
     ),
 ]
+Workers = Annotated[
+    int,
+    whole_option(
+        "--workers",
+        low=0,
+        high=1024,
+        fix="the cores of this machine are the most that help",
+        about="Processes on this machine (needs openbpu[dask]); 0 works in this one.",
+    ),
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        "--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster that exists (needs openbpu[dask])."
+    ),
+]
 ModeOption = Annotated[
     Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
 ]
@@ -196,6 +212,13 @@ def pixels(scale: float | None, mean: str, std: str) -> Pixels:
     from openbpu.quantization.samples import Pixels
 
     return Pixels(scale, means, deviations)
+
+
+def refuse_both(workers: int, scheduler: str) -> None:
+    """Refuse `--workers` beside `--scheduler`: a usage error."""
+    if workers and scheduler:
+        fix = "a cluster has its own workers: leave it out"
+        raise WrongValue("0 with --scheduler", workers, fix, option="--workers")
 
 
 def readable(*paths: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -28,12 +28,14 @@ BEST = 200.0
 class Metric:
     """A measure of outputs against the float model's. larger: whether a larger value is a better one.
 
-    Of several outputs it is the mean over the float ones (over all, where none is float).
+    Of several outputs it is the mean over the float ones (over all, where none is float). modules: the user's
+    own, which other processes do not have.
     """
 
     name: str
     larger: bool
     of: Function
+    modules: tuple[str, ...] = ()
 
     def __call__(self, expected: Sequence[Outputs], found: Sequence[Outputs]) -> float:
         """Return the measure; raises InputError where a user's function gives no number."""
@@ -67,7 +69,7 @@ def metric(wanted: str | Metric | Function) -> Metric:
     if isinstance(wanted, Metric):
         return wanted
     if isinstance(wanted, str) and ":" in wanted:
-        return metric(_own(wanted))
+        return _own(wanted)
     if callable(wanted):
         larger = not getattr(wanted, "lower_is_better", False)
         return Metric(getattr(wanted, "__name__", "the function"), larger, wanted)
@@ -82,13 +84,12 @@ def metric(wanted: str | Metric | Function) -> Metric:
     return Metric(wanted, wanted != "mse", _mean(of[wanted]))
 
 
-def _own(spec: str) -> Function:
+def _own(spec: str) -> Metric:
     """Return what MODULE:FUNCTION names, found from the current folder; raises InputError."""
-    found = load_own("--metric", spec).thing
-    if not callable(found):
+    found = load_own("--metric", spec)
+    if not callable(found.thing):
         raise InputError(must("--metric", "the function", "callable", f"'{spec}'"))
-    function: Function = found
-    return function
+    return replace(metric(found.thing), modules=found.modules)
 
 
 def _mean(of: Callable[[Closeness], float]) -> Function:

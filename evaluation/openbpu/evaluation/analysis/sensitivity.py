@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
+from onnx import ModelProto
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.analysis.alone import Alone, Part, Parts
@@ -23,6 +24,7 @@ from openbpu.evaluation.analysis.cut import Graph, Kind
 from openbpu.evaluation.analysis.metric import NAMES, Function, Metric, metric
 from openbpu.evaluation.analysis.suffix import Behind, Suffix
 from openbpu.evaluation.analysis.units import Match, Unit
+from openbpu.evaluation.distribution import Pool, Ready, Task
 from openbpu.quantization.onnx.net import reads
 from openbpu.quantization.onnx.samples import Calibration, Feed
 
@@ -65,35 +67,73 @@ def sensitivity(
     by: str | Metric | Function = "cosine",
     samples: int | None = None,
     until: str | None = None,
+    pool: Pool | None = None,
     progress: Progress | None = None,
 ) -> tuple[Sensitivity, ...]:
     """Return the nodes, the most sensitive first; nodes that only move codes are left out.
 
     by: "cosine", "mse", "sqnr", or a function of the float model's outputs and those to judge, each a list
-    with a mapping by name for every sample. Raises InputError, ModelError.
+    with a mapping by name for every sample. pool: where chunks of nodes are measured; the result does not
+    depend on it. Raises InputError, ModelError.
     """
     if mode not in MODES:
         raise InputError(must("sensitivity", "the mode", " or ".join(MODES), f"'{mode}'"))
     feeds, _ = analyzer.feeds(data, samples or SAMPLES)
     judge = Judge(analyzer, feeds, mode, metric(by))
+    task: Task[Item, list[Sensitivity]] = Ready(judge.measured)
+    if pool is not None and not pool.is_here:
+        task = _Task(analyzer, feeds, mode, judge.metric)
+    work = Pool() if pool is None else pool
     found = judge.units if until is None else until_node(judge.units, until)
     units = [unit for unit in found if not unit.moved]
     early = len(feeds) > 1 and judge.metric.name in NAMES  # an accuracy says nothing on one sample
     half = len(units) // 2
     total = len(units) + half if early else len(units)
     rows: dict[str, Sensitivity] = {}
+    done = 0
 
-    def measure(some: Sequence[Unit], taken: int, before: int) -> None:
-        for chunk in judge.chunks(some):
-            rows.update((row.tensor, row) for row in judge.rows(chunk, taken))
-            before += len(chunk)
+    def measure(some: Sequence[Unit], taken: int) -> None:
+        def take(_: int, found: list[Sensitivity]) -> None:
+            nonlocal done
+            done += len(found)
+            rows.update((row.tensor, row) for row in found)
             if progress is not None:
-                progress(f"sensitivity ({mode})", before, total)
+                progress(f"sensitivity ({mode})", done, total)
 
-    measure(units, 1 if early else len(feeds), 0)
+        items = [(tuple(unit.value for unit in chunk), taken) for chunk in judge.chunks(some)]
+        work.run(task, items, take)
+
+    measure(units, 1 if early else len(feeds))
     if early:
-        measure(sorted(units, key=lambda unit: -rows[unit.tensor].loss)[:half], len(feeds), len(units))
+        measure(sorted(units, key=lambda unit: -rows[unit.tensor].loss)[:half], len(feeds))
     return tuple(sorted(rows.values(), key=lambda row: (-row.samples, -row.loss, row.index)))
+
+
+Item = tuple[tuple[str, ...], int]
+"""Units, by the tensors that they end in, and on how many samples they are measured."""
+
+
+class _Task:
+    """The work as it travels: both models, the samples and the metric. modules: the user's own."""
+
+    def __init__(self, analyzer: Analyzer, feeds: Sequence[Feed], mode: Mode, by: Metric) -> None:
+        self._models = tuple(
+            graph.model.SerializeToString() for graph in (analyzer.float, analyzer.quantized)
+        )
+        self._where = (analyzer.float.where, analyzer.quantized.where)
+        self._feeds, self._mode, self._metric = list(feeds), mode, by
+        self.modules = by.modules
+
+    def open(self) -> Callable[[Item], list[Sensitivity]]:
+        """Return what measures an item."""
+        model, quantized = (ModelProto.FromString(data) for data in self._models)
+        shapes = {name: x.shape for name, x in self._feeds[0].items()}
+        analyzer = Analyzer(model, quantized, shapes=shapes if self._alike() else None)
+        return Judge(analyzer, self._feeds, self._mode, self._metric).measured
+
+    def _alike(self) -> bool:
+        """Whether all samples have the same shapes, so that free axes may be given them."""
+        return len({tuple((n, x.shape) for n, x in feed.items()) for feed in self._feeds}) == 1
 
 
 class Judge:
@@ -104,6 +144,7 @@ class Judge:
         match, kinds, theirs = analyzer.matched(feeds[0])
         self._form: _Form = (_Only if mode == "only" else _AllBut)(analyzer, match, kinds, theirs)
         self.units = match.units
+        self._by_value = {unit.value: unit for unit in match.units}
         self._behind = Behind(self._form.base)
         self._expected = [analyzer.float.cut(analyzer.float.outputs).run(feed) for feed in feeds]
         self._whole: dict[int, float] = {}
@@ -123,6 +164,11 @@ class Judge:
             chunks[-1].append(unit)
             room -= size
         return chunks
+
+    def measured(self, item: Item) -> list[Sensitivity]:
+        """Return the rows of an item."""
+        names, samples = item
+        return self.rows([self._by_value[name] for name in names], samples)
 
     def rows(self, chunk: Sequence[Unit], samples: int) -> list[Sensitivity]:
         """Return the rows of a chunk, on the first samples."""

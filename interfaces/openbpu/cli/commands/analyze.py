@@ -115,6 +115,8 @@ def analyze(  # noqa: PLR0917  # an argument per option
     mean: arguments.Mean = "0",
     std: arguments.Std = "1",
     shape: arguments.Shapes = None,
+    workers: arguments.Workers = 0,
+    scheduler: arguments.Scheduler = "",
     threads: arguments.Threads = 1,
     json: arguments.Json = False,
 ) -> None:
@@ -131,8 +133,10 @@ def analyze(  # noqa: PLR0917  # an argument per option
     from openbpu.evaluation.analysis import Analyzer
     from openbpu.evaluation.analysis import metric as named
     from openbpu.evaluation.analysis import sensitivity as measure
+    from openbpu.evaluation.distribution import Pool
     from openbpu.quantization.onnx import load_calibration
 
+    arguments.refuse_both(workers, scheduler)
     measured = named(metric)
     told: list[str] = []
     given = load_calibration(
@@ -156,19 +160,19 @@ def analyze(  # noqa: PLR0917  # an argument per option
             pictures=json,
             progress=_in_steps(report),
         )
-        felt = (
-            measure(
-                analyzer,
-                given,
-                mode=sensitivity.value,
-                by=measured,
-                samples=samples,
-                until=until,
-                progress=_in_steps(report),
-            )
-            if sensitivity is not None
-            else ()
-        )
+        felt: Sequence[Sensitivity] = ()
+        if sensitivity is not None:
+            with Pool(workers=workers, scheduler=scheduler) as pool:
+                felt = measure(
+                    analyzer,
+                    given,
+                    mode=sensitivity.value,
+                    by=measured,
+                    samples=samples,
+                    until=until,
+                    pool=pool,
+                    progress=_in_steps(report),
+                )
     if csv is not None:
         from openbpu.arch.files import write_text
         from openbpu.report.analysis import analysis_csv

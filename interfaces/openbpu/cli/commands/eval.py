@@ -134,22 +134,8 @@ def eval_(  # noqa: PLR0917  # an argument per option
             "--resume", metavar="FILE", help="Go on with such a file; what is in it is not done again."
         ),
     ] = None,
-    workers: Annotated[
-        int,
-        whole_option(
-            "--workers",
-            low=0,
-            high=1024,
-            fix="the cores of this machine are the most that help",
-            about="Processes on this machine (needs openbpu[dask]); 0 works in this one.",
-        ),
-    ] = 0,
-    scheduler: Annotated[
-        str,
-        typer.Option(
-            "--scheduler", metavar="tcp://HOST:PORT", help="A Dask cluster that exists (needs openbpu[dask])."
-        ),
-    ] = "",
+    workers: arguments.Workers = 0,
+    scheduler: arguments.Scheduler = "",
     threads: arguments.Threads = 1,
     march: arguments.OwnMarch = None,
     min_accuracy: Annotated[
@@ -169,7 +155,7 @@ def eval_(  # noqa: PLR0917  # an argument per option
     pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
     files = Files(output, records, resume)
     files.check(models)
-    _refuse_both(workers, scheduler)
+    arguments.refuse_both(workers, scheduler)
     _refuse_drop(max_drop, models)
     arguments.readable(*models, *([classes] if classes else []))
     from openbpu.evaluation.accuracy.data import read_data
@@ -256,12 +242,6 @@ def _say_what_compiles(runners: Sequence[Runner]) -> None:
         session = getattr(runner, "session", None)
         if session is not None:
             say_if_kernels_compile(session.program)
-
-
-def _refuse_both(workers: int, scheduler: str) -> None:
-    if workers and scheduler:
-        fix = "a cluster has its own workers: leave it out"
-        raise WrongValue("0 with --scheduler", workers, fix, option="--workers")
 
 
 def _refuse_drop(max_drop: float | None, models: Sequence[Path]) -> None:
