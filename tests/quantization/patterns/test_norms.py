@@ -228,6 +228,31 @@ def test_norms_of_channels_last_have_gain_and_bias_in_a_depthwise_convolution(ax
     np.testing.assert_allclose(computed(net, x), want, rtol=1e-4, atol=1e-5)
 
 
+def test_moments_of_flattened_pixels_are_moments_of_the_image() -> None:
+    """As style transfer takes them."""
+    text = """(float[N,6,H,5] x) => (float[N,6,H,5] y) {
+        f = Reshape(x, rows)  m = ReduceMean <axes = [2], keepdims = 0> (f)  c = Reshape(m, image)
+        k = ReduceMean <axes = [2]> (f)  d = Sub(f, k)  s = Mul(d, d)
+        v = ReduceMean <axes = [2], keepdims = 0> (s)  e = Add(v, eps)  r = Sqrt(e)  w = Reshape(r, image)
+        o = Sub(x, c)  y = Div(o, w)
+    }"""
+    constants = {
+        "rows": np.asarray([0, 6, -1]),
+        "image": np.asarray([-1, 6, 1, 1]),
+        "eps": np.asarray(1e-3, np.float32),
+    }
+    x = noise(2, 6, 4, 5)
+    for form, fused in ((text, True), (text.replace("N,6,H,5", "2,6,4,5"), True), (text, False)):
+        rows = constants if fused else {**constants, "rows": np.asarray([-1, 6, 5])}
+        model = float_model(form, rows, opset=13)
+        net = prepare(model, OPSET_PER_CHANNEL)
+        assert [node.op_type for node in net.nodes] == ["LayerNormalization"] or not fused
+        assert fused or "LayerNormalization" not in {node.op_type for node in net.nodes}
+        if fused:
+            want = run_once(model, {"x": x}, ["y"])["y"]
+            np.testing.assert_allclose(computed(net, x), want, rtol=1e-4, atol=1e-5)
+
+
 FREE = {
     "InstanceNormalization(x, g, b)": ["LayerNormalization", "Conv"],
     "GroupNormalization <num_groups = 2> (x, g, b)": [

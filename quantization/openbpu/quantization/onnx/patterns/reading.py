@@ -22,10 +22,19 @@ _FLOATS = (np.float32, np.float64)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A formula of a tensor x, and the axes of x that the tensor it describes no longer has."""
+    """A formula of a tensor x, and the axes of x that the tensor it describes no longer has.
+
+    `joined`: from which axis on those of x are one axis of it, if not 0.
+    """
 
     formula: Formula
     dropped: Axes = ()
+    joined: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has the axes of x."""
+        return not self.dropped and not self.joined
 
 
 class Reader:
@@ -64,18 +73,20 @@ class Reader:
         array = self.net.consts.get(name)
         return float(array.reshape(())) if array is not None and array.size == 1 else None
 
-    def axes(self, node: NodeProto) -> Axes | None:
-        """Return the axes a reduction works on, by attribute or by input; None where they are computed."""
+    def axes(self, node: NodeProto, joined: int = 0) -> Axes | None:
+        """Return the axes of x that a reduction works on, from attribute or input; None if computed."""
         given = attribute(node, "axes", None)
         if given is None and len(node.input) > 1 and node.input[1]:
             array = self.net.consts.get(node.input[1])
             if array is None:
                 return None
             given = array.reshape(-1).tolist()
-        rank = len(self.shape)
-        if not given:
-            return None if attribute(node, "noop_with_empty_axes", 0) else tuple(range(rank))
-        return tuple(sorted({int(axis) % rank for axis in given})) if rank else None
+        rank = joined + 1 if joined else len(self.shape)
+        if not rank or (not given and attribute(node, "noop_with_empty_axes", 0)):
+            return None
+        named = {int(axis) % rank for axis in given or range(rank)}
+        behind = range(joined, len(self.shape)) if joined and joined in named else ()
+        return tuple(sorted({*named, *behind}))
 
     def count(self, axes: Axes) -> Formula:
         """Return how many elements lie along `axes`, some of which may be free."""
@@ -91,8 +102,9 @@ _Binary = Callable[[Formula, Formula], Formula | None]
 _Unary = Callable[[Formula], Formula | None]
 
 
-def _made(formula: Formula | None, dropped: Axes = ()) -> View | None:
-    return None if formula is None else View(formula, dropped)
+def _made(formula: Formula | None, like: View | None = None) -> View | None:
+    """Return the view of a formula that has the axes of another one, or those of x."""
+    return None if formula is None else replace(like or View(formula), formula=formula)
 
 
 def _is_scalar(view: View) -> bool:
@@ -116,19 +128,19 @@ def _binary(combine: _Binary) -> Read:
 
 def _combined(a: View, b: View, combine: _Binary) -> View | None:
     """Return a ∘ b; both must lack the same axes of x, but for numbers, which have none."""
-    dropped = {v.dropped for v in (a, b) if set(v.formula) - {algebra.ONE} or not _is_scalar(v)}
-    if len(dropped) > 1:
+    tensors = [v for v in (a, b) if set(v.formula) - {algebra.ONE} or not _is_scalar(v)]
+    if len({(v.dropped, v.joined) for v in tensors}) > 1:
         return None
-    lacks = dropped.pop() if dropped else ()
-    if lacks and not (_is_scalar(a) and _is_scalar(b)):
+    like = tensors[0] if tensors else a
+    if not like.is_whole and not (_is_scalar(a) and _is_scalar(b)):
         return None
-    return _made(combine(a.formula, b.formula), lacks)
+    return _made(combine(a.formula, b.formula), like)
 
 
 def _unary(function: _Unary) -> Read:
     def read(reader: Reader, node: NodeProto) -> View | None:
         view = reader.view(node.input[0])
-        return None if view is None else _made(function(view.formula), view.dropped)
+        return None if view is None else _made(function(view.formula), view)
 
     return read
 
@@ -137,7 +149,7 @@ def _pow(reader: Reader, node: NodeProto) -> View | None:
     base, exponent = reader.view(node.input[0]), reader.number(node.input[1])
     if base is None or exponent is None:
         return None
-    return _made(algebra.power(base.formula, exponent), base.dropped)
+    return _made(algebra.power(base.formula, exponent), base)
 
 
 def _divided(a: Formula, b: Formula) -> Formula | None:
@@ -159,19 +171,18 @@ def _reduced(before: _Unary, after: _Unary, *, total: bool) -> Read:
     """A reduction: after(mean of before(x)), or of the sum."""
 
     def read(reader: Reader, node: NodeProto) -> View | None:
-        axes = reader.axes(node)
-        formula = _averaged(reader, node.input[0], axes, before, total=total)
-        if formula is None or axes is None:
+        view = reader.view(node.input[0])
+        axes = None if view is None else reader.axes(node, view.joined)
+        if view is None or view.dropped or axes is None:
             return None
-        return _dropped(_made(after(formula)), axes, keep=bool(attribute(node, "keepdims", 1)))
+        average = _averaged(reader, view, axes, before, total=total)
+        made = None if average is None else _made(after(average), view)
+        return _dropped(made, axes, keep=bool(attribute(node, "keepdims", 1)))
 
     return read
 
 
-def _averaged(reader: Reader, name: str, axes: Axes | None, before: _Unary, *, total: bool) -> Formula | None:
-    view = reader.view(name)
-    if view is None or view.dropped or axes is None:
-        return None
+def _averaged(reader: Reader, view: View, axes: Axes, before: _Unary, *, total: bool) -> Formula | None:
     inner = before(view.formula)
     average = None if inner is None else algebra.mean(inner, axes, len(reader.shape))
     return algebra.multiply(average, reader.count(axes)) if average and total else average
@@ -181,12 +192,12 @@ def _dropped(view: View | None, axes: Axes, *, keep: bool) -> View | None:
     """Return the view without `axes`; leading ones need not be there, since broadcasting brings them back."""
     if view is None or keep or axes == tuple(range(len(axes))):
         return view
-    return replace(view, dropped=axes)
+    return replace(view, dropped=axes, joined=view.joined if view.joined not in axes else 0)
 
 
 def _maximum_along(reader: Reader, node: NodeProto) -> View | None:
     axes, view = reader.axes(node), reader.view(node.input[0])
-    if axes is None or view is None or view.dropped:
+    if axes is None or view is None or not view.is_whole:
         return None
     made = _made(algebra.maximum_along(view.formula, axes))
     return _dropped(made, axes, keep=bool(attribute(node, "keepdims", 1)))
@@ -194,23 +205,38 @@ def _maximum_along(reader: Reader, node: NodeProto) -> View | None:
 
 def _global_average(reader: Reader, node: NodeProto) -> View | None:
     axes = tuple(range(2, len(reader.shape)))
-    return _made(_averaged(reader, node.input[0], axes, lambda a: a, total=False))
+    view = reader.view(node.input[0])
+    whole = view is not None and view.is_whole
+    return _made(_averaged(reader, view, axes, _as_it_is, total=False)) if view and whole else None
 
 
 def _reshaped(reader: Reader, node: NodeProto) -> View | None:
-    """A reshape that brings the dropped axes back, or does nothing at all."""
+    """A reshape that brings the axes of x back, joins its last ones, or does nothing at all."""
     view, shape = reader.view(node.input[0]), reader.net.shapes.get(node.output[0])
-    if view is None or shape is None:
+    if view is None or shape is None or not _is_scalar(view):
         return None
-    dropped = view.dropped
-    whole = view.formula.keys() - {algebra.ONE}
-    axes = dropped or tuple(
+    atoms = [atom for monomial in view.formula for atom, _ in monomial]
+    axes = [
         axis
         for axis in range(len(reader.shape))
-        if all(algebra.is_constant_along(atom, (axis,)) for monomial in whole for atom, _ in monomial)
-    )
+        if all(algebra.is_constant_along(atom, (axis,)) for atom in atoms)
+    ]
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(reader.shape))
-    return View(view.formula) if _is_shape(shape, kept) and _is_scalar(view) else None
+    if _is_shape(shape, kept):
+        return View(view.formula)
+    start = len(shape) - 1
+    joins = not axes and view.is_whole and _is_joined(shape, kept, start)
+    return replace(view, joined=start) if joins else None
+
+
+def _is_joined(shape: Shape, whole: Shape, start: int) -> bool:
+    """Whether a shape is the whole one with the axes from `start` on as one, not another of its size."""
+    front, behind = whole[:start], [size for size in whole[start:] if isinstance(size, int)]
+    if not 0 < start < len(whole) - 1:
+        return False
+    if len(behind) == len(whole) - start:
+        return shape[-1] == math.prod(behind) and _is_shape(shape[:-1], front)
+    return not isinstance(shape[-1], int) and shape[:-1] == front and None not in front
 
 
 def _is_shape(shape: Shape, wanted: Shape) -> bool:
@@ -223,7 +249,7 @@ def _is_shape(shape: Shape, wanted: Shape) -> bool:
 def _expanded(reader: Reader, node: NodeProto) -> View | None:
     """Broadcasting to the shape of x, which would happen anyway."""
     view, shape = reader.view(node.input[0]), reader.net.shapes.get(node.output[0])
-    if view is None or view.dropped or shape is None or len(shape) != len(reader.shape):
+    if view is None or not view.is_whole or shape is None or len(shape) != len(reader.shape):
         return None
     fits = all(a in (b, 1) or not isinstance(a, int) for a, b in zip(shape, reader.shape, strict=True))
     return view if fits else None
@@ -240,7 +266,7 @@ def _clip(reader: Reader, node: NodeProto) -> View | None:
     view, (low, high) = reader.view(node.input[0]), limits
     if view is None or low is None or (high is not None and high < _LARGE):
         return None
-    return _made(algebra.at_least(view.formula, low), view.dropped)
+    return _made(algebra.at_least(view.formula, low), view)
 
 
 _LARGE = 1e30
@@ -252,7 +278,7 @@ def _max(reader: Reader, node: NodeProto) -> View | None:
     view = reader.view(rest[0]) if len(rest) == 1 and len(node.input) == 2 else None
     if view is None or least is None:
         return None
-    return _made(algebra.at_least(view.formula, least), view.dropped)
+    return _made(algebra.at_least(view.formula, least), view)
 
 
 def _softmax(reader: Reader, node: NodeProto) -> View | None:
@@ -261,7 +287,7 @@ def _softmax(reader: Reader, node: NodeProto) -> View | None:
     if reader.net.opset < 13 and axis != rank - 1:
         return None  # over several axes
     view = reader.view(node.input[0])
-    if view is None or view.dropped:
+    if view is None or not view.is_whole:
         return None
     top = algebra.exponential(view.formula)
     average = None if top is None else algebra.mean(top, (axis,), rank)

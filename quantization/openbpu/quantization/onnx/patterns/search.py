@@ -70,7 +70,7 @@ def _written_out(
             continue
         reader = Reader(net, x, producers)
         view = reader.view(node.output[0])
-        if view is None or view.dropped or len(reader.nodes) < 2:
+        if view is None or not view.is_whole or len(reader.nodes) < 2:
             continue
         what = as_norm(view.formula) or as_softmax(view.formula, reader.shape)
         nodes = frozenset(reader.nodes)
