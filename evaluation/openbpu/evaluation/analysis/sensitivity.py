@@ -12,20 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy.typing as npt
 from onnx import ModelProto
 
 from openbpu.arch.errors import InputError, must
-from openbpu.evaluation.analysis.alone import Alone, Part, Parts
 from openbpu.evaluation.analysis.analyzer import CHUNK_BYTES, Analyzer, until_node
-from openbpu.evaluation.analysis.cut import Graph, Kind
+from openbpu.evaluation.analysis.forms import AllBut, Form, Only
 from openbpu.evaluation.analysis.metric import NAMES, Function, Metric, metric
 from openbpu.evaluation.analysis.suffix import Behind, Suffix
-from openbpu.evaluation.analysis.units import Match, Unit
+from openbpu.evaluation.analysis.units import Unit
 from openbpu.evaluation.distribution import Pool, Ready, Task
-from openbpu.quantization.onnx.net import reads
 from openbpu.quantization.onnx.samples import Calibration, Feed
 
 Array = npt.NDArray[Any]
@@ -142,7 +140,7 @@ class Judge:
     def __init__(self, analyzer: Analyzer, feeds: Sequence[Feed], mode: Mode, by: Metric) -> None:
         self._feeds, self._mode, self.metric = feeds, mode, by
         match, kinds, theirs = analyzer.matched(feeds[0])
-        self._form: _Form = (_Only if mode == "only" else _AllBut)(analyzer, match, kinds, theirs)
+        self._form: Form = (Only if mode == "only" else AllBut)(analyzer, match, kinds, theirs)
         self.units = match.units
         self._by_value = {unit.value: unit for unit in match.units}
         self._behind = Behind(self._form.base)
@@ -215,105 +213,3 @@ class Judge:
             loss=loss if self._mode == "only" else -loss,
             samples=len(outputs),
         )
-
-
-class _Runs:
-    """The other model's form of some units. needs: tensors of the base that `run` takes."""
-
-    def __init__(self, needs: list[str], run: Callable[[Mapping[str, Array]], list[Array]]) -> None:
-        self.needs, self.run = needs, run
-
-
-class _Form(Protocol):
-    """base: the model that is run, with one unit in the form of the other · kinds: of its tensors."""
-
-    base: Graph
-    kinds: Mapping[str, Kind]
-
-    def changed(self, unit: Unit) -> tuple[str, ...]:
-        """Return the tensors of the base that get the other form's result."""
-
-    def instead(self, unit: Unit) -> dict[str, str]:
-        """Return the tensors behind it that must not be rounded again → those in front of their pairs."""
-
-    def needs(self, unit: Unit) -> list[str]:
-        """Return the tensors of the base that the other form is computed from."""
-
-    def forms(self, chunk: Sequence[Unit]) -> _Runs:
-        """Return what computes the other form of some units."""
-
-
-class _Only:
-    """The float model, one unit quantized."""
-
-    def __init__(
-        self, analyzer: Analyzer, match: Match, kinds: Mapping[str, Kind], theirs: Mapping[str, Kind]
-    ) -> None:
-        del theirs
-        self.base, self.kinds = analyzer.float, kinds
-        self._other, self._aliases = analyzer.quantized, match.aliases
-
-    def changed(self, unit: Unit) -> tuple[str, ...]:
-        return (unit.tensor,)
-
-    def instead(self, unit: Unit) -> dict[str, str]:
-        del unit
-        return {}
-
-    def needs(self, unit: Unit) -> list[str]:
-        return [self._aliases[leaf] for leaf in unit.leaves]
-
-    def forms(self, chunk: Sequence[Unit]) -> _Runs:
-        alone = Alone(self._other, chunk, self._aliases, self.kinds)
-        return _Runs(alone.needs, lambda values: [value for _, _, value in alone.run(values)])
-
-
-class _AllBut:
-    """The quantized model, one unit in float."""
-
-    def __init__(
-        self, analyzer: Analyzer, match: Match, kinds: Mapping[str, Kind], theirs: Mapping[str, Kind]
-    ) -> None:
-        self.base, self.kinds = analyzer.quantized, theirs
-        self._float, self._float_kinds, self._units = analyzer.float, kinds, match.units
-        values = {unit.tensor: unit.value for unit in match.units}
-        self._values = {name: name for name in analyzer.float.fed} | values
-
-    def changed(self, unit: Unit) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((unit.raw, unit.value)))
-
-    def instead(self, unit: Unit) -> dict[str, str]:
-        """Nodes that move its codes have its rounding: without it they have none."""
-        found, group = dict[str, str](), {unit.raw, unit.value}
-        for other in self._units:
-            if other.moved and group & set(self.base.nodes[other.index].input):
-                group |= {other.raw, other.value}
-                found[other.value] = other.raw
-        return found
-
-    def needs(self, unit: Unit) -> list[str]:
-        return [self._values[leaf] for leaf in self._part(unit).leaves]
-
-    def forms(self, chunk: Sequence[Unit]) -> _Runs:
-        parts = [self._part(unit) for unit in chunk]
-        elems = {leaf: self._float_kinds[leaf].elem for part in parts for leaf in part.leaves}
-        ready = Parts(self._float, parts, elems)
-        needs = {leaf: self._values[leaf] for leaf in ready.leaves}
-
-        def run(values: Mapping[str, Array]) -> list[Array]:
-            made = ready.run({leaf: values[name] for leaf, name in needs.items()})
-            return [
-                found[unit.tensor] if found else values[unit.tensor]  # an input is what is fed
-                for unit, found in zip(chunk, made, strict=True)
-            ]
-
-        return _Runs(list(dict.fromkeys(needs.values())), run)
-
-    def _part(self, unit: Unit) -> Part:
-        """Return the float model's nodes between other units and this one."""
-        given = set(self._values) - {unit.tensor}
-        nodes = tuple(self._float.needed([unit.tensor], given))
-        made = {name for k in nodes for name in self._float.nodes[k].output}
-        read = dict.fromkeys(name for k in nodes for name in reads(self._float.nodes[k]))
-        leaves = tuple(name for name in read if name in given and name not in made)
-        return Part(nodes, leaves, (unit.tensor,))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto
 
+from openbpu.quantization.measures import Sums
 from openbpu.quantization.onnx.engine import APART, net_session, run, session
 from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
@@ -50,14 +51,9 @@ def cosines(
 
 
 def _cosine(a: Sequence[Array], b: Sequence[Array]) -> float:
-    dot = aa = bb = 0.0
+    """NaN where a shape that depends on data (NonZero, NonMaxSuppression) came out different, or infinity."""
+    sums = Sums()
     for x, y in zip(a, b, strict=True):
-        if np.shape(x) != np.shape(
-            y
-        ):  # a data-dependent shape (NonZero, NonMaxSuppression) that came out different
-            return float("nan")
-        u, v = np.asarray(x, dtype=np.float64).reshape(-1), np.asarray(y, dtype=np.float64).reshape(-1)
-        dot, aa, bb = dot + float(u @ v), aa + float(u @ u), bb + float(v @ v)
-    if aa == 0 or bb == 0:
-        return 1.0 if aa == bb else 0.0
-    return dot / float(np.sqrt(aa) * np.sqrt(bb))
+        sums.add(np.asarray(x), np.asarray(y))
+    found = sums.closeness()
+    return found.cosine if np.isfinite(found.max_abs) else float("nan")
