@@ -175,9 +175,12 @@ def test_what_cannot_be_is_told(name: str, text: str, told: str) -> None:
 
 def test_a_float_node_between_nodes_of_the_bpu_is_told_of() -> None:
     text = "(float[2,6] x) => (float[2,6] y) { [a] a = Softmax(x) [b] b = Softmax(a) [c] y = Softmax(b) }"
-    _, told = made(node("b", qtype="float"), float_model(text))
+    found, told = made(node("b", qtype="float"), float_model(text))
     assert len(told) == 1
     assert told[0].startswith("node 'b' (Softmax): what it reads and what it makes are rounded")
+    rows = {row.node: row for row in check(found, march="nash-e")}
+    assert {name: rows[name].on for name in "abc"} == {"a": "BPU", "b": "CPU", "c": "BPU"}
+    assert rows["b"].reason == "the quantizer was asked to leave it float"
     _, told = made({"node_config": {name: {"qtype": "float"} for name in "bc"}}, float_model(text))
     assert told == []
 

@@ -51,12 +51,16 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a node came from: its name and type in the user's model and what the exporter said about it."""
+    """Where a node came from: its name and type in the user's model and what the exporter said about it.
+
+    stays_float: the user asked the quantizer to leave it float, so that the CPU computes it.
+    """
 
     name: str
     op_type: str
     scope: str = ""
     source: str = ""
+    stays_float: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,11 @@ class _Pass:
 
         `listed` are the nodes that must not be on the march's list of CPU operators.
         """
+        left = next((n for n in nodes if any(o.stays_float for o in n.origins)), None)
+        if left is not None:
+            fix = "give it int8 or int16 when quantizing"
+            self.refusals.add(left, Refused("the quantizer was asked to leave it float", fix))
+            return False
         mark, values = len(self.rw.nodes), dict(self.rw.values)
         off = self.wishes.kept_off(listed)
         why = None if off is not None and self.wishes.lacks_unit(off) else refusal_of(lower)

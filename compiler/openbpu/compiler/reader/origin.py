@@ -9,6 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from onnx import NodeProto
 
+from openbpu.arch.marks import STAYS_FLOAT
 from openbpu.compiler.ir.graph import Origin
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -22,7 +23,7 @@ def origin_of(node: NodeProto, name: str) -> Origin:
     """Return the origin of `node`, known to the user as `name`; never raises, whatever the metadata holds."""
     said = {entry.key: entry.value for entry in node.metadata_props}
     scope = _scope(said.get(_SCOPES, "")) or _scope_in_name(node.name)
-    return Origin(name, node.op_type, scope, _source(said.get(_TRACE, "")))
+    return Origin(name, node.op_type, scope, _source(said.get(_TRACE, "")), said.get(STAYS_FLOAT) == "true")
 
 
 def _scope(text: str) -> str:

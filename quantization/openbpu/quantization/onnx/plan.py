@@ -48,6 +48,7 @@ class Plan:
     what the model quantizes itself; `steps`: of sources that only move into a tensor that has a pair.
     `unrounded`: tensors inside of what is fused.
     `fed`: tensors with a pair that no BPU operator makes; the nodes `cpu` read them as they were before it.
+    `floats`: nodes that were asked to stay float.
     """
 
     pairs: Mapping[str, Pair]
@@ -60,6 +61,7 @@ class Plan:
     unrounded: frozenset[str]
     fed: frozenset[str]
     cpu: frozenset[int]
+    floats: frozenset[int]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -120,7 +122,8 @@ def make_plan(
     given = find_given(net, fixed)
     fused = find_fused(net, kinds, fixed)
     units = find_units(net, kinds, fused)
-    spared |= handed_over(net, kinds, {i for i, node in enumerate(net.nodes) if types.is_float(node)})
+    floats = frozenset(index for index, node in enumerate(net.nodes) if types.is_float(node))
+    spared |= handed_over(net, kinds, floats)
     if types.outputs is DType.FLOAT32:
         spared |= float_ends(net, kinds)
     carriers = find_carriers(net, kinds, fused, units, given, spared)
@@ -143,6 +146,7 @@ def make_plan(
         unrounded=fused.unrounded,
         fed=fed_to_bpu(net, kinds, carriers),
         cpu=frozenset(_on_cpu(net, kinds, pairs)),
+        floats=floats,
     )
 
 

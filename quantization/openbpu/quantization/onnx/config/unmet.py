@@ -30,8 +30,8 @@ def unmet(net: Net, plan: Plan, types: Types) -> tuple[Finding, ...]:
 
 
 _BETWEEN = (
-    "what it reads and what it makes are rounded for the nodes around it, so float changes little, and the "
-    "compiler may take it for the BPU all the same; name its neighbours too"
+    "what it reads and what it makes are rounded for the nodes around it, so float changes little; "
+    "name its neighbours too"
 )
 
 
