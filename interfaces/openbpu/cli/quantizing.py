@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from openbpu.arch.given_shapes import Shapes
     from openbpu.evaluation.closing import Closing
-    from openbpu.quantization.onnx import Choice, Corrections, Finding, Method, QuantConfig
+    from openbpu.quantization.onnx import Choice, Corrections, Finding, Method, QuantConfig, TensorRange
     from openbpu.quantization.samples import Pixels
 
 CLOSING_MARCH = "nash-e"
@@ -46,6 +46,10 @@ def _nodes(option: str, told: str) -> object:
 Int16Nodes = Annotated[list[str] | None, _nodes("--int16-nodes", "that read int16")]
 Int8Nodes = Annotated[list[str] | None, _nodes("--int8-nodes", "that read int8, as with --int16")]
 FloatNodes = Annotated[list[str] | None, _nodes("--float-nodes", "that stay float, on the CPU")]
+Asymmetric = Annotated[
+    bool,
+    typer.Option("--asymmetric", help="Zero points for int8 tensors whose values lie to one side of 0."),
+]
 Equalisation = Annotated[
     bool,
     typer.Option("--equalisation", help="Scale channels between layers so that one scale suits them all."),
@@ -84,6 +88,7 @@ class Job:
     int8_tail: bool
     method: Method
     corrections: Corrections
+    asymmetric: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,7 @@ def quantized(job: Job, report: Report | None) -> Made:
         method=job.method,
         config=job.types,
         corrections=job.corrections,
+        asymmetric=job.asymmetric,
         shapes=job.shapes,
         judge=True,
         progress=_in_steps(report),
@@ -215,10 +221,7 @@ def document(job: Job, made: Made, found: Closing | None, told: Sequence[str]) -
         "tail": "int8" if job.int8_tail else "int16",
         "method": job.method,
         "chosen": {"method": choice.method, "cosines": dict(choice.cosines)},
-        "ranges": {
-            name: {"range": r.range, "largest": r.largest, "type": r.dtype.value, "method": r.method}
-            for name, r in choice.ranges.items()
-        },
+        "ranges": {name: _range(found) for name, found in choice.ranges.items()},
         "findings": [
             {"kind": f.kind, "tensor": f.tensor, "node": f.node, "text": f.text} for f in choice.findings
         ],
@@ -226,6 +229,11 @@ def document(job: Job, made: Made, found: Closing | None, told: Sequence[str]) -
         "report": None if found is None else closing_json(found),
         "notes": [*told, *list(sentences(job, made))[:-1]],
     }
+
+
+def _range(found: TensorRange) -> dict[str, Any]:
+    told = {"range": found.range, "largest": found.largest, "type": found.dtype.value, "method": found.method}
+    return told | ({"zero_point": found.zero_point} if found.zero_point else {})
 
 
 def _sizes(samples: npt.NDArray[Any]) -> list[Any]:

@@ -99,6 +99,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     int16_nodes: quantizing.Int16Nodes = None,
     int8_nodes: quantizing.Int8Nodes = None,
     float_nodes: quantizing.FloatNodes = None,
+    asymmetric: quantizing.Asymmetric = False,
     equalisation: quantizing.Equalisation = False,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
     bias_correction: quantizing.BiasCorrection = False,
@@ -117,7 +118,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     types = quantizing.quant_config(config, int16_nodes, int8_nodes, float_nodes)
     corrections = quantizing.corrections(equalisation, adaptive_rounding, bias_correction)
     job = quantizing.Job(
-        model, calib, output, pixels, sizes, types, int16, int8_tail, method.value, corrections
+        model, calib, output, pixels, sizes, types, int16, int8_tail, method.value, corrections, asymmetric
     )
     with progress() as report:
         made = quantizing.quantized(job, report)

@@ -67,6 +67,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     config: ConfigLike | None = None,
     shapes: Shapes | None = None,
     corrections: Corrections = NO_CORRECTIONS,
+    asymmetric: bool = False,
     judge: bool = False,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
@@ -76,7 +77,8 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     `calibration` maps every input to an array with samples on its first axis, or is an iterable of one feed
     per sample. `shapes` fixes free axes of inputs, by name: what depends on nothing else becomes constant.
     Axes that stay free take samples of any size, and stay free in the result. Activations are int8 or int16
-    and symmetric, one scale per tensor; weights int8 or int16, one
+    and symmetric, one scale per tensor (`asymmetric`: int8 ones get a zero point where
+    their values lie to one side of 0, which costs no time); weights int8 or int16, one
     scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. `config` is a
@@ -101,7 +103,16 @@ def quantize(  # noqa: PLR0913  # an argument per choice
         loaded = load(model)
         wanted = Wanted(asked, loaded.nodes, read(loaded, shapes))
         every = activation, weight, tail
-        quantized, choice = _quantized(wanted, calibration, every, methods, corrections, report, judge=judge)
+        quantized, choice = _quantized(
+            wanted,
+            calibration,
+            every,
+            methods,
+            corrections,
+            report,
+            asymmetric=asymmetric or asked.is_asymmetric,
+            judge=judge,
+        )
     if out is not None:
         write_model(quantized, out, outside=lies_in_files(model))
         report("write", 1, 1)
@@ -118,6 +129,7 @@ def _quantized(
     corrections: Corrections,
     report: Progress,
     *,
+    asymmetric: bool,
     judge: bool,
 ) -> tuple[ModelProto, Choice]:
     weight, given = types[1], wanted.model
@@ -127,7 +139,8 @@ def _quantized(
     findings = (*dynamic_findings(given), *wanted.findings(ground.net, ground.plan))
 
     def calibrated(net: Net) -> tuple[ModelProto, Choice]:
-        return ranged.quantized(ground.of(net, report), methods, weight, findings, report)
+        seen = ground.of(net, report)
+        return ranged.quantized(seen, methods, weight, findings, report, asymmetric=asymmetric)
 
     few = ground.feeds[: wanted.config.model.samples]
     net, quantized, choice = corrected(ground.net, calibrated, corrections, few, report)

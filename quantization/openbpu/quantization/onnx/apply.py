@@ -16,6 +16,7 @@ from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.scales import Scales
+from openbpu.quantization.onnx.shifts import Shift
 
 
 def apply_plan(
@@ -24,14 +25,16 @@ def apply_plan(
     ranges: Mapping[str, float],
     weight: DType,
     limits: Mapping[str, Limits] = MappingProxyType({}),
+    shifts: Mapping[str, Shift] = MappingProxyType({}),
 ) -> ModelProto:
     """Return the quantized model; `ranges` maps every source of the plan to max|x|.
 
     One whose step the model itself gives takes that.
-    `limits`: how far the values of constants matter that lead into a Softmax.
+    `limits`: how far the values of constants matter that lead into a Softmax. `shifts`: of the
+    sources that have a zero point; they must be int8 and have no given step.
     """
     ranges = {**ranges, **{name: step.range for name, step in plan.steps.items()}}
-    return _Builder(net, plan, Scales(net, plan, ranges, weight, limits)).model()
+    return _Builder(net, plan, Scales(net, plan, ranges, weight, limits, shifts)).model()
 
 
 def _marked(node: NodeProto) -> NodeProto:
@@ -88,12 +91,13 @@ class _Builder:
         """Put the pair behind `name`; where that is a graph output, what is computed is now called `raw`."""
         dtype = self.plan.pairs[name].dtype
         out = name if raw else self.names.fresh(f"{name}_DequantizeLinear_Output")
-        self._pair(raw or name, name, self.scales.tensor(name, dtype), dtype, out)
+        scale, zero = self.scales.tensor(name, dtype), self.scales.zero(name, dtype)
+        self._pair(raw or name, name, scale, dtype, out, zero)
         if not raw:
             self.renamed[name] = out
 
-    def _pair(self, tensor: str, name: str, scale: Array, dtype: DType, out: str) -> None:
-        parameters = self._parameters(name, scale, dtype)
+    def _pair(self, tensor: str, name: str, scale: Array, dtype: DType, out: str, zero: int = 0) -> None:
+        parameters = self._parameters(name, scale, dtype, zero)
         q = self.names.fresh(f"{name}_QuantizeLinear_Output")
         self._node("QuantizeLinear", name, [tensor, *parameters], q)
         self._node("DequantizeLinear", name, [q, *parameters], out)
@@ -104,11 +108,11 @@ class _Builder:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)
 
-    def _parameters(self, name: str, scale: Array, dtype: DType) -> list[str]:
+    def _parameters(self, name: str, scale: Array, dtype: DType, zero: int = 0) -> list[str]:
         """Add scale and zero point of tensor `name`; return their names."""
         made = [self.names.fresh(f"{name}_scale"), self.names.fresh(f"{name}_zero_point")]
         self.consts[made[0]] = scale
-        self.consts[made[1]] = np.zeros(scale.shape, dtype=dtype.numpy)
+        self.consts[made[1]] = np.full(scale.shape, zero, dtype=dtype.numpy)
         return made
 
     def _quantize_operands(self, index: int, node: NodeProto) -> NodeProto:

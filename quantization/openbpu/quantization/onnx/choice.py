@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorRange:
-    """A tensor of the float model: the range of its scale, the largest magnitude seen, its integer type.
+    """A tensor of the float model: the range of its codes, the largest magnitude seen, its integer type.
 
-    `method`: the one its range came from.
+    `method`: the one its range came from. `zero_point`: not 0 where the codes are for one side of 0 only, or
+    more of it.
     """
 
     range: float
     largest: float
     dtype: DType
     method: str
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, slots=True)

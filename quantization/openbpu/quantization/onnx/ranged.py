@@ -20,6 +20,7 @@ from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.relief import Relief, findings_of, types_of
 from openbpu.quantization.onnx.samples import Feed
+from openbpu.quantization.onnx.shifts import Shift, shifts_of
 from openbpu.quantization.onnx.swallowed import find_swallowed, watched
 
 
@@ -53,6 +54,8 @@ def quantized(
     weight: DType,
     findings: tuple[Finding, ...],
     report: Progress,
+    *,
+    asymmetric: bool = False,
 ) -> tuple[ModelProto, Choice]:
     """Return the net of `ground` quantized, with ranges by one method or by several mixed."""
     net, plan, masks, observed = ground.net, ground.plan, ground.masks, ground.observed
@@ -63,15 +66,23 @@ def quantized(
     seen = {} if methods == ("max",) else histograms(net, tops, ground.feeds, report, within.limits)
     ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
 
+    def shifts(by_tensor: Mapping[str, str]) -> dict[str, Shift]:
+        fixed = {*plan.steps, *masks.chain, *masks.upstream}
+        free = {n: ranges[m][n] for n, m in by_tensor.items() if asymmetric and n not in fixed}
+        return shifts_of(free, observed.extents, dtypes)
+
     def made(by_tensor: Mapping[str, str]) -> ModelProto:
         chosen = {name: ranges[m][name] for name, m in by_tensor.items()}
-        return apply_plan(net, plan, chosen, weight, within.limits)
+        return apply_plan(net, plan, chosen, weight, within.limits, shifts(by_tensor))
 
     by_tensor: Mapping[str, str] = dict.fromkeys(plan.sources, methods[0])
     close: Mapping[str, float] = {}
     if len(methods) > 1:
         by_tensor, close = mix(net, plan, ranges, made, ground.feeds[:JUDGED_SAMPLES], report)
-    chosen = {n: TensorRange(ranges[m][n], tops[n], dtypes[n], m) for n, m in by_tensor.items()}
+    zeros = {name: shift.zero for name, shift in shifts(by_tensor).items()}
+    chosen = {
+        n: TensorRange(ranges[m][n], tops[n], dtypes[n], m, zeros.get(n, 0)) for n, m in by_tensor.items()
+    }
     used = set(by_tensor.values()) or {methods[0]}
     name = used.pop() if len(used) == 1 else "mix"
     return made(by_tensor), Choice(name, chosen, close, findings + findings_of(net, lost, ground.relief))

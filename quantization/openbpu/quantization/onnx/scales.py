@@ -16,6 +16,7 @@ from openbpu.quantization.onnx.blocks import magnitudes
 from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.plan import Plan, channel_axis
+from openbpu.quantization.onnx.shifts import Shift
 
 ZERO_RANGE = 1.0
 """The range a tensor of zeros gets, so that its int8 scale is 1/127.5: any positive one would do."""
@@ -33,7 +34,8 @@ Floats = npt.NDArray[np.float32]
 class Scales:
     """Scales (float32) by what was observed: `ranges` maps every source of the plan to max|x|.
 
-    `limits`: how far the values of constants matter that lead into a Softmax.
+    `limits`: how far the values of constants matter that lead into a Softmax. `shifts`: of
+    int8 sources that have a zero point.
     """
 
     net: Net
@@ -41,10 +43,19 @@ class Scales:
     ranges: Mapping[str, float]
     weight: DType
     limits: Mapping[str, Limits] = field(default_factory=dict)
+    shifts: Mapping[str, Shift] = field(default_factory=dict)
 
     def tensor(self, name: str, dtype: DType) -> Floats:
         """Return the scale of a tensor that has a pair, for `dtype`."""
-        return numerics.observed_scale(safe_range(self.ranges[self.plan.pairs[name].source]), dtype)
+        source = self.plan.pairs[name].source
+        if source in self.shifts and dtype is DType.INT8:
+            return self.shifts[source].scale
+        return numerics.observed_scale(safe_range(self.ranges[source]), dtype)
+
+    def zero(self, name: str, dtype: DType) -> int:
+        """Return the zero point of a tensor that has a pair, for `dtype`."""
+        shift = self.shifts.get(self.plan.pairs[name].source)
+        return shift.zero if shift is not None and dtype is DType.INT8 else 0
 
     def constant(self, name: str, axis: int | None, dtype: DType) -> Floats:
         """Return the scale of a constant: of shape () or one per entry of `axis`."""

@@ -115,6 +115,7 @@ OneScale = Annotated[
     tuple[bool, ...],
     _some("false", lambda v: v is False, "activations have one symmetric scale per tensor on every march"),
 ]
+Flags = Annotated[tuple[bool, ...], _some("true or false, one or a list", lambda v: isinstance(v, bool))]
 Bins = Annotated[
     tuple[int, ...],
     _some(
@@ -140,7 +141,7 @@ class Activation(_Part):
     max_percentile: Shares | None = None
     num_bin: Bins | None = None
     per_channel: OneScale | None = None
-    asymmetric: OneScale | None = None
+    asymmetric: Flags | None = None
 
 
 class BiasCorrection(_Part):
@@ -247,3 +248,8 @@ class QuantConfig(_Part):
     def keys(cls) -> list[str]:
         """Return the keys as a file has them."""
         return ["model_config", "op_config", "node_config", "subgraph_config"]
+
+    @property
+    def is_asymmetric(self) -> bool:
+        """Whether int8 activations may have zero points: of a list, each tensor takes what suits it."""
+        return any(self.model.activation.asymmetric or ())
