@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
+from openbpu.arch.errors import QuantizationError
 from openbpu.cli.commands import app
 from openbpu.quantization.onnx import Choice, Corrections, quantize
 from openbpu.quantization.onnx.corrections.bias import correct_biases, with_biases
@@ -169,6 +170,19 @@ def test_a_walk_makes_what_the_whole_net_makes() -> None:
     for tensors, feed in zip(walk.live, feeds(2), strict=True):
         np.testing.assert_allclose(tensors["y"], run_once(model, feed, ["y"])["y"], rtol=1e-5, atol=1e-6)
     assert net.outputs == walk.net.outputs
+
+
+def test_what_is_no_tensor_is_refused_by_name() -> None:
+    model = float_model(
+        """(float[1,4] x) => (float[1,4] y) {
+            s = SequenceConstruct(x) a = MatMul(x, w) c = Relu(a) i = SequenceAt(s, n)
+            b = Add(c, i) y = MatMul(b, v)
+        }""",
+        {"w": noise(4, 4), "v": noise(4, 4, seed=1), "n": np.int64(0)},
+    )
+    data = [{"x": noise(1, 4, seed=n)} for n in range(4)]
+    with pytest.raises(QuantizationError, match="'s' must be a tensor, not a sequence"):
+        quantize(model, data, corrections=Corrections(adaptive_rounding=True))
 
 
 def test_every_fourth_sample_is_held_out() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
+from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.net import Array, Net, nbytes, reads
 from openbpu.quantization.onnx.samples import Feed
@@ -52,7 +53,10 @@ class Walk:
             tensors.update(run(engine, {name: tensors[name] for name in part.inputs}, kept))
 
 
-def _declared(name: str, array: Array) -> ValueInfoProto:
+def _declared(name: str, array: object) -> ValueInfoProto:
+    if not isinstance(array, np.ndarray):
+        fix = "leave --adaptive-rounding and --bias-correction out"
+        raise QuantizationError(must("corrections", f"'{name}'", "a tensor", "a sequence or nothing", fix))
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
     return helper.make_tensor_value_info(name, kind, [None] * array.ndim)
 
