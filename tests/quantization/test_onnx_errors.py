@@ -297,8 +297,11 @@ def test_methods_that_do_not_exist_are_refused() -> None:
 def test_progress_is_reported_to_the_end() -> None:
     seen: list[tuple[str, int, int]] = []
     quantize(float_model(NEG), {"x": noise(3, 4)}, progress=lambda *call: seen.append(call))
-    assert [done for _, done, _ in seen] == [1, 2, 3]
-    assert {total for _, _, total in seen} == {3}
+    assert [call for call in seen if call[0] == "observe ranges"] == [
+        ("observe ranges", n, 3) for n in (1, 2, 3)
+    ]
+    last = {stage: (done, total) for stage, done, total in seen}
+    assert all(done == total for done, total in last.values())
 
 
 # --- hostile models --------------------------------------------------------------------------------------
