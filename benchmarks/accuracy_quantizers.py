@@ -6,7 +6,6 @@ optimizations off, so that a QDQ model means what it says.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from onnx import version_converter
 from openbpu.arch.dtypes import DType
 from openbpu.compiler import compile as compile_model
 from openbpu.engine import onnxruntime
-from openbpu.quantization.onnx import quantize
+from openbpu.quantization.onnx import Corrections, quantize
 from openbpu.runtime import Session
 
 # isort: split
@@ -127,20 +126,20 @@ def peers(nncf: str | None) -> list[Way]:
 
 def ours(corrections: bool) -> list[Way]:
     """Return our ways: those that this version of `quantize` has."""
-    known = inspect.signature(quantize).parameters
     ways = [Way("int8", "int8", of_ours), Way("int16", "int16", partial(of_ours, activation=DType.INT16))]
     if not corrections:
         return ways
     ways += [Way("int8, best", m, partial(of_ours, method=m)) for m in METHODS]
-    return ways + [
-        Way("int8, best", name, partial(of_ours, **options))
-        for name, options in CORRECTIONS.items()
-        if options.keys() <= known.keys()
+    every = Corrections(**dict.fromkeys(CORRECTIONS, True))
+    ways += [
+        Way("int8, best", name.replace("_", " "), partial(of_ours, corrections=Corrections(**{name: True})))
+        for name in CORRECTIONS
     ]
+    return [*ways, Way("int8, best", "mix, corrected", partial(of_ours, method="mix", corrections=every))]
 
 
 METHODS = ("mse", "percentile", "kl", "mix")
-CORRECTIONS: dict[str, dict[str, Any]] = {}
+CORRECTIONS = ("equalisation", "bias_correction", "adaptive_rounding")
 
 
 def session(model: Path) -> onnxruntime.InferenceSession:
@@ -182,7 +181,7 @@ def binary_of(model: Path, feeds: Sequence[Feed], march: str) -> Binary:
     found = Session(program)
     same, worst = 0, 0.0
     for feed, expected in zip(feeds, outputs_of(model, feeds), strict=True):
-        pairs = list(zip(found.run(feed).values(), expected, strict=True))
+        pairs = list(zip(found.run(feed).outputs.values(), expected, strict=True))
         same += all(np.array_equal(f, e) for f, e in pairs)
         worst = max(worst, *(float(np.abs(f - e).max() / max(1e-9, np.abs(e).max())) for f, e in pairs))
     return Binary(same, len(feeds), worst, latency_of(program, get_march(march)).bpu_us)

@@ -2,7 +2,7 @@
 
 spared   the common tensor stays float, where no BPU operator computes with it (a Concat that is the output):
 every operand keeps the scale of its own pair
-widened  the common tensor is int16, where the model may have int16
+widened  the common tensor is int16, where the model may have int16; also what a root or logarithm reads
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from openbpu.quantization.onnx.limits import Seen, ranges_of, useful
 from openbpu.quantization.onnx.masks import Masks
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan
+from openbpu.quantization.onnx.steep import find_steep
 from openbpu.quantization.onnx.swallowed import FEW, Swallowed, find_swallowed
 
 _FINER = 257
@@ -44,7 +45,9 @@ def settle(
     asked: Types = NOTHING_ASKED,
 ) -> tuple[Plan, Relief]:
     """Return the plan after all that can be done; `again` plans with it. The last ones as in `relieve`."""
-    known = Relief()
+    known = _steepened(net, plan, seen, asked) if int16 else Relief()
+    if known.widened:
+        plan = again(known)
     while True:
         types = types_of(plan)
         within = useful(net, masks, types, seen)
@@ -54,6 +57,21 @@ def settle(
         if more == known:
             return plan, known
         known, plan = more, again(more)
+
+
+def _steepened(net: Net, plan: Plan, seen: Seen, asked: Types) -> Relief:
+    """Return what roots and logarithms read as int16."""
+    steep = find_steep(net, plan, seen, asked)
+    findings = (
+        Finding(
+            "widened",
+            name,
+            node.name,
+            f"'{name}' is int16: {node.op_type} '{node.name}' makes steps near 0 large",
+        )
+        for name, node in steep.items()
+    )
+    return Relief(widened=frozenset(steep), findings=tuple(findings))
 
 
 def types_of(plan: Plan) -> dict[str, DType]:
