@@ -135,7 +135,9 @@ def ours(corrections: bool) -> list[Way]:
         Way("int8, best", name.replace("_", " "), partial(of_ours, corrections=Corrections(**{name: True})))
         for name in CORRECTIONS
     ]
-    return [*ways, Way("int8, best", "mix, corrected", partial(of_ours, method="mix", corrections=every))]
+    ways.append(Way("int8, best", "asymmetric", partial(of_ours, asymmetric=True)))
+    all_of_it = partial(of_ours, method="mix", corrections=every, asymmetric=True)
+    return [*ways, Way("int8, best", "mix, corrected, asymmetric", all_of_it)]
 
 
 METHODS = ("mse", "percentile", "kl", "mix")
