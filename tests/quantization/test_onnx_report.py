@@ -150,3 +150,17 @@ def test_the_command_prints_the_report_and_puts_it_into_json(
     assert report["inputs"][0]["kind"] == "pixels 0..255"
     assert report["placement"]["cpu"] == []
     assert {use["tensor"] for use in report["ranges"]} >= {"x", "r", "p"}
+
+
+def test_a_model_of_free_axes_has_a_report_without_a_placement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "(float[1,3,h,w] x) => (float y) { c = Conv(x, w) y = Sigmoid(c) }"
+    onnx.save(float_model(text, {"w": noise(3, 3, 1, 1)}), tmp_path / "m.onnx")
+    np.savez(tmp_path / "c.npz", x=pictures(4))
+    options = [str(tmp_path / "m.onnx"), "--calib", str(tmp_path / "c.npz"), "-o", str(tmp_path / "q.onnx")]
+    app(["quantize", *options], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert printed.startswith("cosine to the float model: y ")
+    assert "on nash-e: " in printed
+    assert "--shape" in printed

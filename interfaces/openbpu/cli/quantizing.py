@@ -170,18 +170,12 @@ def quantized(job: Job, report: Report | None) -> Made:
     return Made(model, data, chosen[0], tuple(told))
 
 
-def closed(made: Made, march: str) -> tuple[Closing | None, tuple[str, ...]]:
-    """Return the closing report, and why there is none where the result cannot be placed."""
-    from openbpu.arch.errors import OpenbpuError
+def closed(made: Made, march: str) -> Closing | None:
+    """Return the closing report."""
     from openbpu.evaluation.closing import closing
 
     report = made.choice.report
-    if report is None:
-        return None, ()
-    try:
-        return closing(report, made.model, march), ()
-    except OpenbpuError as error:
-        return None, (f"no report, since the result cannot be placed on {march}: {error}",)
+    return None if report is None else closing(report, made.model, march)
 
 
 def sentences(job: Job, made: Made) -> Iterator[str]:
@@ -205,7 +199,7 @@ def _first(findings: Sequence[Finding]) -> Iterator[str]:
             yield f"{len(texts) - _SHOWN} more findings of the kind '{kind}': `--json` lists them"
 
 
-def document(job: Job, made: Made, found: Closing | None, told: Sequence[str]) -> dict[str, Any]:
+def document(job: Job, made: Made, found: Closing | None) -> dict[str, Any]:
     """Return what `--json` prints."""
     from openbpu.quantization.save import data_files
     from openbpu.report.closing import closing_json
@@ -227,7 +221,7 @@ def document(job: Job, made: Made, found: Closing | None, told: Sequence[str]) -
         ],
         "corrections": [asdict(c) | {"kept": c.kept} for c in choice.corrections],
         "report": None if found is None else closing_json(found),
-        "notes": [*told, *list(sentences(job, made))[:-1]],
+        "notes": list(sentences(job, made))[:-1],
     }
 
 

@@ -19,7 +19,7 @@ def closing_text(found: Closing) -> str:
     lines = [_closeness(report), *_doubts(report), *_ranges(report)]
     lines += [f"input '{look.name}': {_seen(look)}" for look in report.inputs]
     lines += [f"types: {', '.join(f'{n} tensors {kind}' for kind, n in report.types.items())}"]
-    lines += [f"on {found.march}: {placement_summary(found.placement)}", _time(report)]
+    lines += [f"on {found.march}: {found.refused or placement_summary(found.placement)}", _time(report)]
     return "\n".join(line for line in lines if line)
 
 
@@ -42,7 +42,8 @@ def closing_json(found: Closing) -> dict[str, Any]:
         "types": dict(report.types),
         "march": found.march,
         "placement": {
-            "summary": placement_summary(found.placement),
+            "summary": placement_summary(found.placement) if not found.refused else "",
+            "refused": found.refused,
             "cpu": [row for row in placement_json(found.placement) if row["on"] == "CPU"],
         },
         "seconds": {stage: round(value, 4) for stage, value in report.seconds.items()},

@@ -122,11 +122,11 @@ def quantize(  # noqa: PLR0917  # an argument per option
     )
     with progress() as report:
         made = quantizing.quantized(job, report)
-    closed, told = quantizing.closed(made, march)
-    for sentence in (*told, *quantizing.sentences(job, made)):
+    closed = quantizing.closed(made, march)
+    for sentence in quantizing.sentences(job, made):
         note(sentence)
     if json:
-        show_json(quantizing.document(job, made, closed, told))
+        show_json(quantizing.document(job, made, closed))
     elif closed is not None:
         from openbpu.report.closing import closing_text
 
