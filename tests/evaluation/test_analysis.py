@@ -393,3 +393,14 @@ def test_nodes_without_names_can_be_computed_alone() -> None:
         "b",
         "y_QuantizeLinear_Input",
     ]
+
+
+def test_tensors_of_one_name_and_different_shapes_do_not_belong_together(data: dict[str, Array]) -> None:
+    net = float_model(TEXT, weights())
+    q = quantize(net, data)
+    for node in q.graph.node:  # exporters count: their c need not be ours
+        node.name = ""
+        for names in (node.input, node.output):
+            for k, name in enumerate(names):
+                names[k] = {"c": "d", "d": "c"}.get(name, name)
+    assert not {"c", "d"} & {row.tensor for row in analyze(net, q, data).rows}

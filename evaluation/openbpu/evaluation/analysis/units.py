@@ -182,7 +182,14 @@ class _Names:
 
     def _fits(self, name: str, raw: str) -> bool:
         a, b = self._kinds.get(name), self._found.get(raw)
-        return a is not None and b is not None and a.elem == b.elem
+        return a is not None and b is not None and a.elem == b.elem and _may_equal(a.shape, b.shape)
+
+
+def _may_equal(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether shapes may be the same; a size of 1 may be an unknown one, a scalar an unknown rank."""
+    return (
+        not a or not b or (len(a) == len(b) and all(1 in {m, n} or m == n for m, n in zip(a, b, strict=True)))
+    )
 
 
 def _scoped(graph: Graph) -> Iterator[tuple[tuple[str, str], NodeProto]]:
