@@ -149,6 +149,16 @@ def test_what_lies_beyond_a_core_s_own_bytes_is_found_row_by_row(data: st.DataOb
     assert sum(len(f) for f in found) == len(outside)
 
 
+@pytest.mark.parametrize("cut", [13, 16, 19])
+def test_a_row_that_ends_outside_a_core_s_own_bytes_has_no_parts(cut: int) -> None:
+    """Rows of 4 elements of 2 bytes, at 4 and at 12."""
+    operand = Operand(0, 0, 4, (2, 4), dense_strides((2, 4), 2), 2, (Along(0), Along(1)))
+    region = ((0, 2), (0, 4))
+    assert beyond(operand, region, (4, cut)) is None
+    assert beyond(operand, region, (4, 20)) == []
+    assert beyond(operand, region, (4, 12)) == [((1, 2), (0, 4))]
+
+
 # --- The L2M ---------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,9 @@ from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import Placement
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
+from openbpu.compiler.ir import Node, Origin
+from openbpu.compiler.ops import Refused
+from openbpu.compiler.passes.refusals import Refusals
 from witness.builder import GraphBuilder, Style
 
 PASSIVE = "is not quantized (passive quantization)"
@@ -341,6 +344,18 @@ def test_what_was_fused_behind_a_refused_operator_says_which() -> None:
     refusal = "kernel sides must be 1..31, not 32×32"
     assert reason(b, "Conv") == refusal
     assert reason(b, "Relu") == f"it cannot be fused with Conv 'Conv_0': {refusal}"
+
+
+def test_a_reason_is_passed_on_only_where_there_is_one() -> None:
+    conv_node, relu = (Node(op, (), (), name=op, origins=(Origin(op, op),)) for op in ("Conv", "Relu"))
+    refusals = Refusals()
+    refusals.add_behind(conv_node, [relu])
+    assert refusals.by_name == {}
+    refusals.add(conv_node, Refused("it is too wide", "make it narrow"))
+    refusals.add_behind(conv_node, [relu])
+    behind = refusals.by_name["Relu"]
+    assert behind.reason == "it cannot be fused with Conv 'Conv': it is too wide"
+    assert behind.fix == "make it narrow"
 
 
 def test_operators_around_a_refused_one_stay_on_the_bpu() -> None:

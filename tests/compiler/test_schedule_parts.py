@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openbpu.arch.isa import ENGINES
+from openbpu.arch.program import Move
 from openbpu.compiler.schedule.axes import Affine, Axis, Grouped, Indexed, Window
 from openbpu.compiler.schedule.hazards import Tokens
+from openbpu.compiler.schedule.inside import slice_place
 from openbpu.compiler.schedule.memory import Life, Ring, gaps_between, pack
 from openbpu.compiler.schedule.orders import sizes_of, thinned
 from openbpu.compiler.schedule.places import Place, rows
@@ -193,6 +195,31 @@ def test_a_place_within_a_place_is_the_same_bytes(data: st.DataObject, n: int, r
     through = addresses(outer, outer_rows * width)
     assert found.root == 7
     assert addresses(found, n * row) == [through[a] for a in addresses(inner, n * row)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "lies"),
+    [
+        ((3, 4), (10, 1), True),
+        ((2, 3, 4), (30, 10, 1), True),
+        ((6,), (1,), True),
+        ((6,), (2,), False),  # every second element
+        ((3, 4), (10, 2), False),
+        ((4, 3), (1, 10), False),  # transposed
+        ((3, 4), (0, 1), False),  # repeated
+        ((6,), (-1,), False),  # reversed
+    ],
+)
+def test_a_slice_lies_in_its_input_where_it_is_rows_of_it(
+    shape: tuple[int, ...], strides: tuple[int, ...], lies: bool
+) -> None:
+    move = Move(inputs=(0,), outputs=(1,), shape=shape, strides=strides, offset=3)
+    place = slice_place(move, 1, 7)
+    assert (place is not None) == lies
+    if place is not None:
+        count = len(offsets(shape, strides))
+        found = [place.offset + i // place.row * place.pitch + i % place.row for i in range(count)]
+        assert (place.root, found) == (7, [3 + o for o in offsets(shape, strides)])
 
 
 @MANY

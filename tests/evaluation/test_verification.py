@@ -397,6 +397,15 @@ def test_codes_that_the_model_dequantizes_are_judged_as_codes(style: str) -> Non
     assert not found.passed
 
 
+def test_the_nodes_on_the_cpu_are_those_of_its_segments() -> None:
+    b = Network(SHAPE)
+    b.finished(b.qdq(b.node("Hardmax", b.layer(b.x, 4))))
+    program = compile_model(b.model(), march="nash-e")
+    found = nodes_on_cpu(program)
+    assert {"Hardmax_0", "any Hardmax"} <= found
+    assert not found & {"Conv_0", "any Conv"}
+
+
 def test_an_unnamed_node_is_on_the_cpu_where_its_operator_is() -> None:
     program = compile_model(network().model(), march="nash-e")
     rows = tuple(replace(p, on="CPU", segment=9) for p in program.placement)

@@ -15,6 +15,7 @@ from openbpu.arch.errors import InputError, OpenbpuError, SimulationError
 from openbpu.arch.isa import ENGINES, RECORD_BYTES, Engine, Instr
 from openbpu.arch.program import DebugEntry, Move, Program, Quantize
 from openbpu.simulator.exact import ExactSegment
+from openbpu.simulator.exact.queues import Order
 from simulator.build import Build, one_operator_program, segment_of
 from simulator.coder import with_code
 from simulator.random_operators import program_of
@@ -133,6 +134,22 @@ def test_result_overwritten_before_it_is_stored_shows_in_the_values() -> None:
     assert run(copying(code)).tolist() != DATA.tolist()
     code[3] = move(half, SIZE, half, load=1, store=1)
     assert run(copying(code)).tolist() == DATA.tolist()
+
+
+@pytest.mark.parametrize(("seed", "first", "last"), [(None, "LOAD", "STORE"), (0, "STORE", "LOAD")])
+def test_an_order_without_chance_loads_first_and_stores_last_or_the_reverse(
+    seed: int | None, first: str, last: str
+) -> None:
+    order = Order(seed)
+    ready = [(core, engine) for engine in Engine for core in (1, 0)]
+    chosen = []
+    while ready:
+        chosen.append(order.choose(ready))
+        ready.remove(chosen[-1])
+    engines = [engine.name for _, engine in chosen]
+    assert engines[:2] == [first] * 2
+    assert engines[-2:] == [last] * 2
+    assert [core for core, _ in chosen] == [0, 1] * len(Engine)
 
 
 def test_cores_have_memories_of_their_own_and_share_ddr() -> None:

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import SimulationError
 from openbpu.arch.program import Conv, MatMul, Operator, Program, Quantize, Rescale, Softmax
 from openbpu.simulator.fast import FastSegment
 from openbpu.simulator.fast.jit.cpu import host
+from openbpu.simulator.fast.lower.tiles import MAX_ROWS
+from openbpu.simulator.fast.vector.gemm import add_tiles, tile_name
 from simulator.build import Build, one_operator_program, random_tensor, segment_of
 from simulator.oracle import Array, Oracle
 from simulator.test_fast_operators import check
@@ -186,6 +189,20 @@ def test_softmax_of_equal_values() -> None:
         shift=10, out_mult=2**30, out_shift=46, lo=-32768, hi=32767,
     )  # fmt: skip
     check(one_operator_program(b, operator), {x: np.full((2, 65536), -128, np.int8)})
+
+
+@pytest.mark.parametrize("mode", ["vnni256", "portable"])
+def test_every_micro_kernel_that_is_called_is_built_on_any_machine(mode: str) -> None:
+    module = ir.Module(mode)
+    add_tiles(module, mode)
+    operands = (True,) if mode == "portable" else (False, True)
+    called = {
+        tile_name(words, groups, rows)
+        for words in operands
+        for groups, most in enumerate(MAX_ROWS[mode])
+        for rows in range(1, most + 1)
+    }
+    assert {f.name for f in module.functions if not f.is_declaration} == called
 
 
 def test_unknown_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,3 +300,16 @@ def test_an_unknown_operator_is_named() -> None:
 
 def test_an_operator_without_a_kernel_runs_on_onnx_reference() -> None:
     assert evaluate(_one("IsInf"), {"x": np.array([1.0, np.inf])}).outputs["y"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_a_product_of_integers_takes_a_zero_point_per_row_and_one_per_column(shape: tuple[int, ...]) -> None:
+    a, b = np.arange(9, dtype=np.uint8).reshape(3, 3), np.arange(9, 0, -1, dtype=np.uint8).reshape(3, 3)
+    a_zero, b_zero = np.array([1, 5, 9], np.uint8), np.array([2, 4, 8], np.uint8)
+    feeds = {"a": a, "b": b, "za": a_zero.reshape(shape), "zb": b_zero}
+    declared = [helper.make_tensor_value_info(n, onnx.TensorProto.UINT8, v.shape) for n, v in feeds.items()]
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT32, [3, 3])
+    node = helper.make_node("MatMulInteger", list(feeds), ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", declared, [y]))
+    wanted = (a.astype(int) - a_zero.astype(int)[:, None]) @ (b.astype(int) - b_zero.astype(int))
+    assert evaluate(model, feeds).outputs["y"].tolist() == wanted.tolist()
