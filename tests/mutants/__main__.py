@@ -34,7 +34,7 @@ def main() -> int:
             reach.measure(tree, "slow or not slow" if options.slow else "not slow")
         known = reach.read(tree)
         sites = sample(tree, options.count, options.seed, options.only, torch=_has_tests_of_torch(known))
-        return report(proven(sites, tree, known, options.jobs), tree, options.least)
+        return report(proven(sites, tree, known, options.jobs, options.budget), tree, options.least)
 
 
 def arguments() -> argparse.Namespace:
@@ -43,6 +43,7 @@ def arguments() -> argparse.Namespace:
     add("--count", type=int, default=200, help="faults to try (200)")
     add("--seed", type=int, default=0, help="of the draw (0)")
     add("--jobs", type=int, default=1, help="trials at a time, each in a tree of its own (1)")
+    add("--budget", type=float, default=100.0, help="seconds of tests to try a fault with (100)")
     add("--only", default="", help="part of the path of the modules to change")
     add("--slow", action="store_true", help="let the slow tests count, too")
     add("--least", type=float, default=95.0, help="per cent of the faults that must be noticed (95)")
@@ -51,7 +52,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def proven(sites: list[Site], tree: Path, known: reach.Reach, jobs: int) -> dict[Site, Verdict]:
+def proven(
+    sites: list[Site], tree: Path, known: reach.Reach, jobs: int, budget: float
+) -> dict[Site, Verdict]:
     """Try every site. What killed a fault must pass without one; where it does not, the fault is tried again.
 
     Raises RuntimeError when the tests do not run here even without a fault.
@@ -60,10 +63,11 @@ def proven(sites: list[Site], tree: Path, known: reach.Reach, jobs: int) -> dict
         importlib.import_module(name)
     whole = tree.with_name(f"{tree.name}-whole")
     copy_tree(tree, whole)
-    failing_without_fault(whole, known.timed(known.quickest(set(known.seconds))[:20]))
+    failing_without_fault(whole, known.timed(known.quickest(known.seconds)[:20]))
     verdicts: dict[Site, Verdict] = {}
     while sites:
-        tried = list(run(sites, tree, known, jobs))
+        work = [(site, known.tests(site, budget)) for site in sites]
+        tried = list(run(work, tree, jobs))
         verdicts.update((site, verdict) for site, verdict, _ in tried)
         unsound = set(failing_without_fault(whole, known.timed({by for *_, by in tried if by})))
         known = known.without(unsound)
@@ -73,13 +77,14 @@ def proven(sites: list[Site], tree: Path, known: reach.Reach, jobs: int) -> dict
     return verdicts
 
 
-def run(sites: list[Site], tree: Path, known: reach.Reach, jobs: int) -> Iterator[tuple[Site, Verdict, str]]:
+def run(
+    work: list[tuple[Site, dict[str, float]]], tree: Path, jobs: int
+) -> Iterator[tuple[Site, Verdict, str]]:
     """Try every site once, `jobs` at a time; says each verdict as it comes, and yields it with the killer."""
     with multiprocessing.get_context("fork").Pool(jobs, _own_tree, (tree,)) as pool:
-        work = [(site, known.timed(known.tests(site, spare=400))) for site in sites]
         for done, (site, verdict, by, seconds) in enumerate(pool.imap_unordered(_trial, work), 1):
             where = f"{site.module}:{site.line} {site.operator.removeprefix('core/')}"
-            say(f"{done:4}/{len(sites)}  {verdict.value:8}  {seconds:5.1f} s  {where}")
+            say(f"{done:4}/{len(work)}  {verdict.value:8}  {seconds:5.1f} s  {where}")
             yield site, verdict, by
 
 

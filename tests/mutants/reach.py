@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +28,12 @@ class Reach:
     tree: Path
     seconds: dict[str, float]
 
-    def tests(self, site: Site, spare: int) -> list[str]:
-        """Return the tests that may notice a fault, quickest first, those on its very line before those near.
+    def tests(self, site: Site, budget: float) -> dict[str, float]:
+        """Return the tests that may notice a fault, and their seconds, of which they take `budget` at most.
 
-        A fixture of a module runs inside its first test only, so the other tests of the files count as near.
-        At most `spare` of the near ones are taken.
+        Those on its very line come first, then those near; of either, one of each file in turn, quickest
+        first. A fixture of a module runs inside its first test only, so the other tests of the files count
+        as near.
         """
         lines = self._lines(site.module)
         on_line = lines.get(site.line, set())
@@ -40,8 +43,19 @@ class Reach:
         if not on_line:
             folder = _NEAREST.get(site.module.partition("/")[0], "tests")
             beside |= near | {t for t in self.seconds if t.startswith(folder)}
-        others = self.quickest(beside - on_line)[:spare]
-        return self.quickest(on_line) + others
+        order = [*self._in_turn(on_line), *self._in_turn(beside - on_line)]
+        spent = itertools.accumulate(self.seconds[t] for t in order)
+        return {t: self.seconds[t] for t, total in zip(order, spent, strict=True) if total <= budget}
+
+    def _in_turn(self, tests: set[str]) -> list[str]:
+        """Return the known ones of `tests`: the quickest of each file, then the second of each, and so on."""
+        turns: dict[str, int] = defaultdict(int)
+        ranked = []
+        for test in self.quickest(tests):
+            file = test.partition("::")[0]
+            ranked.append((turns[file], test))
+            turns[file] += 1
+        return [test for _, test in sorted(ranked)]
 
     def _lines(self, module: str) -> dict[int, set[str]]:
         """Return the tests by line of a module; all modules at once would take gigabytes."""
@@ -59,10 +73,9 @@ class Reach:
         """Return `tests` with their seconds."""
         return {t: self.seconds[t] for t in tests}
 
-    def quickest(self, tests: set[str]) -> list[str]:
+    def quickest(self, tests: Iterable[str]) -> list[str]:
         """Return the known ones of `tests` by their time."""
-        known = tests & self.seconds.keys()
-        return sorted(known, key=lambda t: (self.seconds[t], t))
+        return sorted(self.seconds.keys() & tests, key=lambda t: (self.seconds[t], t))
 
 
 def measure(tree: Path, marks: str) -> Reach:
