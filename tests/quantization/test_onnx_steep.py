@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from openbpu.arch.dtypes import DType
-from openbpu.engine import onnxruntime
 from openbpu.quantization.onnx import quantize
 from openbpu.quantization.onnx.choice import Choice
+from witness import ort
 
 RNG = np.random.default_rng(0)
 
@@ -56,13 +56,8 @@ def choice_of(model: onnx.ModelProto, **options: Any) -> tuple[onnx.ModelProto, 
 
 def noise(model: onnx.ModelProto, quantized: onnx.ModelProto) -> float:
     """Return the output's noise to signal of a fresh sample in dB."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     feed = {"image": np.random.default_rng(9).normal(size=(1, 4, 8, 8)).astype(np.float32) ** 3}
-    exact, found = (
-        onnxruntime.InferenceSession(m.SerializeToString(), options).run(None, feed)[0]
-        for m in (model, quantized)
-    )
+    exact, found = (next(iter(ort.run(m, feed).values())) for m in (model, quantized))
     return float(10 * np.log10(np.sum((found - exact) ** 2) / np.sum(exact**2)))
 
 
