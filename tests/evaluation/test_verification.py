@@ -19,9 +19,7 @@ from openbpu.compiler import compile as compile_model
 from openbpu.evaluation import Explanation, Verification, beside, verification, verify
 from openbpu.evaluation.fallback import OnnxRuntime
 from openbpu.evaluation.images import part_like
-from openbpu.evaluation.inside import nodes_on_cpu
-from openbpu.evaluation.judge import bound
-from openbpu.evaluation.reference import Step, evaluate, layerwise
+from openbpu.evaluation.reference import evaluate, layerwise
 from openbpu.report.verify import sentences, verify_json
 from witness.builder import GraphBuilder, Style
 
@@ -395,21 +393,3 @@ def test_codes_that_the_model_dequantizes_are_judged_as_codes(style: str) -> Non
     assert found.explanation is not None
     assert found.explanation.first_wrong
     assert not found.passed
-
-
-def test_the_nodes_on_the_cpu_are_those_of_its_segments() -> None:
-    b = Network(SHAPE)
-    b.finished(b.qdq(b.node("Hardmax", b.layer(b.x, 4))))
-    program = compile_model(b.model(), march="nash-e")
-    found = nodes_on_cpu(program)
-    assert {"Hardmax_0", "any Hardmax"} <= found
-    assert not found & {"Conv_0", "any Conv"}
-
-
-def test_an_unnamed_node_is_on_the_cpu_where_its_operator_is() -> None:
-    program = compile_model(network().model(), march="nash-e")
-    rows = tuple(replace(p, on="CPU", segment=9) for p in program.placement)
-    assert nodes_on_cpu(replace(program, placement=rows)) == frozenset()  # no such segment
-    cpu = frozenset({"any Conv"})
-    assert bound([Step("", "Conv")], 1, cpu) == 0.55
-    assert bound([Step("named", "Conv")], 1, cpu) == 0.5
