@@ -68,6 +68,7 @@ CASES = {
     "Dropout": (9, "g (float[2,3] x) => (float[2,3] y) { t = Dropout (x) y = Relu(t) }"),
     "Softmax over all but the batch": (9, "g (float[2,3,4] x) => (float[2,3,4] y) { y = Softmax (x) }"),
     "Softmax of a row": (9, "g (float[2,3] x) => (float[2,3] y) { y = Softmax (x) }"),
+    "Softmax of nothing": (9, "g (float[2,3,0] x) => (float[2,3,0] y) { y = Softmax (x) }"),
     "Softmax with a thin tail": (9, "g (float[2,7,1,1] x) => (float[2,7,1,1] y) { y = Softmax (x) }"),
     "LogSoftmax": (11, "g (float[2,3,4] x) => (float[2,3,4] y) { y = LogSoftmax <axis = 2> (x) }"),
     "Hardmax": (11, "g (float[2,3,4] x) => (float[2,3,4] y) { y = Hardmax <axis = 1> (x) }"),

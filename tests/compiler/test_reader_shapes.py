@@ -156,6 +156,23 @@ def test_values_of_onnxruntime_operators_have_shapes() -> None:
     assert (graph.values["y"].shape, graph.values["y"].dtype) == ((1, 2, 6), "uint8")
 
 
+@pytest.mark.parametrize(
+    ("call", "known"),
+    [
+        ("QLinearLeakyRelu <alpha = 0.1> (x, s, z, s, z)", ((2, 3), "uint8")),
+        ("QGemm (x, s, z, w, s, z, b, s, z)", ((2, 3), "uint8")),
+        ("QGemm (x, s, z, w, s, z, b)", (None, "other")),  # without a scale of its own the result is float
+    ],
+)
+def test_only_a_quantized_result_is_known_to_be_of_the_inputs_type(
+    call: str, known: tuple[tuple[int, ...] | None, str]
+) -> None:
+    constants = "float s = {0.5}, uint8 z = {128}, uint8[3,3] w = {1,2,3,4,5,6,7,8,9}, int32[3] b = {1,2,3}"
+    text = f"g (uint8[2,3] x) => (y) <{constants}> {{ y = com.microsoft.{call} }}"
+    value = read_model(model(text, 17, '"com.microsoft": 1')).values["y"]
+    assert (value.shape, value.dtype) == known
+
+
 def test_empty_tensors_are_legal() -> None:
     graph = read_model(model("g (float[2,0] x) => (float[1,1] y) { y = ReduceSum (x) }"))
     assert graph.values["x"].shape == (2, 0)

@@ -16,7 +16,7 @@ from interfaces.conftest import printed_by
 from openbpu.arch.errors import InputError, ModelError
 from openbpu.arch.program import Program
 from openbpu.compiler import compile as compile_model
-from openbpu.evaluation import Explanation, Verification, beside, verification, verify
+from openbpu.evaluation import Explanation, Verification, Verifier, beside, verification, verify
 from openbpu.evaluation.fallback import OnnxRuntime
 from openbpu.evaluation.images import part_like
 from openbpu.evaluation.reference import evaluate, layerwise
@@ -342,6 +342,14 @@ def test_onnx_runtime_judges_where_float64_does_not_get_through(monkeypatch: pyt
 # --- What is given ---------------------------------------------------------------------------------
 
 
+def test_a_range_at_the_end_of_float64_has_a_zero_point_of_uint8() -> None:
+    x = np.array([-380.0, 0.0]) * 5e-324  # a scale of 1.49 is 1 of the smallest numbers
+    model = one_node(helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"]), {"x": x})
+    found = evaluate(model, {"x": x}).outputs
+    assert (float(found["scale"]), int(found["zero"])) == (5e-324, 255)
+    assert found["y"].tolist() == [0, 255]
+
+
 def given(**more: Any) -> tuple[Program, Verification]:
     model = network().model()
     program = compile_model(model, march="nash-e")
@@ -352,7 +360,9 @@ def test_noise_is_said_to_be_noise() -> None:
     model = network().model()
     feed = {model.graph.input[0].name: np.ones(SHAPE, np.float32)}
     assert given(samples=3)[1].noise
-    assert not given(inputs=feed)[1].noise
+    program, found = given(inputs=feed)
+    assert not found.noise
+    assert not Verifier(model, program).run([feed]).noise
     assert given(inputs=[feed, feed])[1].samples == 2
 
 

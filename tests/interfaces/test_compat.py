@@ -29,6 +29,7 @@ from openbpu.compat.hbdk import (
     statistics,
     visualize,
 )
+from openbpu.compat.hbdk.onnx import export
 from openbpu.compat.march import March, march_name
 from openbpu.compat.names import MODULES
 from openbpu.runtime import Session
@@ -150,6 +151,7 @@ def test_a_vendor_module_lists_what_it_has_and_its_version() -> None:
 
     assert {"convert", "compile", "Hbm", "onnx", "march"} <= set(dir(hbdk4.compiler))
     assert hbdk4.__version__ == version("openbpu")
+    assert [n for n in dir(hbdk4) if not n.startswith("__")] == ["compiler"]  # its own, no deeper, no other's
 
 
 @pytest.mark.usefixtures("vendor")
@@ -267,6 +269,14 @@ def test_statistics_count_operators(capsys: pytest.CaptureFixture[str]) -> None:
 def test_visualize_writes_onnx(tmp_path: Path) -> None:
     path = visualize(load(QDQ), tmp_path / "shown.onnx", use_netron=True)
     assert onnx.load(path).graph.node
+
+
+def test_an_exported_graph_keeps_its_name_unless_it_is_given_one() -> None:
+    model = onnx.load(QDQ)
+    own = model.graph.name
+    assert export(model)[0].name == own != "net"
+    assert export(model, "net")[0].name == "net"
+    assert model.graph.name == own
 
 
 def test_an_object_file_links_to_a_binary(tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def test_page_names_every_layer_segment_and_node(document: Any) -> None:
     assert any(t.startswith("estimate: handover") for t in texts)
 
 
+@pytest.mark.parametrize(("moved", "shown"), [(0, False), (3 << 20, True)])
+def test_page_has_a_figure_of_the_l2m_only_where_it_is_used(document: Any, moved: int, shown: bool) -> None:
+    own = document["openbpu"]
+    used = {**document, "openbpu": {**own, "L2M": {**own["L2M"], "bytes moved per run": moved}}}
+    texts = {t.strip() for t in Page(performance_page(used, "net")).texts}
+    assert ("moved to and from the L2M" in texts) is shown
+
+
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"onload="x', "a&lt;b", "\x1b[31m"])
 def test_names_are_only_text(session: Session, name: str) -> None:
     program = session.program
@@ -148,6 +156,15 @@ def test_trace_is_one_run_from_call_to_return(session: Session) -> None:
         assert segment.timing is not None
         worked = sum(int(core.duration.sum()) for core in segment.timing.cores) * 1e-3
         assert sum(e["dur"] for e in mine) == pytest.approx(worked, abs=1e-3)
+
+
+def test_every_bpu_segment_of_a_trace_begins_with_its_start(session: Session) -> None:
+    segments = [s for s in session.latency.segments if s.timing]
+    started = {
+        e["name"]: e["dur"] for e in trace_json(session)["traceEvents"] if e["name"].endswith(": start")
+    }
+    assert segments
+    assert started == {f"{s.name}: start": s.start_us for s in segments}
 
 
 def test_no_engine_does_two_things_at_once(session: Session) -> None:

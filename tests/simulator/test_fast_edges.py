@@ -13,6 +13,8 @@ from openbpu.arch.errors import SimulationError
 from openbpu.arch.program import Conv, MatMul, Operator, Program, Quantize, Rescale, Softmax
 from openbpu.simulator.fast import FastSegment
 from openbpu.simulator.fast.jit.cpu import host
+from openbpu.simulator.fast.lower.conv import lower_conv
+from openbpu.simulator.fast.lower.steps import Lowering
 from openbpu.simulator.fast.lower.tiles import MAX_ROWS
 from openbpu.simulator.fast.vector.gemm import add_tiles, tile_name
 from simulator.build import Build, one_operator_program, random_tensor, segment_of
@@ -114,6 +116,25 @@ def test_depthwise_of_any_width(mode: str, channels: int) -> None:
     shape = Shape((2, 6, 7, channels), channels, (3, 2), channels)
     program = conv_program(shape, np.array([9, 2**30, 0, 40]), lo=-100, hi=90, zero=-4)
     check(program, inputs_of(program))
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "kernel"),
+    [
+        ((INT8, INT8), "depthwise_packed"),
+        ((INT16, INT8), "depthwise_tiled"),
+        ((INT8, INT16), "depthwise_tiled"),
+    ],
+)
+def test_only_bytes_times_bytes_take_the_kernel_of_bytes(dtypes: tuple[DType, DType], kernel: str) -> None:
+    shape = Shape((1, 3, 3, 16), 16, (3, 3), 16, *dtypes)
+    program = conv_program(shape, np.array([0, 1, 0, 20]))
+    segment = segment_of(program)
+    (operator,) = segment.operators
+    assert isinstance(operator, Conv)
+    low = Lowering(program, segment, mode="vnni512")  # chosen alike on processors that could not run it
+    lower_conv(operator, low)
+    assert [step.kernel for step in low.steps] == [kernel]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -156,13 +156,12 @@ def choose_homes(
     pressure = np.array(reserve, dtype=np.int64)
     chosen: dict[int, Home] = {}
 
-    def accept(home: Home) -> bool:
+    def accept(home: Home) -> None:
         part = pressure[home.first : home.last + 1]
         if home.root in chosen or (part + home.nbytes > chip_bytes).any():
-            return False
+            return
         part += home.nbytes
         chosen[home.root] = home
-        return True
 
     stays = [options(use) for use in uses.values() if use.nbytes]
     for home in sorted((s[0] for s in stays if s), key=lambda h: (-h.density, h.first, h.root)):
