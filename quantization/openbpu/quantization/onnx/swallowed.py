@@ -80,21 +80,7 @@ def find_swallowed(
     within: Useful,
 ) -> list[Swallowed]:
     """Return every tensor that a scale of the plan swallows, in the order of the graph."""
-    return [
-        found
-        for found in _judged(net, plan, tops, extents, masks, within)
-        if 0 < found.steps < FEW[found.how]
-    ]
 
-
-def _judged(
-    net: Net,
-    plan: Plan,
-    tops: Mapping[str, float],
-    extents: Mapping[str, Extent],
-    masks: Masks,
-    within: Useful,
-) -> Iterator[Swallowed]:
     def largest(name: str) -> float:
         array = net.consts.get(name)
         if array is not None:
@@ -103,29 +89,34 @@ def _judged(
         source = plan.pairs[name].source if name in plan.pairs else ""
         return min(extents[name].top, tops.get(source, np.inf)) if name in extents else tops.get(source, 0.0)
 
-    chain, readers = masks.chain, net.consumers()
+    found = []
+    for index, how, name, whole in _shared(net, plan):
+        pair = plan.pairs[whole]
+        if masks.chain.isdisjoint((name, whole)) and tops.get(pair.source, 0.0) > 0:
+            top = largest(name)
+            steps = top / float(numerics.observed_scale(tops[pair.source], pair.dtype))
+            moved = how != "cut" and name in plan.pairs
+            origin = plan.pairs[name].source if moved else name
+            if 0 < steps < FEW[how]:
+                found.append(Swallowed(index, name, origin, whole, how, top, steps, pair.dtype))
+    return found
+
+
+def _shared(net: Net, plan: Plan) -> Iterator[tuple[int, str, str, str]]:
+    """Yield (node, key of FEW, tensor, the tensor whose scale it shares) for all that share one."""
+    readers = net.consumers()
     for index, node in enumerate(net.nodes):
-        how = "beside" if node.op_type in BESIDE else "added" if node.op_type in ADDED else ""
         if node.op_type in CUTS:
-            pairs = [(name, name) for name in node.output if name in plan.pairs]
-            how = "cut"
-        elif how:
-            operands = _operands(node.op_type, list(node.input)) if how == "beside" else data_inputs(node)
-            if how == "added":  # a small bias was meant to be small
-                operands = [name for name in operands if name not in net.consts]
-            whole = _rounded(net, plan, index, readers)
-            pairs = [(name, whole) for name in operands] if whole else []
+            yield from ((index, "cut", name, name) for name in node.output if name in plan.pairs)
+            continue
+        if node.op_type in BESIDE:
+            how, operands = "beside", _operands(node.op_type, list(node.input))
+        elif node.op_type in ADDED:  # a small bias was meant to be small
+            how, operands = "added", [name for name in data_inputs(node) if name not in net.consts]
         else:
             continue
-        for name, whole in pairs:
-            pair = plan.pairs[whole]
-            if chain.isdisjoint((name, whole)) and tops.get(pair.source, 0.0) > 0:
-                step = float(numerics.observed_scale(tops[pair.source], pair.dtype))
-                top, origin = (
-                    largest(name),
-                    name if how == "cut" or name not in plan.pairs else plan.pairs[name].source,
-                )
-                yield Swallowed(index, name, origin, whole, how, top, top / step, pair.dtype)
+        whole = _rounded(net, plan, index, readers)
+        yield from ((index, how, name, whole) for name in operands if whole)
 
 
 def _rounded(net: Net, plan: Plan, index: int, readers: Mapping[str, list[int]]) -> str:
