@@ -1,6 +1,5 @@
 """analyze: what it measures is what float64 gives by hand, and what was damaged is named first."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
+from evaluation.analysed import TEXT, by_hand, changed, named, weights
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, ModelError
 from openbpu.compiler import compile as build
@@ -21,33 +21,10 @@ from quantization.float_models import constant, float_model, noise, samples
 
 Array = npt.NDArray[Any]
 
-TEXT = """(float[1, 3, 8, 8] x) => (float[1, 5] y) {
-    c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w, b)
-    r = Relu (c)
-    m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
-    d = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (m, v)
-    s = Sigmoid (d)
-    g = GlobalAveragePool (s)
-    f = Flatten (g)
-    y = Gemm (f, k)
-}"""
-
-
-def weights() -> dict[str, Array]:
-    return {
-        "w": noise(8, 3, 3, 3, seed=1),
-        "b": noise(8, seed=2),
-        "v": noise(6, 8, 3, 3, seed=3),
-        "k": noise(6, 5, seed=4),
-    }
-
 
 @pytest.fixture(scope="module")
 def net() -> ModelProto:
-    model = float_model(TEXT, weights())
-    for node in model.graph.node:
-        node.name = f"n_{node.output[0]}"
-    return model
+    return named(TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +40,6 @@ def q(net: ModelProto, data: dict[str, Array]) -> ModelProto:
 @pytest.fixture(scope="module")
 def found(net: ModelProto, q: ModelProto, data: dict[str, Array]) -> Analysis:
     return analyze(net, q, data)
-
-
-def changed(model: ModelProto, name: str, change: Callable[[Array], Array]) -> ModelProto:
-    """A copy with another constant."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for tensor in copy.graph.initializer:
-        if tensor.name == name:
-            old = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array(change(old).astype(old.dtype), name))
-            return copy
-    raise KeyError(name)
-
-
-def by_hand(a: Array, b: Array) -> tuple[float, float, float, float]:
-    """Cosine, SQNR in dB, mean absolute and largest difference, in float64."""
-    a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    noise = float(((a - b) ** 2).sum())
-    sqnr = 10 * np.log10((a**2).sum() / noise) if noise else np.inf
-    return cosine, float(sqnr), float(np.abs(a - b).mean()), float(np.abs(a - b).max())
 
 
 def everything(model: ModelProto, data: dict[str, Array], name: str) -> Array:

@@ -9,25 +9,21 @@ import onnx
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from evaluation.test_analysis import TEXT, by_hand, changed, weights
+from evaluation.analysed import TEXT, by_hand, changed, named
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError
 from openbpu.evaluation.analysis import Analyzer, Sensitivity, sensitivity
 from openbpu.evaluation.distribution import Pool
 from openbpu.evaluation.reference import evaluate
 from openbpu.quantization.onnx import quantize
-from quantization.float_models import constant, float_model, samples
+from quantization.float_models import constant, samples
 
 Array = npt.NDArray[Any]
 
 
 @pytest.fixture(scope="module")
 def net() -> ModelProto:
-    two = TEXT.replace("(float[1, 5] y)", "(float[1, 5] y, float[1, 8, 8, 8] r)")
-    model = float_model(two, weights())
-    for node in model.graph.node:
-        node.name = f"n_{node.output[0]}"
-    return model
+    return named(TEXT.replace("(float[1, 5] y)", "(float[1, 5] y, float[1, 8, 8, 8] r)"))
 
 
 @pytest.fixture(scope="module")

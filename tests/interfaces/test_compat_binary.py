@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from evaluation.test_analysis import TEXT, changed, weights
+from evaluation.analysed import TEXT, changed, weights
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError
 from openbpu.arch.hbm import write_hbm
