@@ -24,7 +24,7 @@ THIRD_PARTIES = {
     "quantization/onnx": {"google", "numpy", "onnx", "pydantic", "pydantic_core", "yaml"},
     "quantization/samples": {"PIL", "numpy"},
     "quantization/torch": {"numpy", "onnx", "onnxscript", "torch"},
-    "engine": {"onnxruntime"},
+    "engine": {"onnx", "onnxruntime"},
     "runtime": {"google", "numpy", "onnx"},
     "evaluation": {"numpy", "onnx"},
     "evaluation/accuracy": {"google", "numpy", "onnx", "pycocotools"},

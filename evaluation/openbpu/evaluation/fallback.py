@@ -40,6 +40,8 @@ class OnnxRuntime:
         feed = {n: v.astype(floats) if v.dtype.kind == "f" else v for n, v in values.items()}
         try:
             made = engine.run([n for n in node.output if n], feed)
+        except ModelError:  # it was stopped
+            raise
         except Exception as error:  # ONNX Runtime has a class per status code and no public base
             raise NotImplementedError(_failure(node, error)) from error
         parts = iter(made)

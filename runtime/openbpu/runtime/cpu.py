@@ -58,7 +58,7 @@ class CpuRunner:
         try:
             made = self._session.run(list(segment.names_out), feeds)
         except Exception as error:
-            raise ModelError(_failure(self._where, "run", error)) from error
+            raise run_failure(self._where, error) from error
         outputs = dict(zip(segment.outputs, made, strict=True))
         for i, value in outputs.items():
             _check_output(self._where, self._tensors[i], value)
@@ -72,7 +72,9 @@ def make_engine(where: str, model: str | bytes, threads: int, *, plain: bool = F
     ONNX Runtime cannot load it.
     """
     from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  # 0.1 s that most programs never pay
+    from openbpu.engine.bounded import bounded, check  # noqa: PLC0415  # as above
 
+    check(model)
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_DISABLE_ALL if plain else levels.ORT_ENABLE_BASIC
@@ -83,7 +85,7 @@ def make_engine(where: str, model: str | bytes, threads: int, *, plain: bool = F
     options.add_session_config_entry("session.load_model_format", "ONNX")  # its own is never looked into
     options.log_severity_level = _QUIET
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class per status code and no public base
         for what, said in _TOO_NEW.items():
             found = said.search(str(error))
@@ -94,6 +96,7 @@ def make_engine(where: str, model: str | bytes, threads: int, *, plain: bool = F
             revision = int(lacking[1])
             raise TooNewError(where, OPSET, revision, revision - 1, ort.__version__) from error
         raise ModelError(_failure(where, "load", error)) from error
+    return bounded(session, model)
 
 
 class TooNewError(ModelError):
@@ -103,6 +106,11 @@ class TooNewError(ModelError):
         fix = f"export the model with {newest} or older, or install an ONNX Runtime newer than {version}"
         super().__init__(must(where, f"the {what}", f"<= {newest} for ONNX Runtime", actual, fix))
         self.what, self.newest = what, newest
+
+
+def run_failure(where: str, error: Exception) -> ModelError:
+    """Return what is said of a run that failed: why it was stopped, or what ONNX Runtime says."""
+    return error if isinstance(error, ModelError) else ModelError(_failure(where, "run", error))
 
 
 def _failure(where: str, what: str, error: Exception) -> str:

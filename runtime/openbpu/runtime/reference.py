@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.protos import external_tensors
-from openbpu.runtime.cpu import OPSET, TooNewError, make_engine
+from openbpu.runtime.cpu import OPSET, TooNewError, make_engine, run_failure
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -47,9 +47,7 @@ class Reference:
         try:
             made = self._engine.run(self.output_names, dict(feed))
         except Exception as error:  # ONNX Runtime has a class per status code and no public base
-            raise ModelError(
-                f"{self._where}: ONNX Runtime cannot run it: {' '.join(str(error).split())}"
-            ) from error
+            raise run_failure(self._where, error) from error
         return {name: np.asarray(y) for name, y in zip(self.output_names, made, strict=True)}
 
 

@@ -30,11 +30,11 @@ RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
 def is_move(graph: Graph, node: Node) -> bool:
     """Whether `node` moves elements of its input 0 without looking at them."""
-    if node.domain != "" or not _is_static(graph, (node.inputs[0], node.outputs[0])):
+    if node.domain != "" or not (node.op in MOVES or _is_plain_pad(node) or _is_nearest(node)):
+        return False  # others may have no input at all, or leave out the first
+    if not _is_static(graph, (node.inputs[0], node.outputs[0])):
         return False
-    if node.op in MOVES or _is_plain_pad(node) or _is_nearest(node):
-        return all(not n or graph.const(n) is not None for n in node.inputs[1:])
-    return False
+    return all(not n or graph.const(n) is not None for n in node.inputs[1:])
 
 
 def _is_static(graph: Graph, names: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ from typing import cast
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, version_converter
 
+from openbpu.arch.runnable import check_runnable
 from openbpu.arch.unfolding import check_functions, check_nesting
 from openbpu.compiler.reader.check import OLDEST_OPSET
 from openbpu.compiler.reader.problem import problem
@@ -84,5 +85,6 @@ def _must_be_model(proto: ModelProto, where: str) -> None:
     if proto.graph.input or proto.graph.output or proto.graph.node:
         check_nesting(proto.graph)
         check_functions(proto)
+        check_runnable(proto)
         return
     raise problem(where, "graph", "a list of nodes with outputs", "empty", "export the model again")

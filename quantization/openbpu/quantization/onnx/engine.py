@@ -49,6 +49,7 @@ def session(
     per core; with 1 the session starts no thread. weights: the initializers whose data the model has not.
     """
     from openbpu.engine import onnxruntime as ort  # noqa: PLC0415  (0.1 s; only calibration needs it)
+    from openbpu.engine.bounded import bounded, check  # noqa: PLC0415  (as above)
 
     options = ort.SessionOptions()
     # Pairs stay pairs: integer kernels round otherwise, and overflow on processors without VNNI.
@@ -65,9 +66,14 @@ def session(
     if not optimize:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as the nodes stand in the file
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        data = model.SerializeToString()
+        check(data)
+        made = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except ModelError:  # of the check
+        raise
     except Exception as error:  # ONNX Runtime has an exception class per status code, protobuf one for 2 GiB
         raise ModelError(f"model '{model.graph.name}': ONNX Runtime cannot load it ({error})") from error
+    return bounded(made, data)
 
 
 def float_shapes(model: ModelProto, names: Sequence[str]) -> dict[str, Shape | None]:
@@ -92,5 +98,7 @@ def run(engine: Any, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict
     """Return `outputs` by name; raises ModelError with ONNX Runtime's words when the run fails."""
     try:
         return dict(zip(outputs, engine.run(list(outputs), dict(feeds)), strict=True))
+    except ModelError:  # it was stopped
+        raise
     except Exception as error:  # as above: one class per status code
         raise ModelError(f"the model does not run on ONNX Runtime ({error})") from error

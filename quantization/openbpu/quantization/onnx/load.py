@@ -12,6 +12,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 
 from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
 from openbpu.arch.protos import external_tensors, messages
+from openbpu.arch.runnable import check_runnable
 from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
 from openbpu.quantization.onnx.dense import with_dense_constants
 from openbpu.quantization.onnx.files import mapped_weights, parsed, with_weights
@@ -37,6 +38,7 @@ def load(model: ModelLike) -> Net:
     where, (proto, weights) = _named(model), _opened(model)
     check_nesting(proto.graph)
     check_functions(proto)
+    check_runnable(proto)
     flat = _without_functions(where, proto)
     _check_is_float(where, flat)
     _check_outputs(where, flat.graph)

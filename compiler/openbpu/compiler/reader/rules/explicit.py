@@ -97,8 +97,9 @@ def range_(node: Node, scope: Scope) -> Sequence[Node]:
 
 @form("Split")
 def split(node: Node, scope: Scope) -> Sequence[Node]:
-    """num_outputs becomes the sizes of the parts; the last one may be smaller."""
+    """num_outputs becomes the sizes of the parts, the last one may be smaller; every part has a name."""
     check_parts(node)
+    node = replace(node, outputs=tuple(name or scope.fresh("unread") for name in node.outputs))
     count, shape = node.attrs.get("num_outputs"), scope.shape(node.inputs[0])
     if count is None or shape is None or not shape or count != len(node.outputs):
         return [node]
