@@ -81,6 +81,7 @@ class FakeQuantize(nn.Module):
         self.own: FakeQuantState | None = None
         self.shared = ModelState()
         self.used = False  # whether a forward has rounded with this scale
+        self.observed_as: Callable[[torch.Tensor], torch.Tensor] | None = None  # what of a tensor counts
         if self.fixed:
             self.take_qparams()
 
@@ -98,6 +99,11 @@ class FakeQuantize(nn.Module):
         if chosen is not None:
             return chosen
         return FakeQuantState.QAT if self.training else FakeQuantState.VALIDATION
+
+    @property
+    def observing(self) -> bool:
+        """Whether a forward moves the scale now."""
+        return self.state in _OBSERVES and not scope.exporting and not self.fixed
 
     @property
     def fixed(self) -> bool:
@@ -128,9 +134,8 @@ class FakeQuantize(nn.Module):
     def rounded(self, x: torch.Tensor) -> torch.Tensor:
         """Observe and round `x` (plain) as the state says; returns a plain tensor."""
         state = self.state
-        if state in _OBSERVES and not scope.exporting and not self.fixed:
-            self.activation_post_process(x)
-            self.take_qparams()
+        if self.observing:
+            self.observe(x)
         if state not in _ROUNDS:
             return x
         self.used = True
@@ -148,7 +153,7 @@ class FakeQuantize(nn.Module):
     def observe(self, x: torch.Tensor) -> None:
         """Look at `x` once whatever the state is, and take its scale."""
         if not self.fixed:
-            self.activation_post_process(x)
+            self.activation_post_process(x if self.observed_as is None else self.observed_as(x))
             self.take_qparams()
 
     def take_qparams(self) -> None:

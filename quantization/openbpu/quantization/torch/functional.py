@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
+from openbpu.quantization.torch.operands import note_operands
 from openbpu.quantization.torch.qtensor.tensor import qtensors, unwrap
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import owned_by
@@ -37,7 +38,12 @@ class FloatFunctional(Quantized):
             if result is not None:
                 return result
         y = func(*unwrap(args), **unwrap(kwargs))
-        return self.finish(name, y if self.fused_relu is None else self.fused_relu(y), found)
+        quantizer = self.output_quantizer
+        if self.hiding is not None and quantizer is not None and quantizer.observing:
+            y = self.hiding.near(name, unwrap(args), y, quantizer)
+        result = self.finish(name, y if self.fused_relu is None else self.fused_relu(y), found)
+        note_operands(name, args, result)
+        return result
 
     def forward(self, *_: Any) -> Any:
         """Not an operator itself."""

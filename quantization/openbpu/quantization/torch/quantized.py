@@ -11,6 +11,7 @@ from torch import nn
 from openbpu.quantization.torch.dtype import QDType
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import FakeQuantize
+from openbpu.quantization.torch.hidden import Fill, Hiding, Whole
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.scope import here, scope
 
@@ -20,8 +21,9 @@ class Quantized(nn.Module):
 
     `raw`: the operator behind it rounds, so nothing is rounded here; `takes_raw`: it reads such a result.
     `unquantized_at`: where, in prepare, a plain tensor came in. `result_dtype` overrides the qconfig's where
-    the operator needs it. `integer` switches to the integer arithmetic of a converted model. `bpu_path` is
-    the module's path in the prepared model.
+    the operator needs it. `hiding`, `observed_as`: what of the result counts for its range, where a softmax
+    reads it masked, or a mask is made of it. `integer` switches to the integer arithmetic of a converted
+    model. `bpu_path` is the module's path in the prepared model.
     """
 
     qconfig: Any = None
@@ -31,6 +33,8 @@ class Quantized(nn.Module):
     raw: bool = False
     takes_raw: bool = False
     result_dtype: QDType | None = None
+    hiding: Hiding | None = None
+    observed_as: type[Whole | Fill] | None = None
 
     def attach_output(self, quantizer: FakeQuantize | None) -> None:
         """Set the quantizer of the result; None leaves it in high precision."""

@@ -13,10 +13,12 @@ from torch import nn
 from openbpu.arch.errors import must
 from openbpu.quantization.torch.dtype import QDType, qint8, qint16
 from openbpu.quantization.torch.errors import PrepareError, UnknownModuleWarning
-from openbpu.quantization.torch.fake_quantize import ModelState, fake_quantizers
+from openbpu.quantization.torch.fake_quantize import FakeQuantize, ModelState, fake_quantizers
 from openbpu.quantization.torch.functional import FloatFunctional
-from openbpu.quantization.torch.observers import MinMaxObserver
+from openbpu.quantization.torch.hidden import Fill
+from openbpu.quantization.torch.observers import FixedScaleObserver, MinMaxObserver
 from openbpu.quantization.torch.qat import Decomposed, Weighted
+from openbpu.quantization.torch.qat.constant import GivenForm
 from openbpu.quantization.torch.qat.simple import PReLU
 from openbpu.quantization.torch.qconfig import QConfig, fake_quant
 from openbpu.quantization.torch.quantized import Quantized
@@ -51,6 +53,8 @@ def assign(
             raise PrepareError(must(path, "the qconfig", "a QConfig of openbpu or None", repr(config), fix))
         part = inside[id(module)].part_dtype(module) if id(module) in inside else None
         config = _of_dtype(config, part or module.result_dtype)
+        if module.hiding is not None or module.observed_as is not None:
+            config = _of_extremes(config)
         module.bpu_path = module.bpu_path or path
         _attach(module, config)
     if not fake_quantizers(model):
@@ -98,6 +102,16 @@ def _of_dtype(config: QConfig | None, dtype: QDType | None) -> QConfig | None:
     return replace(config, activation=partial(getattr(factory, "func", factory), **keywords))
 
 
+def _of_extremes(config: QConfig | None) -> QConfig | None:
+    """Let a result that is masked, or makes a mask, be observed by its extremes: none of them may be cut."""
+    factory = None if config is None else config.activation
+    keywords = getattr(factory, "keywords", {})
+    if config is None or factory is None or keywords.get("observer") is FixedScaleObserver:
+        return config
+    extremes = {**keywords, "observer": MinMaxObserver}
+    return replace(config, activation=partial(getattr(factory, "func", factory), **extremes))
+
+
 def _attach(module: Quantized, config: QConfig | None) -> None:
     module.qconfig = config
     if config is None:
@@ -109,7 +123,7 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
         )
     if isinstance(module, Decomposed):
         for name in module.constants:
-            module.add_module(f"{name}_fake_quant", fake_quant(MinMaxObserver, qint16)())
+            module.add_module(f"{name}_fake_quant", _constant_quantizer(module))
         if not isinstance(module, FloatFunctional):
             return
     if isinstance(module, PReLU):
@@ -123,3 +137,13 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
         module.attach_output(config.activation(scale=module.scale))
     elif isinstance(module, (Quantized, FloatFunctional)):
         module.attach_output(config.activation())
+    quantizer = module.output_quantizer
+    if quantizer is not None and module.observed_as is not None:
+        quantizer.observed_as = module.observed_as(quantizer.dtype.max)
+
+
+def _constant_quantizer(module: Decomposed) -> FakeQuantize:
+    made = fake_quant(MinMaxObserver, qint16)()
+    if isinstance(module, GivenForm):
+        made.observed_as = Fill(qint16.max)
+    return made

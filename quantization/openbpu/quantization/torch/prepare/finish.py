@@ -10,6 +10,7 @@ from openbpu.arch.errors import must
 from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
 from openbpu.quantization.torch.prepare.assign import assign
 from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
+from openbpu.quantization.torch.prepare.masks import hide
 from openbpu.quantization.torch.prepare.pattern import Patterns
 from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
@@ -22,6 +23,7 @@ from openbpu.quantization.torch.trace import Recorder, Step
 def finish(model: nn.Module, recorder: Recorder, setters: Sequence[Setter]) -> None:
     """Fuse what the record of a forward pass allows, attach quantizers, watch the states."""
     Patterns(model, recorder).fuse()
+    hide(model, recorder)
     assign(model, setters, _outputs(recorder), _kinds(recorder))
     if all(step.module is None for step in recorder.steps):
         fix = "put a QuantStub in front of the first operator"

@@ -13,6 +13,7 @@ from openbpu.arch.errors import OpenbpuError
 from openbpu.quantization.torch.attempt import first_line
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.operands import traced
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
 from openbpu.quantization.torch.qat import Weighted, is_leaf
 from openbpu.quantization.torch.qtensor.dispatch import moves, operator_here
@@ -112,7 +113,9 @@ class _Tracer(fx.Tracer):  # Any where torch is not installed
             )
         path = "" if found is None else found.bpu_path
         node.meta["quantized"] = found is not None or moved
-        node.meta["step"] = self.recorder.note(name, path, found, reads, ())
+        node.meta["step"] = step = self.recorder.note(name, path, found, reads, ())
+        if found is not None:
+            self.recorder.operands[step] = tuple(traced(a) for a in node.args)
 
 
 def _function_name(target: Any) -> str:

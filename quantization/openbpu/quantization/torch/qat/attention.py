@@ -14,7 +14,7 @@ from openbpu.quantization.torch.errors import PrepareError, QTensorError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.qat.bound import LinearForm
 from openbpu.quantization.torch.qat.choice import MASKS, Choice, MaskForm, is_mask
-from openbpu.quantization.torch.qat.constant import ConstantForm, is_constant
+from openbpu.quantization.torch.qat.constant import ConstantForm, GivenForm, is_constant
 from openbpu.quantization.torch.qat.decomposed import Decomposed, Form
 from openbpu.quantization.torch.qat.weighted import Linear
 from openbpu.quantization.torch.qtensor import QTensor
@@ -25,7 +25,7 @@ class Attention(Decomposed):
     """softmax(mask(q · kᵀ · scale)) · v. The scores are int16 and the probabilities int8, so that no product
     has two int16 operands if query, key and value are int8.
 
-    A mask is boolean (what to leave out), or a constant that is added; one made of 0 and −inf chooses.
+    A mask is boolean (what to leave out), or is added; a constant made of 0 and −inf chooses.
     """
 
     def build(self) -> None:
@@ -56,17 +56,15 @@ class Attention(Decomposed):
     def masked(self, scores: Any, mask: Any) -> Any:
         """Scores with what the mask leaves out far below all others."""
         if isinstance(mask, QTensor):
-            raise QTensorError(
-                f"{here()}: the mask of an attention must be boolean or a constant, not a QTensor; "
-                "compare it with a number, or add it yourself"
-            )
+            return self.part("mask_add", FloatFunctional).add(scores, mask)
         if mask.dtype != torch.bool:
             chooses = "mask_fill" in self._modules if scope.recorder is None else _is_choice(mask)
             mask = mask <= -MASKS if chooses else mask
         if mask.dtype == torch.bool:
             return self.part("mask_fill", lambda: _filling(mask)).masked(scores, mask, -math.inf)
         hides = scope.recorder is not None and is_constant(mask) and is_mask(mask)
-        return self.part("mask_add", MaskForm.hiding if hides else ConstantForm).add(scores, mask)
+        given = ConstantForm if is_constant(mask) else GivenForm
+        return self.part("mask_add", MaskForm.leaving_out if hides else given).add(scores, mask)
 
     def part(self, name: str, make: Any) -> Any:
         """A part that only some calls need."""

@@ -11,7 +11,7 @@ from openbpu.quantization.torch.dtype import qint16
 from openbpu.quantization.torch.errors import QTensorError
 from openbpu.quantization.torch.fake_quantize import FakeQuantState
 from openbpu.quantization.torch.functional import FloatFunctional
-from openbpu.quantization.torch.qat.constant import ConstantForm, is_constant
+from openbpu.quantization.torch.qat.constant import ConstantForm, GivenForm, is_constant
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.scope import here
 
@@ -80,6 +80,8 @@ class MaskForm(Choice):
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> FloatFunctional:
         """The choice, or what an addition is otherwise."""
+        if not kwargs and len(args) == 2 and any(_is_given(a) for a in args):
+            return GivenForm()
         constants = [a for a in args if isinstance(a, torch.Tensor) and is_constant(a)]
         subtracted = cls.sign < 0 and constants and args[0] is constants[0]
         if kwargs or len(args) != 2 or len(constants) != 1 or subtracted:
@@ -87,10 +89,10 @@ class MaskForm(Choice):
         value = cls.sign * constants[0]
         if not is_mask(value):
             return ConstantForm.of(*args, **kwargs)
-        return cls.hiding(only=_is_only_mask(value))
+        return cls.leaving_out(only=_is_only_mask(value))
 
     @classmethod
-    def hiding(cls, *, only: bool = False) -> MaskForm:
+    def leaving_out(cls, *, only: bool = False) -> MaskForm:
         """The module of a constant that hides places; `only`: it holds 0 elsewhere."""
         made = cls()
         made.widen((-FAR,))
@@ -125,6 +127,13 @@ def is_mask(value: torch.Tensor) -> bool:
 def _is_only_mask(value: torch.Tensor) -> bool:
     never = value <= -MASKS
     return bool(never.any()) and bool((never | (value == 0)).all())
+
+
+def _is_given(value: Any) -> bool:
+    """Whether an operand is a float tensor that is not quantized and depends on the model's inputs."""
+    plain = isinstance(value, torch.Tensor) and not isinstance(value, QTensor) and value.is_floating_point()
+    node = hasattr(value, "all_input_nodes") and not value.meta.get("quantized")
+    return (plain or node) and not is_constant(value)
 
 
 _OBSERVING = (FakeQuantState.CALIBRATION, FakeQuantState.QAT)

@@ -29,7 +29,7 @@ def is_constant(value: Any) -> bool:
 class ConstantForm(FloatFunctional, Decomposed):
     """x + constant, x · constant, …: the constant is int16, as weight and bias of a LayerNorm are."""
 
-    constants = ("operand",)
+    constants: tuple[str, ...] = ("operand",)
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> FloatFunctional:
@@ -48,6 +48,15 @@ class ConstantForm(FloatFunctional, Decomposed):
     def last(self) -> FloatFunctional:
         """Itself."""
         return self
+
+
+class GivenForm(ConstantForm):
+    """x + mask, where the mask is computed from an input that is not quantized.
+
+    Where a softmax is behind it (`prepare.masks` tells), the mask is quantized to int16; else it stays float.
+    """
+
+    constants: tuple[str, ...] = ()
 
 
 def _is_operand(value: Any) -> bool:
