@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from compiler.reading import model, run
 from openbpu.arch.errors import CompileError, InputError, InternalError, ModelError
 from openbpu.arch.hbm import to_bytes
+from openbpu.arch.program import CpuSegment
 from openbpu.compiler import api as door
 from openbpu.compiler import check, compile  # noqa: A004 - the word of the field
+from openbpu.compiler.lower.work import Work
 from openbpu.compiler.reader import elements, read_model, to_onnx
 from openbpu.compiler.reader.tensors import TensorReader
 
@@ -305,3 +308,12 @@ def test_an_end_on_the_cpu_of_a_type_that_numpy_lacks_is_refused(kind: str, end:
     name = "x" if end == "input" else "y"
     with pytest.raises(ModelError, match=f"CPU: {end} '{name}': element type must be .*, not {kind}"):
         compile(proto, march="nash-e")
+
+
+def test_work_beyond_all_measure_fits_a_segment() -> None:
+    endless = Work(1, 1) * 2**80 + Work(1, 1) * 2**80
+    program = compile(model("g (float[2] x) => (float[2] y) { y = Erf (x) }"), march="nash-e")
+    (segment,) = program.segments
+    assert isinstance(segment, CpuSegment)
+    most = replace(segment, flops=endless.flops, bytes_moved=endless.moved)
+    assert to_bytes(replace(program, segments=(most,)))

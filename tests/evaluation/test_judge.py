@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from openbpu.evaluation import Comparison
-from openbpu.evaluation.judge import bound, failure
+from openbpu.evaluation.judge import Explanation, bound, failure
 from openbpu.evaluation.reference import Step
+from openbpu.evaluation.reference.compare import Layerwise
 
 
 def compared(cosine: float, max_abs: float = 0.4, step: float | None = 0.1) -> Comparison:
@@ -43,3 +45,14 @@ def test_approximated_operators_and_float32_have_bounds_of_their_own() -> None:
     assert bound([Step("n", "Conv")], 1, frozenset(), from16=False) == 0.5
     assert bound([Step("n", "Conv"), Step("m", "Softmax")], 2, frozenset(), from16=True) == 1.0
     assert bound([Step("n", "Conv")], 1, frozenset({"n"}), from16=False) == 0.55
+
+
+@pytest.mark.parametrize("step", [None, 0.1])
+def test_infinities_where_they_belong_excuse_no_other_element(step: float | None) -> None:
+    meant = np.array([np.inf, -np.inf, 1.0])
+    right, wrong = Explanation(), Explanation()
+    found = Layerwise({}, {"y": meant}, {}, {})
+    right.add_output("y", meant.astype(np.float32), found, step, frozenset())
+    wrong.add_output("y", np.array([np.inf, -np.inf, 1.5], np.float32), found, step, frozenset())
+    assert right.outputs == {}
+    assert set(wrong.outputs) == {"y"}

@@ -112,10 +112,10 @@ def _has_tests_of_torch(known: reach.Reach) -> bool:
 
 def report(verdicts: dict[Site, Verdict], tree: Path, least: float) -> int:
     """Print the survivors as differences, and the share that was noticed, without known equivalents."""
-    equivalent = json.loads(KNOWN.read_text(encoding="utf-8"))
+    equivalent = json.loads(KNOWN.read_text(encoding="utf-8"))  # module → difference → reason
     survivors = [site for site, verdict in verdicts.items() if verdict is Verdict.SURVIVED]
     texts = {site: difference(site, tree) for site in survivors}
-    same = [site for site in survivors if texts[site] in equivalent]
+    same = [site for site in survivors if texts[site] in equivalent.get(site.module, {})]
     for site in sorted(set(survivors) - set(same), key=lambda s: (s.module, s.line)):
         say(f"\n{site.module}:{site.line}\n{texts[site]}")
     effective = len(verdicts) - len(same)

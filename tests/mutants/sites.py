@@ -123,6 +123,7 @@ def _silent_parts(node: ast.AST) -> Iterator[ast.expr | ast.stmt | ast.keyword]:
     if isinstance(node, ast.keyword) and node.arg == "strict":
         yield node
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        yield node.test
         yield from node.body
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "cast":
         yield node.args[0]

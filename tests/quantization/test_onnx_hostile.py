@@ -124,3 +124,11 @@ def test_the_name_of_a_file_of_weights_may_be_too_long(tmp_path: Path) -> None:
     ) as error:
         quantize_random(tmp_path / "m.onnx")
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("node", ["u = my.Clip (, x)", "u = Unheard (, x)"])
+def test_what_an_operator_of_others_needs_is_not_ours_to_say(node: str) -> None:
+    """A name that ONNX has too says nothing about a domain; one that it has not says nothing at all."""
+    with pytest.raises((ModelError, QuantizationError)) as refused:
+        quantize_random(float_model(f"(float[1,4] x) => (float[1,4] y) {{ {node} y = Relu(u) }}"))
+    assert "left out" not in str(refused.value)

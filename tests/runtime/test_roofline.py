@@ -186,11 +186,22 @@ def test_a_layout_move_of_three_axes_is_not_promised_to_go_by_an_option() -> Non
     assert only(transposed(3), fast(trans__elements_per_cycle=1)).advice.key == "layout inside"
 
 
-def test_a_slice_is_no_layout_move() -> None:
+@pytest.mark.parametrize(
+    ("shape", "strides", "offset"),
+    [
+        pytest.param((1, 8, 8, 4), (512, 64, 8, 1), 4, id="slice"),
+        pytest.param((1, 4, 8, 8), (512, 1, 64, 8), 0, id="slice of what is turned"),
+        pytest.param((1, 8, 8, 8), (512, 0, 64, 1), 0, id="copies"),
+        pytest.param((1, 8, 8, 8), (512, 64, 8, 1), 0, id="as it is"),
+    ],
+)
+def test_a_move_that_is_no_permutation_is_no_layout_move(
+    shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> None:
     b = Build()
-    x, y = b.input((1, 8, 8, 8)), b.tensor((1, 8, 8, 4))
-    op = Move(inputs=(x,), outputs=(y,), shape=(1, 8, 8, 4), strides=(512, 64, 8, 1), offset=4)
-    assert only(one(op, b), fast()).advice.key == "none"
+    x, y = b.input((1, 8, 8, 8)), b.tensor(shape)
+    op = Move(inputs=(x,), outputs=(y,), shape=shape, strides=strides, offset=offset)
+    assert only(one(op, b), fast(trans__elements_per_cycle=1)).advice.key == "none"
 
 
 def test_softmax_gains_by_shorter_rows() -> None:

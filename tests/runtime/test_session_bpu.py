@@ -116,6 +116,7 @@ def test_what_is_printed_is_short() -> None:
     for thing in (session, result, result.latency, first, first.timing):
         assert len(repr(thing)) < 250
     assert "bpu_us=" in repr(result.latency)
+    assert "timing" not in repr(first)
     assert "cycles=" in repr(first.timing)
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from openbpu.arch import isa
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, OpenbpuError, SimulationError
-from openbpu.arch.isa import ENGINES, RECORD_BYTES, Engine, Instr
+from openbpu.arch.isa import ENGINES, MAX_CORES, RECORD_BYTES, Engine, Instr
 from openbpu.arch.program import DebugEntry, Move, Program, Quantize
 from openbpu.simulator.exact import ExactSegment
-from openbpu.simulator.exact.queues import Order
+from openbpu.simulator.exact.queues import Order, Queues
 from simulator.build import Build, one_operator_program, segment_of
 from simulator.coder import with_code
 from simulator.random_operators import program_of
@@ -150,6 +150,18 @@ def test_an_order_without_chance_loads_first_and_stores_last_or_the_reverse(
     assert engines[:2] == [first] * 2
     assert engines[-2:] == [last] * 2
     assert [core for core, _ in chosen] == [0, 1] * len(Engine)
+
+
+@pytest.mark.parametrize("named", range(2 * (MAX_CORES - 1)))
+def test_a_transfer_waits_for_that_of_the_other_core_that_it_names(named: int) -> None:
+    """Two numbers per other core: of its LOADs, of its STOREs."""
+    peers = tuple(int(k == named) for k in range(2 * (MAX_CORES - 1)))
+    others = tuple(Queues([]) for _ in range(MAX_CORES - 1))
+    queues = Queues([isa.Load(operator=0, ddr=0, chip=0, row_bytes=1, peers=peers, **FLAT)], others=others)
+    assert queues.ready() == []
+    assert f"of other core {named // 2} 1 (has 0)" in queues.blocked()
+    others[named // 2].done[named % 2] = 1
+    assert queues.ready() == [Engine.LOAD]
 
 
 def test_cores_have_memories_of_their_own_and_share_ddr() -> None:

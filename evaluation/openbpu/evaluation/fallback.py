@@ -37,15 +37,15 @@ class OnnxRuntime:
         if key not in self._engines:
             self._engines[key] = self._engine(node, values, opset)
         engine, floats = self._engines[key]
+        names = [n for n in node.output if n]
         feed = {n: v.astype(floats) if v.dtype.kind == "f" else v for n, v in values.items()}
         try:
-            made = engine.run([n for n in node.output if n], feed)
+            made = dict(zip(names, engine.run(names, feed), strict=True))
         except ModelError:  # it was stopped
             raise
         except Exception as error:  # ONNX Runtime has a class per status code and no public base
             raise NotImplementedError(_failure(node, error)) from error
-        parts = iter(made)
-        return tuple(np.asarray(next(parts)) if n else np.zeros(0) for n in node.output)
+        return tuple(np.asarray(made.get(n, ())) for n in node.output)
 
     def _engine(
         self, node: onnx.NodeProto, values: Mapping[str, Array], opset: int

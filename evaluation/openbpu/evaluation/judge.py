@@ -149,8 +149,7 @@ def _own_step(value: Array) -> float:
 
 
 def _largest(value: Array) -> float:
-    finite = value[np.isfinite(value)] if value.dtype.kind == "f" else value
-    return float(np.abs(finite.astype(np.float64)).max(initial=0))
+    return float(np.abs(value[np.isfinite(value)].astype(np.float64)).max(initial=0))
 
 
 def place(report: TensorReport) -> str:

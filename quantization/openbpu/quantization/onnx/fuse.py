@@ -63,10 +63,10 @@ def find_fused(net: Net, kinds: Sequence[Kind], fixed: AbstractSet[str] = frozen
         return str(net.nodes[to].output[0])
 
     def next_of(tensor: str) -> int | None:
-        users = readers.get(tensor, [])
-        if len(users) != 1 or tensor in net.outputs or users[0] in nodes or kinds[users[0]] is Kind.CPU:
-            return None
-        return users[0]
+        match readers.get(tensor, []):
+            case [user] if tensor not in net.outputs and user not in nodes and kinds[user] is not Kind.CPU:
+                return user
+        return None
 
     for index in reversed(range(len(net.nodes))):
         if kinds[index] is not Kind.MAC and not _is_sum(net, kinds, index):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,16 @@ _SMALLEST_FLOAT = float(np.finfo(np.float32).min)
 def _scalar(node: Node, scope: Scope, value: float, hint: str) -> str:
     dtype = scope.dtype(node.inputs[0])
     kind = np.float32 if dtype in (elements.OTHER, "bfloat16") else np.dtype(dtype)
-    return scope.add(np.array(value, kind), f"{node.outputs[0]}_{hint}")
+    return scope.add(np.array(value, kind), _name(node, hint))
+
+
+def _ints(node: Node, scope: Scope, items: Iterable[int], hint: str) -> str:
+    return scope.add_ints(items, _name(node, hint))
+
+
+def _name(node: Node, hint: str) -> str:
+    """Return what a constant beside a node is called."""
+    return f"{node.outputs[0]}_{hint}"
 
 
 @upgrade("Clip", before=11)
@@ -33,7 +42,7 @@ def clip(node: Node, scope: Scope) -> Sequence[Node]:
 @upgrade("Pad", before=11)
 def pad(node: Node, scope: Scope) -> Sequence[Node]:
     """Pads and value → inputs."""
-    pads = scope.add_ints(node.attrs["pads"], f"{node.outputs[0]}_pads")
+    pads = _ints(node, scope, node.attrs["pads"], "pads")
     value = node.attrs.get("value", 0.0)
     fill = _scalar(node, scope, value, "value") if value else ""
     return [with_inputs(node, (node.inputs[0], pads, fill), "pads", "value")]
@@ -45,7 +54,7 @@ def slice_(node: Node, scope: Scope) -> Sequence[Node]:
     starts = node.attrs["starts"]
     axes = node.attrs.get("axes", tuple(range(len(starts))))
     lists = {"starts": starts, "ends": node.attrs["ends"], "axes": axes}
-    names = [scope.add_ints(items, f"{node.outputs[0]}_{name}") for name, items in lists.items()]
+    names = [_ints(node, scope, items, name) for name, items in lists.items()]
     return [with_inputs(node, (node.inputs[0], *names), *lists)]
 
 
@@ -56,7 +65,7 @@ def axes_input(node: Node, scope: Scope) -> Sequence[Node]:
     """Axes → input."""
     if "axes" not in node.attrs:
         return [node]
-    axes = scope.add_ints(node.attrs["axes"], f"{node.outputs[0]}_axes")
+    axes = _ints(node, scope, node.attrs["axes"], "axes")
     return [with_inputs(node, (node.inputs[0], axes), "axes")]
 
 
@@ -64,7 +73,7 @@ def axes_input(node: Node, scope: Scope) -> Sequence[Node]:
 def split(node: Node, scope: Scope) -> Sequence[Node]:
     """Split → input; without it the number of outputs, which says the same, is stated."""
     if "split" in node.attrs:
-        sizes = scope.add_ints(node.attrs["split"], f"{node.outputs[0]}_split")
+        sizes = _ints(node, scope, node.attrs["split"], "split")
         return [with_inputs(node, (node.inputs[0], sizes), "split")]
     if input_at(node, 1):
         return [node]
@@ -74,7 +83,7 @@ def split(node: Node, scope: Scope) -> Sequence[Node]:
 @upgrade("TopK", before=10)
 def topk(node: Node, scope: Scope) -> Sequence[Node]:
     """K → input."""
-    count = scope.add_ints([node.attrs["k"]], f"{node.outputs[0]}_k")
+    count = _ints(node, scope, [node.attrs["k"]], "k")
     return [with_inputs(node, (node.inputs[0], count), "k")]
 
 
@@ -88,7 +97,7 @@ def dropout(node: Node, scope: Scope) -> Sequence[Node]:
 @upgrade("DFT", before=20)
 def dft(node: Node, scope: Scope) -> Sequence[Node]:
     """Axis → input; its old default was 1."""
-    axis = scope.add(np.array(node.attrs.get("axis", 1), np.int64), f"{node.outputs[0]}_axis")
+    axis = scope.add(np.array(node.attrs.get("axis", 1), np.int64), _name(node, "axis"))
     return [with_inputs(node, (node.inputs[0], input_at(node, 1), axis), "axis")]
 
 

@@ -1,0 +1,52 @@
+"""Golden files: figures that no rule fixes, kept so that a change of them is seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FOLDER = Path(__file__).with_name("golden")
+_HOW = "Where that is meant: `pytest --update-golden`, look at the difference, commit it."
+
+Golden = Callable[[str, Any], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare what a test made with tests/golden/NAME.json, key by key, or write that file."""
+
+    def compare(name: str, made: Any) -> None:
+        path = _FOLDER / f"{name}.json"
+        plain = json.loads(json.dumps(made))
+        if request.config.getoption("--update-golden"):
+            path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+            return
+        changed = list(_changed(json.loads(path.read_text(encoding="utf-8")), plain))
+        shown = "\n".join(changed[:20])
+        assert not changed, f"{len(changed)} entries are not as in {path.name}:\n{shown}\n{_HOW}"
+
+    return compare
+
+
+def _changed(old: Any, new: Any, where: str = "") -> list[str]:
+    """Return the places at which two documents differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys((*old, *new)))
+        return [
+            line
+            for k in keys
+            for line in _changed(old.get(k, "--"), new.get(k, "--"), f"{where} {k}".strip())
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        both = enumerate(zip(old, new, strict=True))
+        return [line for n, (a, b) in both for line in _changed(a, b, f"{where}[{n}]")]
+    same = old == pytest.approx(new, rel=1e-9) if isinstance(old, float) else old == new
+    return [] if same else [f"{where}: {old!r} → {new!r}"]
