@@ -118,4 +118,9 @@ def test_wheel_holds_every_file_of_every_package(tmp_path: Path) -> None:
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    expected |= {
+        f"openbpu/{module.name}"
+        for root in {package.parent for package in packages()}
+        for module in root.glob("*.py")
+    }
     assert inside == expected
