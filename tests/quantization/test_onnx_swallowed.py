@@ -110,8 +110,9 @@ def test_tensor_that_is_lost_in_int8_is_named_with_its_steps(case: str) -> None:
     assert "leave out --int8-tail" in lost.text
 
 
-def test_common_tensor_that_a_product_reads_is_int16_where_that_is_allowed() -> None:
-    text = "c = Concat <axis = 1> (boxes, scores) y = Conv(c, wide)"
+def test_common_tensor_that_products_and_others_read_is_int16_where_that_is_allowed() -> None:
+    text = """c = Concat <axis = 1> (boxes, scores) o = Conv(c, wide)
+              t = Sigmoid(c) u = Conv(t, wide) y = Add(o, u)"""
     model, quantized, found = made(text)
     assert [(f.kind, f.tensor) for f in found] == [("widened", "scores")]
     assert pair_of(quantized, "c")[1].dtype == np.int16

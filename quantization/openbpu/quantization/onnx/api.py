@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 from onnx import ModelProto
@@ -15,6 +16,7 @@ from openbpu.quantization.onnx import ranged
 from openbpu.quantization.onnx.apply import apply_plan
 from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.axes import at_shapes, common_shapes, largest_shapes
+from openbpu.quantization.onnx.balance import Balance, balanced
 from openbpu.quantization.onnx.calibrate import (
     Progress,
     observe,
@@ -42,7 +44,7 @@ from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.ranged import Ground
-from openbpu.quantization.onnx.relief import Relief, settle
+from openbpu.quantization.onnx.relief import Relief, balance_of, settle
 from openbpu.quantization.onnx.report import hold_out
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 from openbpu.quantization.onnx.static import dynamic_findings
@@ -157,14 +159,17 @@ def _grounded(
 ) -> Ground:
     """Return the net with the plan that spares or widens what would swallow a tensor, and what was seen.
 
+    A Concat that would swallow an operand is balanced first, where it can be; the net is observed again then.
     Tensors may be int16 where the user takes int16 for activations; a net that has none yet is then prepared
     and observed again, at the opset of int16.
     """
     activation, weight, tail = types
     int16 = weight is DType.INT8 and DType.INT16 in {activation, tail}
-    opset = 0
+    opset, balance = 0, Balance()
     while True:
-        net, plan = _planned(wanted.model, activation, weight, tail, common_shapes(feeds), opset, wanted)
+        net, plan = _planned(
+            wanted.model, activation, weight, tail, common_shapes(feeds), opset, wanted, balance
+        )
         asked = wanted.types(net)
         report("prepare", 1, 1)
         planned, net = at_shapes(net, common_shapes(feeds)), at_shapes(net, largest_shapes(feeds))
@@ -172,11 +177,17 @@ def _grounded(
         feeds = finite_feeds(feeds, masks)
         observed = observe(net, [*plan.sources, *watched(net, plan)], masks, feeds, report)
 
+        if not balance.factors:
+            balance = balance_of(net, plan, masks, observed)
+            if balance.factors:
+                continue
+
         def again(relief: Relief, planned: Net = planned, asked: Types = asked) -> Plan:
             return make_plan(planned, activation, tail, relief.spared, relief.widened, asked)
 
         plan, relief = settle(net, plan, masks, observed, again, int16=int16, asked=asked)
         if not relief.widened or net.opset >= OPSET_INT16:
+            relief = replace(relief, findings=(*balance.findings, *relief.findings))
             return Ground(net, plan, feeds, masks, relief, observed)
         opset = OPSET_INT16
 
@@ -243,11 +254,12 @@ def _planned(
     shapes: Mapping[str, Sequence[int | None]] | None = None,
     least: int = 0,
     wanted: Wanted | None = None,
+    balance: Balance | None = None,
 ) -> tuple[Net, Plan]:
     """Return the net to quantize, at opset `least` or newer, and its plan for these `shapes` of inputs."""
 
     def attempt(opset: int) -> tuple[Net, Plan]:
-        net = prepare(given, opset)
+        net = balanced(prepare(given, opset), balance or Balance())
         types = wanted.types(net) if wanted else NOTHING_ASKED
         return net, make_plan(at_shapes(net, shapes) if shapes else net, activation, tail, types=types)
 

@@ -85,4 +85,6 @@ def quantized(
     }
     used = set(by_tensor.values()) or {methods[0]}
     name = used.pop() if len(used) == 1 else "mix"
-    return made(by_tensor), Choice(name, chosen, close, findings + findings_of(net, lost, ground.relief))
+    return made(by_tensor), Choice(
+        name, chosen, close, findings + findings_of(net, ground.plan, lost, ground.relief)
+    )

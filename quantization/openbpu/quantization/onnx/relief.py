@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from onnx import NodeProto
+
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.asked import Types
+from openbpu.quantization.onnx.balance import Balance, find_balance
 from openbpu.quantization.onnx.classes import TABLE, Kind, kind_of
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.limits import Seen, ranges_of, useful
@@ -49,14 +53,25 @@ def settle(
     if known.widened:
         plan = again(known)
     while True:
-        types = types_of(plan)
-        within = useful(net, masks, types, seen)
-        tops, _ = ranges_of(within, seen, masks, types)
-        lost = find_swallowed(net, plan, tops, seen.extents, masks, within)
-        more = relieve(net, plan, lost, known, int16=int16, asked=asked)
+        more = relieve(net, plan, lost_in(net, plan, masks, seen), known, int16=int16, asked=asked)
         if more == known:
             return plan, known
         known, plan = more, again(more)
+
+
+def lost_in(net: Net, plan: Plan, masks: Masks, seen: Seen) -> list[Swallowed]:
+    """Return every tensor that a scale of the plan swallows, in the order of the graph."""
+    types = types_of(plan)
+    within = useful(net, masks, types, seen)
+    tops, _ = ranges_of(within, seen, masks, types)
+    return find_swallowed(net, plan, tops, seen.extents, masks, within)
+
+
+def balance_of(net: Net, plan: Plan, masks: Masks, seen: Seen) -> Balance:
+    """Return the factors by which operands of a Concat that would be swallowed get ranges alike."""
+    known = {name: float(np.abs(array).max(initial=0.0)) for name, array in net.consts.items()}
+    tops = {name: extent.top for name, extent in seen.extents.items() if extent.seen} | known
+    return find_balance(net, lost_in(net, plan, masks, seen), tops)
 
 
 def _steepened(net: Net, plan: Plan, seen: Seen, asked: Types) -> Relief:
@@ -107,9 +122,9 @@ def relieve(
     return Relief(frozenset(spared), frozenset(widened), tuple(findings))
 
 
-def findings_of(net: Net, lost: Iterable[Swallowed], known: Relief) -> tuple[Finding, ...]:
+def findings_of(net: Net, plan: Plan, lost: Iterable[Swallowed], known: Relief) -> tuple[Finding, ...]:
     """Return what was done, and a warning for every tensor that is lost all the same."""
-    return (*known.findings, *(_warning(net, found) for found in lost))
+    return (*known.findings, *(_warning(net, plan, found) for found in lost))
 
 
 def _helps(net: Net, plan: Plan, found: Swallowed, source: str, asked: Types) -> bool:
@@ -119,17 +134,18 @@ def _helps(net: Net, plan: Plan, found: Swallowed, source: str, asked: Types) ->
     """
     if found.dtype is DType.INT16 or found.steps * _FINER < FEW[found.how]:
         return False
-    moved = {name for name, pair in plan.pairs.items() if pair.source == source}
-    readers = [node for node in net.nodes if node.op_type in TABLE and not moved.isdisjoint(node.input)]
-    if found.how == "added" and any(kind_of(node, net) is Kind.MAC for node in readers):
+    readers = _reads(net, plan, source)
+    if found.how == "added" and any(kind_of(node, net) is Kind.MAC for node, _ in readers):
         return False
-    taken = [
-        TABLE[node.op_type].types.get(position, asked.of(node, position))
-        for node in readers
-        for position, name in enumerate(node.input)
-        if name in moved
-    ]
+    taken = [TABLE[node.op_type].types.get(at, asked.of(node, at)) for node, at in readers]
     return not taken or any(dtype is not DType.INT8 for dtype in taken)
+
+
+def _reads(net: Net, plan: Plan, source: str) -> list[tuple[NodeProto, int]]:
+    """Return who reads what has the scale of `source`, at which position; not those that only move it."""
+    moved = {name for name, pair in plan.pairs.items() if pair.source == source}
+    nodes = [node for node in net.nodes if node.op_type in TABLE and moved.isdisjoint(node.output)]
+    return [(node, at) for node in nodes for at, name in enumerate(node.input) if name in moved]
 
 
 def _floating(net: Net, plan: Plan, name: str) -> frozenset[str] | None:
@@ -152,29 +168,23 @@ def _floating(net: Net, plan: Plan, name: str) -> frozenset[str] | None:
 
 def _said(kind: str, net: Net, found: Swallowed, what: str) -> Finding:
     node = net.nodes[found.node]
-    why = f"one int8 scale would swallow {_named(found)}, {_range(found)}"
+    why = f"one int8 scale would swallow {found.told}"
     return Finding(kind, found.name, node.name, f"{node.op_type} '{node.name}': {what}: {why}")
 
 
-def _warning(net: Net, found: Swallowed) -> Finding:
+def _warning(net: Net, plan: Plan, found: Swallowed) -> Finding:
     node, scale = net.nodes[found.node], f"the {found.dtype.value} scale of"
     whole = f"its whole '{node.input[0]}'" if found.how == "cut" else f"'{found.whole}'"
-    fix = (
-        "let it be int16 (leave out --int8-tail, or --int16)"
-        if found.dtype is DType.INT8
-        else "give the model's tensors like ranges there"
-    )
-    what = f"{scale} {whole} swallows {_named(found)}, {_range(found)} of it; {fix}"
+    what = f"{scale} {whole} swallows {found.told} of it; {_fix(net, plan, found)}"
     return Finding("swallowed", found.name, node.name, f"{node.op_type} '{node.name}': {what}")
 
 
-def _named(found: Swallowed) -> str:
-    return f"'{found.name}'" + (f" (moved from '{found.origin}')" if found.origin != found.name else "")
-
-
-def _range(found: Swallowed) -> str:
-    return f"whose range {_number(found.top)} is {_number(found.steps)} steps"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+def _fix(net: Net, plan: Plan, found: Swallowed) -> str:
+    if found.dtype is DType.INT16:
+        return "give the model's tensors like ranges there"
+    readers = _reads(net, plan, plan.pairs[found.whole].source)
+    narrow = [node for node, at in readers if TABLE[node.op_type].types.get(at) is DType.INT8]
+    if readers and len(narrow) == len(readers):
+        named = f"{narrow[0].op_type} '{narrow[0].name}'"
+        return f"{named} takes nothing but int8 there: compute it of each operand on its own"
+    return "let it be int16 (leave out --int8-tail, or --int16)"

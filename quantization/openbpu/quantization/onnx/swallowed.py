@@ -52,6 +52,16 @@ class Swallowed:
     steps: float
     dtype: DType
 
+    @property
+    def told(self) -> str:
+        """The tensor and its range, for a sentence."""
+        moved = f" (moved from '{self.origin}')" if self.origin != self.name else ""
+        return f"'{self.name}'{moved}, whose range {_number(self.top)} is {_number(self.steps)} steps"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
 
 def watched(net: Net, plan: Plan) -> list[str]:
     """Return the tensors without a scale of their own whose range tells whether they are swallowed."""

@@ -125,7 +125,7 @@ class _Search:
         rank, weight = len(self.net.shapes.get(name) or ()), self.net.consts.get(node.input[1])
         if axis != (1 if node.op_type.startswith("Conv") else rank - 1) or weight is None:
             return False
-        return self._is_own(index, 1) and _input_axis(node, weight) is not None
+        return self._is_own(index, 1) and input_axis(node, weight) is not None
 
     def _added(self, index: int, name: str, axis: int) -> tuple[int, int] | None:
         """Return the constant that an Add gives every channel of `name`; None if it does something else."""
@@ -180,7 +180,7 @@ def _channel_axis(node: NodeProto, rank: int) -> int | None:
     return rank - 1 if node.op_type in {"Gemm", "MatMul"} and plain else None
 
 
-def _input_axis(node: NodeProto, weight: Array) -> int | None:
+def input_axis(node: NodeProto, weight: Array) -> int | None:
     """Return the axis of the inputs in the weights of a product; None where there is no such one."""
     if node.op_type == "MatMul":
         return 0 if weight.ndim == 2 else None
@@ -206,8 +206,8 @@ class _Made:
     def scale(self, junction: Junction, ranges: Floats) -> None:
         """Divide the channels of a junction, and multiply what reads them."""
         readers = [self._net.nodes[index] for index in junction.readers]
-        shares = [_shares(node, self._consts[node.input[1]], len(ranges)) for node in readers]
-        dense = [share for share in shares if share is not None]
+        found = [shares(node, self._consts[node.input[1]], len(ranges)) for node in readers]
+        dense = [share for share in found if share is not None]
         by = factors(ranges, np.max(dense, axis=0) if dense else None)
         maker = self._net.nodes[junction.maker]
         weight = self._consts[maker.input[1]]
@@ -219,31 +219,31 @@ class _Made:
             self._consts[name] = (bias.reshape(-1) / by).astype(np.float32).reshape(bias.shape)
         for node in readers:
             weight = self._consts[node.input[1]]
-            self._consts[node.input[1]] = (weight * _along_input(node, weight, by)).astype(np.float32)
+            self._consts[node.input[1]] = (weight * along_input(node, weight, by)).astype(np.float32)
         self.changed += 1
 
 
-def factors(ranges: Floats, shares: Floats | None) -> Floats:
-    """Return what each channel is divided by, at most 1: see above. `shares` None: only depthwise readers."""
+def factors(ranges: Floats, share: Floats | None) -> Floats:
+    """Return what each channel is divided by, at most 1: see above. `share` None: only depthwise readers."""
     top = ranges / max(float(ranges.max(initial=0.0)), TINY)
-    found = top if shares is None else np.sqrt(top / np.maximum(shares, TINY))
+    found = top if share is None else np.sqrt(top / np.maximum(share, TINY))
     found = np.where(top > 0, found / max(float(found.max(initial=0.0)), TINY), 1.0)
     return np.maximum(found, 1 / WIDEST)
 
 
-def _along_input(node: NodeProto, weight: Array, by: Floats) -> Floats:
+def along_input(node: NodeProto, weight: Array, by: Floats) -> Floats:
     """Return `by`, one per channel that the product reads, shaped to multiply the weights."""
-    axis = _input_axis(node, weight) or 0
+    axis = input_axis(node, weight) or 0
     each = np.repeat(by, weight.shape[axis] // len(by))
     return each.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
 
 
-def _shares(node: NodeProto, weight: Array, channels: int) -> Floats | None:
+def shares(node: NodeProto, weight: Array, channels: int) -> Floats | None:
     """Return the largest share that each channel has of a row of the weights, 0 … 1; None if depthwise."""
-    axis = _input_axis(node, weight) or 0
+    axis = input_axis(node, weight) or 0
     if node.op_type.startswith("Conv") and attribute(node, "group", 1) > 1:
         return None
     rows = np.moveaxis(weight, axis, 0).reshape(channels, weight.shape[1 - axis], -1).astype(np.float64)
     sizes = np.abs(rows).max(axis=2, initial=0.0)
-    shares: Floats = (sizes / np.maximum(sizes.max(axis=0), TINY)).max(axis=1)
-    return shares
+    found: Floats = (sizes / np.maximum(sizes.max(axis=0), TINY)).max(axis=1)
+    return found
