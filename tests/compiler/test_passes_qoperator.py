@@ -13,6 +13,7 @@ from openbpu.arch.errors import ModelError
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.passes import NORMALISE, run
 from openbpu.compiler.passes.qoperator import unfold_qoperators
+from openbpu.evaluation.reference.float64 import evaluate
 from openbpu.runtime import Session
 from witness import ort
 from witness.qoperator_models import QOPERATOR_CASES
@@ -69,6 +70,24 @@ def test_a_softmax_of_opset_11_is_one_row_from_its_axis_on_whatever_runs_it() ->
     (wanted,) = ort.run(model, inputs).values()
     (found,) = Session(compile_model(model, march="nash-e")).run(inputs).outputs.values()
     assert np.abs(found - wanted).max() <= 1.01 * wanted[wanted > 0].min()
+
+
+@pytest.mark.parametrize(("kind", "zero"), [("uint8", 0), ("uint8", 10), ("int8", -128), ("int8", 0)])
+@pytest.mark.parametrize("steps", [256, 200, 129, 100])
+def test_a_softmax_of_one_element_is_one_whatever_onnx_runtime_makes_of_it(
+    kind: str, zero: int, steps: int
+) -> None:
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 13, "com.microsoft": 1]>
+        g ({kind}[2,1] x) => ({kind}[2,1] y)
+        <float s = {{0.05}}, float t = {{{1 / steps}}}, {kind} z = {{{zero}}}> {{
+            y = com.microsoft.QLinearSoftmax<axis = 1, opset = 13>(x, s, z, t, z)
+        }}""")
+    x = {"x": np.array([[3], [100]], kind)}
+    most = np.iinfo(kind).max
+    for march in ("nash-e", "bayes-e"):
+        y = Session(compile_model(model, march=march)).run(x).outputs["y"]
+        assert y.tolist() == [[min(steps + zero, most)]] * 2
+        assert np.array_equal(evaluate(model, x).outputs["y"], y)
 
 
 def test_a_model_without_qoperators_is_not_touched() -> None:

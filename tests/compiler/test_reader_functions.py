@@ -90,3 +90,8 @@ def test_a_group_normalization_of_an_older_function_is_refused_by_name() -> None
     node = helper.make_node("GroupNormalization", ["x", "s", "s"], ["y"], "gn", num_groups=2)
     with pytest.raises(ModelError, match=r"node '.*' \(GroupNormalization\) of a function: opset must be"):
         read_model(called(node, 18, 21))
+    untyped = called(node, 18, 21)
+    untyped.graph.node.append(helper.make_node("Neg", ["out"], ["last"]))
+    untyped.graph.output[0].name = "last"
+    with pytest.raises(ModelError, match=r"node '.*' \(GroupNormalization\) of a function: opset must be"):
+        read_model(untyped)

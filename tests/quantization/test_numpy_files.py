@@ -163,6 +163,15 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(bombed: Path) -> None:
         read_numpy(bombed, [IMAGE])
 
 
+def test_an_archive_of_more_arrays_than_a_model_has_inputs_is_refused_by_their_number(tmp_path: Path) -> None:
+    path, member = tmp_path / "x.npz", header(described((0,)))
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(1001):
+            archive.writestr(f"{number}.npy", member)
+    with pytest.raises(InputError, match=r"it holds 1,001 arrays, over 1,000: stack the samples in one"):
+        read_numpy(path, [IMAGE])
+
+
 def test_a_large_array_that_fits_no_input_is_refused_by_its_shape(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     with path.open("wb") as file:  # a hole: no disk is taken

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from onnx import ModelProto, helper, inliner, shape_inference
 
+from openbpu.arch.calls import declare_types, forget_types
 from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.unchanged import DOMAIN, marked, opset_of, respell
 
@@ -19,12 +20,15 @@ def without_functions(model: ModelProto) -> ModelProto:
     if not model.functions:
         return model
     try:
-        inlined = inliner.inline_local_functions(_typed(_weightless(model)), convert_version=True)
+        typed = _typed(_weightless(model))
+        guessed = declare_types(typed)
+        inlined = inliner.inline_local_functions(typed, convert_version=True)
     except Exception as error:
         fix = "export the model without local functions"
         raise problem(
             "model", "local functions", "ones that can be inlined", f"damaged ({error})", fix
         ) from error
+    forget_types(inlined, guessed)
     respell(inlined.graph)
     imports = [o for o in inlined.opset_import if o.domain != DOMAIN]
     del inlined.graph.input[:], inlined.opset_import[:]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, inliner
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.engine import run, session
 from openbpu.quantization.onnx.inputs import fed_inputs
-from openbpu.quantization.onnx.load import ModelLike, read_model
+from openbpu.quantization.onnx.load import ModelLike, read_model, without_functions
 from openbpu.quantization.onnx.net import reads
 from openbpu.quantization.onnx.samples import Feed
 
@@ -59,7 +59,7 @@ class Graph:
     def __init__(self, model: ModelLike, where: str, shapes: Shapes | None = None, threads: int = 1) -> None:
         proto = read_model(model)
         self.where, self._threads = where, threads
-        self.model: ModelProto = inliner.inline_local_functions(proto) if proto.functions else proto
+        self.model: ModelProto = without_functions(where, proto)
         graph = self.model.graph
         self.nodes: tuple[NodeProto, ...] = tuple(graph.node)
         self.constants = {t.name: t for t in graph.initializer}

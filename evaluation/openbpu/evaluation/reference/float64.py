@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def opset_of(model: onnx.ModelProto) -> int:
+def opset_of(model: onnx.ModelProto | onnx.FunctionProto) -> int:
     """The version of the default domain."""
     return next((i.version for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
 
@@ -135,9 +135,29 @@ def constants(model: onnx.ModelProto) -> dict[str, Array]:
     return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
 
 
+_OPSET = "openbpu.opset"
+"""The key under which a node from a function says the opset that this has, where it is not the model's."""
+
+
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its local functions inlined."""
-    return inliner.inline_local_functions(model) if model.functions else model
+    """The model with its local functions inlined, their nodes of the opset that each function has."""
+    if not model.functions:
+        return model
+    if all(opset_of(function) == opset_of(model) for function in model.functions):
+        return inliner.inline_local_functions(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for function in copy.functions:
+        for node in function.node:
+            node.metadata_props.add(key=_OPSET, value=str(opset_of(function)))
+        for used in function.opset_import:  # onnx leaves the calls of others
+            used.version = opset_of(model) if used.domain in _OWN else used.version
+    return inliner.inline_local_functions(copy)
+
+
+def _opset_at(node: onnx.NodeProto, opset: int) -> int:
+    """The opset of a node: what it says, or that of the model."""
+    return next((int(p.value) for p in node.metadata_props if p.key == _OPSET), opset)
 
 
 def results_of(result: Result) -> tuple[Array | Quantized, ...]:
@@ -194,7 +214,7 @@ class Walk:
         if elsewhere and fallback is not None:
             return self._fall_back(fallback, node, values)
         if has_body:
-            return _floats(_on_reference(node, _read(node, values), self.opset))
+            return _floats(_on_reference(node, _read(node, values), _opset_at(node, self.opset)))
         try:
             decided = self._singles.applied(node, values, self._run)
             return results_of(self._run(node, values)) if decided is None else (decided,)
@@ -204,13 +224,14 @@ class Walk:
             return self._fall_back(fallback, node, values)
 
     def _run(self, node: onnx.NodeProto, values: Mapping[str, Array]) -> Result:
-        return run_node(node, tuple(values[n] if n else None for n in node.input), self.opset)
+        inputs = tuple(values[n] if n else None for n in node.input)
+        return run_node(node, inputs, _opset_at(node, self.opset))
 
     def _fall_back(
         self, fallback: Fallback, node: onnx.NodeProto, values: Mapping[str, Array]
     ) -> tuple[Array, ...]:
         self.fell_back[node.op_type] = None
-        return _floats(fallback(node, _read(node, values), self.opset))
+        return _floats(fallback(node, _read(node, values), _opset_at(node, self.opset)))
 
 
 def _floats(found: Iterable[Any]) -> tuple[Array, ...]:

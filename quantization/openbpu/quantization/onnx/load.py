@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, inliner
 
+from openbpu.arch.calls import declare_types, forget_types
 from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
 from openbpu.arch.protos import external_tensors, messages
 from openbpu.arch.runnable import check_runnable
@@ -39,7 +40,7 @@ def load(model: ModelLike) -> Net:
     check_nesting(proto.graph)
     check_functions(proto)
     check_runnable(proto)
-    flat = _without_functions(where, proto)
+    flat = without_functions(where, proto)
     _check_is_float(where, flat)
     _check_outputs(where, flat.graph)
     _check_inputs(where, flat)
@@ -48,8 +49,8 @@ def load(model: ModelLike) -> Net:
     return net
 
 
-def _without_functions(where: str, model: ModelProto) -> ModelProto:
-    """Return the model with every function inlined, brought to the opset of the model."""
+def without_functions(where: str, model: ModelProto) -> ModelProto:
+    """Return the model with every function inlined, brought to the opset of the model; raises ModelError."""
     if not model.functions:
         return model
     for function in model.functions:
@@ -58,7 +59,9 @@ def _without_functions(where: str, model: ModelProto) -> ModelProto:
     try:
         older = any(opset_of(function) != opset_of(model) for function in model.functions)
         typed = onnx.shape_inference.infer_shapes(model) if older else model  # what is converted needs types
+        guessed = declare_types(typed) if older else frozenset()
         flat = inliner.inline_local_functions(typed, convert_version=True)
+        forget_types(flat, guessed)
     except Exception as error:  # onnx has no class of its own for it
         said = " ".join(str(error).split())
         raise ModelError(

@@ -27,7 +27,7 @@ from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.net import Array, Names, Net, remake
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.samples import Feed
-from openbpu.quantization.onnx.scales import safe_range
+from openbpu.quantization.ranges import usable_range
 
 Ranges = Mapping[str, float]
 """max|x| by source of the plan"""
@@ -175,7 +175,7 @@ class _Judge:
         tops = dict.fromkeys(found[source] for found in self.ranges.values())
         for top in tops if len(tops) > 1 else ():
             parameters = [self.names.fresh(f"{name}_scale"), self.names.fresh(f"{name}_zero_point")]
-            self.consts[parameters[0]] = numerics.observed_scale(safe_range(top), dtype)
+            self.consts[parameters[0]] = numerics.observed_scale(usable_range(top), dtype)
             self.consts[parameters[1]] = np.zeros((), dtype=dtype.numpy)
             codes = self._node("QuantizeLinear", [name, *parameters])
             yield top, self._node("DequantizeLinear", [codes, *parameters])

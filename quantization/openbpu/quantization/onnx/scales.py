@@ -17,12 +17,7 @@ from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.plan import Plan, channel_axis
 from openbpu.quantization.onnx.shifts import Shift
-
-ZERO_RANGE = 1.0
-"""The range a tensor of zeros gets, so that its int8 scale is 1/127.5: any positive one would do."""
-
-SMALLEST_RANGE = 1e-15
-"""Ranges below it count as zero: products of two such scales leave float32."""
+from openbpu.quantization.ranges import usable_range
 
 BIAS_STEPS = 2.0**30
 """The largest bias in steps of the accumulator; the other half of int32 is for the sum of products."""
@@ -50,7 +45,7 @@ class Scales:
         source = self.plan.pairs[name].source
         if source in self.shifts and dtype is DType.INT8:
             return self.shifts[source].scale
-        return numerics.observed_scale(safe_range(self.ranges[source]), dtype)
+        return numerics.observed_scale(usable_range(self.ranges[source]), dtype)
 
     def zero(self, name: str, dtype: DType) -> int:
         """Return the zero point of a tensor that has a pair, for `dtype`."""
@@ -62,8 +57,8 @@ class Scales:
         array = self.finite(name)
         widest = magnitudes(array, axis)
         if array.size == widest.size:  # a scale per value: code 127 is exact, 127.5 would lose 0.4 %
-            return (safe_range(widest) / dtype.qmax).astype(np.float32)
-        return numerics.observed_scale(safe_range(widest), dtype)
+            return (usable_range(widest) / dtype.qmax).astype(np.float32)
+        return numerics.observed_scale(usable_range(widest), dtype)
 
     def weights(self, mac: int, position: int) -> Floats:
         """Return the scale of constant weights, widened where the bias would not fit int32 otherwise.
@@ -132,9 +127,3 @@ class Scales:
             return array
         fix = "repair the model: training may have diverged"
         raise QuantizationError(must(f"constant '{name}'", "every value", "finite", "NaN or infinite", fix))
-
-
-def safe_range(max_abs: Array | float) -> npt.NDArray[np.float64]:
-    """Return ranges that a scale can be made of."""
-    wide = np.asarray(max_abs, dtype=np.float64)
-    return np.where(wide < SMALLEST_RANGE, ZERO_RANGE, wide)

@@ -24,6 +24,9 @@ _UNPACKED = 256 << 20
 _RATIO = 100
 """… and to so many times its own size beyond: what exceeds that is made to exhaust the memory."""
 
+_ARRAYS = 1000
+"""An `.npz` holds an array per input, and at most some more: each costs a look at its header."""
+
 _ERRORS = (
     OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError,
     struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
@@ -72,6 +75,8 @@ def _archive(path: Path, file: IO[bytes], fits: Fits) -> dict[str, Array]:
         unpacked, packed = sum(m.file_size for m in members), path.stat().st_size
         if unpacked > max(_UNPACKED, _RATIO * packed):
             raise ValueError(f"its {packed} bytes unpack to {unpacked}, over {_RATIO} times as many")
+        if len(members) > _ARRAYS:
+            raise ValueError(f"it holds {len(members):,} arrays, over {_ARRAYS:,}: stack the samples in one")
         arrays = {}
         for member in members:
             name = member.filename.removesuffix(".npy")

@@ -94,6 +94,18 @@ def softmax_float(call: Call) -> Array:
     return softmax(call[0], softmax_axes(call))
 
 
+@kernel("Hardmax")
+def hardmax(call: Call) -> Array:
+    """1 at the first of the largest values of a row, 0 elsewhere."""
+    x, found = call[0], softmax_axes(call)
+    axes = (found,) if isinstance(found, int) else found
+    rows = np.moveaxis(x, axes, range(-len(axes), 0))
+    flat = rows.reshape(*rows.shape[: x.ndim - len(axes)], -1)
+    made = np.zeros_like(flat)
+    np.put_along_axis(made, flat.argmax(axis=-1, keepdims=True), 1.0, axis=-1)
+    return np.asarray(np.moveaxis(made.reshape(rows.shape), range(-len(axes), 0), axes))
+
+
 @kernel("LogSoftmax")
 def log_softmax(call: Call) -> Array:
     """The logarithm of softmax."""

@@ -8,18 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from openbpu.quantization.ranges import SMALLEST_RANGE, ZERO_RANGE
 from openbpu.quantization.torch.dtype import QDType, as_qdtype, qint8
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.scope import here
 
-SMALLEST_SCALE = 2.0**-60
-"""Keeps a tensor of zeros from having no scale."""
-
 
 def symmetric_scale(max_abs: torch.Tensor, dtype: QDType) -> torch.Tensor:
-    """`numerics.observed_scale` on tensors: max|x| / ((qmax − qmin) / 2), rounded once to float32."""
+    """`observed_scale` of a `usable_range` on tensors: max|x| / ((qmax − qmin) / 2) in float32."""
     half = (dtype.max - dtype.min) / 2
-    return (max_abs.double() / half).clamp_min(SMALLEST_SCALE).float()
+    wide = max_abs.double()
+    return (torch.where(wide < SMALLEST_RANGE, ZERO_RANGE, wide) / half).float()
 
 
 class Observer(nn.Module):
