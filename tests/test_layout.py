@@ -30,6 +30,8 @@ THIRD_PARTIES = {
     "evaluation/accuracy": {"google", "numpy", "onnx", "pycocotools"},
     "evaluation/distribution": {"cloudpickle", "dask", "distributed"},
     "report": {"numpy", "rich"},
+    "report/analysis_file.py": {"pydantic"},
+    "report/page": {"jinja2", "markupsafe"},
     "cli": {"numpy", "onnx", "rich", "typer"},
     "onnx_backend": {"numpy", "onnx"},
     "compat": {"numpy", "onnx"},

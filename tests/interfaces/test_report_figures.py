@@ -13,7 +13,7 @@ from openbpu.compiler import compile as build
 from openbpu.report.disasm import disasm_json, disassemble
 from openbpu.report.info import info_json, info_tables
 from openbpu.report.march import march_tables, marches_table
-from openbpu.report.page import performance_page
+from openbpu.report.page import About, performance_page
 from openbpu.report.performance import performance_json, performance_tables
 from openbpu.report.placement import placement_json, placement_summary, placement_table
 from openbpu.report.plain import plain
@@ -55,7 +55,8 @@ def documents(session: Session) -> dict[str, Any]:
 def words(session: Session) -> dict[str, list[str]]:
     parts = [*performance_tables(session, top=2), *performance_tables(session, top=None, sort="order")]
     tables = [*parts, *info_tables(session, ()), placement_table(session.placement)]
-    page = performance_page(performance_json(session), "name").partition("</head>")[2]
+    page = performance_page(performance_json(session), "name", About(openbpu="1"))
+    page = page.partition("</head>")[2].rpartition("<script>")[0]
     return {
         "tables": [line for t in tables for line in (t if isinstance(t, str) else plain(t)).splitlines()],
         "summary": placement_summary(session.placement).splitlines(),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from openbpu.cli import guard
+from openbpu.cli.about import Remembered
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +23,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a subcommand; what it raises becomes a message and an exit code."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name)(guard.guarded(function))
+        app.command(name, cls=Remembered)(guard.guarded(function))
         return function
 
     return register

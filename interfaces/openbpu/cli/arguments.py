@@ -153,6 +153,10 @@ Scheduler = Annotated[
 ModeOption = Annotated[
     Mode, typer.Option("--mode", help="Whole layers, or every instruction: the same bits.")
 ]
+Page = Annotated[
+    Path | None,
+    typer.Option("--page", metavar="FILE.html", help="Write the report as a page: sort, filter, drawings."),
+]
 OnnxFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", show_default=False)]
 HbmFile = Annotated[Path, typer.Argument(metavar="MODEL.hbm", show_default=False)]
 

@@ -34,6 +34,15 @@ def check_file(path: Path) -> None:
         raise InputError(must(str(path), "the output", "writable", f"({reason})", fix)) from error
 
 
+def check_page(page: Path, *others: Path) -> None:
+    """As `check_file`, and refuse a page in the place of another file of the command."""
+    from openbpu.cli.usage import WrongValue
+
+    if any(page.resolve() == other.resolve() for other in others):
+        raise WrongValue("a file of its own", str(page), "choose another path", option="--page")
+    check_file(page)
+
+
 def check_folder(folder: Path) -> None:
     """Make the folder that outputs go to; raises OSError or InputError when nothing can be written there."""
     folder.mkdir(parents=True, exist_ok=True)

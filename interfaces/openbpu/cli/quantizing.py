@@ -89,6 +89,7 @@ class Job:
     method: Method
     corrections: Corrections
     asymmetric: bool
+    page: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +135,15 @@ def corrections(equalisation: bool, adaptive_rounding: bool, bias_correction: bo
     return Corrections(equalisation, adaptive_rounding, bias_correction)
 
 
-def samples(job: Job) -> tuple[dict[str, npt.NDArray[Any]], tuple[str, ...]]:
-    """Return the calibration data and what is told about it; raises what reading it raises."""
+def quantized(job: Job, report: Report | None) -> Made:
+    """Read the calibration data, quantize and write the model; raises what these raise."""
+    from openbpu.arch.dtypes import DType
     from openbpu.compiler.reader import check_readable
-    from openbpu.quantization.onnx import load_calibration
+    from openbpu.quantization.onnx import load_calibration, quantize
 
     check_readable(job.model, job.shapes)
     told: list[str] = []
+    chosen: list[Choice] = []
     data = load_calibration(
         job.calib,
         job.model,
@@ -150,17 +153,6 @@ def samples(job: Job) -> tuple[dict[str, npt.NDArray[Any]], tuple[str, ...]]:
         shapes=job.shapes,
         told=told.append,
     )
-    return data, tuple(told)
-
-
-def quantized(
-    job: Job, data: dict[str, npt.NDArray[Any]], told: tuple[str, ...], report: Report | None
-) -> Made:
-    """Quantize with this data and write the model; raises what this raises."""
-    from openbpu.arch.dtypes import DType
-    from openbpu.quantization.onnx import quantize
-
-    chosen: list[Choice] = []
     model = quantize(
         job.model,
         data,
@@ -173,10 +165,10 @@ def quantized(
         asymmetric=job.asymmetric,
         shapes=job.shapes,
         judge=True,
-        progress=in_steps(report),
+        progress=_in_steps(report),
         told=chosen.append,
     )
-    return Made(model, data, chosen[0], told)
+    return Made(model, data, chosen[0], tuple(told))
 
 
 def closed(made: Made, march: str) -> Closing | None:
@@ -196,7 +188,8 @@ def sentences(job: Job, made: Made) -> Iterator[str]:
         yield _mixed(made.choice)
     yield from _first(made.choice.findings)
     yield from (correction.sentence for correction in made.choice.corrections)
-    yield f"wrote {' and '.join(map(str, (job.output, *data_files(job.output))))}"
+    pages = () if job.page is None else (job.page,)
+    yield f"wrote {' and '.join(map(str, (job.output, *data_files(job.output), *pages)))}"
 
 
 def _first(findings: Sequence[Finding]) -> Iterator[str]:
@@ -206,6 +199,19 @@ def _first(findings: Sequence[Finding]) -> Iterator[str]:
         yield from texts[:_SHOWN]
         if len(texts) > _SHOWN:
             yield f"{len(texts) - _SHOWN} more findings of the kind '{kind}': `--json` lists them"
+
+
+def write_page(page: Path, job: Job, made: Made, found: Closing) -> None:
+    """Write the closing report as a page."""
+    from openbpu.arch.files import write_text
+    from openbpu.cli.about import about
+    from openbpu.report.page import closing_page
+
+    choice = made.choice
+    notes = [_mixed(choice)] if choice.cosines else [f"ranges by {job.method}"]
+    notes += [correction.sentence for correction in choice.corrections]
+    told = about({"float": job.model, "quantized": job.output}, march=found.march)
+    write_text(page, closing_page(found, job.model.stem, notes, told))
 
 
 def document(job: Job, made: Made, found: Closing | None) -> dict[str, Any]:
@@ -256,7 +262,7 @@ def _mixed(choice: Choice) -> str:
     return f"ranges {how}: mean cosine of the outputs {best:.6f} ({others})"
 
 
-def in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
+def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
     """Return what takes steps done and steps in all, for what takes the share done."""
     if report is None:
         return None

@@ -16,8 +16,8 @@ _SHOWN = 3
 def closing_text(found: Closing) -> str:
     """Return the report in a few lines."""
     report = found.report
-    lines = [_closeness(report), *_doubts(report), *_ranges(report)]
-    lines += [f"input '{look.name}': {_seen(look)}" for look in report.inputs]
+    lines = [closeness_sentence(report), *_doubts(report), *_ranges(report)]
+    lines += [f"input '{look.name}': {seen(look)}" for look in report.inputs]
     lines += [f"types: {', '.join(f'{n} tensors {kind}' for kind, n in report.types.items())}"]
     lines += [f"on {found.march}: {found.refused or placement_summary(found.placement)}", _time(report)]
     return "\n".join(line for line in lines if line)
@@ -55,7 +55,8 @@ def _number(value: float) -> float | None:
     return None if value != value else value  # noqa: PLR0124
 
 
-def _closeness(report: Report) -> str:
+def closeness_sentence(report: Report) -> str:
+    """Say how close the outputs are, the worst first, and on which samples."""
     worst = sorted(report.cosines.items(), key=lambda item: item[1])
     shown = ", ".join(f"{name} {value:.6f}" for name, value in worst[:_SHOWN])
     more = f" and {len(worst) - _SHOWN} closer ones" if len(worst) > _SHOWN else ""
@@ -91,7 +92,8 @@ def _listed(uses: Sequence[RangeUse], what: str, told: Any) -> str:
     return f"{count(len(uses), 'range')} {what}: {named}{more}"
 
 
-def _seen(look: InputLook) -> str:
+def seen(look: InputLook) -> str:
+    """Say what the values of an input are, and what they look like."""
     hint = "; right if it was trained so, else give --mean and --std" if "not normalised" in look.kind else ""
     kind = "" if look.kind == "no picture" else f": {look.kind}{hint}"
     return f"{look.low:.4g} … {look.high:.4g}, {look.mean:.3g} ± {look.std:.3g}{kind}"

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from openbpu.arch.isa import Engine
 from openbpu.report.info import memory_of
 from openbpu.report.intervals import intervals
+from openbpu.report.kinds import operator_types
 from openbpu.report.latency import estimates_json, latency_json, latency_table
 from openbpu.report.layers import LayerCost, TimedSegment, layer_costs, timed_segments
+from openbpu.report.occupancy import memory_json
 from openbpu.report.placement import placement_json, placement_summary
 from openbpu.report.roofline import changes_table, roofline_json, roofline_table
 from openbpu.report.text import add_row, in_bytes, in_time, table
@@ -62,6 +64,9 @@ def performance_json(session: Session) -> dict[str, Any]:
             "estimates": estimates_json(session),
             "working cores": session.program.working_cores,
             "L2M": _l2m(segments),
+            "on-chip bytes": {"used": memory_of(session)["chip"], "of": session.march.chip_bytes},
+            "operator types": operator_types(session.program, layers, session.latency),
+            "memory over time": memory_json(session.program, segments),
             "roofline": roofline_json(session),
             "placement": {
                 "summary": placement_summary(session.placement),

@@ -98,6 +98,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write every node as a line of CSV.")
     ] = None,
+    page: arguments.Page = None,
     dump: Annotated[
         Path | None,
         folder_option(
@@ -128,6 +129,8 @@ def analyze(  # noqa: PLR0917  # an argument per option
     pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
     arguments.readable(*(path for path in (model, quantized, hbm) if path is not None))
     _check_outputs(csv, dump)
+    if page is not None:
+        outputs.check_page(page, *(path for path in (model, quantized, hbm, csv) if path is not None))
     if tensor and dump is None:
         raise WrongValue("given with --dump", tensor[0], "--dump DIR says where to", option="--tensor")
     from openbpu.evaluation.analysis import Analyzer
@@ -157,7 +160,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
             samples=samples,
             until=until,
             min_cosine=min_cosine,
-            pictures=json,
+            pictures=json or page is not None,
             progress=_in_steps(report),
         )
         felt: Sequence[Sensitivity] = ()
@@ -179,6 +182,9 @@ def analyze(  # noqa: PLR0917  # an argument per option
 
         write_text(csv, analysis_csv(found, sort.value, felt))
         told.append(f"wrote {csv}")
+    if page is not None:
+        files = {"float": model, "quantized": quantized, "binary": hbm}
+        told.append(_write_page(page, found, felt, measured.name, files))
     if dump is not None:
         feeds, _ = analyzer.feeds(given, samples or 1)
         told.append(_dump(analyzer, feeds, dump, tensor or [], until))
@@ -192,6 +198,22 @@ def _check_outputs(csv: Path | None, dump: Path | None) -> None:
         outputs.check_file(csv)
     if dump is not None:
         outputs.check_folder(dump)
+
+
+def _write_page(
+    page: Path,
+    found: Analysis,
+    felt: Sequence[Sensitivity],
+    metric: str,
+    files: dict[str, Path | None],
+) -> str:
+    """Write the page; returns what was written, in a sentence."""
+    from openbpu.arch.files import write_text
+    from openbpu.cli.about import about
+    from openbpu.report.page import analysis_page
+
+    write_text(page, analysis_page(found, felt, metric, about(files)))
+    return f"wrote {page}"
 
 
 def _in_steps(report: Report | None) -> Progress | None:

@@ -12,11 +12,12 @@ from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.feeds import runs, takers
 from openbpu.cli.screen import as_json, note, say_if_kernels_compile, show, show_json
-from openbpu.cli.usage import folder_option, whole_option
+from openbpu.cli.usage import WrongValue, folder_option, whole_option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from openbpu.report.analysis_file import Analysed
     from openbpu.runtime import Session
 
 
@@ -158,6 +159,14 @@ def perf(
     sort: Annotated[
         Sort, typer.Option("--sort", help="Which layers come first: by what they cost, compute, move, …")
     ] = Sort.COST,
+    accuracy: Annotated[
+        Path | None,
+        typer.Option(
+            "--accuracy",
+            metavar="FILE.json",
+            help="What `openbpu analyze --json` printed: a tab of the page of -o.",
+        ),
+    ] = None,
     march: arguments.OwnMarch = None,
     json: arguments.Json = False,
 ) -> None:
@@ -166,16 +175,19 @@ def perf(
     Shows latency, what would help, and the layers that cost most; --json and -o give the vendor's performance
     JSON with every layer, -o also an HTML page and a trace for ui.perfetto.dev.
     """
-    arguments.readable(model)
+    arguments.readable(*(path for path in (model, accuracy) if path is not None))
+    if accuracy is not None and output is None:
+        raise WrongValue("given with -o", str(accuracy), "-o DIR says where to", option="--accuracy")
     from openbpu.report.performance import performance_json, performance_tables
     from openbpu.runtime import Session
 
     session = Session(model, march=march)
+    analysed = _analysed(accuracy)
     if output is not None:
         outputs.check_folder(output)
     document = performance_json(session)
     if output is not None:
-        for path in _write_report(output, model.stem, document, session):
+        for path in _write_report(output, model, document, session, analysed):
             note(f"wrote {path}")
     if json:
         show_json(document, compact=True)
@@ -183,15 +195,29 @@ def perf(
     show(*performance_tables(session, top=None if every else top, sort=sort.value))
 
 
-def _write_report(folder: Path, stem: str, document: Any, session: Session) -> list[Path]:
+def _analysed(path: Path | None) -> Analysed | None:
+    if path is None:
+        return None
+    from openbpu.report.analysis_file import read_analysis
+
+    return read_analysis(path)
+
+
+def _write_report(
+    folder: Path, model: Path, document: Any, session: Session, analysed: Analysed | None
+) -> list[Path]:
     """Write the performance document, the same as a page, and the run as a trace; returns the paths."""
     from openbpu.arch.files import write_text
+    from openbpu.cli.about import about
     from openbpu.report.page import performance_page
     from openbpu.report.trace import trace_json
 
+    stem, program = model.stem, session.program
+    options = ", ".join(f"{k}={v}" for k, v in program.options) or "none"
+    told = about({"model": model}, march=f"{program.march} ({session.march.product})", compiled=options)
     texts = {
         "json": as_json(document, compact=True),
-        "html": performance_page(document, stem),
+        "html": performance_page(document, stem, told, analysed),
         "trace.json": as_json(trace_json(session), compact=True),
     }
     paths = [folder / f"{stem}.{suffix}" for suffix in texts]

@@ -1,8 +1,12 @@
-"""The performance report as one HTML page: no script, nothing loaded from elsewhere.
+"""Reports as HTML pages, all in one frame: each a file that loads nothing from elsewhere.
 
-Everything on it is in the JSON it is made from.
+Everything on a page is in the JSON it is made from. Without its one small script, which sorts and filters
+rows and shows one part at a time, everything is there to read.
 """
 
-from openbpu.report.page.write import performance_page
+from openbpu.report.page.analysis import analysis_page
+from openbpu.report.page.closing import closing_page
+from openbpu.report.page.frame import About
+from openbpu.report.page.performance import performance_page
 
-__all__ = ["performance_page"]
+__all__ = ["About", "analysis_page", "closing_page", "performance_page"]
