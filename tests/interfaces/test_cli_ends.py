@@ -16,6 +16,8 @@ from openbpu.cli.app import command
 from openbpu.cli.commands import app
 from runtime.models import bpu_program
 
+_HANG_UP = 1  # SIGHUP, which Windows has not
+
 
 def raising(error: BaseException, name: str) -> None:
     def fail() -> None:
@@ -87,7 +89,7 @@ def test_a_closed_stderr_costs_nothing(files: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (_HANG_UP, 129)])
 def test_signals_leave_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
     script = f"""
 import os
@@ -116,9 +118,21 @@ app(["slow"], prog_name="openbpu")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_hang_up_that_the_parent_ignores_stays_ignored() -> None:
+    script = (
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from openbpu.cli.signals import catch_signals; catch_signals()\n"
+        "os.kill(os.getpid(), signal.SIGHUP); print('went on')"
+    )
+    env = {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "went on\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGINT, 130, "openbpu: interrupted\n"), (signal.SIGTERM, 143, "")],
+    [(signal.SIGINT, 130, "openbpu: interrupted\n"), (signal.SIGTERM, 143, ""), (_HANG_UP, 129, "")],
 )
 @pytest.mark.parametrize(
     "body", ["{kill}", "class Of:\n    name = type('T', (), {{'__set_name__': lambda *_: {kill}}})()"]

@@ -7,8 +7,9 @@ leaves behind line by line, so that it can go on; a last line that was cut off i
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.files import lock_file
@@ -34,10 +35,10 @@ class Journal:
             self._file.close()
             raise
 
-    def _opened(self, *, new: bool) -> BinaryIO:
+    def _opened(self, *, new: bool) -> FileIO:
         flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
         flags |= os.O_CREAT | os.O_EXCL if new else 0
-        return os.fdopen(os.open(self.path, flags, 0o666), "rb+")
+        return os.fdopen(os.open(self.path, flags, 0o666), "rb+", buffering=0)
 
     def _lock(self) -> None:
         if not lock_file(self._file.fileno(), wait=False):
@@ -45,7 +46,7 @@ class Journal:
             raise InputError(must(str(self.path), "the file", "used by one process", "by another one", fix))
 
     def _whole_lines(self) -> list[str]:
-        content = self._file.read()
+        content = self._file.readall()
         end = content.rfind(_END) + 1
         self._cut_at = end if end < len(content) else None
         try:
@@ -55,12 +56,20 @@ class Journal:
             raise InputError(must(str(self.path), "the file", "a text in UTF-8", found)) from error
 
     def add(self, line: str) -> None:
-        """Append a line; it is the system's when this returns, so that killing the process loses nothing."""
+        """Append a line; it is the system's when this returns, so that killing the process loses nothing.
+
+        Where the disk is full nothing of the line is left; the OSError names the file.
+        """
         if self._cut_at is not None:
             self._file.truncate(self._cut_at)
             self._cut_at = None
-        self._file.write(line.encode("utf-8") + _END)
-        self._file.flush()
+        start, left = os.fstat(self._file.fileno()).st_size, memoryview(line.encode("utf-8") + _END)
+        try:
+            while left:  # a system that has room for a part writes that
+                left = left[os.write(self._file.fileno(), left) :]
+        except OSError as error:
+            self._file.truncate(start)
+            raise type(error)(error.errno, error.strerror, str(self.path)) from error
 
     def __enter__(self) -> Journal:
         return self

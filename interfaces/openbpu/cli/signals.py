@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line and an exit code, wherever they come.
+"""Ctrl-C, SIGTERM and a closed terminal: one line and an exit code, wherever they come.
 
 Imports nothing but what Python has loaded anyway, so that it can be in place before everything else.
 """
@@ -13,21 +13,25 @@ from typing import NoReturn
 
 INTERRUPTED = 130
 TERMINATED = 143
+HUNG_UP = 129
 
 _IMPORTING = "<frozen importlib"
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 def catch_signals() -> None:
-    """Let SIGINT and SIGTERM unwind the stack, so that half-written files go; imports end at once.
+    """Let SIGINT, SIGTERM and SIGHUP unwind the stack, so that half-written files go; imports end at once.
 
     An exception in the middle of an import can crash an extension module that is half initialised, is
     swallowed by packages that try one import after another, and leaves a class body as another error.
-    Nothing is half-written then. A SIGINT that the parent process ignores stays ignored.
+    Nothing is half-written then. A SIGINT or SIGHUP that the parent process ignores (nohup) stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)
     signal.signal(signal.SIGTERM, _on_terminate)
+    hung_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hung_up is not None and signal.getsignal(hung_up) is signal.SIG_DFL:
+        signal.signal(hung_up, _on_hang_up)
 
 
 def _on_interrupt(_number: int, frame: FrameType | None) -> NoReturn:
@@ -40,6 +44,12 @@ def _on_terminate(_number: int, frame: FrameType | None) -> NoReturn:
     if _imports(frame):
         _end(TERMINATED)
     sys.exit(TERMINATED)
+
+
+def _on_hang_up(_number: int, frame: FrameType | None) -> NoReturn:
+    if _imports(frame):
+        _end(HUNG_UP)
+    sys.exit(HUNG_UP)
 
 
 def _imports(frame: FrameType | None) -> bool:
