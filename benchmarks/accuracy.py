@@ -11,7 +11,8 @@ Only `--download` needs a network: pip fetches wheels into --wheels. They are un
 NNCF wants an environment of its own: python -m venv .nncf && .nncf/bin/pip install nncf onnx onnxruntime.
 Scores are 0 … 1. Data is made with fixed seeds; test and calibration samples are different ones. The columns:
 the float model; the best of ONNX Runtime's methods, by test score; NNCF; openbpu with its defaults; the best
-of its other methods (--best); int16. A score of ours below that of the best peer is marked with <. Seconds
+of its other methods (--best); `quantize --auto`, which may add latency (on --march); int16. A score of ours
+below that of the best peer is marked with <. Seconds
 are CPU time of quantization alone, in this process (NNCF's: of the clock). Set OMP_NUM_THREADS=1.
 """
 
@@ -36,7 +37,7 @@ import accuracy_sound
 import accuracy_text
 from accuracy_networks import Feed, MissingError, Network, Samples, Wheels
 from accuracy_quantizers import Way, binary_of, fixed, ours, outputs_of, peers, quiet
-from accuracy_table import OURS, PEERS, Result, document, loaded, markdown, printed, rows
+from accuracy_table import OURS, PEERS, Result, choice, document, loaded, markdown, printed, rows
 
 from openbpu.cli.screen import show
 
@@ -96,7 +97,7 @@ def result_of(bench: Bench, way: Way, folder: Path, asked: argparse.Namespace) -
     started = time.process_time(), time.perf_counter()
     try:
         with within(asked.limit):
-            way.run(bench.model, bench.calibration, out)
+            searched = way.run(bench.model, bench.calibration, out)
         took = time.process_time() - started[0], time.perf_counter() - started[1]
         found = [network.read(o, bench.source) for o in outputs_of(out, bench.test.feeds)]
         few = bench.test.feeds[: asked.simulate] if way.column in OURS else []
@@ -104,7 +105,8 @@ def result_of(bench: Bench, way: Way, folder: Path, asked: argparse.Namespace) -
     except Exception as error:
         reason = str(error).strip().splitlines() or [""]
         return Result(network.name, way.column, way.name, note=f"{type(error).__name__}: {reason[0][:200]}")
-    return Result(network.name, way.column, way.name, scored(bench, found), *took, binary)
+    chosen = None if searched is None else choice(searched)
+    return Result(network.name, way.column, way.name, scored(bench, found), *took, binary, chosen=chosen)
 
 
 def results_of(network: Network, asked: argparse.Namespace) -> Iterator[Result]:
@@ -120,7 +122,7 @@ def results_of(network: Network, asked: argparse.Namespace) -> Iterator[Result]:
             yield Result(network.name, "float", "float", note=f"{type(error).__name__}: {error}")
             return
         yield Result(network.name, "float", "float", scored(bench, bench.expected))
-        for way in [*peers(asked.nncf), *ours(asked.best)]:
+        for way in [*peers(asked.nncf), *ours(asked.best, network, bench.source, asked.march)]:
             if not asked.ways or any(w in (way.name, way.column) for w in asked.ways):
                 yield result_of(bench, way, folder, asked)
 

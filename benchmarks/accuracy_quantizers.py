@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from accuracy_auto import of_auto
 from accuracy_networks import Feed, Network
 from accuracy_scores import Array
 from onnx import version_converter
@@ -26,6 +27,7 @@ from onnx import version_converter
 from openbpu.arch.dtypes import DType
 from openbpu.compiler import compile as compile_model
 from openbpu.engine import onnxruntime
+from openbpu.evaluation.search import Search
 from openbpu.quantization.onnx import Corrections, quantize
 from openbpu.runtime import Session
 
@@ -44,7 +46,7 @@ class Way:
 
     column: str
     name: str
-    run: Callable[[Path, list[Feed], Path], None]
+    run: Callable[[Path, list[Feed], Path], Search | None]
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
@@ -124,9 +126,10 @@ def peers(nncf: str | None) -> list[Way]:
     return ways + ([Way("NNCF", "NNCF", partial(of_nncf, python=nncf))] if nncf else [])
 
 
-def ours(corrections: bool) -> list[Way]:
+def ours(corrections: bool, network: Network, source: Path, march: str) -> list[Way]:
     """Return our ways: those that this version of `quantize` has."""
     ways = [Way("int8", "int8", of_ours), Way("int16", "int16", partial(of_ours, activation=DType.INT16))]
+    ways.append(Way("auto", "auto", partial(of_auto, network=network, source=source, march=march)))
     if not corrections:
         return ways
     ways += [Way("int8, best", m, partial(of_ours, method=m)) for m in METHODS]

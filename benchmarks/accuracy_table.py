@@ -15,11 +15,43 @@ from accuracy_quantizers import Binary
 from rich.table import Table
 
 from openbpu.cli.screen import show
+from openbpu.evaluation.search import Search
 from openbpu.report.text import add_row, table
 
 PEERS = ("ONNX Runtime", "NNCF")
-OURS = ("int8", "int8, best", "int16")
+OURS = ("int8", "int8, best", "auto", "int16")
 VERSIONS = ("openbpu", "onnxruntime", "onnx", "numpy", "pillow", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `--auto` chose. increase: of the latency against int8, a share · loss: below float, a share, on
+    the samples that it was chosen by · reached: whether that is within the budget · int16, float: nodes.
+    """
+
+    name: str
+    microseconds: float
+    increase: float
+    loss: float
+    reached: bool
+    int16: int
+    float: int
+    trials: int
+
+
+def choice(found: Search) -> Choice:
+    """Return what the table says of a search."""
+    best = found.best
+    return Choice(
+        best.name,
+        best.latency_us,
+        best.increase,
+        best.loss,
+        found.reached,
+        len(found.nodes("int16")),
+        len(found.nodes("float")),
+        len(found.points),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +69,7 @@ class Result:
     elapsed: float | None = None
     binary: Binary | None = None
     note: str = ""
+    chosen: Choice | None = None
 
 
 def best_of(results: Sequence[Result], network: Network, columns: Sequence[str]) -> Result | None:
@@ -61,6 +94,11 @@ def duration(result: Result | None) -> str:
     return f"{result.elapsed if result.column == 'NNCF' else result.seconds:.1f}"
 
 
+def latency(result: Result | None) -> str:
+    """Return what `--auto` costs on the chip against int8."""
+    return f"{100 * result.chosen.increase:+.1f} %" if result and result.chosen else ""
+
+
 def rows(results: Sequence[Result], networks: Sequence[Network]) -> Iterator[list[str]]:
     """Yield the table's rows: of each network one per measure, then the times of quantization."""
     for network in networks:
@@ -73,6 +111,7 @@ def rows(results: Sequence[Result], networks: Sequence[Network]) -> Iterator[lis
         if any(best[c] for c in (*PEERS, *OURS)):
             yield ["", "chosen", *((r.way if r and c != "float" else "") for c, r in best.items())]
             yield ["", "seconds", *map(duration, best.values())]
+            yield ["", "latency", *map(latency, best.values())]
 
 
 def printed(results: Sequence[Result], networks: Sequence[Network]) -> None:
@@ -113,4 +152,5 @@ def document(results: Sequence[Result], march: str) -> dict[str, Any]:
 def loaded(path: Path) -> list[Result]:
     """Return the results of a file that `--json` wrote."""
     kept = json.loads(path.read_text(encoding="utf-8"))["results"]
-    return [Result(**{**r, "binary": Binary(**r["binary"]) if r["binary"] else None}) for r in kept]
+    inner = {"binary": Binary, "chosen": Choice}
+    return [Result(**{k: inner[k](**v) if k in inner and v else v for k, v in r.items()}) for r in kept]

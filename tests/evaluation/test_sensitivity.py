@@ -78,6 +78,19 @@ def test_only_one_node_quantized_is_a_run_of_the_float_model_with_its_pair(
         assert found[tensor].samples == 4
 
 
+def test_only_a_pair_is_a_run_of_the_float_model_with_it_and_with_float_weights(
+    net: ModelProto, q: ModelProto, data: dict[str, Array]
+) -> None:
+    found = rows(sensitivity(Analyzer(net, q), data, mode="pair", by=lambda a, b: of_y(a, b, "mse")))
+    assert set(found) == {"x", "r", "d", "s", "g"}  # c and y have no pair, m and f move codes
+    expected = output(net, data)
+    for tensor in ("r", "d", "g"):
+        model = with_pair(net, q, tensor)
+        mse = float(((expected - output(model, data)) ** 2).mean())
+        assert found[tensor].value == pytest.approx(mse, rel=2e-2)
+        assert found[tensor].loss == -found[tensor].value  # of what is no error more is better
+
+
 def of_y(a: Sequence[Mapping[str, Array]], b: Sequence[Mapping[str, Array]], by: str) -> float:
     x, y = (np.stack([sample["y"] for sample in part]) for part in (a, b))
     cosine, sqnr, _, _ = by_hand(x, y)
@@ -143,7 +156,7 @@ def test_metrics_of_ones_own_are_scores_unless_they_say_otherwise(
         sensitivity(Analyzer(net, q), data, by="bleu")
     with pytest.raises(InputError, match=r"what <lambda> returns must be a number, not NoneType"):
         sensitivity(Analyzer(net, q), data, by=lambda _a, _b: None)  # type: ignore[arg-type,return-value]
-    with pytest.raises(InputError, match=r"the mode must be only or all-but, not 'both'"):
+    with pytest.raises(InputError, match=r"the mode must be only, all-but or pair, not 'both'"):
         sensitivity(Analyzer(net, q), data, mode="both")  # type: ignore[arg-type]
 
 

@@ -135,15 +135,13 @@ def corrections(equalisation: bool, adaptive_rounding: bool, bias_correction: bo
     return Corrections(equalisation, adaptive_rounding, bias_correction)
 
 
-def quantized(job: Job, report: Report | None) -> Made:
-    """Read the calibration data, quantize and write the model; raises what these raise."""
-    from openbpu.arch.dtypes import DType
+def samples(job: Job) -> tuple[dict[str, npt.NDArray[Any]], tuple[str, ...]]:
+    """Return the calibration data and what is told about it; raises what reading it raises."""
     from openbpu.compiler.reader import check_readable
-    from openbpu.quantization.onnx import load_calibration, quantize
+    from openbpu.quantization.onnx import load_calibration
 
     check_readable(job.model, job.shapes)
     told: list[str] = []
-    chosen: list[Choice] = []
     data = load_calibration(
         job.calib,
         job.model,
@@ -153,6 +151,17 @@ def quantized(job: Job, report: Report | None) -> Made:
         shapes=job.shapes,
         told=told.append,
     )
+    return data, tuple(told)
+
+
+def quantized(
+    job: Job, data: dict[str, npt.NDArray[Any]], told: tuple[str, ...], report: Report | None
+) -> Made:
+    """Quantize with this data and write the model; raises what this raises."""
+    from openbpu.arch.dtypes import DType
+    from openbpu.quantization.onnx import quantize
+
+    chosen: list[Choice] = []
     model = quantize(
         job.model,
         data,
@@ -165,10 +174,10 @@ def quantized(job: Job, report: Report | None) -> Made:
         asymmetric=job.asymmetric,
         shapes=job.shapes,
         judge=True,
-        progress=_in_steps(report),
+        progress=in_steps(report),
         told=chosen.append,
     )
-    return Made(model, data, chosen[0], tuple(told))
+    return Made(model, data, chosen[0], told)
 
 
 def closed(made: Made, march: str) -> Closing | None:
@@ -262,7 +271,7 @@ def _mixed(choice: Choice) -> str:
     return f"ranges {how}: mean cosine of the outputs {best:.6f} ({others})"
 
 
-def _in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
+def in_steps(report: Report | None) -> Callable[[str, int, int], None] | None:
     """Return what takes steps done and steps in all, for what takes the share done."""
     if report is None:
         return None

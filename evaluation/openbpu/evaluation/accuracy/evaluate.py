@@ -80,7 +80,7 @@ class Evaluator:
             metric.check(data, len(models))
         self.chosen = evenly(len(data.samples), limit)
         feeding = _feeding(setting, data, metrics, self._sample(0))
-        self._as_given = tuple(_as_given(feeding, self._sample(0), runners[0].inputs))
+        self.as_given = tuple(_as_given(feeding, self._sample(0), runners[0].inputs))
         inputs = [i for r in runners for i in r.inputs]
         # Pictures and preprocessed arrays are samples of their own; arrays may be whole runs.
         together = samples_at_once(inputs, self._sample(0), data.inputs if feeding.own is None else {})
@@ -201,7 +201,7 @@ class Evaluator:
             )
         ]
         rows = [self._row(sample, of_sample) for sample, of_sample in zip(samples, records, strict=True)]
-        told = [*self.data.told, *self._as_given, *_by_chance(scores, samples)]
+        told = [*self.data.told, *self.as_given, *_by_chance(scores, samples)]
         if self._changes.sentence():
             told.append(f"images: {self._changes.sentence()}")
         return Evaluation(

@@ -89,15 +89,15 @@ class Work:
     def measure(self, group: Group) -> Measured:
         """Return the records of a group; raises an error of openbpu that names model and sample."""
         changes, read = Changes(), Read()
-        seen = [self._seen(n, group, changes, read) for n in range(len(self._runners))]
+        seen = [self.seen(n, group, changes, read) for n in range(len(self._runners))]
         records = [
             [[metric.record(of_model[k], seen[0][k]) for metric in self._task.metrics] for of_model in seen]
             for k in range(len(group))
         ]
         return Measured(records, changes)
 
-    def _seen(self, n: int, group: Group, changes: Changes, read: Read) -> list[Seen]:
-        """Return what a model makes of every sample of a group."""
+    def seen(self, n: int, group: Group, changes: Changes, read: Read) -> list[Seen]:
+        """Return what model `n` makes of every sample of a group. read: what was read for other models."""
         model, runner = self._task.models[n], self._runners[n]
         full = (*group, *(group[-1:] * (self._task.together - len(group))))
         batch = _at_once(runner.inputs, self._task.together)

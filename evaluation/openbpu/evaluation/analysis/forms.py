@@ -123,3 +123,46 @@ class AllBut:
         read = dict.fromkeys(name for k in nodes for name in reads(self._float.nodes[k]))
         leaves = tuple(name for name in read if name in given and name not in made)
         return Part(nodes, leaves, (unit.tensor,))
+
+
+class Pairs:
+    """The float model, the result of one unit rounded by the pair behind it, and nothing else of it."""
+
+    def __init__(
+        self, analyzer: Analyzer, match: Match, kinds: Mapping[str, Kind], theirs: Mapping[str, Kind]
+    ) -> None:
+        del match, theirs
+        self.base, self.kinds, self._other = analyzer.float, kinds, analyzer.quantized
+
+    def changed(self, unit: Unit) -> tuple[str, ...]:
+        """As in Form."""
+        return (unit.tensor,)
+
+    def instead(self, unit: Unit) -> dict[str, str]:
+        """Nothing behind it rounds."""
+        del unit
+        return {}
+
+    def needs(self, unit: Unit) -> list[str]:
+        """As in Form."""
+        return [unit.tensor]
+
+    def forms(self, chunk: Sequence[Unit]) -> Runs:
+        """As in Form; raises KeyError for a unit without a pair."""
+        parts = [Part(self._pair(unit), (unit.raw,), (unit.value,)) for unit in chunk]
+        tensors = {unit.raw: unit.tensor for unit in chunk}
+        ready = Parts(self._other, parts, {raw: self.kinds[name].elem for raw, name in tensors.items()})
+
+        def run(values: Mapping[str, Array]) -> list[Array]:
+            made = ready.run({raw: values[name] for raw, name in tensors.items()})
+            return [found[unit.value] for unit, found in zip(chunk, made, strict=True)]
+
+        return Runs(list(tensors.values()), run)
+
+    def _pair(self, unit: Unit) -> tuple[int, ...]:
+        made = self._other.made
+        return () if unit.rounding is None else (made[unit.rounding.codes], made[unit.rounding.result])
+
+
+FORMS: Mapping[str, Callable[..., Form]] = {"only": Only, "all-but": AllBut, "pair": Pairs}
+"""By what is measured."""

@@ -2,6 +2,7 @@
 
     only     float model:      x → … → [ node in its quantized form ] → …float… → outputs
     all-but  quantized model:  x → … → [ node in float ] → …quantized… → outputs
+    pair     float model:      x → … → node → [ the int8 pair behind it ] → …float… → outputs
 
 The other model's node is computed from what the model makes of its inputs, all nodes of a chunk in one run,
 and only what lies behind a node is run again. With several samples all nodes are first judged on one, and the
@@ -19,7 +20,7 @@ from onnx import ModelProto
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.analysis.analyzer import CHUNK_BYTES, Analyzer, until_node
-from openbpu.evaluation.analysis.forms import AllBut, Form, Only
+from openbpu.evaluation.analysis.forms import FORMS, Form
 from openbpu.evaluation.analysis.metric import NAMES, Function, Metric, metric
 from openbpu.evaluation.analysis.suffix import Behind, Suffix
 from openbpu.evaluation.analysis.units import Unit
@@ -27,10 +28,10 @@ from openbpu.evaluation.distribution import Pool, Ready, Task
 from openbpu.quantization.onnx.samples import Calibration, Feed
 
 Array = npt.NDArray[Any]
-Mode = Literal["only", "all-but"]
+Mode = Literal["only", "all-but", "pair"]
 Progress = Callable[[str, int, int], None]
 
-MODES: tuple[Mode, ...] = ("only", "all-but")
+MODES: tuple[Mode, ...] = ("only", "all-but", "pair")
 SAMPLES = 4
 """Samples that a sensitivity is measured on where nobody says how many."""
 _TOGETHER = 32
@@ -41,8 +42,9 @@ _TOGETHER = 32
 class Sensitivity:
     """A node and the metric of the outputs, over `samples` samples.
 
-    mode: "only" it is quantized, or "all-but" it · value: of the metric · loss: how much worse that is than
-    the float model (only); how much better it is than the quantized model is the negative loss (all-but).
+    mode: "only" it is quantized, "all-but" it, or of it the "pair" behind it · value: of the metric · loss:
+    how much worse that is than the float model; how much better it is than the quantized model is the
+    negative loss (all-but).
     """
 
     index: int
@@ -70,12 +72,13 @@ def sensitivity(
 ) -> tuple[Sensitivity, ...]:
     """Return the nodes, the most sensitive first; nodes that only move codes are left out.
 
+    Of the mode "pair" these are the ones whose result has eight bits: what int16 there would win.
     by: "cosine", "mse", "sqnr", or a function of the float model's outputs and those to judge, each a list
     with a mapping by name for every sample. pool: where chunks of nodes are measured; the result does not
     depend on it. Raises InputError, ModelError.
     """
     if mode not in MODES:
-        raise InputError(must("sensitivity", "the mode", " or ".join(MODES), f"'{mode}'"))
+        raise InputError(must("sensitivity", "the mode", _listed(MODES), f"'{mode}'"))
     feeds, _ = analyzer.feeds(data, samples or SAMPLES)
     judge = Judge(analyzer, feeds, mode, metric(by))
     task: Task[Item, list[Sensitivity]] = Ready(judge.measured)
@@ -140,9 +143,9 @@ class Judge:
     def __init__(self, analyzer: Analyzer, feeds: Sequence[Feed], mode: Mode, by: Metric) -> None:
         self._feeds, self._mode, self.metric = feeds, mode, by
         match, kinds, theirs = analyzer.matched(feeds[0])
-        self._form: Form = (Only if mode == "only" else AllBut)(analyzer, match, kinds, theirs)
-        self.units = match.units
-        self._by_value = {unit.value: unit for unit in match.units}
+        self._form: Form = FORMS[mode](analyzer, match, kinds, theirs)
+        self.units = tuple(unit for unit in match.units if mode != "pair" or _is_int8(unit))
+        self._by_value = {unit.value: unit for unit in self.units}
         self._behind = Behind(self._form.base)
         self._expected = [analyzer.float.cut(analyzer.float.outputs).run(feed) for feed in feeds]
         self._whole: dict[int, float] = {}
@@ -210,6 +213,14 @@ class Judge:
             source=origin.source if origin else "",
             mode=self._mode,
             value=value,
-            loss=loss if self._mode == "only" else -loss,
+            loss=-loss if self._mode == "all-but" else loss,
             samples=len(outputs),
         )
+
+
+def _is_int8(unit: Unit) -> bool:
+    return unit.rounding is not None and unit.rounding.dtype.itemsize == 1
+
+
+def _listed(modes: Sequence[str]) -> str:
+    return f"{', '.join(modes[:-1])} or {modes[-1]}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments, outputs, quantizing
+from openbpu.cli import arguments, judging, outputs, quantizing, searching
 from openbpu.cli.app import command
 from openbpu.cli.screen import note, progress, show, show_json
 from openbpu.cli.usage import own_names, whole_option
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
     from openbpu.arch.program import Program
+    from openbpu.evaluation.closing import Closing
     from openbpu.evaluation.foresight import Kind
+    from openbpu.evaluation.search import Search
 
 
 class Method(str, Enum):
@@ -103,6 +105,25 @@ def quantize(  # noqa: PLR0917  # an argument per option
     equalisation: quantizing.Equalisation = False,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
     bias_correction: quantizing.BiasCorrection = False,
+    auto: searching.Auto = False,
+    budget: searching.Budget = None,
+    latency: searching.Latency = None,
+    data: searching.JudgedBy = None,
+    metric: searching.JudgedAs = "",
+    labels: judging.Labels = "",
+    classes: judging.Classes = None,
+    images: judging.Images = None,
+    preprocess: judging.Preprocess = "",
+    postprocess: judging.Postprocess = "",
+    scores: judging.Scores = "",
+    boxes: judging.Boxes = judging.Unit.PIXELS,
+    first_class: judging.FirstClass = 0,
+    class_ids: judging.ClassIds = False,
+    limit: judging.Limit = None,
+    trials: searching.Trials = searching.MOST,
+    workers: arguments.Workers = 0,
+    scheduler: arguments.Scheduler = "",
+    threads: arguments.Threads = 1,
     march: quantizing.ClosingMarch = quantizing.CLOSING_MARCH,
     page: arguments.Page = None,
     shape: arguments.Shapes = None,
@@ -110,7 +131,8 @@ def quantize(  # noqa: PLR0917  # an argument per option
 ) -> None:
     """Quantize a float model with calibration data.
 
-    Post-training quantization: the result is a QDQ model that `openbpu compile` takes.
+    Post-training quantization: the result is a QDQ model that `openbpu compile` takes. --auto also searches
+    which nodes need more than int8, by your metric, and writes a quant_config of them beside the model.
     """
     pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
     arguments.readable(model)
@@ -134,19 +156,44 @@ def quantize(  # noqa: PLR0917  # an argument per option
         asymmetric,
         page,
     )
+    asked = searching.Asked(
+        auto, budget, latency, data, metric, labels, classes, images, preprocess, postprocess, scores, boxes,
+        first_class, class_ids, limit, trials, workers, scheduler, threads,
+    )  # fmt: skip
+    searching.check(asked, job, config)
+    found = None
     with progress() as report:
-        made = quantizing.quantized(job, report)
+        given, told = quantizing.samples(job)
+        if auto:
+            found = searching.searched(asked, job, given, march, quantizing.in_steps(report))
+            job = searching.as_chosen(job, found)
+        made = quantizing.quantized(job, given, told, report)
     closed = quantizing.closed(made, march)
     if page is not None and closed is not None:
         quantizing.write_page(page, job, made, closed)
-    for sentence in quantizing.sentences(job, made):
+    said = [*quantizing.sentences(job, made), *(searching.told(job, found) if found is not None else ())]
+    for sentence in said:
         note(sentence)
     if json:
-        show_json(quantizing.document(job, made, closed))
-    elif closed is not None:
+        searched = {} if found is None else {"search": searching.document(job, found)}
+        show_json(quantizing.document(job, made, closed) | searched)
+    else:
+        _show_quantized(closed, found)
+    if found is not None and not found.reached:
+        note(f"openbpu: {found.why}")
+        raise typer.Exit(1)
+
+
+def _show_quantized(closed: Closing | None, found: Search | None) -> None:
+    if closed is not None:
         from openbpu.report.closing import closing_text
 
         show(closing_text(closed))
+    if found is not None:
+        from openbpu.report import search
+
+        plot = search.front_plot(found)
+        show(search.search_table(found), *([plot] if plot else []), *search.sentences(found))
 
 
 @command("compile")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments
+from openbpu.cli import arguments, judging
 from openbpu.cli.app import command
 from openbpu.cli.eval_files import Files
 from openbpu.cli.screen import note, progress, say_if_kernels_compile, show, show_json
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 
 _SECONDS = 2.0
 """Between two looks at the scores so far."""
-
-
-class Unit(str, Enum):
-    """What the corners of boxes are counted in."""
-
-    PIXELS = "pixels"
-    RELATIVE = "relative"
 
 
 @command("eval")
@@ -55,61 +47,20 @@ def eval_(  # noqa: PLR0917  # an argument per option
             help="top1, top5, map, map50, cosine, MODULE:NAME; may be repeated.",
         ),
     ],
-    labels: Annotated[
-        str,
-        typer.Option(
-            "--labels",
-            metavar="NAME|FILE",
-            help="The array of labels in an .npz, a .npy, or a text with an image and its label a line.",
-        ),
-    ] = "",
-    classes: Annotated[
-        Path | None,
-        typer.Option(
-            "--classes", metavar="FILE", help="Names of the classes, a line each, in order of labels."
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Where the images of a COCO .json are.")
-    ] = None,
+    labels: judging.Labels = "",
+    classes: judging.Classes = None,
+    images: judging.Images = None,
     scale: arguments.Scale = None,
     mean: arguments.Mean = "0",
     std: arguments.Std = "1",
-    preprocess: Annotated[
-        str,
-        typer.Option("--preprocess", metavar="MODULE:NAME", help="Your function(sample): what models get."),
-    ] = "",
-    postprocess: Annotated[
-        str,
-        typer.Option(
-            "--postprocess", metavar="MODULE:NAME", help="Your function(outputs, sample): what is judged."
-        ),
-    ] = "",
-    scores: Annotated[
-        str, typer.Option("--scores", metavar="OUTPUT", help="The output with a score per class, of several.")
-    ] = "",
-    boxes: Annotated[
-        Unit, typer.Option("--boxes", help="Corners in pixels of the model's input, or in 0..1 of its sides.")
-    ] = Unit.PIXELS,
-    first_class: Annotated[
-        int,
-        whole_option(
-            "--first-class",
-            low=0,
-            fix="0 is usual, 1 where 0 is the background",
-            about="The number that a detector gives the first class.",
-        ),
-    ] = 0,
-    class_ids: Annotated[
-        bool, typer.Option("--class-ids", help="A detector's classes are the ids of COCO's categories.")
-    ] = False,
+    preprocess: judging.Preprocess = "",
+    postprocess: judging.Postprocess = "",
+    scores: judging.Scores = "",
+    boxes: judging.Boxes = judging.Unit.PIXELS,
+    first_class: judging.FirstClass = 0,
+    class_ids: judging.ClassIds = False,
     shape: arguments.Shapes = None,
-    limit: Annotated[
-        int | None,
-        whole_option(
-            "--limit", low=1, fix="leave it out for all", about="So many samples only, spread over all."
-        ),
-    ] = None,
+    limit: judging.Limit = None,
     resamples: Annotated[
         int,
         whole_option(

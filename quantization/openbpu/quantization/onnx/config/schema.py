@@ -116,6 +116,7 @@ OneScale = Annotated[
     _some("false", lambda v: v is False, "activations have one symmetric scale per tensor on every march"),
 ]
 Flags = Annotated[tuple[bool, ...], _some("true or false, one or a list", lambda v: isinstance(v, bool))]
+Flag = Annotated[tuple[bool], _some("true or false", lambda v: isinstance(v, bool))]
 Bins = Annotated[
     tuple[int, ...],
     _some(
@@ -155,6 +156,8 @@ class Weight(_Part):
     """What is done for weights beside rounding them."""
 
     bias_correction: BiasCorrection | None = None
+    equalisation: Flag | None = None
+    adaptive_rounding: Flag | None = None
 
 
 class Search(_Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onnx import NodeProto
 
@@ -64,10 +64,13 @@ def base_types(config: QuantConfig, activation: DType, tail: DType) -> tuple[DTy
 
 
 def corrections_of(config: QuantConfig, corrections: Corrections) -> Corrections:
-    """Return `corrections` with the one that the config asks for."""
-    if config.model.weight.bias_correction is None:
-        return corrections
-    return replace(corrections, bias_correction=True)
+    """Return `corrections` with those that the config asks for."""
+    asked = config.model.weight
+    return Corrections(
+        equalisation=corrections.equalisation or any(asked.equalisation or ()),
+        adaptive_rounding=corrections.adaptive_rounding or any(asked.adaptive_rounding or ()),
+        bias_correction=corrections.bias_correction or asked.bias_correction is not None,
+    )
 
 
 def methods_of(config: QuantConfig, method: str, known: tuple[str, ...]) -> tuple[str, ...]:

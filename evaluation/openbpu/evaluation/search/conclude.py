@@ -1,0 +1,103 @@
+"""From all that was tried to what is chosen, and why it is not what was wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from openbpu.evaluation.search.result import Gain, Point, Search, on_front
+from openbpu.evaluation.search.setup import Setup
+from openbpu.evaluation.search.trial import Trial
+from openbpu.evaluation.search.trials import BASE, Trials
+
+_AS_GOOD = 0.1
+"""Where a budget is missed: of points that lie within this share of it, the fastest is taken."""
+
+
+def concluded(trials: Trials, gains: Sequence[Gain], told: Sequence[str]) -> Search:
+    """Return the search, without its time."""
+    tried = [(setup, trials.of(setup)) for setup in trials.setups.values()]
+    known = [(setup, trial) for setup, trial in tried if not trial.refused]
+    chosen = _chosen(trials, known)
+    reached = trials.meets(known[chosen][1])
+    bench = trials.bench
+    metric, reference = bench.job.test.metric.name, trials.reference
+    return Search(
+        metric=metric,
+        larger=trials.larger,
+        is_share=reference.is_share,
+        samples=bench.scorer.samples,
+        float_score=reference.score,
+        goal=trials.goal,
+        march=bench.march.name,
+        points=_points(trials, known),
+        chosen=chosen,
+        reached=reached,
+        why="" if reached else _why(trials, known[chosen][1], gains),
+        gains=tuple(gains),
+        refused=tuple(f"{name_of(s)}: {t.refused}" for s, t in tried if t.refused),
+        told=(*bench.scorer.told, *told),
+        config=known[chosen][0].config(bench.job.base),
+        seconds=0.0,
+    )
+
+
+def name_of(setup: Setup) -> str:
+    """Return what is done to the configuration without search."""
+    int16, floats = len(setup.named("int16")), len(setup.named("float"))
+    parts = [*setup.recipe.words]
+    parts += [f"{int16} int16"] if int16 else []
+    parts += [f"{floats} float"] if floats else []
+    return ", ".join(parts) or "int8"
+
+
+def _points(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> tuple[Point, ...]:
+    base = trials.of(BASE).latency_us
+    losses = [trials.loss(trial) for _, trial in known]
+    fronts = on_front([trial.latency_us for _, trial in known], losses)
+    return tuple(
+        Point(
+            name=name_of(setup),
+            setup=setup,
+            score=trial.score,
+            loss=loss,
+            cosine=trial.cosine,
+            bpu_us=trial.bpu_us,
+            cpu_us=trial.cpu_us,
+            increase=trial.latency_us / base - 1 if base else 0.0,
+            cpu_nodes=trial.cpu_nodes,
+            front=front,
+        )
+        for (setup, trial), loss, front in zip(known, losses, fronts, strict=True)
+    )
+
+
+def _chosen(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> int:
+    """Return the fastest of those good enough, the best of those fast enough, or what comes closest.
+
+    Of equally fast ones it is the one with the least done to it.
+    """
+    good = [k for k, (_, trial) in enumerate(known) if trials.meets(trial)]
+    pool = good or list(range(len(known)))
+    if trials.goal.latency is not None:
+        return min(pool, key=lambda k: (trials.loss(known[k][1]), -known[k][1].cosine, _effort(known[k])))
+    if not good:
+        limit = min(trials.loss(known[k][1]) for k in pool) + _AS_GOOD * (trials.goal.budget or 0.0)
+        pool = [k for k in pool if trials.loss(known[k][1]) <= limit]
+    return min(pool, key=lambda k: (*_effort(known[k]), trials.loss(known[k][1])))
+
+
+def _effort(of: tuple[Setup, Trial]) -> tuple[float, int, int]:
+    """Return the µs of a configuration, what is in its recipe, and its nodes."""
+    setup, trial = of
+    return round(trial.latency_us, 3), len(setup.recipe.words), len(setup.types)
+
+
+def _why(trials: Trials, best: Trial, gains: Sequence[Gain]) -> str:
+    """Say what was not reached and what comes closest."""
+    loss, base = 100 * trials.loss(best), trials.of(BASE).latency_us
+    added = 100 * (best.latency_us / base - 1) if base else 0.0
+    closest = f"the closest is {loss:.2f} % below float at {added:+.1f} % latency"
+    budget = f"the budget of {100 * (trials.goal.budget or 0.0):g} % is not reached: {closest}"
+    if not gains:
+        return f"{budget}; no node that could be int16 is left to the search"
+    return f"{budget}; int16 for every node does not do, nor float for the noisiest"

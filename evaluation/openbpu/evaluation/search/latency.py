@@ -1,0 +1,26 @@
+"""A latency: the longest prefix that is fast enough, with shorter ones for the front on the way."""
+
+from __future__ import annotations
+
+from openbpu.evaluation.search.budget import RUNGS
+from openbpu.evaluation.search.prefixes import Prefixes
+
+_STEPS = 5
+"""Prefixes tried on the way to the longest one."""
+
+
+def within_latency(prefixes: Prefixes, room: float) -> None:
+    """Try what is fast enough. room: what may be added, as a share of what int16 everywhere adds."""
+    if room >= 1:
+        prefixes.good(sorted({prefixes.at(share) for share in (*RUNGS[0], *RUNGS[1])}))
+        return
+    fast, slow, middle = 0, len(prefixes.gains), prefixes.at(max(room, 0.0))
+    for _ in range(_STEPS):
+        if slow - fast < 2:
+            return
+        middle = min(max(middle, fast + 1), slow - 1)
+        if prefixes.good([middle]):
+            fast = middle
+        else:
+            slow = middle
+        middle = (fast + slow) // 2
