@@ -14,7 +14,8 @@ from openbpu.evaluation.accuracy.metrics import Figure, Seen
 from openbpu.evaluation.search import Goal, Search, search
 from openbpu.quantization.onnx import quantize
 
-BUDGET = 0.01
+BUDGET, LATENCY = 0.002, 0.15
+"""Within 1 % on the test samples is wanted; these are others, and few: so less is asked for."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,13 @@ def of_auto(model: Path, feeds: list[Feed], out: Path, network: Network, source:
     samples = [Sample(str(n), arrays=feed) for n, feed in enumerate(feeds)]
     data = Data(Path("calibration"), samples, inputs={name: name for name in feeds[0]})
     found = search(
-        model, feeds, goal=Goal(BUDGET), march=march, data=data, metric=AsFloat(network, source), limit=32
+        model,
+        feeds,
+        goal=Goal(BUDGET, LATENCY),
+        march=march,
+        data=data,
+        metric=AsFloat(network, source),
+        limit=32,
     )
     quantize(model, feeds, out, config=found.config)
     return found

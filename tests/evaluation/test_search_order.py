@@ -137,6 +137,18 @@ def test_a_latency_is_used_up_and_not_exceeded(share: float) -> None:
     assert found.best.loss == min(p.loss for p in found.points if p.increase <= share)
 
 
+def test_a_budget_and_a_latency_are_both_kept() -> None:
+    world = World(few(n3=0.02, n11=0.03, n17=0.01))
+    both = world.search(Goal(budget=0.005, latency=0.04))
+    assert both.reached
+    assert both.nodes("int16") == ("n3", "n11", "n17")
+    tight = world.search(Goal(budget=0.005, latency=0.025))  # two nodes of 96 µs
+    assert not tight.reached
+    assert tight.nodes("int16") == ("n3", "n11")
+    assert tight.why.endswith("is 1.02 % below float at +2.1 % latency, where +2.5 % are allowed")
+    assert tight.goal.words == "within 0.5 % of float at the fewest µs, at no more than +2.5 % latency"
+
+
 def test_the_front_is_monotone_and_nothing_beats_it() -> None:
     found = World(few(n3=0.02, n11=0.03, n17=0.01)).search(Goal(budget=0.0001))
     front = found.front

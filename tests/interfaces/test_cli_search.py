@@ -90,10 +90,6 @@ def test_labels_choose_the_metric_of_the_task(openbpu: Command, folder: Path) ->
         ),
         (["--metric", "top1"], "--metric: must be given with --auto"),
         (["--auto", "--int16"], "--int16: must be left out with --auto"),
-        (
-            ["--auto", "--budget", "1%", "--latency", "5%"],
-            "--latency: must be left out with --budget, not '+5.00%'",
-        ),
         (["--auto", "--budget", "-1%"], "--budget: must be 0 or more, not '-1.00%'"),
         (["--auto", "--labels", "y"], "--labels: must be given with --data, not 'y'"),
         (["--auto", "--workers", "2", "--scheduler", "tcp://h:1"], "--workers: must be 0 with --scheduler"),

@@ -32,7 +32,7 @@ Budget = Annotated[
 ]
 Latency = Annotated[
     float | None,
-    share_option("--latency", about="With --auto: the best that takes so much longer at most (+10%)."),
+    share_option("--latency", about="With --auto: so much longer at most (+10%); alone, the best then."),
 ]
 JudgedBy = Annotated[
     Path | None,
@@ -124,9 +124,6 @@ def check(asked: Asked, job: Job, config: Path | None) -> None:
 
 
 def _check_goal(asked: Asked) -> None:
-    if asked.budget is not None and asked.latency is not None:
-        fix = "one is what is to be reached, the other then is the least that does it"
-        raise WrongValue("left out with --budget", f"{asked.latency:+.2%}", fix, option="--latency")
     for option, value in (("--budget", asked.budget), ("--latency", asked.latency)):
         if value is not None and value < 0:
             raise WrongValue("0 or more", f"{value:.2%}", "as 1% or 0.01", option=option)
@@ -153,9 +150,8 @@ def searched(
         name = asked.metric or (usual_metric(judged) if judged is not None else "cosine")
         boxes = Boxes(asked.boxes.value, asked.first_class, asked.class_ids)
         metric = make_metrics([name], scores=asked.scores, boxes=boxes)[0]
-    goal = Goal(None, asked.latency) if asked.latency is not None else Goal(asked.budget or 0.0)
-    if asked.budget is None and asked.latency is None:
-        goal = Goal(BUDGET)
+    usual = BUDGET if asked.latency is None else None
+    goal = Goal(usual if asked.budget is None else asked.budget, asked.latency)
     with Pool(workers=asked.workers, scheduler=asked.scheduler) as pool:
         return search(
             job.model,

@@ -75,11 +75,11 @@ def _spared(prefixes: Prefixes, taken: Sequence[Gain], chunks: Sequence[set[int]
         return [gain for k, gain in enumerate(taken) if k not in places]
 
     trials = prefixes.run([without(chunk) for chunk in chunks])
-    good = [(t.latency_us, k) for k, t in enumerate(trials) if prefixes.trials.meets(t)]
+    good = [(t.latency_us, k) for k, t in enumerate(trials) if prefixes.trials.is_good(t)]
     if not good:
         return set()
     every = set[int]().union(*(chunks[k] for _, k in good))
-    if len(good) > 1 and prefixes.trials.meets(prefixes.run([without(every)])[0]):
+    if len(good) > 1 and prefixes.trials.is_good(prefixes.run([without(every)])[0]):
         return every
     return chunks[min(good)[1]]
 
@@ -89,7 +89,7 @@ def _with_floats(prefixes: Prefixes, names: Sequence[str]) -> Prefixes | None:
     for counts in _FLOATS:
         some = [prefixes.with_floats(names[:count]) for count in counts if count <= len(names)]
         trials = prefixes.trials.run([s.setup(s.gains) for s in some])
-        good = [s for s, trial in zip(some, trials, strict=True) if prefixes.trials.meets(trial)]
+        good = [s for s, trial in zip(some, trials, strict=True) if prefixes.trials.is_good(trial)]
         if good:
             return good[0]
     return None

@@ -76,14 +76,15 @@ def _chosen(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> int:
 
     Of equally fast ones it is the one with the least done to it.
     """
-    good = [k for k, (_, trial) in enumerate(known) if trials.meets(trial)]
-    pool = good or list(range(len(known)))
-    if trials.goal.latency is not None:
-        return min(pool, key=lambda k: (trials.loss(known[k][1]), -known[k][1].cosine, _effort(known[k])))
-    if not good:
-        limit = min(trials.loss(known[k][1]) for k in pool) + _AS_GOOD * (trials.goal.budget or 0.0)
-        pool = [k for k in pool if trials.loss(known[k][1]) <= limit]
-    return min(pool, key=lambda k: (*_effort(known[k]), trials.loss(known[k][1])))
+    loss = [trials.loss(trial) for _, trial in known]
+    pool = [k for k, (_, trial) in enumerate(known) if trials.meets(trial)]
+    if trials.goal.budget is None:
+        return min(pool, key=lambda k: (loss[k], -known[k][1].cosine, _effort(known[k])))
+    if not pool:
+        fast = [k for k, (_, trial) in enumerate(known) if trials.is_fast(trial)]
+        limit = min(loss[k] for k in fast) + _AS_GOOD * trials.goal.budget
+        pool = [k for k in fast if loss[k] <= limit]
+    return min(pool, key=lambda k: (*_effort(known[k]), loss[k]))
 
 
 def _effort(of: tuple[Setup, Trial]) -> tuple[float, int, int]:
@@ -100,4 +101,6 @@ def _why(trials: Trials, best: Trial, gains: Sequence[Gain]) -> str:
     budget = f"the budget of {100 * (trials.goal.budget or 0.0):g} % is not reached: {closest}"
     if not gains:
         return f"{budget}; no node that could be int16 is left to the search"
+    if trials.goal.latency is not None:
+        return f"{budget}, where {100 * trials.goal.latency:+g} % are allowed"
     return f"{budget}; int16 for every node does not do, nor float for the noisiest"

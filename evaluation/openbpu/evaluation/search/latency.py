@@ -12,14 +12,14 @@ _STEPS = 5
 def within_latency(prefixes: Prefixes, room: float) -> None:
     """Try what is fast enough. room: what may be added, as a share of what int16 everywhere adds."""
     if room >= 1:
-        prefixes.good(sorted({prefixes.at(share) for share in (*RUNGS[0], *RUNGS[1])}))
+        prefixes.fast(sorted({prefixes.at(share) for share in (*RUNGS[0], *RUNGS[1])}))
         return
     fast, slow, middle = 0, len(prefixes.gains), prefixes.at(max(room, 0.0))
     for _ in range(_STEPS):
         if slow - fast < 2:
             return
         middle = min(max(middle, fast + 1), slow - 1)
-        if prefixes.good([middle]):
+        if prefixes.fast([middle]):
             fast = middle
         else:
             slow = middle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from openbpu.evaluation.search.result import Gain
 from openbpu.evaluation.search.setup import Kind, Recipe, Setup
@@ -48,9 +48,16 @@ class Prefixes:
         return self.trials.run([self.setup(gains) for gains in some])
 
     def good(self, lengths: Sequence[int]) -> list[int]:
-        """Try prefixes of these lengths, and return those that meet the goal."""
+        """Try prefixes of these lengths, and return those that are good enough."""
+        return self._those(lengths, self.trials.is_good)
+
+    def fast(self, lengths: Sequence[int]) -> list[int]:
+        """Try prefixes of these lengths, and return those that are fast enough."""
+        return self._those(lengths, self.trials.is_fast)
+
+    def _those(self, lengths: Sequence[int], enough: Callable[[Trial], bool]) -> list[int]:
         trials = self.run([self.gains[:n] for n in lengths])
-        return [n for n, trial in zip(lengths, trials, strict=True) if self.trials.meets(trial)]
+        return [n for n, trial in zip(lengths, trials, strict=True) if enough(trial)]
 
     def at(self, share: float) -> int:
         """Return how many groups cost at most this share of what all cost, by the book; at least one."""

@@ -12,10 +12,10 @@ from openbpu.evaluation.search.setup import Kind, Setup
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is wanted; one of the two. Shares, so 0.01 is 1 %.
+    """What is wanted; one of the two, or both. Shares, so 0.01 is 1 %.
 
-    budget: the metric may be so much worse than the float model's, at the fewest µs · latency: the best
-    metric at so much more latency than without search.
+    budget: the metric may be so much worse than the float model's, at the fewest µs · latency: it may take so
+    much longer than without search, and is the best then where there is no budget, or none that is reached.
     """
 
     budget: float | None = 0.01
@@ -24,9 +24,11 @@ class Goal:
     @property
     def words(self) -> str:
         """The goal as a sentence has it."""
-        if self.latency is not None:
-            return f"the best metric at no more than {100 * self.latency:+g} % latency"
-        return f"within {100 * (self.budget or 0.0):g} % of float at the fewest µs"
+        most = "" if self.latency is None else f"at no more than {100 * self.latency:+g} % latency"
+        if self.budget is None:
+            return f"the best metric {most}"
+        within = f"within {100 * self.budget:g} % of float at the fewest µs"
+        return f"{within}, {most}" if most else within
 
 
 @dataclass(frozen=True, slots=True)

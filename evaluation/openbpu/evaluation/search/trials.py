@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from math import inf
 
 from openbpu.evaluation.distribution import Pool, Ready, Task
 from openbpu.evaluation.search.result import Goal, loss_of
@@ -62,15 +63,27 @@ class Trials:
         """Return how much worse than float a trial is, as a share."""
         return loss_of(trial.score, self.reference.score, larger=self.larger)
 
+    def is_good(self, trial: Trial) -> bool:
+        """Whether a trial is within the budget; any is where there is none."""
+        budget = self.goal.budget
+        return not trial.refused and (budget is None or self.loss(trial) <= budget + 1e-12)
+
+    def is_fast(self, trial: Trial) -> bool:
+        """Whether a trial is within the latency; any is where none was given."""
+        return not trial.refused and trial.latency_us <= self.limit_us
+
     def meets(self, trial: Trial) -> bool:
-        """Whether a trial is good enough (of a budget), or fast enough (of a latency)."""
-        if trial.refused:
-            return False
-        if self.goal.latency is not None:
-            return trial.latency_us <= self.limit_us
-        return self.loss(trial) <= (self.goal.budget or 0.0) + 1e-12
+        """Whether a trial is all that is wanted."""
+        return self.is_good(trial) and self.is_fast(trial)
+
+    @property
+    def met(self) -> bool:
+        """Whether any trial is."""
+        return any(self.meets(trial) for trial in self._found.values())
 
     @property
     def limit_us(self) -> float:
-        """The most that a configuration may take, where latency is the goal."""
-        return self.of(BASE).latency_us * (1 + (self.goal.latency or 0.0)) + 1e-9
+        """The most that a configuration may take."""
+        if self.goal.latency is None:
+            return inf
+        return self.of(BASE).latency_us * (1 + self.goal.latency) + 1e-9

@@ -48,9 +48,9 @@ def walk(trials: Trials, senses: Senses) -> tuple[Gain, ...]:
     before, after = trials.of(start), trials.run([top])[0]
     gains = ordered(found, noise, before, after)
     prefixes = Prefixes(trials, recipe, gains, places)
-    if trials.goal.latency is None:
+    if trials.goal.budget is not None:
         within_budget(prefixes, lambda: () if after.refused else senses.noisiest(top))
-    else:
+    if trials.goal.latency is not None and not (trials.goal.budget is not None and trials.met):
         added = after.latency_us - before.latency_us
         within_latency(prefixes, (trials.limit_us - before.latency_us) / added if added > 0 else 1.0)
     return gains
@@ -77,4 +77,4 @@ def _best_of(trials: Trials, recipes: Sequence[Recipe]) -> Recipe:
 
 def _is_enough(trials: Trials, setup: Setup) -> bool:
     """Whether nothing is left to search: a budget that is met at no cost."""
-    return trials.goal.latency is None and trials.meets(trials.of(setup))
+    return trials.goal.budget is not None and trials.meets(trials.of(setup))
