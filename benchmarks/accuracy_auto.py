@@ -1,10 +1,11 @@
-"""`openbpu quantize --auto` on a network of `accuracy.py`: by its first measure, on calibration samples."""
+"""`openbpu quantize --auto` on a network of `accuracy.py`: by its measures, on calibration samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from accuracy_networks import Feed, Network
@@ -14,13 +15,16 @@ from openbpu.evaluation.accuracy.metrics import Figure, Seen
 from openbpu.evaluation.search import Goal, Search, search
 from openbpu.quantization.onnx import quantize
 
-BUDGET, LATENCY = 0.002, 0.15
-"""Within 1 % on the test samples is wanted; these are others, and few: so less is asked for."""
+BUDGET, LATENCY = 0.01, 0.15
+"""Within 1 % of float at less than 15 % more latency; or else the best at that."""
 
 
 @dataclass(frozen=True)
 class AsFloat:
-    """The first measure of a network, against what the float model says: labels are for the test."""
+    """The mean of a network's measures, against what the float model says: labels are for the test.
+
+    Of so few samples the first measure alone says little: no box of twenty lost, all of them shifted.
+    """
 
     network: Network
     source: Path
@@ -29,7 +33,7 @@ class AsFloat:
     @property
     def name(self) -> str:
         """As the table has it."""
-        return f"{self.network.measures[0].name}, as float"
+        return f"{' and '.join(m.name for m in self.network.measures)}, as float"
 
     def check(self, data: Data, models: int) -> None:
         """Any data will do."""
@@ -45,29 +49,28 @@ class AsFloat:
         return {}
 
     def figures(self, records: Sequence[Any], samples: Sequence[Sample], data: Data) -> list[Figure]:
-        """Return the measure over all samples."""
+        """Return the mean of the measures over all samples."""
         del samples, data
         found, expected = zip(*records, strict=True)
-        value = self.network.measures[0].score(found, expected)
+        value = mean(measure.score(found, expected) for measure in self.network.measures)
         return [Figure(self.name, value, None, False, lambda _weights: value)]
 
 
 def of_auto(model: Path, feeds: list[Feed], out: Path, network: Network, source: Path, march: str) -> Search:
     """Search and quantize with what was chosen.
 
-    The samples that calibrate also judge: a tenth of so few would say little, and the test samples are for
-    the table alone.
+    Half of the calibration samples gives the ranges of the search, the other half judges: samples that gave
+    the ranges find them good, and the test samples are for the table alone. Then all give the ranges.
     """
-    samples = [Sample(str(n), arrays=feed) for n, feed in enumerate(feeds)]
+    samples = [Sample(str(n), arrays=feed) for n, feed in enumerate(feeds[1::2])]
     data = Data(Path("calibration"), samples, inputs={name: name for name in feeds[0]})
     found = search(
         model,
-        feeds,
+        feeds[::2],
         goal=Goal(BUDGET, LATENCY),
         march=march,
         data=data,
         metric=AsFloat(network, source),
-        limit=32,
     )
     quantize(model, feeds, out, config=found.config)
     return found

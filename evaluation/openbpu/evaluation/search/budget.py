@@ -85,11 +85,11 @@ def _spared(prefixes: Prefixes, taken: Sequence[Gain], chunks: Sequence[set[int]
 
 
 def _with_floats(prefixes: Prefixes, names: Sequence[str]) -> Prefixes | None:
-    """Return the prefixes with the fewest nodes in float that, with all others int16, are good enough."""
+    """Return the prefixes with the fewest nodes in float that, with all others int16, meet the goal."""
     for counts in _FLOATS:
         some = [prefixes.with_floats(names[:count]) for count in counts if count <= len(names)]
         trials = prefixes.trials.run([s.setup(s.gains) for s in some])
-        good = [s for s, trial in zip(some, trials, strict=True) if prefixes.trials.is_good(trial)]
+        good = [s for s, trial in zip(some, trials, strict=True) if prefixes.trials.meets(trial)]
         if good:
             return good[0]
     return None
