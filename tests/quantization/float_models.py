@@ -89,3 +89,9 @@ def stored(model: ModelProto, output: str, position: int) -> tuple[Array, Array,
     assert dequantize.op_type == "DequantizeLinear"
     axis = next((a.i for a in dequantize.attribute if a.name == "axis"), None)
     return constant(model, dequantize.input[0]), constant(model, dequantize.input[1]), axis
+
+
+W = {"w": noise(4, 4, 3, 3), "b": noise(4), "w2": noise(4, 4, 3, 3, seed=1)}
+IMAGE = "(float[1,4,8,8] x) => (float[1,4,8,8] y)"
+CONV = "Conv <pads = [1, 1, 1, 1]>"
+"""A small image, and a convolution with the weights W that keeps its size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +69,7 @@ ClosingMarch = Annotated[
         "--march",
         callback=arguments.march,
         autocompletion=arguments.march_names_beginning,
-        help="The report says where nodes run on it; the result does not depend on it.",
+        help="The report says where nodes run on it; what stays on its CPU is left float.",
     ),
 ]
 
@@ -94,12 +94,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """data: the calibration samples · told: sentences about them."""
+    """data: the calibration samples · told: sentences about them · floats: nodes left float for the march."""
 
     model: onnx.ModelProto
     data: dict[str, npt.NDArray[Any]]
     choice: Choice
     told: tuple[str, ...]
+    floats: tuple[str, ...] = ()
 
 
 def quant_config(
@@ -180,6 +181,35 @@ def quantized(
     return Made(model, data, chosen[0], told)
 
 
+def quantized_for(
+    job: Job,
+    march: str,
+    data: dict[str, npt.NDArray[Any]],
+    told: tuple[str, ...],
+    report: Report | None,
+) -> tuple[Made, Closing | None]:
+    """Return the quantized model with its closing report; what stays on the CPU of `march` is left float."""
+    from openbpu.arch.dtypes import DType
+    from openbpu.arch.errors import QuantizationError
+    from openbpu.evaluation.left_float import rounded_on_cpu
+    from openbpu.quantization.onnx import with_node_types
+
+    made = quantized(job, data, told, report)
+    found = closed(made, march)
+    asked = {**job.types.nodes, **job.types.options}
+    there = {} if found is None else rounded_on_cpu(made.model, found.placement)
+    left = {name: made_there for name, made_there in there.items() if name not in asked}
+    if not left:
+        return made, found
+    try:
+        types = with_node_types(job.types, {DType.FLOAT32: list(left.values())})
+        again = quantized(replace(job, types=types), data, told, report)
+    except QuantizationError:  # nothing else is there to quantize
+        return made, found
+    again = replace(again, floats=tuple(left))
+    return again, closed(again, march)
+
+
 def closed(made: Made, march: str) -> Closing | None:
     """Return the closing report."""
     from openbpu.evaluation.closing import closing
@@ -193,12 +223,20 @@ def sentences(job: Job, made: Made) -> Iterator[str]:
     from openbpu.quantization.save import data_files
 
     yield from made.told
+    if made.floats:
+        yield f"{_listed(made.floats)} on the CPU of this march, so without pairs around"
     if made.choice.cosines:
         yield _mixed(made.choice)
     yield from _first(made.choice.findings)
     yield from (correction.sentence for correction in made.choice.corrections)
     pages = () if job.page is None else (job.page,)
     yield f"wrote {' and '.join(map(str, (job.output, *data_files(job.output), *pages)))}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{shown}{more} {'stays' if len(names) == 1 else 'stay'}"
 
 
 def _first(findings: Sequence[Finding]) -> Iterator[str]:

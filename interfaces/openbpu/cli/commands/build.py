@@ -167,8 +167,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
         if auto:
             found = searching.searched(asked, job, given, march, quantizing.in_steps(report))
             job = searching.as_chosen(job, found)
-        made = quantizing.quantized(job, given, told, report)
-    closed = quantizing.closed(made, march)
+        made, closed = quantizing.quantized_for(job, march, given, told, report)
     if page is not None and closed is not None:
         quantizing.write_page(page, job, made, closed)
     said = [*quantizing.sentences(job, made), *(searching.told(job, found) if found is not None else ())]
