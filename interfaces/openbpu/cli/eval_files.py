@@ -26,6 +26,7 @@ class Files:
     output: Path | None
     records: Path | None
     resume: Path | None
+    classes: Path | None = None
 
     @property
     def records_at(self) -> Path | None:
@@ -37,6 +38,8 @@ class Files:
         if self.records is not None and self.resume is not None:
             fix = "--resume goes on in the file that it reads"
             raise WrongValue("left out with --resume", str(self.records), fix, option="--records")
+        if self.classes is not None:
+            self._check_classes(models)
         if self.output is None:
             return
         if self.output.suffix.lower() not in _TABLES:
@@ -50,6 +53,18 @@ class Files:
             outputs.refuse_overwriting(model, self.output)
         outputs.check_file(self.output)
 
+    def _check_classes(self, models: Sequence[Path]) -> None:
+        path = self.classes
+        if path is None:
+            return
+        if path.suffix.lower() != ".csv":
+            raise WrongValue("a .csv file", str(path), "--json prints the same", option="--per-class")
+        if path.resolve() in {p.resolve() for p in (self.output, self.records_at) if p is not None}:
+            raise WrongValue("a file of its own", str(path), "name another one", option="--per-class")
+        for model in models:
+            outputs.refuse_overwriting(model, path)
+        outputs.check_file(path)
+
     def left_behind(self, done: int, total: int, scores: str) -> str:
         """Return what is left of a run that was cut short. scores: of the samples that are done."""
         kept = self.records_at
@@ -59,11 +74,15 @@ class Files:
         return f"{so_far}; --resume {kept} goes on"
 
     def write(self, found: Evaluation) -> None:
-        """Write the table of samples, if one is wanted."""
+        """Write the table of samples and that of classes, if they are wanted."""
+        from openbpu.arch.files import write_text
+        from openbpu.report.accuracy import class_csv
+
+        if self.classes is not None:
+            write_text(self.classes, class_csv(found))
+            note(f"wrote {self.classes}")
         if self.output is None:
             return
-        from openbpu.arch.files import write_text
-
         is_csv = self.output.suffix.lower() == ".csv"
         write_text(self.output, _as_csv(found) if is_csv else _as_json(found))
         note(f"wrote {self.output}")

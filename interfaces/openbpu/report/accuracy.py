@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from openbpu.evaluation.accuracy import Difference, Evaluation, Score
+    from openbpu.evaluation.accuracy.metrics import OfClass
 
 _RARE = 0.05
 _ALONE = 1
@@ -109,3 +112,56 @@ def _verdict(s: Score, d: Difference, first: str) -> str:
 def accuracy_json(found: Evaluation) -> dict[str, Any]:
     """Return all scores; what was found of every sample goes into a file of its own."""
     return document(found)
+
+
+# --- by class -----------------------------------------------------------------------------------------------
+
+_SHOWN = 20
+"""Classes of a metric that are printed, those of the lowest scores."""
+
+
+def class_tables(found: Evaluation) -> Iterator[Table | str]:
+    """Yield a table per metric that has classes, a row per class, and what it leaves out in words."""
+    for metric in _with_classes(found):
+        rows = _class_rows(found, metric)
+        shown = sorted(rows, key=lambda row: min(s.value for s in row.values()))[:_SHOWN]
+        last = found.models[-1]
+        made = table(
+            f"Class ({metric})",
+            "Count",
+            *found.models,
+            f"{last} took it for",
+            numbers=("Count", *found.models),
+        )
+        share = next(s for s in found.scores if s.metric == metric)
+        for row in shown:
+            first = next(iter(row.values()))
+            values = (_number(row[m].value, share) if m in row else DASH for m in found.models)
+            others = ", ".join(f"{name} ({n})" for name, n in row[last].taken_for) if last in row else ""
+            add_row(made, first.name, str(first.count), *values, others or DASH)
+        yield made
+        if len(rows) > len(shown):
+            yield f"{metric}: the {len(shown)} lowest of {len(rows)} classes; --per-class has all."
+
+
+def class_csv(found: Evaluation) -> str:
+    """Return the scores of all classes: metric, model, class, count, value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["metric", "model", "class", "count", "value"])
+    for s in found.scores:
+        writer.writerows([s.metric, s.model, c.name, c.count, c.value] for c in s.classes)
+    return text.getvalue()
+
+
+def _with_classes(found: Evaluation) -> list[str]:
+    return list(dict.fromkeys(s.metric for s in found.scores if len(s.classes) > 1))
+
+
+def _class_rows(found: Evaluation, metric: str) -> list[dict[str, OfClass]]:
+    """Return what every model has of a class, class by class."""
+    of_metric = [s for s in found.scores if s.metric == metric]
+    return [
+        {s.model: s.classes[n] for s in of_metric if n < len(s.classes)}
+        for n in range(max(len(s.classes) for s in of_metric))
+    ]

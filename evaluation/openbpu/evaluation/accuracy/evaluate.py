@@ -155,7 +155,7 @@ class Evaluator:
             for m, model in enumerate(self.models)
             for figure in metric.figures([self._done[n][m][k] for n in numbers], samples, self.data)
         ]
-        return tuple(Score(name, f.name, f.value, f.is_share, None, None) for name, f in found)
+        return tuple(Score(name, f.name, f.value, f.is_share, None, None, f.classes) for name, f in found)
 
     def _measure(self, pool: Pool, kept: Kept | None, progress: Progress | None) -> None:
         """Make the records that are missing."""

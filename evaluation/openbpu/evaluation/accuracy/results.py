@@ -17,7 +17,7 @@ from openbpu.evaluation.accuracy.intervals import (
     sign_change,
     wilson,
 )
-from openbpu.evaluation.accuracy.metrics import Figure
+from openbpu.evaluation.accuracy.metrics import Figure, OfClass
 
 RESAMPLES = 500
 
@@ -44,7 +44,7 @@ class Score:
     """A figure of a model.
 
     is_share: of samples that are right · interval: of 95 %, None without resamples · difference: None for the
-    first model, and for what compares with it already.
+    first model, and for what compares with it already · classes: the figure of each class, where it has any.
     """
 
     model: str
@@ -53,6 +53,7 @@ class Score:
     is_share: bool
     interval: Interval | None
     difference: Difference | None
+    classes: tuple[OfClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ def scores_of(
             apart = None if drawn is None else drawn[:, n] - drawn[:, 0]
             compared = n > 0 and not figure.is_relative
             difference = _difference(column[0], figure, apart) if compared else None
-            found.append(Score(model, figure.name, figure.value, figure.is_share, interval, difference))
+            found.append(
+                Score(model, figure.name, figure.value, figure.is_share, interval, difference, figure.classes)
+            )
     return tuple(found)
 
 
@@ -134,10 +137,15 @@ def document(found: Evaluation) -> dict[str, Any]:
         "scores": [
             {"model": s.model, "metric": s.metric, "value": s.value, **_ends(s.interval)}
             | {"difference": None if s.difference is None else _as_json(s.difference)}
+            | {"classes": [_class_as_json(c) for c in s.classes]}
             for s in found.scores
         ],
         "notes": list(found.told),
     }
+
+
+def _class_as_json(c: OfClass) -> dict[str, Any]:
+    return {"class": c.name, "value": c.value, "count": c.count, "taken_for": dict(c.taken_for)}
 
 
 def _as_json(d: Difference) -> dict[str, Any]:

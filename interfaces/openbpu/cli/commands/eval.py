@@ -75,6 +75,10 @@ def eval_(  # noqa: PLR0917  # an argument per option
         Path | None,
         typer.Option("-o", "--output", metavar="FILE.csv|.json", help="What was found of every sample."),
     ] = None,
+    per_class: Annotated[
+        Path | None,
+        typer.Option("--per-class", metavar="FILE.csv", help="The scores of every class, model and metric."),
+    ] = None,
     records: Annotated[
         Path | None,
         typer.Option("--records", metavar="FILE", help="Keep what is found as it is found, in a new file."),
@@ -104,7 +108,7 @@ def eval_(  # noqa: PLR0917  # an argument per option
     difference to the first model is chance. The result does not depend on --workers.
     """
     pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
-    files = Files(output, records, resume)
+    files = Files(output, records, resume, per_class)
     files.check(models)
     arguments.refuse_both(workers, scheduler)
     _refuse_drop(max_drop, models)
@@ -178,14 +182,14 @@ def _run(evaluator: Evaluator, pool: Pool, files: Files, resamples: int) -> Eval
 
 
 def _show(found: Evaluation, data: Path, resamples: int, *, json: bool) -> None:
-    from openbpu.report.accuracy import accuracy_json, accuracy_table, sentences
+    from openbpu.report.accuracy import accuracy_json, accuracy_table, class_tables, sentences
 
     if json:
         show_json({"data": str(data)} | accuracy_json(found))
         return
     for text in found.told:
         note(text)
-    show(accuracy_table(found), *sentences(found, resamples))
+    show(accuracy_table(found), *class_tables(found), *sentences(found, resamples))
 
 
 def _say_what_compiles(runners: Sequence[Runner]) -> None:

@@ -29,6 +29,10 @@ class Data:
     truth: Mapping[str, Any] | None = None
     told: tuple[str, ...] = ()
 
+    def name_of(self, label: int) -> str:
+        """Return the name of a class, its number where it has none."""
+        return self.classes[label] if 0 <= label < len(self.classes) else str(label)
+
     def digest(self) -> str:
         """Return what tells these samples, their labels and their content from any others."""
         made = hashlib.sha256()

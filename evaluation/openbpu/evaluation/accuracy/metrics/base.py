@@ -35,12 +35,22 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class OfClass:
+    """A figure for one class. count: its samples, or objects · taken_for: other classes, and how often."""
+
+    name: str
+    value: float
+    count: int
+    taken_for: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """A number about all samples.
 
     values: what each contributes, None where it is no mean · is_share: whether each is right or wrong ·
     weighted: the number of a resample, of how often each sample is in it · is_relative: whether it compares
-    with the first model already.
+    with the first model already · classes: the same by class, of those that there are.
     """
 
     name: str
@@ -49,6 +59,7 @@ class Figure:
     is_share: bool
     weighted: Callable[[Weights], float]
     is_relative: bool = False
+    classes: tuple[OfClass, ...] = ()
 
 
 class Metric(Protocol):

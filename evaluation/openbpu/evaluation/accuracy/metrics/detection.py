@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
-from openbpu.evaluation.accuracy.metrics.base import Array, Figure, Record, Seen
+from openbpu.evaluation.accuracy.metrics.base import Array, Figure, OfClass, Record, Seen
 from openbpu.evaluation.accuracy.metrics.boxes import Boxes
 from openbpu.evaluation.accuracy.metrics.precision import Precision
 
@@ -59,7 +60,8 @@ class MeanPrecision:
             _document(samples, len(ids)), _detections(records, samples, self.boxes, ids), self.name == "map50"
         )
         precision = Precision.of(found, len(samples), len(ids))
-        return [Figure(self.name, _value(found), None, False, precision.mean)]
+        classes = _of_classes(found, samples, data)
+        return [Figure(self.name, _value(found), None, False, precision.mean, classes=classes)]
 
 
 def _document(samples: Sequence[Sample], categories: int) -> dict[str, Any]:
@@ -137,3 +139,15 @@ def _value(found: Any) -> float:
     precision: Array = found.eval["precision"]
     known = precision[precision > -1]
     return float(np.mean(known)) if known.size else 0.0
+
+
+def _of_classes(found: Any, samples: Sequence[Sample], data: Data) -> tuple[OfClass, ...]:
+    """Return the mean precision of every class that has objects."""
+    counts = Counter(o["category"] for sample in samples for o in sample.label if not o["iscrowd"])
+    precision: Array = found.eval["precision"]
+    made = []
+    for number, count in sorted(counts.items()):
+        known = precision[:, :, number]
+        known = known[known > -1]
+        made.append(OfClass(data.name_of(number), float(np.mean(known)) if known.size else 0.0, count))
+    return tuple(made)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
-from openbpu.evaluation.accuracy.metrics.base import Array, Figure, Record, Seen, chosen_output, mean_figure
+from openbpu.evaluation.accuracy.metrics.base import (
+    Array,
+    Figure,
+    OfClass,
+    Record,
+    Seen,
+    chosen_output,
+    mean_figure,
+)
+
+_OTHERS = 3
+"""Classes that are told a class is taken for, the most frequent ones."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,21 @@ class Top:
 
     def figures(self, records: Sequence[Record], samples: Sequence[Sample], data: Data) -> list[Figure]:
         """Return the share of samples that are right."""
-        del samples, data
-        return [mean_figure(self.name, [float(r["rank"] < self.k) for r in records], is_share=True)]
+        figure = mean_figure(self.name, [float(r["rank"] < self.k) for r in records], is_share=True)
+        return [replace(figure, classes=self._classes(records, samples, data))]
+
+    def _classes(
+        self, records: Sequence[Record], samples: Sequence[Sample], data: Data
+    ) -> tuple[OfClass, ...]:
+        of_each: dict[int, list[Record]] = {}
+        for record, sample in zip(records, samples, strict=True):
+            of_each.setdefault(sample.label, []).append(record)
+        found = []
+        for label, own in sorted(of_each.items()):
+            right = sum(r["rank"] < self.k for r in own) / len(own)
+            others = Counter(data.name_of(r["predicted"]) for r in own if r["rank"] >= self.k)
+            found.append(OfClass(data.name_of(label), right, len(own), tuple(others.most_common(_OTHERS))))
+        return tuple(found)
 
 
 def _flat(made: Array, seen: Seen) -> Array:
