@@ -8,6 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from openbpu.arch.dtypes import DType
+from openbpu.cli.commands import app
 from openbpu.compiler import check
 from openbpu.evaluation.foresight import Kind, foresee
 from openbpu.quantization.onnx import quantize
@@ -121,3 +122,41 @@ def test_the_model_is_not_changed() -> None:
     before = model.SerializeToString()
     foresee(model, march="nash-e")
     assert model.SerializeToString() == before
+
+
+def test_types_of_a_quant_config_are_foreseen_and_what_changes_nothing_is_said() -> None:
+    config = {"op_config": {"LSTM": {"qtype": "int16"}}, "node_config": {"erf1": {"qtype": "float"}}}
+    found = foresee(network("passed"), march="nash-e", config=config)
+    rows = {row.node: row for row in found.placement}
+    assert (rows["erf1"].on, rows["conv0"].on) == ("CPU", "BPU")
+    assert (
+        rows["erf1"].on
+        != {r.node: r for r in foresee(network("passed"), march="nash-e").placement}["erf1"].on
+    )
+    assert any("the model has no LSTM to quantize" in f.text for f in found.findings)
+
+
+def test_types_are_foreseen_as_quantize_gives_them() -> None:
+    model, config = network("product"), {"node_config": {"sigmoid3": {"qtype": "int16"}}}
+    data = {"x": NOISE.normal(size=(2, 8, 8, 8)).astype(np.float32)}
+    found = {row.node: row.dtypes for row in foresee(model, march="nash-e", config=config).placement}
+    quantized = check(quantize(model, data, config=config), march="nash-e")
+    users = {node.name for node in model.graph.node}
+    assert {r.node: r.dtypes for r in quantized if r.node in users}.items() <= found.items()
+
+
+def test_the_check_of_a_config_names_what_the_model_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(network("passed"), tmp_path / "m.onnx")
+    (tmp_path / "t.yaml").write_text("node_config: {conv7: {qtype: int16}}")
+    command = ["check", tmp_path / "m.onnx", "--march", "nash-e", "--quant-config", tmp_path / "t.yaml"]
+    with pytest.raises(SystemExit) as ended:
+        app([str(part) for part in command], prog_name="openbpu")
+    assert ended.value.code
+    assert "must be a node of the model, not 'conv7'" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "t.yaml").write_text("op_config: {LSTM: {qtype: int16}}")
+    with pytest.raises(SystemExit) as ended:
+        app([str(part) for part in command], prog_name="openbpu")
+    assert not ended.value.code
+    assert "op_config.LSTM changes nothing" in " ".join(capsys.readouterr().err.split())

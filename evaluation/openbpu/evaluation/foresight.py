@@ -14,7 +14,14 @@ from openbpu.arch.errors import OpenbpuError
 from openbpu.arch.march import March
 from openbpu.arch.program import Placement
 from openbpu.compiler import check
-from openbpu.quantization.onnx import NothingLeftError, is_quantized, quantize_unseen, read_float
+from openbpu.quantization.onnx import (
+    ConfigLike,
+    Finding,
+    NothingLeftError,
+    is_quantized,
+    quantize_unseen,
+    read_float,
+)
 
 Kind = Literal["int8", "int16"]
 
@@ -24,11 +31,16 @@ _NO_CHOICE = "it is quantized already, so that {} changes nothing; quantize the 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """A placement. quantized_as: "" where it is that of the model as it is · told: one sentence about it."""
+    """A placement.
+
+    quantized_as: "" where it is that of the model as it is · told: one sentence about it · findings: what of
+    a `quant_config` changes nothing, or something else than it says.
+    """
 
     placement: tuple[Placement, ...]
     quantized_as: Kind | Literal[""]
     told: str
+    findings: tuple[Finding, ...] = ()
 
 
 def foresee(
@@ -38,32 +50,43 @@ def foresee(
     as_: Kind | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     bpu_ops: Collection[str] = (),
+    config: ConfigLike | None = None,
 ) -> Foresight:
     """Return where every node of the model will run: of a float model, after quantization to `as_` (int8).
 
     The scales are made up, and nodes keep the user's names. Of a model that is quantized in part, the rest is
     foreseen where that brings nodes onto the BPU; one without such a rest is taken as it is, which is told
-    where another type was asked for. Raises what `openbpu.compiler.check` raises.
+    where another type was asked for. Raises what `openbpu.compiler.check` raises; with a `config`, a
+    `quant_config` that the types are taken from, what `openbpu.quantization.onnx.quantize` raises, too.
     """
     as_it_is = check(model, march=march, shapes=shapes, bpu_ops=bpu_ops)
     loaded = read_float(model)
-    kind = as_ or "int8"
+    kind, told_of = as_ or "int8", list[Finding]()
     try:
-        quantized = quantize_unseen(_named(loaded, as_it_is), activation=DType(kind), shapes=shapes)
+        quantized = quantize_unseen(
+            _named(loaded, as_it_is),
+            activation=DType(kind),
+            shapes=shapes,
+            config=config,
+            told=told_of.extend,
+        )
         rows = check(quantized, march=march, shapes=shapes, bpu_ops=_kept(bpu_ops, quantized, as_it_is))
     except NothingLeftError:
         return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
     except OpenbpuError as error:
+        if config is not None:
+            raise
         return Foresight(as_it_is, "", f"the model as it is, since it cannot be quantized: {error}")
     merged = _merged(as_it_is, rows)
     if not is_quantized(loaded):
-        return Foresight(merged, kind, f"as after `openbpu quantize` to {kind}, which this model still needs")
-    if _on_cpu(merged) >= _on_cpu(as_it_is):
+        told = f"as after `openbpu quantize` to {kind}, which this model still needs"
+        return Foresight(merged, kind, told, tuple(told_of))
+    if config is None and _on_cpu(merged) >= _on_cpu(as_it_is):
         return Foresight(as_it_is, "", f"the model as it is: {_NO_CHOICE.format(as_)}" if as_ else "")
     told = (
         f"as after `openbpu quantize`, which makes {kind} of what is float in this model and keeps the rest"
     )
-    return Foresight(merged, kind, told)
+    return Foresight(merged, kind, told, tuple(told_of))
 
 
 def _on_cpu(rows: Sequence[Placement]) -> int:

@@ -51,12 +51,13 @@ def check(
         typer.Option("--as", help="Of a float model: as after `openbpu quantize` to this type (int8)."),
     ] = None,
     bpu: arguments.BpuOps = None,
+    config: quantizing.Config = None,
     json: arguments.Json = False,
 ) -> None:
     """Show where every node would run, and why.
 
     Every reason for the CPU comes with what would bring the node onto the BPU. A float model is judged as it
-    will be when it is quantized; no data is needed for that.
+    will be when it is quantized, with the types of --quant-config; no data is needed for that.
     """
     sizes, wishes = arguments.shapes(shape), arguments.wishes(bpu)
     arguments.readable(model)
@@ -64,7 +65,10 @@ def check(
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
     kind: Kind | None = None if as_ is None else as_.value
-    found = foresee(model, march=march, as_=kind, shapes=sizes, bpu_ops=wishes)
+    types = None if config is None else quantizing.quant_config(config, None, None, None)
+    found = foresee(model, march=march, as_=kind, shapes=sizes, bpu_ops=wishes, config=types)
+    for finding in found.findings:
+        note(finding.text)
     summary = placement_summary(found.placement)
     if json:
         show_json(
@@ -73,6 +77,7 @@ def check(
                 "march": march,
                 "quantized as": found.quantized_as or None,
                 "note": found.told,
+                "findings": [f.text for f in found.findings],
                 "placement": placement_json(found.placement),
                 "summary": summary,
             }

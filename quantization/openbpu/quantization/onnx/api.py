@@ -34,6 +34,7 @@ from openbpu.quantization.onnx.config import (
 )
 from openbpu.quantization.onnx.corrections import Corrections
 from openbpu.quantization.onnx.corrections.correct import corrected
+from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judging import judged, timed
 from openbpu.quantization.onnx.limits import nominal
@@ -221,14 +222,23 @@ def quantize_unseen(
     activation: DType = DType.INT8,
     tail: DType = DType.INT16,
     shapes: Shapes | None = None,
+    config: ConfigLike | None = None,
+    told: Callable[[tuple[Finding, ...]], None] | None = None,
 ) -> ModelProto:
     """Return `model` quantized as `quantize` does, with ranges of 1 everywhere: right for placement only.
 
-    Needs no data and runs nothing. Raises as `quantize` does.
+    Needs no data and runs nothing. `told` hears what of `config` changes nothing, or something else than it
+    says. Raises as `quantize` does.
     """
+    asked = read_config(config)
+    activation, tail = base_types(asked, activation, tail)
     _check_types(activation, DType.INT8, tail, "max")
     with valid(model):
-        net, plan = _planned(read(model, shapes), activation, DType.INT8, tail)
+        loaded = load(model)
+        wanted = Wanted(asked, loaded.nodes, read(loaded, shapes))
+        net, plan = _planned(wanted.model, activation, DType.INT8, tail, wanted=wanted)
+        if told is not None:
+            told(wanted.findings(net, plan))
         return apply_plan(net, plan, dict.fromkeys(plan.sources, 1.0), DType.INT8, nominal(net))
 
 
