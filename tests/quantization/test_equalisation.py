@@ -14,7 +14,7 @@ from openbpu.compiler import check
 from openbpu.quantization.onnx import Choice, Corrections, quantize
 from openbpu.quantization.onnx.corrections.equalise import WIDEST, equalise, factors, junctions
 from openbpu.quantization.onnx.judge import run_all
-from openbpu.quantization.onnx.net import Net, assemble
+from openbpu.quantization.onnx.net import Net, assemble, is_scaled
 from openbpu.quantization.onnx.prepare import prepare
 from quantization.float_models import Array, float_model, noise
 
@@ -130,7 +130,8 @@ def test_the_float_function_stays_and_channels_even_out(name: str) -> None:
     (junction,) = junctions(net)
     made, changed = equalise(net, feeds(net), lambda *_: None)
     assert changed == 1
-    assert made.nodes == net.nodes
+    assert [n.output for n in made.nodes] == [n.output for n in net.nodes]
+    assert {n.output[0] for n in made.nodes if is_scaled(n)} == set(junction.way)
     assert any((made.consts[n] != net.consts[n]).any() for n in net.consts)
     for a, b in zip(
         run_all(net, net.outputs, feeds(net)), run_all(made, net.outputs, feeds(net)), strict=True

@@ -11,6 +11,7 @@ import pytest
 
 from openbpu.arch.dtypes import DType
 from openbpu.compiler import compile as build
+from openbpu.evaluation.analysis import analyze
 from openbpu.quantization.onnx import Choice, quantize
 from openbpu.quantization.onnx.judge import run_all
 from quantization.float_models import float_model, noise, samples
@@ -129,3 +130,11 @@ def test_a_product_that_takes_int8_alone_is_named_and_nothing_is_widened_for_it(
     (found,) = told[0].findings
     assert found.kind == "swallowed"
     assert "MatMul 'MatMul_m' takes nothing but int8 there" in found.text
+
+
+def test_analysis_compares_nothing_that_is_scaled() -> None:
+    model, quantized, _ = made(READ["a convolution"])
+    rows = analyze(model, quantized, samples(model, 3)).rows
+    assert {row.tensor for row in rows}.isdisjoint({"c", "b"})
+    assert {"n", "y"} <= {row.tensor for row in rows}
+    assert all(row.alone.cosine > 0.999 for row in rows)

@@ -65,7 +65,7 @@ def _weights(watch: Watch, weights: WeightRange | None, foreign: float) -> Itera
         told = f"channel {weights.narrowest} of its weights spans {weights.steps:.2g} steps of the one scale"
         yield Remedy("per_channel", f"{told}: give the weights a scale per channel")
     elif weights is not None:
-        yield Remedy("correct", "its weights round: correct the bias, or round them adaptively")
+        yield Remedy("correct", "its weights round: --adaptive-rounding, --bias-correction")
     else:
         name = watch.unit.node
         yield Remedy("int16", f"it rounds inside: int16 for this node (--int16-nodes {name})")
@@ -88,7 +88,7 @@ def _result(watch: Watch, cause: Cause, now: float, around: Around) -> Iterator[
         uneven = watch.unevenness or 0.0
         if uneven > UNEVEN:
             told = f"the widest of its channels spans {uneven:.0f} times the median one"
-            yield Remedy("equalize", f"{told}: equalize the layers around it")
+            yield Remedy("equalize", f"{told}: --equalisation makes them alike")
     if foreseen.is_int8:
         asked = ",".join(around.readers)
         how = f": --int16-nodes {asked}, which reads it" if asked else ", as an output of the model"

@@ -25,7 +25,7 @@ from openbpu.evaluation.analysis.masked import InFront, in_front_of_softmax
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE, Rounding, roundings
 from openbpu.quantization.onnx.classes import TABLE
 from openbpu.quantization.onnx.classes import Kind as Role
-from openbpu.quantization.onnx.net import attribute, reads
+from openbpu.quantization.onnx.net import attribute, is_scaled, reads
 
 INPUT = "Input"
 _MOVES = frozenset(row.op for row in TABLE.values() if row.kind is Role.KEEP) | {
@@ -74,7 +74,8 @@ def match(model: Graph, quantized: Graph, kinds: Mapping[str, Kind], found: Mapp
     """Return what two models have in common; kinds: of the tensors of the float model, found: of the other.
 
     Tensors belong together by name, nodes whose results have other names by their own name, or by operator
-    and module where only one of each has these. Raises ModelError where nothing but inputs is common.
+    and module where only one of each has these; what `quantize` scaled per channel belongs to nothing.
+    Raises ModelError where nothing but inputs is common.
     """
     pairs = roundings(quantized)
     named = _Names(model, quantized, kinds, found)
@@ -88,8 +89,8 @@ def match(model: Graph, quantized: Graph, kinds: Mapping[str, Kind], found: Mapp
             and node.output[0] in quantized.outputs
             and node.output[0] not in results
         )
-        if node.op_type in {QUANTIZE, DEQUANTIZE, "Constant"} and not ends_codes:
-            continue
+        if is_scaled(node) or (node.op_type in {QUANTIZE, DEQUANTIZE, "Constant"} and not ends_codes):
+            continue  # what is scaled per channel is nothing that the float model has
         for place, raw in enumerate(node.output):
             tensor = named.of(node, place, raw, pairs.get(raw)) if raw else None
             if tensor is not None:

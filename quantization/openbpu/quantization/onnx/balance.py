@@ -23,7 +23,7 @@ from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.corrections.equalise import TINY, Floats, along_input, shares
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.labels import Labels, constant_of, each, read_by_products
-from openbpu.quantization.onnx.net import Array, Names, Net, infer, remake
+from openbpu.quantization.onnx.net import Array, Names, Net, infer, marked_scaled, remake
 from openbpu.quantization.onnx.swallowed import Swallowed
 
 FURTHEST = 2.0**16
@@ -73,9 +73,15 @@ def _said(concat: NodeProto, lost: Sequence[Swallowed], factors: Sequence[float]
 
 def balanced(net: Net, balance: Balance) -> Net:
     """Return `net` with what `balance` scales; what holds other values than the model's has other names."""
+    if not balance.factors:
+        return net
+    scaled = set[str]()
     for name, factors in balance.factors.items():
-        net = _scaled(net, name, factors)
-    return infer(fold_affine(net)) if balance.factors else net
+        net = _scaled(net, name, factors, scaled)
+    net = infer(fold_affine(net))
+    return net.with_nodes(
+        node if scaled.isdisjoint(node.output) else marked_scaled(node) for node in net.nodes
+    )
 
 
 def _factors(net: Net, index: int, tops: Sequence[float], *, any_gain: bool) -> tuple[float, ...] | None:
@@ -127,7 +133,8 @@ def _spread(array: Array, channels: int, axis: int) -> Array:
     return np.broadcast_to(full, shape)
 
 
-def _scaled(net: Net, name: str, factors: Sequence[float]) -> Net:
+def _scaled(net: Net, name: str, factors: Sequence[float], scaled: set[str]) -> Net:
+    """Return `net` with the operands of one Concat scaled; adds what is scaled to `scaled`."""
     index = net.producers().get(name)
     reading = None if index is None else read_by_products(net, index)
     if reading is None:
@@ -140,6 +147,7 @@ def _scaled(net: Net, name: str, factors: Sequence[float]) -> Net:
             made.read(node, 1 / each(factors, reading.channels[i]), reading.axes[i])
         else:
             made.copy(node)
+    scaled |= made.scaled
     return infer(net.with_nodes(made.nodes, made.consts))
 
 
@@ -149,6 +157,7 @@ class _Made:
     def __init__(self, net: Net, renamed: Mapping[str, str]) -> None:
         self._net, self._names = net, Names(net)
         self._renamed = {old: self._names.fresh(new) for old, new in renamed.items()}
+        self.scaled = set(self._renamed.values())
         self.nodes: list[NodeProto] = []
         self.consts: dict[str, Array] = {}
 
@@ -179,6 +188,7 @@ class _Made:
 
     def _times(self, name: str, factor: float) -> str:
         made = self._names.fresh(f"{name}_balanced")
+        self.scaled.add(made)
         if name in self._net.consts:
             self.consts[made] = self._net.consts[name] * np.float32(factor)
             return made

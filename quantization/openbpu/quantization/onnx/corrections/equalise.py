@@ -25,7 +25,7 @@ from onnx import NodeProto
 
 from openbpu.quantization.onnx.affine import along_output, channel_vector
 from openbpu.quantization.onnx.calibrate import Progress, observed
-from openbpu.quantization.onnx.net import Array, Net, attribute
+from openbpu.quantization.onnx.net import Array, Net, attribute, marked_scaled
 from openbpu.quantization.onnx.samples import Feed
 
 WIDEST = 256.0
@@ -48,6 +48,7 @@ class Junction:
     """A tensor (`source`, channels along `axis`) between the product `maker` and the products `readers`.
 
     `bias`: (node, position) of the constants that are added to its channels, of the maker and behind it.
+    `way`: the tensors from the maker's result to `source`, both included.
     """
 
     maker: int
@@ -55,6 +56,7 @@ class Junction:
     axis: int
     readers: tuple[int, ...]
     bias: tuple[tuple[int, int], ...]
+    way: tuple[str, ...]
 
 
 def equalise(net: Net, feeds: Sequence[Feed], progress: Progress) -> tuple[Net, int]:
@@ -98,10 +100,11 @@ class _Search:
         return self._follow(node.output[0], axis, index, parameters[1:])
 
     def _follow(self, name: str, axis: int, maker: int, bias: list[tuple[int, int]]) -> Junction | None:
+        way = [name]
         while name not in self.net.outputs:
             users = self.readers.get(name, [])
             if users and all(self._is_reader(user, name, axis) for user in users):
-                return Junction(maker, name, axis, tuple(users), tuple(bias))
+                return Junction(maker, name, axis, tuple(users), tuple(bias), tuple(way))
             if len(users) != 1:
                 return None
             node = self.net.nodes[users[0]]
@@ -111,6 +114,7 @@ class _Search:
             elif not self._scales_along(node, name, axis):
                 return None
             name = node.output[0]
+            way.append(name)
         return None
 
     def _is_own(self, index: int, position: int) -> bool:
@@ -197,11 +201,13 @@ class _Made:
 
     def __init__(self, net: Net) -> None:
         self._net, self._consts = net, dict(net.consts)
+        self._scaled = set[str]()
         self.changed = 0
 
     def net(self) -> Net:
         """Return the net with what was scaled."""
-        return replace(self._net, consts=self._consts)
+        nodes = (n if self._scaled.isdisjoint(n.output) else marked_scaled(n) for n in self._net.nodes)
+        return replace(self._net, nodes=tuple(nodes), consts=self._consts)
 
     def scale(self, junction: Junction, ranges: Floats) -> None:
         """Divide the channels of a junction, and multiply what reads them."""
@@ -220,6 +226,7 @@ class _Made:
         for node in readers:
             weight = self._consts[node.input[1]]
             self._consts[node.input[1]] = (weight * along_input(node, weight, by)).astype(np.float32)
+        self._scaled.update(junction.way)
         self.changed += 1
 
 
