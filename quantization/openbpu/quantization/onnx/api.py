@@ -32,6 +32,7 @@ from openbpu.quantization.onnx.config import (
     methods_of,
     read_config,
 )
+from openbpu.quantization.onnx.contrib import contrib_findings
 from openbpu.quantization.onnx.corrections import Corrections
 from openbpu.quantization.onnx.corrections.correct import corrected
 from openbpu.quantization.onnx.findings import Finding
@@ -139,7 +140,7 @@ def _quantized(
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
     feeds, held = hold_out(feeds) if judge else (feeds, [])
     ground = _grounded(wanted, feeds, types, report)
-    findings = (*dynamic_findings(given), *wanted.findings(ground.net, ground.plan))
+    findings = (*dynamic_findings(given), *contrib_findings(given), *wanted.findings(ground.net, ground.plan))
 
     def calibrated(net: Net) -> tuple[ModelProto, Choice]:
         seen = ground.of(net, report)

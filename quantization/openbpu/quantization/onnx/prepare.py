@@ -9,6 +9,7 @@ from openbpu.arch.errors import ModelError
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.axes import fixed
+from openbpu.quantization.onnx.contrib import unfold_contrib
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.load import ModelLike, load
@@ -59,7 +60,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
 def read(model: ModelLike | Net, shapes: Shapes | None = None) -> Net:
     """Return `model` taken apart: inputs of `shapes`, constants folded, outputs of the types they have."""
     loaded = model if isinstance(model, Net) else load(model)
-    return declare_made_types(fold_constants(fixed(loaded, shapes)))
+    return declare_made_types(fold_constants(unfold_contrib(fixed(loaded, shapes))))
 
 
 def prepare(model: ModelLike | Net, opset: int) -> Net:
