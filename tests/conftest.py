@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 _FOLDER = Path(__file__).with_name("golden")
 _HOW = "Where that is meant: `pytest --update-golden`, look at the difference, commit it."
 
-Golden = Callable[[str, Any], None]
+
+class Golden(Protocol):
+    """The function that the fixture gives."""
+
+    def __call__(self, name: str, made: Any, *, growing: bool = False) -> None:
+        """growing: entries may come and go at the top, those that stay must be the same."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,13 +27,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Compare what a test made with tests/golden/NAME.json, key by key, or write that file."""
 
-    def compare(name: str, made: Any) -> None:
+    def compare(name: str, made: Any, *, growing: bool = False) -> None:
         path = _FOLDER / f"{name}.json"
         plain = json.loads(json.dumps(made))
         if request.config.getoption("--update-golden"):
             path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
             return
-        changed = list(_changed(json.loads(path.read_text(encoding="utf-8")), plain))
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if growing:
+            old, plain = ({k: v for k, v in a.items() if k in b} for a, b in ((old, plain), (plain, old)))
+        changed = _changed(old, plain)
         shown = "\n".join(changed[:20])
         assert not changed, f"{len(changed)} entries are not as in {path.name}:\n{shown}\n{_HOW}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from openbpu.arch.errors import CompileError
 from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.compiler import compile as compile_model
+from openbpu.compiler.schedule.memo import Memo
 
 DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.q.onnx"
 
@@ -59,3 +61,19 @@ def test_options_are_recorded_in_the_file(options: dict[str, Any], recorded: dic
 def test_defaults_are_not_recorded() -> None:
     program = compile_model(DIGITS, march="nash-p", balance=100, max_l2m_size=0, core_num=1)
     assert dict(program.options) == {"opt": "2"}
+
+
+def test_what_was_searched_is_kept_within_bounds() -> None:
+    memo, made = Memo(), list[int]()
+
+    def search(key: int) -> int:
+        made.append(key)
+        return -key
+
+    for turns, keys in ((1, 100), (2, 100), (3, 300)):
+        for key in range(keys):
+            assert memo.recall(key, None, partial(search, key), lambda _: 1 << 20) == -key
+        assert (made == list(range(100))) == (turns < 3)
+    assert made[100:].count(100) == 1
+    memo.recall(0, None, partial(search, 0), lambda _: 1 << 20)
+    assert made.count(0) == 2  # forgotten when more than 128 MiB were kept

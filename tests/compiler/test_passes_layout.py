@@ -264,3 +264,14 @@ def test_groups_of_axes_have_equal_products_and_cover_everything(
     assert [i for left, _ in groups for i in left] == list(range(len(source)))
     assert [i for _, right in groups for i in right] == list(range(len(target)))
     assert all(np.prod([source[i] for i in a]) == np.prod([target[i] for i in b]) for a, b in groups)
+
+
+@pytest.mark.parametrize(("perm", "moves"), [([0, 2, 1, 3], 1), ([0, 3, 1, 2], 3)])
+def test_a_function_of_rows_moves_nothing_where_rows_stay_rows(perm: list[int], moves: int) -> None:
+    """Transposes around a Softmax that cancel are gone unless they turn the axis that it sums over."""
+    b = Network((2, 3, 5, 7))
+    turned = b.qdq(b.node("Transpose", b.x, perm=perm), like=b.x)
+    rows = b.qdq(b.node("Softmax", turned, axis=-1))
+    back = b.qdq(b.node("Transpose", rows, perm=[perm.index(i) for i in range(4)]), like=rows)
+    b.finished(b.qdq(b.node("Sigmoid", back)))
+    assert len(perms(settled(b.model()))) == moves - 1

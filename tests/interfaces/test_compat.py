@@ -197,6 +197,7 @@ def test_a_graph_tells_its_inputs_outputs_and_costs(compiled: Path) -> None:
     graph = hbm[0]
     assert (hbm.march_name, len(hbm), graph.name) == ("nash-m", 1, hbm.graphs[0].name)
     assert [(v.name, v.type.shape) for v in graph.flatten_inputs] == [("image", (1, 1, 8, 8))]
+    assert [v.type.nbytes for v in graph.flatten_outputs] == [10 * 4]
     assert [(v.name, v.type.np_dtype) for v in graph.flatten_outputs] == [("logits", np.dtype(np.float32))]
     assert [n.device for n in graph.nodes] == ["BPU"]
     assert graph.nodes[0].estimated_latency_micros == Session(compiled).latency.bpu_us

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import os
@@ -17,8 +18,13 @@ import pytest
 
 from mutants.sites import ROOTS, Site
 
-_NEAREST = {"simulator": "tests/simulator", "arch": "tests/arch", "compiler": "tests/compiler"}
-"""Tests of lines that no coverage sees, as the kernels that numba compiles."""
+_NEAREST = {
+    "interfaces/openbpu/cli": "tests/interfaces/test_cli",
+    "interfaces/openbpu/compat": "tests/interfaces/test_compat",
+} | {room: f"tests/{room}" for room in ROOTS}
+"""Tests of lines that no coverage sees, as the kernels that numba compiles, or of other processes."""
+_OF_DEFAULTS = "tests/test_defaults.py"
+"""Tests of what runs when a module is imported, which coverage gives to no test."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,9 @@ class Reach:
     def tests(self, site: Site, budget: float) -> dict[str, float]:
         """Return the tests that may notice a fault, and their seconds, of which they take `budget` at most.
 
-        Those on its very line come first, then those near; of either, one of each file in turn, quickest
-        first. A fixture of a module runs inside its first test only, so the other tests of the files count
-        as near.
+        Those of defaults come first where the line runs at import, then those on it, then those near; of
+        each, one of each file in turn, quickest first. A fixture of a module runs inside its first test only,
+        so the other tests of the files count as near.
         """
         lines = self._lines(site.module)
         on_line = lines.get(site.line, set())
@@ -41,9 +47,12 @@ class Reach:
         files = {t.partition("::")[0] for t in on_line or near}
         beside = {t for t in self.seconds if t.partition("::")[0] in files}
         if not on_line:
-            folder = _NEAREST.get(site.module.partition("/")[0], "tests")
+            folder = next(tests for room, tests in _NEAREST.items() if site.module.startswith(f"{room}/"))
             beside |= near | {t for t in self.seconds if t.startswith(folder)}
-        order = [*self._in_turn(on_line), *self._in_turn(beside - on_line)]
+        source = (self.tree / site.module).read_text(encoding="utf-8")
+        first = {t for t in self.seconds if t.startswith(_OF_DEFAULTS) and runs_at_import(source, site.line)}
+        groups = (first, on_line - first, beside - on_line - first)
+        order = [t for group in groups for t in self._in_turn(group)]
         spent = itertools.accumulate(self.seconds[t] for t in order)
         return {t: self.seconds[t] for t, total in zip(order, spent, strict=True) if total <= budget}
 
@@ -76,6 +85,12 @@ class Reach:
     def quickest(self, tests: Iterable[str]) -> list[str]:
         """Return the known ones of `tests` by their time."""
         return sorted(self.seconds.keys() & tests, key=lambda t: (self.seconds[t], t))
+
+
+def runs_at_import(source: str, line: int) -> bool:
+    """Whether a line is in no function's body: a default, a constant, a table."""
+    functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef))
+    return not any(f.body[0].lineno <= line <= (f.end_lineno or 0) for f in functions)
 
 
 def measure(tree: Path, marks: str) -> Reach:

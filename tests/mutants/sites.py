@@ -30,7 +30,7 @@ _LEFT_OUT = (
 """Ends of the names of operators left out: the first two take arguments, a decorator is a cache, a
 registration or the form of a class, and `is` is `==` for small numbers, flags and members of an Enum."""
 
-_AVX512 = ("bytes64.py", "depthwise64.py", "epilogue64.py", "pack64.py")
+_AVX512 = ("bytes64.py", "depthwise64.py", "epilogue64.py", "pack64.py", "packed64.py")
 """Modules that run only where the processor has these registers: nowhere else does a test reach them."""
 
 Position = tuple[int, int]

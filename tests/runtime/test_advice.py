@@ -1,11 +1,13 @@
 """Advice is tested by following it: what is said to help can be done, is gone then, and helped."""
 
 import re
+from functools import cache
 
 import numpy as np
 import pytest
 from onnx import ModelProto
 
+from conftest import Golden
 from openbpu.compiler import compile as build
 from openbpu.quantization.onnx import quantize_random
 from openbpu.runtime import Session
@@ -29,6 +31,11 @@ def model(name: str) -> ModelProto:
     return quantize_random(float_model(f"(float[1,3,16,16] x) => {outputs} {{ {text} }}", weights))
 
 
+@cache
+def untouched(name: str, march: str) -> Session:
+    return Session(build(model(name), march=march))
+
+
 def options_in(text: str) -> tuple[str, ...]:
     found = re.search(r"--remove-io ([\w,]+)", text)
     return tuple(found[1].split(",")) if found else ()
@@ -37,7 +44,7 @@ def options_in(text: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_ends_that_are_said_to_come_off_do(name: str, march: str) -> None:
-    before = Session(build(model(name), march=march))
+    before = untouched(name, march)
     whole = before.latency.bpu_us + before.latency.cpu_us
     for change in before.roofline.changes:
         removed = options_in(change.text)
@@ -65,13 +72,13 @@ def test_no_node_is_left_with_the_advice_that_was_followed(name: str, march: str
 @pytest.mark.parametrize("march", ["nash-e", "bayes-e"])
 def test_the_layout_of_both_ends_is_one_change(march: str) -> None:
     """Where the march converts on the CPU, too, which lies between the image and the end."""
-    changes = Session(build(model("images"), march=march)).roofline.changes
+    changes = untouched("images", march).roofline.changes
     (layout,) = [c for c in changes if c.key == "layout at the ends"]
     assert (layout.layers, options_in(layout.text)) == (2, ("quantize", "dequantize", "transpose"))
 
 
 def test_a_quantizer_inside_names_the_operator_to_move() -> None:
-    rows = Session(build(model("softmax inside"), march="bayes-e")).placement
+    rows = untouched("softmax inside", "bayes-e").placement
     inner = [p.fix for p in rows if p.on == "CPU" and "Quantize" in p.op and "bring" in p.fix]
     assert inner
     assert all("Softmax" in fix for fix in inner)
@@ -84,3 +91,16 @@ def test_what_was_taken_off_stays_in_the_advice() -> None:
     (advice,) = [c.text for c in session.roofline.changes if c.key == "conversion at the ends"]
     assert options_in(advice) == ("quantize", "dequantize")
     assert np.isfinite(session.latency.bpu_us)
+
+
+def test_advice_says_what_it_did(golden: Golden) -> None:
+    made = {}
+    for name in TEXTS:
+        for march in ("nash-e", "bayes-e"):
+            found = untouched(name, march).roofline
+            made[f"{name}, {march}"] = {
+                "changes": [[c.key, c.text, c.layers, round(c.gain_us, 4)] for c in found.changes],
+                "layers": [[line.advice.key, line.advice.text] for line in found.layers],
+                "cpu": [[c.by, c.cure, round(c.gain_us, 4)] for c in found.cpu],
+            }
+    golden("advice", made)

@@ -148,10 +148,12 @@ def test_channels_whose_taps_share_the_lanes_are_not_called_idle() -> None:
     assert "input channels" not in line.bound.idle
 
 
-def test_a_large_kernel_gains_by_the_next_smaller_one() -> None:
-    line = only(conv(size=16, kernel=7), fast(tae__packs_taps=0))
-    assert line.advice.key == "kernel"
-    assert line.advice.gain_us == pytest.approx(256 * (49 - 25) / 1000)
+@pytest.mark.parametrize("kernel", [3, 5, 7, 9])
+def test_a_large_kernel_gains_by_the_next_smaller_one(kernel: int) -> None:
+    line = only(conv(size=16, kernel=kernel), fast(tae__packs_taps=0))
+    assert (line.advice.key == "kernel") == (kernel >= 5)
+    if kernel >= 5:
+        assert line.advice.gain_us == pytest.approx(256 * (kernel**2 - (kernel - 2) ** 2) / 1000)
 
 
 def test_int16_gains_by_int8() -> None:

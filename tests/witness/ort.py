@@ -57,6 +57,13 @@ def is_witness_for(model: onnx.ModelProto) -> bool:
     return not saturates() or not any(n.op_type in products for n in model.graph.node)
 
 
+def contrib_inputs(op: str) -> list[tuple[str, bool]]:
+    """Name of every input of an operator of com.microsoft, and whether it must be given."""
+    schemas = onnxruntime.capi.onnxruntime_pybind11_state.get_all_operator_schema()
+    (schema,) = (s for s in schemas if (s.domain, s.name) == ("com.microsoft", op))
+    return [(i.name, str(i.option).endswith("Single")) for i in schema.inputs]
+
+
 def session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
     """A CPU session that runs the graph as written."""
     options = onnxruntime.SessionOptions()

@@ -8,7 +8,8 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
-from openbpu.simulator.fast.lower.depthwise import add_any, add_depthwise, add_depthwise64, is_plain
+from openbpu.simulator.fast.lower.depthwise import add_any, add_depthwise
+from openbpu.simulator.fast.lower.depthwise64 import add_depthwise64, is_plain
 from openbpu.simulator.fast.lower.gemm import add_gemm
 from openbpu.simulator.fast.lower.layer import Layer, layer_of
 from openbpu.simulator.fast.lower.moves import add_pad

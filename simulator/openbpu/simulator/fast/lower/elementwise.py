@@ -7,12 +7,10 @@ import numpy as np
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
-from openbpu.simulator.fast.jit.cpu import permutes_bytes
-from openbpu.simulator.fast.lower.requant import Requant, choose_finish, packed_consts
-from openbpu.simulator.fast.lower.steps import Lowering, Symbol
+from openbpu.simulator.fast.lower.packed64 import binary_packed, lut_packed
+from openbpu.simulator.fast.lower.steps import Lowering
 
 BLOCK = 1024
-PACKED_CHUNK = 4096
 _FUNCTIONS = {"add": 0, "mul": 1, "max": 2, "min": 3, "prelu": 4}
 Axis = tuple[int, ...]
 
@@ -45,7 +43,7 @@ def lower_binary(op: Binary, low: Lowering) -> None:
     """Blocks of rows; see kernels.elementwise.binary."""
     (a, b), (y,) = op.inputs, op.outputs
     sizes, (a_strides, b_strides) = merge_axes(op.shape, op.a_strides, op.b_strides)
-    if _binary_packed(op, low, sizes, (a_strides, b_strides)):
+    if binary_packed(op, low, sizes, (a_strides, b_strides)):
         return
     per_row = -(-sizes[-1] // BLOCK)
     units = int(np.prod(sizes[:-1], dtype=np.int64)) * per_row
@@ -57,43 +55,6 @@ def lower_binary(op: Binary, low: Lowering) -> None:
         _ints([op.a_zero, op.b_zero, op.mult_a, op.mult_b, op.offset]),
     )  # fmt: skip
     low.add("binary", units, arguments, total * 2.0)
-
-
-def _binary_packed(op: Binary, low: Lowering, sizes: list[int], strides: tuple[list[int], list[int]]) -> bool:
-    """Bytes with bytes in dense rows: an epilogue whose accumulator is a, or a·b, and whose residual is b."""
-    (a, b), (y,) = op.inputs, op.outputs
-    dense = len(sizes) <= 2 and strides[0][-1] == strides[1][-1] == 1
-    if not dense or op.fn not in {"add", "mul"} or any(low.dtype(t) is not DType.INT8 for t in (a, b)):
-        return False
-    requant = _byte_requant(op)
-    table = low.constant(op.table_id) if op.table_id >= 0 else None
-    if max(abs(op.mult_a), abs(op.mult_b)) >= 2**44:
-        return False
-    finish = choose_finish(requant, low.mode, 1, low.kind(y), table)
-    if not finish.packed:
-        return False
-    consts = finish.consts.copy()
-    consts[24:40] = _ints([op.a_zero, op.b_zero]).view(np.uint8)
-    pitches = [s[0] if len(sizes) == 2 else 0 for s in strides]
-    rows, length = (sizes[0] if len(sizes) == 2 else 1), sizes[-1]
-    pieces = -(-length // PACKED_CHUNK)
-    arguments = (
-        Symbol(f"{op.fn}64_{int(table is not None)}"), low.read(a), pitches[0], low.read(b), pitches[1],
-        requant.params(real=True), low.write(y), length, pieces, consts,
-    )  # fmt: skip
-    low.add("binary_packed", rows * pieces, arguments, rows * (20 + length * 0.15))
-    return True
-
-
-def _byte_requant(op: Binary) -> Requant:
-    one = np.ones(16, dtype=np.int64)
-    if op.fn == "mul":
-        reach = (128 + abs(op.a_zero)) * (128 + abs(op.b_zero))
-        terms = op.offset * one, op.shift * one, 0 * one, reach * one, 0
-    else:
-        offset = op.offset - op.a_zero * op.mult_a - op.b_zero * op.mult_b
-        terms = offset * one, op.shift * one, op.mult_b * one, 128 * one, 128
-    return Requant(op.mult_a * one, *terms, op.zero, op.lo, op.hi)
 
 
 def _ints(values: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
@@ -130,14 +91,9 @@ def _count(tensor_id: int, low: Lowering) -> int:
 def lower_lut(op: Lut, low: Lowering) -> None:
     """A gather from 256 entries."""
     (x,), (y,) = op.inputs, op.outputs
-    count = _count(x, low)
-    if low.mode == "vnni512" and permutes_bytes() and low.kind(y) == 1:
-        consts = packed_consts(0, -128, 127, low.constant(op.table_id))
-        pieces = -(-count // PACKED_CHUNK)
-        low.add(
-            "lut_packed", pieces, (Symbol("lut64"), low.read(x), low.write(y), count, consts), count * 0.05
-        )
+    if lut_packed(op, low):
         return
+    count = _count(x, low)
     arguments = (low.read(x), low.kind(x), low.write(y), low.kind(y), _table(op.table_id, low), 128)
     low.add("lut", count, arguments, count * 0.5)
 

@@ -7,9 +7,9 @@ from itertools import accumulate
 import numpy as np
 
 from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
-from openbpu.simulator.fast.jit.cpu import permutes_bytes
 from openbpu.simulator.fast.lower.elementwise import add_rescale, merge_axes
-from openbpu.simulator.fast.lower.steps import Lowering, Place, Symbol
+from openbpu.simulator.fast.lower.packed64 import interleave_packed
+from openbpu.simulator.fast.lower.steps import Lowering, Place
 
 Axis = tuple[int, ...]
 
@@ -48,15 +48,7 @@ def lower_move(op: Move, low: Lowering) -> None:
     source = low.read(x)
     start = Place(source.buffer, source.offset + op.offset * kind)
     sizes, (strides,) = merge_axes(op.shape, op.strides)
-    if (
-        low.mode == "vnni512"
-        and permutes_bytes()
-        and kind == 1
-        and sizes[1:] == [3]
-        and strides == [1, sizes[0]]
-    ):
-        units = -(-sizes[0] // 4096)
-        low.add("interleave", units, (Symbol("interleave3"), start, sizes[0], low.write(y)), sizes[0] * 0.2)
+    if kind == 1 and interleave_packed(low, start, y, sizes, strides):
         return
     add_move(low, start, low.write(y), kind, op.shape, op.strides, dense_strides(op.shape))
 

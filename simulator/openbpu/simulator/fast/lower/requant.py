@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
+from openbpu.simulator.fast.lower.pack64 import packed_consts
 from openbpu.simulator.fast.lower.steps import Array, Symbol
 
 Int64 = npt.NDArray[np.int64]
@@ -17,7 +18,6 @@ Int64 = npt.NDArray[np.int64]
 LANES = 16
 _EXACT = float(2**53)
 _SLOP = 2.0**10
-_TABLE_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,6 @@ class Requant:
         if real:
             limits = limits.astype(np.float64).view(np.int64)
         return np.append(limits, np.int64(self.zero))
-
-
-def packed_consts(zero: int, lo: int, hi: int, table: Array | None) -> npt.NDArray[np.uint8]:
-    """Return the constants of vector.pack64: zero, lo, hi, and the table by the byte of its index."""
-    image = np.zeros(_TABLE_AT + 256, dtype=np.uint8)
-    image[:24] = np.array([zero, lo, hi], dtype=np.int64).view(np.uint8)
-    if table is not None:
-        image[_TABLE_AT:] = np.roll(table.reshape(-1).view(np.uint8), -128)
-    return image
 
 
 @dataclass(frozen=True, slots=True)
