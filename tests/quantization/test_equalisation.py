@@ -14,8 +14,9 @@ from openbpu.compiler import check
 from openbpu.quantization.onnx import Choice, Corrections, quantize
 from openbpu.quantization.onnx.corrections.equalise import WIDEST, equalise, factors, junctions
 from openbpu.quantization.onnx.judge import run_all
-from openbpu.quantization.onnx.net import Net, assemble, is_scaled
+from openbpu.quantization.onnx.net import Net, assemble
 from openbpu.quantization.onnx.prepare import prepare
+from openbpu.quantization.onnx.scaled import is_scaled
 from quantization.float_models import Array, float_model, noise
 
 UNEVEN = (2.0 ** -np.arange(8)).astype(np.float32)

@@ -163,23 +163,6 @@ def remake(
     return made
 
 
-SCALED = "openbpu.scaled"
-"""Key of the metadata of a node whose result is scaled per channel, and what reads it makes up for that."""
-
-
-def marked_scaled(node: NodeProto) -> NodeProto:
-    """Return `node` with a note that its result holds other values than the float model's of that name."""
-    made = remake(node)
-    if not is_scaled(node):
-        made.metadata_props.add(key=SCALED, value="1")
-    return made
-
-
-def is_scaled(node: NodeProto) -> bool:
-    """Whether the result of a node is scaled, so that it cannot be compared with the float model's."""
-    return any(prop.key == SCALED for prop in node.metadata_props)
-
-
 def rename_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
     """Return `node` reading `names[x]` instead of x, inside its subgraphs too."""
     if not any(name in names for name in reads(node)):

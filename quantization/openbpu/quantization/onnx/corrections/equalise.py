@@ -25,8 +25,9 @@ from onnx import NodeProto
 
 from openbpu.quantization.onnx.affine import along_output, channel_vector
 from openbpu.quantization.onnx.calibrate import Progress, observed
-from openbpu.quantization.onnx.net import Array, Net, attribute, marked_scaled
+from openbpu.quantization.onnx.net import Array, Net, attribute
 from openbpu.quantization.onnx.samples import Feed
+from openbpu.quantization.onnx.scaled import marked_scaled
 
 WIDEST = 256.0
 """No channel is widened more, beside the widest one."""

@@ -1,0 +1,23 @@
+"""A note on nodes whose results hold other values than the float model's, on purpose."""
+
+from __future__ import annotations
+
+from onnx import NodeProto
+
+from openbpu.quantization.onnx.net import remake
+
+SCALED = "openbpu.scaled"
+"""Key of the metadata of a node whose result is scaled per channel, and what reads it makes up for that."""
+
+
+def marked_scaled(node: NodeProto) -> NodeProto:
+    """Return `node` with a note that its result holds other values than the float model's of that name."""
+    made = remake(node)
+    if not is_scaled(node):
+        made.metadata_props.add(key=SCALED, value="1")
+    return made
+
+
+def is_scaled(node: NodeProto) -> bool:
+    """Whether the result of a node is scaled, so that it cannot be compared with the float model's."""
+    return any(prop.key == SCALED for prop in node.metadata_props)
