@@ -18,6 +18,9 @@ from openbpu.evaluation.analysis import (
     WeightRange,
 )
 from openbpu.evaluation.closing import Closing, Finding, InputLook, RangeUse, Report
+from openbpu.evaluation.search import Goal, Point, Search
+from openbpu.evaluation.search.result import Gain
+from openbpu.evaluation.search.setup import Setup
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -128,3 +131,19 @@ def closing(n: int = 12, *, hostile: bool = False) -> Closing:
         for k in range(n)
     )  # fmt: skip
     return Closing(report, "nash-e", rows)
+
+
+def search(n: int = 8, *, hostile: bool = False) -> Search:
+    """A search of n configurations: every second is on the front, the fifth was chosen, the last broke."""
+    points = tuple(
+        Point(f"int16 for {k}" if k else "int8", Setup(tuple((name(j, hostile), "int16") for j in range(k))),
+              0.9 + k / 100, math.inf if k == n - 1 else 0.08 - k / 100, 0.99, 100.0 + 5 * k, 0.0, 0.05 * k,
+              (), front=k % 2 == 0)
+        for k in range(n)
+    )  # fmt: skip
+    gains = tuple(Gain(name(k, hostile), (name(k + 1, hostile),), 0.1 / (k + 1), 2.0) for k in range(3))
+    return Search(
+        metric=name(0, hostile)[:40] if hostile else "top1", larger=True, is_share=True, samples=64,
+        float_score=0.98, goal=Goal(0.05), march="nash-e", points=points, chosen=4, reached=True, why="",
+        gains=gains, refused=(name(1, hostile),), told=("all the same",), config={}, seconds=12.0,
+    )  # fmt: skip

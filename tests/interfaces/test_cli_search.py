@@ -49,7 +49,9 @@ def test_the_chosen_config_gives_the_same_bytes(openbpu: Command, folder: Path) 
 
 
 def test_json_holds_every_point(openbpu: Command, folder: Path) -> None:
-    ran = openbpu(*quantize(folder, "--auto", "--budget", "90%", "--json"))
+    page = folder / "q.html"
+    ran = openbpu(*quantize(folder, "--auto", "--budget", "90%", "--json", "--page", page))
+    assert 'href="#search"' in page.read_text(encoding="utf-8")
     found = ran.json()["search"]
     assert found["reached"]
     assert found["metric"] == "cosine"

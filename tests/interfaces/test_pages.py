@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from interfaces.conftest import DIGITS, QUANTIZED, Command, fails
-from interfaces.reported import HOSTILE, Page, analysis, closing, felt, name
+from interfaces.reported import HOSTILE, Page, analysis, closing, felt, name, search
 from openbpu.arch.errors import printable
 from openbpu.arch.program import Placement
 from openbpu.report.analysis import analysis_json, first_sentence, sensitivity_json
@@ -41,6 +41,9 @@ PAGES: dict[str, Callable[[bool], str]] = {
     "performance": performance,
     "analysis": lambda hostile: analysis_page(analysis(hostile=hostile), felt(hostile=hostile), "mse", ABOUT),
     "closing": lambda hostile: closing_page(closing(hostile=hostile), name(0, hostile), ("by max",), ABOUT),
+    "search": lambda hostile: closing_page(
+        closing(hostile=hostile), name(0, hostile), (), ABOUT, search(hostile=hostile)
+    ),
 }
 
 
@@ -106,6 +109,17 @@ def test_every_node_has_a_row_a_line_of_the_network_and_a_histogram() -> None:
         assert f'id="tensor{k}"' in text
         assert f'href="#tensor{k}"' in text
     assert Page(text).tags.count("svg") == 1 + 2 + 30
+
+
+def test_the_front_of_a_search_is_drawn_with_every_configuration_that_is_no_worse() -> None:
+    text = closing_page(closing(), "net", search=search())
+    drawn = re.findall(r'<path class="dot (\w+)"[^>]*><title>([^:]*)', text)
+    assert drawn[-1] == ("red", "int16 for 4")
+    assert {told for css, told in drawn if css == "tae"} == {"int8", "int16 for 2", "int16 for 6"}
+    assert len(drawn) == 7  # the one that is broken has no place
+    assert "int16 for 7" in text
+    alone = replace(search(), points=search().points[:1], chosen=0)
+    assert "Accuracy against latency" not in closing_page(closing(), "net", search=alone)
 
 
 def test_a_page_of_a_large_network_is_small() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from openbpu.arch.given_shapes import Shapes
     from openbpu.evaluation.closing import Closing
+    from openbpu.evaluation.search import Search
     from openbpu.quantization.onnx import Choice, Corrections, Finding, Method, QuantConfig, TensorRange
     from openbpu.quantization.samples import Pixels
 
@@ -248,8 +249,8 @@ def _first(findings: Sequence[Finding]) -> Iterator[str]:
             yield f"{len(texts) - _SHOWN} more findings of the kind '{kind}': `--json` lists them"
 
 
-def write_page(page: Path, job: Job, made: Made, found: Closing) -> None:
-    """Write the closing report as a page."""
+def write_page(page: Path, job: Job, made: Made, found: Closing, search: Search | None) -> None:
+    """Write the closing report as a page, with the search that came before, if there was one."""
     from openbpu.arch.files import write_text
     from openbpu.cli.about import about
     from openbpu.report.page import closing_page
@@ -258,7 +259,7 @@ def write_page(page: Path, job: Job, made: Made, found: Closing) -> None:
     notes = [_mixed(choice)] if choice.cosines else [f"ranges by {job.method}"]
     notes += [correction.sentence for correction in choice.corrections]
     told = about({"float": job.model, "quantized": job.output}, march=found.march)
-    write_text(page, closing_page(found, job.model.stem, notes, told))
+    write_text(page, closing_page(found, job.model.stem, notes, told, search))
 
 
 def document(job: Job, made: Made, found: Closing | None) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def search_table(found: Search) -> Table:
             made,
             _mark(found, point),
             point.name,
-            _score(found, point.score),
-            _percent(point.loss),
+            shown_score(found, point.score),
+            shown_loss(point.loss),
             in_time(point.latency_us),
             f"{100 * point.increase:+.1f} %",
             len(point.setup.named("int16")),
@@ -50,11 +50,13 @@ def _mark(found: Search, point: Point) -> str:
     return _FRONT if point.front else _BASE if point is found.base else _OTHER
 
 
-def _score(found: Search, value: float) -> str:
+def shown_score(found: Search, value: float) -> str:
+    """Return a value of the metric: a share in percent."""
     return f"{100 * value:.2f} %" if found.is_share else f"{value:.6g}"
 
 
-def _percent(share: float) -> str:
+def shown_loss(share: float) -> str:
+    """Return how much is lost, in percent of float; dashes where that is no number."""
     return f"{100 * share:.3g} %" if isfinite(share) else "--"
 
 
@@ -76,7 +78,7 @@ def front_plot(found: Search) -> str:
         up = round((point.loss - low) / (high - low) * _HEIGHT) if high > low else 0
         if up <= _HEIGHT:
             rows[_HEIGHT - up][across] = _mark(found, point)
-    ends = {0: _percent(high), _HEIGHT: _percent(low)}
+    ends = {0: shown_loss(high), _HEIGHT: shown_loss(low)}
     lines = [f"{ends.get(k, ''):>10} |{''.join(row).rstrip()}" for k, row in enumerate(rows)]
     axis = f"{'':>10} +{'-' * (_WIDTH + 1)}"
     scale = f"{'':>12}{in_time(left)}{in_time(right):>{_WIDTH + 1 - len(in_time(left))}}"
@@ -92,12 +94,13 @@ def sentences(found: Search) -> Iterator[str]:
     """Yield what the table does not say."""
     best = found.best
     yield (
-        f"{found.metric} of float: {_score(found, found.float_score)}, on {count(found.samples, 'sample')}; "
+        f"{found.metric} of float: {shown_score(found, found.float_score)}, "
+        f"on {count(found.samples, 'sample')}; "
         f"{count(len(found.points), 'configuration')} tried on {found.march} in {found.seconds:.0f} s"
     )
     if found.reached:
         yield (
-            f"{found.goal.words}: {best.name}, {_percent(best.loss)} below float at "
+            f"{found.goal.words}: {best.name}, {shown_loss(best.loss)} below float at "
             f"{in_time(best.latency_us)} ({100 * best.increase:+.1f} %)"
         )
     for kind in ("int16", "float"):
@@ -118,7 +121,7 @@ def notes(found: Search) -> Iterator[str]:
 def config_comments(found: Search) -> list[str]:
     """Return what a config file says of where it comes from; no dates, so that it is the same each time."""
     best = found.best
-    scores = f"{_score(found, best.score)}, float {_score(found, found.float_score)}"
+    scores = f"{shown_score(found, best.score)}, float {shown_score(found, found.float_score)}"
     against = f"against {found.base.name} ({in_time(found.base.latency_us)})"
     return [
         f"Chosen by `openbpu quantize --auto`: {found.goal.words}.",

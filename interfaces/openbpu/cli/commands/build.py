@@ -174,7 +174,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
             job = searching.as_chosen(job, found)
         made, closed = quantizing.quantized_for(job, march, given, told, report)
     if page is not None and closed is not None:
-        quantizing.write_page(page, job, made, closed)
+        quantizing.write_page(page, job, made, closed, found)
     said = [*quantizing.sentences(job, made), *(searching.told(job, found) if found is not None else ())]
     for sentence in said:
         note(sentence)

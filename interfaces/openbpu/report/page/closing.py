@@ -20,22 +20,34 @@ from openbpu.report.page.parts import (
     section,
 )  # fmt: skip
 from openbpu.report.page.performance import placement
+from openbpu.report.page.search import search_parts
 from openbpu.report.placement import placement_json, placement_summary
 from openbpu.report.text import DASH, count
 
 if TYPE_CHECKING:
     from openbpu.evaluation.closing import Closing, RangeUse, Report
+    from openbpu.evaluation.search import Search
 
 _CLOSE = 0.99
 _SHOWN_OUTPUTS = 6
 _LOOKED_AT = ("clips", "wasteful", "coarse")
 
 
-def closing_page(found: Closing, name: str, notes: Sequence[str] = (), about: About | None = None) -> str:
-    """Return the page of a closing report as HTML text. notes: what else was said of the quantization."""
+def closing_page(
+    found: Closing,
+    name: str,
+    notes: Sequence[str] = (),
+    about: About | None = None,
+    search: Search | None = None,
+) -> str:
+    """Return the page of a closing report as HTML text.
+
+    notes: what else was said of the quantization · search: that the types come from, for a tab of its own.
+    """
     report = found.report
     tabs = [
         Tab("overview", "Overview", tuple(_overview(found, notes))),
+        Tab("search", "Search", () if search is None else search_parts(search)),
         Tab("findings", "Findings", (_findings(report),)),
         Tab("ranges", "Ranges", (_ranges(report),)),
         Tab("inputs", "Inputs", (_inputs(report),)),
