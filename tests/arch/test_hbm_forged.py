@@ -260,6 +260,18 @@ def test_code_that_no_engine_knows_is_refused(column: int, value: int, message: 
         to_bytes(bad)
 
 
+def test_a_border_of_floats_is_of_zeros() -> None:
+    """A value is an integer: one mode would copy its bits, the other its number."""
+    meta = operator("Pad", value=1)
+    pad = next(op for op in meta["segments"][0]["operators"] if op["kind"] == "Pad")
+    for i in (*pad["inputs"], *pad["outputs"]):
+        meta["tensors"][i] = {**meta["tensors"][i], "dtype": "float32", "space": "ddr", "address": 0}
+    meta["segments"][0] |= {"operators": [pad], "inputs": pad["inputs"]}
+    meta["inputs"] = pad["inputs"]
+    with pytest.raises(HbmError, match="Pad: value cannot be 1"):
+        read_hbm(forged(meta))
+
+
 def test_code_that_is_no_table_is_refused() -> None:
     with pytest.raises(HbmError, match="records of 128 bytes, not 130"):
         read_hbm(forged(code_0_0=SECTIONS["code.0.0"][:130]))

@@ -209,6 +209,12 @@ def test_products_beyond_float32_are_infinite() -> None:
     assert real.tolist() == [-np.inf, 0, np.inf]
 
 
+def test_infinite_scales_of_forged_code_give_no_warning() -> None:
+    real = numerics.dequantize(np.array([-128, 0], np.int8), np.float32(np.inf))
+    assert real[0] == -np.inf
+    assert np.isnan(real[1])
+
+
 def test_dequantize_multiplies_in_float32() -> None:
     got = numerics.dequantize(np.array([3], dtype=np.int8), np.float32(0.1), 1)
     assert got[0] == np.float32(2) * np.float32(0.1)

@@ -94,7 +94,7 @@ def _check_codes(program: Checked, op: Operator) -> None:
     filled = program.tensors[op.inputs[0]].dtype
     for name in ("pad_value", "value"):
         value = getattr(op, name, 0)
-        need(value == 0 or filled not in _INTEGERS or filled.qmin <= value <= filled.qmax, name, value)
+        need(value == 0 or (filled in _INTEGERS and filled.qmin <= value <= filled.qmax), name, value)
 
 
 def _copied(op: Operator) -> Iterable[int]:

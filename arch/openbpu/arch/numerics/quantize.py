@@ -47,10 +47,10 @@ def dequantize(
     """Return (q - zero_point) * scale + offset, in float32: the only float arithmetic a BPU result sees.
 
     The offset is what a bias has left beside whole steps of an accumulator; it is 0 for codes. A product too
-    large for float32 is infinite, as in ONNX.
+    large for float32 is infinite, as in ONNX; 0 times the infinite scale that forged code may load is NaN.
     """
     shifted = np.asarray(q).astype(np.int64) - np.asarray(zero_point, dtype=np.int64)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         real: npt.NDArray[np.float32] = shifted.astype(np.float32) * np.asarray(scale, dtype=np.float32)
         return real + np.asarray(offset, dtype=np.float32)
 
