@@ -14,8 +14,8 @@ _BETWEEN = 3
 """Prefixes tried between one that is not good enough and one that is."""
 _CHUNKS = 4
 """Parts of a prefix that are taken back one by one, …"""
-_ROUNDS = 3
-"""… so many times, in ever smaller parts."""
+_ROUNDS = 2
+"""… so many times, in ever smaller parts; more would leave no trials for what comes after."""
 _FLOATS = ((1, 2, 4), (8, 16))
 """How many nodes are tried in float, where int16 is not enough."""
 
