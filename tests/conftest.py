@@ -1,8 +1,11 @@
-"""Golden files: figures that no rule fixes, kept so that a change of them is seen."""
+"""For any test: golden files, of figures that no rule fixes, and signals as a terminal gives them."""
 
 from __future__ import annotations
 
 import json
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,3 +60,15 @@ def _changed(old: Any, new: Any, where: str = "") -> list[str]:
         return [line for n, (a, b) in both for line in _changed(a, b, f"{where}[{n}]")]
     same = old == pytest.approx(new, rel=1e-9) if isinstance(old, float) else old == new
     return [] if same else [f"{where}: {old!r} → {new!r}"]
+
+
+@pytest.fixture
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """Interrupts and hang-ups act as by default, for children too: nohup and `&` have them ignored."""
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+    if sys.platform != "win32":
+        usual[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -76,7 +76,10 @@ MADE = {
     "folded place": (TOKENS, "f = Reshape(x, folded) y = Add(f, folded_place)"),
     "first token": (TOKENS, "g = Gather<axis=1>(x, first) y = MatMul(g, row)"),
     "embedded": (TOKENS, "a = ArgMax<axis=1>(x) y = Gather(table, a)"),
-    "embedded across": (TOKENS, "a = ArgMax<axis=1>(x) y = Gather<axis=1>(table, a)"),
+    "embedded across": (
+        TOKENS,
+        "a = ArgMax<axis=1>(x) g = Gather<axis=1>(table, a) y = Transpose<perm=[1,0,2,3]>(g)",
+    ),
     "inserted": (TOKENS, "u = Unsqueeze(x, zero) r = Relu(u) s = Squeeze(r, zero) y = Sigmoid(s)"),
 }
 REFUSED = {

@@ -88,6 +88,7 @@ def test_a_closed_stderr_costs_nothing(files: Path) -> None:
     assert "nash-e" in done.stdout
 
 
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (_HANG_UP, 129)])
 def test_signals_leave_nothing_behind(tmp_path: Path, number: int, code: int) -> None:
@@ -129,6 +130,7 @@ def test_a_hang_up_that_the_parent_ignores_stays_ignored() -> None:
     assert done.stdout == "went on\n"
 
 
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("number", "code", "said"),

@@ -85,6 +85,7 @@ def test_a_fault_in_such_a_model_is_told_as_in_any_other() -> None:
         Reference(model(1)).run({"x": np.zeros(3, np.float32)})
 
 
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
 def test_a_signal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "60")
     endless = Reference(model(0))
