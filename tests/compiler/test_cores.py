@@ -211,9 +211,23 @@ def test_more_cores_take_less_time(net: Callable[[], Program]) -> None:
     assert cycles[2] < cycles[0] * 0.8
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=SEEDS, kib=st.sampled_from([16, 64, 1024]), opt=st.integers(0, 2))
+DRAWN = given(seed=SEEDS, kib=st.sampled_from([16, 64, 1024]), opt=st.integers(0, 2))
+
+
+@settings(max_examples=8, deadline=None)
+@DRAWN
 def test_more_cores_or_the_l2m_never_take_more_time(seed: int, kib: int, opt: int) -> None:
+    never_more_time(seed, kib, opt)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@DRAWN
+def test_more_cores_or_the_l2m_never_take_more_time_at_length(seed: int, kib: int, opt: int) -> None:
+    never_more_time(seed, kib, opt)
+
+
+def never_more_time(seed: int, kib: int, opt: int) -> None:
     program, march = random_net(seed), chip_of(kib << 10, "nash-p")
     times = [
         [timing(scheduled(program, march, opt, cores=n, l2m_bytes=room), march).cycles for n in (1, 2, 3, 4)]

@@ -36,7 +36,7 @@ BENT = STEEP | {
 }  # in int16, over input ranges that random data gives
 FLOAT32_STEPS = 0.05  # ONNX Runtime computes CPU operators in float32; the witness tests hold it to that
 MARCHES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p")
-CASES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+CASES = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 MORE_CASES = settings(CASES, max_examples=1000)
 
 

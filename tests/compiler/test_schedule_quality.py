@@ -150,7 +150,9 @@ def heavy() -> Program:
     return net.program([x])
 
 
-@pytest.mark.parametrize("chip_bytes", [MIB // 8, MIB // 4, MIB // 2])
+@pytest.mark.parametrize(
+    "chip_bytes", [MIB // 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (MIB // 4, MIB // 2))]
+)
 @pytest.mark.parametrize("net", [plain, residual, split, wide, heavy])
 def test_a_lower_balance_never_means_more_traffic(net: Callable[[], Program], chip_bytes: int) -> None:
     march = chip_of(chip_bytes)

@@ -62,7 +62,7 @@ def _conv(b: Build, rng: np.random.Generator, x: int, cin: int, cout: int, group
     return y
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("threads", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 7))])
 def test_any_number_of_threads_gives_the_same_bits(threads: int) -> None:
     program, inputs = network()
     segment = segment_of(program)
