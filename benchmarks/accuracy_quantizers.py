@@ -138,9 +138,12 @@ def ours(corrections: bool, network: Network, source: Path, march: str) -> list[
         Way("int8, best", name.replace("_", " "), partial(of_ours, corrections=Corrections(**{name: True})))
         for name in CORRECTIONS
     ]
-    ways.append(Way("int8, best", "asymmetric", partial(of_ours, asymmetric=True)))
-    all_of_it = partial(of_ours, method="mix", corrections=every, asymmetric=True)
-    return [*ways, Way("int8, best", "mix, corrected, asymmetric", all_of_it)]
+    ways += [
+        Way("int8, best", "symmetric", partial(of_ours, asymmetric=False)),
+        Way("int8, best", "asymmetric inputs", partial(of_ours, asymmetric=True)),
+    ]
+    all_of_it = partial(of_ours, method="mix", corrections=every)
+    return [*ways, Way("int8, best", "mix, corrected", all_of_it)]
 
 
 METHODS = ("mse", "percentile", "kl", "mix")

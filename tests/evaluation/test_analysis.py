@@ -34,7 +34,8 @@ def data(net: ModelProto) -> dict[str, Array]:
 
 @pytest.fixture(scope="module")
 def q(net: ModelProto, data: dict[str, Array]) -> ModelProto:
-    return quantize(net, data, tail=DType.INT8)
+    """Symmetric: with hand-made steps a code is a multiple of the step."""
+    return quantize(net, data, tail=DType.INT8, asymmetric=False)
 
 
 @pytest.fixture(scope="module")
@@ -122,21 +123,24 @@ def test_a_range_too_small_is_truncation_and_the_remedy_holds(
     assert widen.sqnr == pytest.approx(analyze(net, q, data).row("n_r").alone.sqnr, abs=1.0)
 
 
+@pytest.mark.parametrize("asymmetric", [False, True])
 def test_a_range_too_large_is_rounding_and_the_remedies_hold(
-    net: ModelProto, q: ModelProto, data: dict[str, Array]
+    net: ModelProto, data: dict[str, Array], asymmetric: bool
 ) -> None:
+    options: Any = {"tail": DType.INT8, "asymmetric": asymmetric}
+    q = quantize(net, data, **options)
     bad = changed(changed(q, "r_scale", lambda s: s * 12), "m_scale", lambda s: s * 12)
     row = analyze(net, bad, data).worst()[0]
     assert (row.node, row.cause, row.part) == ("n_r", "rounding", "result")
     assert row.used is not None
-    assert row.used < 0.06
+    assert row.used < 0.1
     foreseen = {r.change: r.sqnr for r in row.remedies}
     assert "narrow" in foreseen
     (text,) = (r.text for r in row.remedies if r.change == "int16")
     assert text.startswith("int16 for its result: --int16-nodes n_d, which reads it")  # n_m only moves it
-    mse = quantize(net, data, tail=DType.INT8, method="mse")
+    mse = quantize(net, data, method="mse", **options)
     assert foreseen["narrow"] == pytest.approx(analyze(net, mse, data).row("n_r").alone.sqnr, abs=1.0)
-    wide = quantize(net, data, tail=DType.INT8, config={"node_config": {"n_d": {"qtype": "int16"}}})
+    wide = quantize(net, data, config={"node_config": {"n_d": {"qtype": "int16"}}}, **options)
     assert foreseen["int16"] == pytest.approx(analyze(net, wide, data).row("n_r").alone.sqnr, abs=1.0)
 
 

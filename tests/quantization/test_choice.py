@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 
-from openbpu.arch.dtypes import DType
 from openbpu.cli.commands import app
 from openbpu.quantization.onnx import METHODS, Choice, output_cosines, quantize
 from openbpu.quantization.onnx.mixture import settle
@@ -44,8 +43,9 @@ def test_ranges_are_those_of_the_scales(method: str) -> None:
     made, choice = chosen(method, outliers())
     assert set(choice.ranges) >= {"x"}
     for name, found in choice.ranges.items():
-        scale, _ = pair_of(made, name)
-        assert scale == np.float32(found.range / (127.5 if found.dtype is DType.INT8 else 32767.5))
+        scale, zero = pair_of(made, name)
+        assert scale == pytest.approx(found.step, rel=0.01 if found.zero_point else 1e-6)
+        assert zero == found.zero_point
         assert 0 < found.range <= found.largest
     assert choice.ranges["x"].largest == 40.0
     assert method in {choice.method, "mix"}
@@ -77,6 +77,7 @@ def test_a_mixture_says_the_method_of_every_tensor() -> None:
         two,
         {"x": noise(8, 1, 4, 8, 8), "m": 0.05 * noise(8, 1, 4, 8, 8, seed=5) ** 3},
         method="mix",
+        asymmetric=False,
         told=found.append,
     )
     (choice,) = found

@@ -164,7 +164,8 @@ def test_factors_widen_what_is_small_and_leave_what_is_dead() -> None:
 def test_it_wins_on_uneven_channels_and_everything_stays_on_the_bpu(name: str) -> None:
     net = EQUAL[name]
     model, found = assemble(net), list[Choice]()
-    made = quantize(model, feeds(net), corrections=Corrections(True, True, True), told=found.append)
+    every = Corrections(True, True, True)
+    made = quantize(model, feeds(net), corrections=every, asymmetric=False, told=found.append)
     equalised = found[0].corrections[0]
     assert equalised.name == "cross-layer equalisation"
     assert equalised.kept

@@ -63,7 +63,7 @@ def test_of_few_samples_none_is_held_out() -> None:
 def test_values_beyond_a_range_and_codes_without_use_are_counted() -> None:
     data = noise(20, 1, 3, 16, 16)
     data[0, 0, 0, 0, 0] = 400.0
-    _, report = reported(model(), {"x": data})
+    _, report = reported(model(), {"x": data}, asymmetric=False)
     assert [use.tensor for use in report.wasted][:1] == ["x"]
     assert report.wasted[0].used < 0.02
     assert [use.tensor for use in report.coarse][:1] == ["x"]  # a step is 3.1, nine tenths lie within 1.7
@@ -104,6 +104,8 @@ NORMALISED = (pictures(12) - 0.45) / 0.225
             pictures(12) * np.array([1, 0, 1], np.float32).reshape(3, 1, 1),
             ["channel 1 is the same everywhere"],
         ),
+        (pictures(12) / 255, ["no value is beyond 0.003", "neighbouring"][:1]),
+        ((pictures(12) - 0.5) / 128, ["no value is beyond 0.003"]),
     ],
 )
 def test_data_that_no_model_was_trained_on_are_doubted(data: Array, said: list[str]) -> None:

@@ -133,7 +133,7 @@ def test_bare_ends_take_and_give_integers() -> None:
         session.run({given.name: np.zeros(given.shape, np.float32)})
     full = Session(digits())
     for x in images(3):
-        q = np.clip(np.rint(x / np.float32(given.scale[0])), -128, 127).astype(np.int8)
+        q = np.clip(np.rint(x / np.float32(given.scale[0])) + given.zero_point, -128, 127).astype(np.int8)
         raw = session.run({given.name: q}).outputs[made.name]
         scale = np.array(made.scale, np.float32)
         np.testing.assert_array_equal(

@@ -48,8 +48,12 @@ Int16Nodes = Annotated[list[str] | None, _nodes("--int16-nodes", "that read int1
 Int8Nodes = Annotated[list[str] | None, _nodes("--int8-nodes", "that read int8, as with --int16")]
 FloatNodes = Annotated[list[str] | None, _nodes("--float-nodes", "that stay float, on the CPU")]
 Asymmetric = Annotated[
-    bool,
-    typer.Option("--asymmetric", help="Zero points for int8 tensors whose values lie to one side of 0."),
+    bool | None,
+    typer.Option(
+        "--asymmetric/--symmetric",
+        show_default="a zero point, but for inputs, or as --quant-config says",
+        help="Zero points for int8 tensors whose values lie to one side of 0 (free): inputs too, or none.",
+    ),
 ]
 Equalisation = Annotated[
     bool,
@@ -89,7 +93,7 @@ class Job:
     int8_tail: bool
     method: Method
     corrections: Corrections
-    asymmetric: bool
+    asymmetric: bool | None
     page: Path | None = None
 
 

@@ -213,7 +213,7 @@ def as_chosen(job: Job, found: Search) -> Job:
 
     types = read_config(found.config)
     return replace(
-        job, types=types, int8_tail=False, method="max", corrections=Corrections(), asymmetric=False
+        job, types=types, int8_tail=False, method="max", corrections=Corrections(), asymmetric=None
     )
 
 

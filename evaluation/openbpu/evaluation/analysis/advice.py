@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
@@ -22,6 +23,10 @@ GAIN = 1.0
 UNEVEN = 16.0
 """Largest over median channel from which on the channels should be made alike: they lose four bits."""
 VANISHED = 0.5
+_SYMMETRIC = 127.5
+"""Steps of int8 on either side of 0."""
+_EVEN = 128
+"""Steps on the longer side of a pair that has its zero point in the middle."""
 
 
 def cause_of(watch: Watch, *, weighted: bool) -> tuple[Cause, Part]:
@@ -129,8 +134,14 @@ class _Foreseen:
     def _of(self, limits: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
         if not self._seen.peak:
             return inf
-        errors = squared_errors(self._seen.counts, self._seen.peak, limits, grid(DType.INT8))
+        errors = squared_errors(self._seen.counts, self._seen.peak, limits, grid(DType.INT8, self._halves))
         return self._with(float(errors.min()))
+
+    def _halves(self, limits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return half the width of all codes for each range: the zero point stays on the side it is on."""
+        codes = self._watch.codes
+        side = 0 if codes is None else max(-codes.pair.limits[0], codes.pair.limits[1])
+        return limits / max(side / _SYMMETRIC, 1.0) if side > _EVEN else limits
 
     def _with(self, mean_square: float) -> float:
         noise = self._watch.inside.noise + mean_square * self._watch.alone.finite

@@ -52,7 +52,7 @@ def search(  # noqa: PLR0913  # an argument per question
     method: str = "",
     tail: DType = DType.INT16,
     corrections: Corrections = _NO_CORRECTIONS,
-    asymmetric: bool = False,
+    asymmetric: bool | None = None,
     shapes: Shapes | None = None,
     trials: int = TRIALS,
     pool: Pool | None = None,
@@ -109,7 +109,7 @@ def _base(
     tail: DType,
     corrections: Corrections,
     *,
-    asymmetric: bool,
+    asymmetric: bool | None,
 ) -> dict[str, Any]:
     """Return everything that is asked for as one `quant_config`, so that its file says it all."""
     made = config_mapping(asked, names)
@@ -123,8 +123,8 @@ def _base(
     activation, weight = dict(model.get("activation", {})), dict(model.get("weight", {}))
     if method and "calibration_type" not in activation:
         activation["calibration_type"] = method
-    if asymmetric:
-        activation["asymmetric"] = True
+    if asymmetric is not None:
+        activation["asymmetric"] = asymmetric
     if corrections.equalisation:
         weight["equalisation"] = True
     if corrections.adaptive_rounding:

@@ -15,11 +15,10 @@ Kind = Literal["int16", "float"]
 class Recipe:
     """How ranges are taken and weights are rounded: time to quantize, none on the chip.
 
-    method: "" as it was asked for, or `mix` · asymmetric, corrections: beside what was asked for.
+    method: "" as it was asked for, or `mix` · corrections: beside what was asked for.
     """
 
     method: str = ""
-    asymmetric: bool = False
     corrections: Corrections = field(default_factory=Corrections)
 
     @property
@@ -27,7 +26,6 @@ class Recipe:
         """What it is made of, as options of `openbpu quantize`."""
         c = self.corrections
         flags = {
-            "--asymmetric": self.asymmetric,
             "--equalisation": c.equalisation,
             "--adaptive-rounding": c.adaptive_rounding,
             "--bias-correction": c.bias_correction,
@@ -54,8 +52,6 @@ class Setup:
         activation, weight = dict(model.get("activation", {})), dict(model.get("weight", {}))
         if self.recipe.method:
             activation["calibration_type"] = self.recipe.method
-        if self.recipe.asymmetric:
-            activation["asymmetric"] = True
         corrections = self.recipe.corrections
         if corrections.equalisation:
             weight["equalisation"] = True

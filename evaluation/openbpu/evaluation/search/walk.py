@@ -24,7 +24,7 @@ from openbpu.evaluation.search.trials import BASE, Trials
 from openbpu.quantization.onnx import Corrections
 
 _PLAIN = Recipe()
-_FIRST = (Recipe(asymmetric=True), Recipe(method="mix"), Recipe(method="mix", asymmetric=True))
+_FIRST = (Recipe(method="mix"),)
 
 
 def walk(trials: Trials, senses: Senses) -> tuple[Gain, ...]:

@@ -106,7 +106,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     int16_nodes: quantizing.Int16Nodes = None,
     int8_nodes: quantizing.Int8Nodes = None,
     float_nodes: quantizing.FloatNodes = None,
-    asymmetric: quantizing.Asymmetric = False,
+    asymmetric: quantizing.Asymmetric = None,
     equalisation: quantizing.Equalisation = False,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
     bias_correction: quantizing.BiasCorrection = False,

@@ -71,7 +71,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     config: ConfigLike | None = None,
     shapes: Shapes | None = None,
     corrections: Corrections = NO_CORRECTIONS,
-    asymmetric: bool = False,
+    asymmetric: bool | None = None,
     judge: bool = False,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
@@ -80,10 +80,11 @@ def quantize(  # noqa: PLR0913  # an argument per choice
 
     `calibration` maps every input to an array with samples on its first axis, or is an iterable of one feed
     per sample. `shapes` fixes free axes of inputs, by name: what depends on nothing else becomes constant.
-    Axes that stay free take samples of any size, and stay free in the result. Activations are int8 or int16
-    and symmetric, one scale per tensor (`asymmetric`: int8 ones get a zero point where
-    their values lie to one side of 0, which costs no time); weights int8 or int16, one
-    scale per output channel; not both are int16. Biases become int32 in steps of the accumulator, and stay
+    Axes that stay free take samples of any size, and stay free in the result. Activations are int8 or
+    int16, one scale per tensor; int8 ones whose values lie to one side of 0 have a zero point, which costs
+    no time (`asymmetric` True: inputs too, False: none; None: as `config` says, else all but inputs).
+    Weights are int8 or int16, symmetric, one scale per output channel; not both are int16. Biases become
+    int32 in steps of the accumulator, and stay
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. `config` is a
     `quant_config` (a JSON or YAML file, or a mapping): types of operators, nodes, inputs and subgraphs, float
@@ -114,7 +115,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
             methods,
             corrections,
             report,
-            asymmetric=asymmetric or asked.is_asymmetric,
+            asymmetric=asked.asymmetric if asymmetric is None else asymmetric,
             judge=judge,
         )
     if out is not None:
@@ -133,7 +134,7 @@ def _quantized(
     corrections: Corrections,
     report: Progress,
     *,
-    asymmetric: bool,
+    asymmetric: bool | None,
     judge: bool,
 ) -> tuple[ModelProto, Choice]:
     weight, given = types[1], wanted.model

@@ -16,7 +16,7 @@ from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.scales import Scales
-from openbpu.quantization.onnx.shifts import Shift
+from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shifts
 
 
 def apply_plan(
@@ -25,13 +25,13 @@ def apply_plan(
     ranges: Mapping[str, float],
     weight: DType,
     limits: Mapping[str, Limits] = MappingProxyType({}),
-    shifts: Mapping[str, Shift] = MappingProxyType({}),
+    shifts: Shifts = NO_SHIFTS,
 ) -> ModelProto:
     """Return the quantized model; `ranges` maps every source of the plan to max|x|.
 
     One whose step the model itself gives takes that.
-    `limits`: how far the values of constants matter that lead into a Softmax. `shifts`: of the
-    sources that have a zero point; they must be int8 and have no given step.
+    `limits`: how far the values of constants matter that lead into a Softmax. `shifts`: the sources that may
+    have a zero point; none of a given step.
     """
     ranges = {**ranges, **{name: step.range for name, step in plan.steps.items()}}
     return _Builder(net, plan, Scales(net, plan, ranges, weight, limits, shifts)).model()
@@ -156,7 +156,7 @@ class _Builder:
         if (name, dtype) not in self.recast:
             out = self.names.fresh(f"{name}_{dtype.value}_DequantizeLinear_Output")
             source, scale = self.renamed.get(name, name), self.scales.tensor(name, dtype)
-            self._pair(source, f"{name}_{dtype.value}", scale, dtype, out)
+            self._pair(source, f"{name}_{dtype.value}", scale, dtype, out, self.scales.zero(name, dtype))
             self.recast[name, dtype] = out
         return self.recast[name, dtype]
 

@@ -17,6 +17,7 @@ from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.observe import clipped_range
 from openbpu.quantization.onnx.peaks import peaks
 from openbpu.quantization.onnx.samples import Feed, random_feed
+from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shifts
 from openbpu.quantization.ranges import Histogram, finite_peak
 
 Progress = Callable[[str, int, int], None]
@@ -93,11 +94,16 @@ def clipped_ranges(
     seen: Mapping[str, Histogram],
     types: Mapping[str, DType],
     least: Mapping[str, float] = MappingProxyType({}),
+    shifts: Shifts = NO_SHIFTS,
 ) -> dict[str, float]:
     """Return the ranges that `method` makes of maxima and histograms, none below what is in `least`."""
     if method == "max":
         return dict(tops)
-    made = {name: clipped_range(method, found, types[name]) for name, found in seen.items() if found.total}
+    made = {
+        name: clipped_range(method, found, types[name], shifts.halves(name, types[name]))
+        for name, found in seen.items()
+        if found.total
+    }
     return {**tops, **{name: max(top, least.get(name, 0.0)) for name, top in made.items()}}
 
 

@@ -35,6 +35,13 @@ class TensorRange:
     method: str
     zero_point: int = 0
 
+    @property
+    def step(self) -> float:
+        """The scale of its codes."""
+        if not self.zero_point:
+            return self.range / ((self.dtype.qmax - self.dtype.qmin) / 2)
+        return self.range / max(self.dtype.qmax - self.zero_point, self.zero_point - self.dtype.qmin)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

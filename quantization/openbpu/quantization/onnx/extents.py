@@ -11,17 +11,19 @@ from openbpu.quantization.onnx.net import Array
 
 @dataclass(slots=True)
 class Extent:
-    """The least and the largest value seen, and whether all were whole numbers."""
+    """The least and the largest value seen, whether all were whole numbers, and how many there were."""
 
     low: float = np.inf
     high: float = -np.inf
     whole: bool = True
+    count: int = 0
 
     def add(self, x: Array, *, ask_whole: bool = False) -> None:
         """Take in finite values of any shape."""
         if x.size:
             self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
             self.whole = self.whole and ask_whole and bool((x == np.rint(x)).all())
+            self.count += x.size
 
     @property
     def seen(self) -> bool:

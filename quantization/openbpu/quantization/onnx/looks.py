@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.outliers import outlier_doubt
 from openbpu.quantization.onnx.samples import Feed
 
 Floats = npt.NDArray[np.float64]
@@ -20,6 +21,9 @@ Floats = npt.NDArray[np.float64]
 _CHANNELS = {1, 3, 4}
 _LOOKED_AT = 32
 """Samples that are looked at."""
+
+_SMALL = 0.1
+"""Of many pictures some pixel is brighter than this share of white."""
 
 _UNRELATED = 0.05
 """Neighbours of a picture correlate by 0.8 and more, those of noise by 1 / √pixels."""
@@ -41,13 +45,14 @@ class InputLook:
 def look_at(net: Net, feeds: Sequence[Feed]) -> tuple[InputLook, ...]:
     """Return a look at every float input of `net` over its samples."""
     return tuple(
-        _look(name, [feed[name] for feed in feeds[:_LOOKED_AT]], net)
+        _look(name, [feed[name] for feed in feeds], net)
         for name in net.inputs
         if net.is_live(name) and feeds and feeds[0][name].size
     )
 
 
-def _look(name: str, samples: Sequence[Array], net: Net) -> InputLook:
+def _look(name: str, every: Sequence[Array], net: Net) -> InputLook:
+    samples = every[:_LOOKED_AT]
     values = np.concatenate([np.asarray(x, dtype=np.float64).reshape(-1) for x in samples])
     values = values[np.isfinite(values)] if not np.isfinite(values).all() else values
     if not values.size:
@@ -55,8 +60,9 @@ def _look(name: str, samples: Sequence[Array], net: Net) -> InputLook:
     low, high, mean, std = (float(f(values)) for f in (np.min, np.max, np.mean, np.std))
     axis = _channel_axis(samples[0])
     kind = _kind(values, low, high, mean, std) if axis is not None else "no picture"
-    doubts = tuple(_doubts(name, samples, axis, kind, net, (low, high, mean, std)))
-    return InputLook(name, low, high, mean, std, kind, doubts)
+    doubts = list(_doubts(name, samples, axis, kind, net, (low, high, mean, std)))
+    outlier = outlier_doubt(every) if low < high else None
+    return InputLook(name, low, high, mean, std, kind, (*doubts, *([outlier] if outlier else ())))
 
 
 def _channel_axis(sample: Array) -> int | None:
@@ -70,7 +76,7 @@ def _kind(values: Floats, low: float, high: float, mean: float, std: float) -> s
     whole = bool((values == np.rint(values)).all())
     if whole and low >= 0 and 1 < high <= 255:
         return "pixels 0..255"
-    if low >= 0 and high <= 1:
+    if low >= 0 and _SMALL <= high <= 1:
         return "pixels 0..1, not normalised"
     if whole and -128 <= low < 0 and high <= 127 and high - low > 20:
         return "pixels -128..127"
@@ -100,6 +106,8 @@ def _doubts(
         yield "raw pixels 0..255, which the model does not scale itself; most are trained on scaled ones"
     if kind.startswith("pixels 0..1") and divided >= 50:
         yield f"values within 0..1, which the model divides by {divided:.3g} itself"
+    if max(high, -low) < _SMALL:
+        yield f"no value is beyond {max(high, -low):.4g}: were they scaled twice?"
     if std < 0.02 * abs(mean):
         yield f"values are {mean:.4g} ± {std:.2g}, nearly all the same: do scale, mean and std go together?"
     yield from _of_channels(samples, axis)

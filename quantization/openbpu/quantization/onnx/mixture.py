@@ -27,6 +27,7 @@ from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.net import Array, Names, Net, remake
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.samples import Feed
+from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shifts
 from openbpu.quantization.ranges import usable_range
 
 Ranges = Mapping[str, float]
@@ -79,6 +80,7 @@ def mix(
     net: Net,
     plan: Plan,
     ranges: Mapping[str, Ranges],
+    shifts: Shifts,
     made: Callable[[Mapping[str, str]], ModelProto],
     feeds: Sequence[Feed],
     progress: Progress,
@@ -94,17 +96,22 @@ def mix(
         close[method] = judge.of(made(dict.fromkeys(plan.sources, method)))
         progress("compare methods", done + 1, len(ranges))
     best = max(ranges, key=lambda m: close[m])  # of equal ones the first
-    wanted = best_methods(net, plan, ranges, feeds, progress)
+    wanted = best_methods(net, plan, ranges, feeds, progress, shifts)
     base = dict.fromkeys(plan.sources, best)
     chosen, close["mix"] = settle(base, wanted, close[best], lambda trial: judge.of(made(trial)), progress)
     return chosen, close
 
 
 def best_methods(
-    net: Net, plan: Plan, ranges: Mapping[str, Ranges], feeds: Sequence[Feed], progress: Progress
+    net: Net,
+    plan: Plan,
+    ranges: Mapping[str, Ranges],
+    feeds: Sequence[Feed],
+    progress: Progress,
+    shifts: Shifts = NO_SHIFTS,
 ) -> dict[str, str]:
     """Return by source the method of `ranges` whose error its readers see least; of equal ones the first."""
-    judge = _Judge(net, plan, ranges)
+    judge = _Judge(net, plan, ranges, shifts)
     made = judge.net_of_scalars()
     sums = _sums(made, feeds, progress) if judge.terms else {}
     errors: dict[tuple[str, float], float] = defaultdict(float)
@@ -127,8 +134,8 @@ def _sums(net: Net, feeds: Sequence[Feed], progress: Progress) -> dict[str, floa
 class _Judge:
     """Builds the float net with a copy of every reader behind every candidate of the tensors it reads."""
 
-    def __init__(self, net: Net, plan: Plan, ranges: Mapping[str, Ranges]) -> None:
-        self.net, self.plan, self.ranges = net, plan, ranges
+    def __init__(self, net: Net, plan: Plan, ranges: Mapping[str, Ranges], shifts: Shifts) -> None:
+        self.net, self.plan, self.ranges, self.shifts = net, plan, ranges, shifts
         self.names = Names(net)
         self.nodes: list[NodeProto] = []
         self.consts: dict[str, Array] = {}
@@ -175,8 +182,10 @@ class _Judge:
         tops = dict.fromkeys(found[source] for found in self.ranges.values())
         for top in tops if len(tops) > 1 else ():
             parameters = [self.names.fresh(f"{name}_scale"), self.names.fresh(f"{name}_zero_point")]
-            self.consts[parameters[0]] = numerics.observed_scale(usable_range(top), dtype)
-            self.consts[parameters[1]] = np.zeros((), dtype=dtype.numpy)
+            shift = self.shifts.of(source, top, dtype)
+            scale = numerics.observed_scale(usable_range(top), dtype) if shift is None else shift.scale
+            self.consts[parameters[0]] = scale
+            self.consts[parameters[1]] = np.full((), 0 if shift is None else shift.zero, dtype=dtype.numpy)
             codes = self._node("QuantizeLinear", [name, *parameters])
             yield top, self._node("DequantizeLinear", [codes, *parameters])
 

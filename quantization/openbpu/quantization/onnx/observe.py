@@ -10,8 +10,11 @@ All but `max` read a histogram of |x|: `openbpu.quantization.ranges`.
 
 from __future__ import annotations
 
+import numpy as np
+
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.ranges import (
+    Halves,
     Histogram,
     entropy_range,
     fractions,
@@ -23,12 +26,16 @@ from openbpu.quantization.ranges import (
 PERCENTILE = 99.99
 
 
-def clipped_range(method: str, seen: Histogram, dtype: DType) -> float:
-    """Return the range that `method` makes of what was seen of a tensor of type `dtype`."""
+def clipped_range(method: str, seen: Histogram, dtype: DType, halves: Halves | None = None) -> float:
+    """Return the range that `method` makes of what was seen of a tensor of type `dtype`.
+
+    halves: half the width that all its steps stand for, for each range, as `grid` takes it.
+    """
     counts, peak = seen.counts, seen.peak
     name, _, share = method.partition(" ")
     if name == "percentile":
         return percentile_range(counts, peak, float(share) * 100 if share else PERCENTILE)
     if method == "mse":
-        return mse_range(counts, peak, fractions(peak), grid(dtype))
-    return entropy_range(counts, peak, dtype.qmax + 1)
+        return mse_range(counts, peak, fractions(peak), grid(dtype, halves))
+    finer = 1.0 if halves is None else peak / float(halves(np.asarray(peak)))
+    return entropy_range(counts, peak, round((dtype.qmax + 1) * finer))

@@ -20,7 +20,7 @@ from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.relief import Relief, findings_of, types_of
 from openbpu.quantization.onnx.samples import Feed
-from openbpu.quantization.onnx.shifts import Shift, shifts_of
+from openbpu.quantization.onnx.shifts import NO_SHIFTS, shifts_of
 from openbpu.quantization.onnx.swallowed import find_swallowed, watched
 
 
@@ -55,36 +55,39 @@ def quantized(
     findings: tuple[Finding, ...],
     report: Progress,
     *,
-    asymmetric: bool = False,
+    asymmetric: bool | None = False,
 ) -> tuple[ModelProto, Choice]:
     """Return the net of `ground` quantized, with ranges by one method or by several mixed."""
     net, plan, masks, observed = ground.net, ground.plan, ground.masks, ground.observed
     dtypes = types_of(plan)
     within = ground.within
     tops, least = ranges_of(within, observed, masks, dtypes)
-    lost = find_swallowed(net, plan, tops, observed.extents, masks, within)
+    shifts = NO_SHIFTS
+    if asymmetric is not False:
+        shifts = shifts_of(net, plan, masks, observed.extents, inputs=bool(asymmetric))
+    lost = find_swallowed(net, plan, tops, observed.extents, masks, within, shifts)
     seen = {} if methods == ("max",) else histograms(net, tops, ground.feeds, report, within.limits)
-    ranges = {m: clipped_ranges(m, tops, seen, dtypes, least) for m in methods}
-
-    def shifts(by_tensor: Mapping[str, str]) -> dict[str, Shift]:
-        fixed = {*plan.steps, *masks.chain, *masks.upstream}
-        free = {n: ranges[m][n] for n, m in by_tensor.items() if asymmetric and n not in fixed}
-        return shifts_of(free, observed.extents, dtypes)
+    ranges = {m: clipped_ranges(m, tops, seen, dtypes, least, shifts) for m in methods}
 
     def made(by_tensor: Mapping[str, str]) -> ModelProto:
         chosen = {name: ranges[m][name] for name, m in by_tensor.items()}
-        return apply_plan(net, plan, chosen, weight, within.limits, shifts(by_tensor))
+        return apply_plan(net, plan, chosen, weight, within.limits, shifts)
 
     by_tensor: Mapping[str, str] = dict.fromkeys(plan.sources, methods[0])
     close: Mapping[str, float] = {}
     if len(methods) > 1:
-        by_tensor, close = mix(net, plan, ranges, made, ground.feeds[:JUDGED_SAMPLES], report)
-    zeros = {name: shift.zero for name, shift in shifts(by_tensor).items()}
-    chosen = {
-        n: TensorRange(ranges[m][n], tops[n], dtypes[n], m, zeros.get(n, 0)) for n, m in by_tensor.items()
-    }
+        by_tensor, close = mix(net, plan, ranges, shifts, made, ground.feeds[:JUDGED_SAMPLES], report)
+
+    def chosen(name: str, method: str) -> TensorRange:
+        top, dtype = ranges[method][name], dtypes[name]
+        shift = shifts.of(name, top, dtype)
+        return TensorRange(top, tops[name], dtype, method, 0 if shift is None else shift.zero)
+
     used = set(by_tensor.values()) or {methods[0]}
     name = used.pop() if len(used) == 1 else "mix"
     return made(by_tensor), Choice(
-        name, chosen, close, findings + findings_of(net, ground.plan, lost, ground.relief)
+        name,
+        {n: chosen(n, m) for n, m in by_tensor.items()},
+        close,
+        findings + findings_of(net, ground.plan, lost, ground.relief),
     )

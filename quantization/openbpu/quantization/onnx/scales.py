@@ -16,7 +16,7 @@ from openbpu.quantization.onnx.blocks import magnitudes
 from openbpu.quantization.onnx.limits import Limits
 from openbpu.quantization.onnx.net import Array, Net
 from openbpu.quantization.onnx.plan import Plan, channel_axis
-from openbpu.quantization.onnx.shifts import Shift
+from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shift, Shifts
 from openbpu.quantization.ranges import usable_range
 
 BIAS_STEPS = 2.0**30
@@ -29,8 +29,8 @@ Floats = npt.NDArray[np.float32]
 class Scales:
     """Scales (float32) by what was observed: `ranges` maps every source of the plan to max|x|.
 
-    `limits`: how far the values of constants matter that lead into a Softmax. `shifts`: of
-    int8 sources that have a zero point.
+    `limits`: how far the values of constants matter that lead into a Softmax. `shifts`: the sources that may
+    have a zero point where they are rounded to int8.
     """
 
     net: Net
@@ -38,19 +38,23 @@ class Scales:
     ranges: Mapping[str, float]
     weight: DType
     limits: Mapping[str, Limits] = field(default_factory=dict)
-    shifts: Mapping[str, Shift] = field(default_factory=dict)
+    shifts: Shifts = NO_SHIFTS
 
     def tensor(self, name: str, dtype: DType) -> Floats:
         """Return the scale of a tensor that has a pair, for `dtype`."""
-        source = self.plan.pairs[name].source
-        if source in self.shifts and dtype is DType.INT8:
-            return self.shifts[source].scale
-        return numerics.observed_scale(usable_range(self.ranges[source]), dtype)
+        shift = self._shift(name, dtype)
+        if shift is not None:
+            return shift.scale
+        return numerics.observed_scale(usable_range(self.ranges[self.plan.pairs[name].source]), dtype)
 
     def zero(self, name: str, dtype: DType) -> int:
         """Return the zero point of a tensor that has a pair, for `dtype`."""
-        shift = self.shifts.get(self.plan.pairs[name].source)
-        return shift.zero if shift is not None and dtype is DType.INT8 else 0
+        shift = self._shift(name, dtype)
+        return 0 if shift is None else shift.zero
+
+    def _shift(self, name: str, dtype: DType) -> Shift | None:
+        source = self.plan.pairs[name].source
+        return self.shifts.of(source, self.ranges[source], dtype)
 
     def constant(self, name: str, axis: int | None, dtype: DType) -> Floats:
         """Return the scale of a constant: of shape () or one per entry of `axis`."""

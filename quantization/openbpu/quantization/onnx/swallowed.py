@@ -22,6 +22,7 @@ from openbpu.quantization.onnx.limits import FREE, Useful
 from openbpu.quantization.onnx.masks import Masks
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import Plan
+from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shifts
 
 BESIDE = frozenset({"Concat", "Pad", "ScatterElements", "ScatterND", "Where"})
 """Operators whose result holds the values of each operand."""
@@ -88,6 +89,7 @@ def find_swallowed(
     extents: Mapping[str, Extent],
     masks: Masks,
     within: Useful,
+    shifts: Shifts = NO_SHIFTS,
 ) -> list[Swallowed]:
     """Return every tensor that a scale of the plan swallows, in the order of the graph."""
 
@@ -104,7 +106,9 @@ def find_swallowed(
         pair = plan.pairs[whole]
         if masks.chain.isdisjoint((name, whole)) and tops.get(pair.source, 0.0) > 0:
             top = largest(name)
-            steps = top / float(numerics.observed_scale(tops[pair.source], pair.dtype))
+            shift = shifts.of(pair.source, tops[pair.source], pair.dtype)
+            scale = numerics.observed_scale(tops[pair.source], pair.dtype) if shift is None else shift.scale
+            steps = top / float(scale)
             moved = how != "cut" and name in plan.pairs
             origin = plan.pairs[name].source if moved else name
             if 0 < steps < FEW[how]:

@@ -42,8 +42,7 @@ def _use(name: str, found: TensorRange, seen: Histogram) -> RangeUse:
     most = percentile_range(counts, seen.peak, PERCENTILE)
     some = np.concatenate([[0], counts[1:]])  # without zeros, which have a code of their own
     usual = percentile_range(some, seen.peak, 90.0) if some.any() else np.inf
-    step = found.range / ((found.dtype.qmax - found.dtype.qmin) / 2)
     total = max(int(counts.sum()), 1)
     return RangeUse(
-        name, found.range, found.dtype, beyond / total, min(most / found.range, 1.0), usual / step
+        name, found.range, found.dtype, beyond / total, min(most / found.range, 1.0), usual / found.step
     )

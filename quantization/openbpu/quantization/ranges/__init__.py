@@ -14,6 +14,7 @@ All work on the counts of |x| in equal bins over 0 … the largest magnitude.
 from openbpu.quantization.ranges.entropy import entropy_range
 from openbpu.quantization.ranges.histogram import BINS, Histogram, finite_peak
 from openbpu.quantization.ranges.search import (
+    Halves,
     Rounded,
     fractions,
     grid,
@@ -27,6 +28,7 @@ __all__ = [
     "BINS",
     "SMALLEST_RANGE",
     "ZERO_RANGE",
+    "Halves",
     "Histogram",
     "Rounded",
     "entropy_range",

@@ -16,16 +16,27 @@ Floats = npt.NDArray[np.float64]
 Rounded = Callable[[Floats, Floats], npt.NDArray[Any]]
 """Values [1, n] and ranges [k, 1] → [k, n], the values as the grid of each range holds them."""
 
+Halves = Callable[[Floats], Floats]
+
+_SURELY = 1e-3
+"""Of a step: what float32 may take from a whole number of them."""
+
 _CELLS = 1 << 18
 """Ranges are judged together while they and the bins are no more than this."""
 
 
-def grid(dtype: DType) -> Rounded:
-    """Return how a symmetric scale of `dtype` holds values, the scale being that of an observed range."""
+def grid(dtype: DType, halves: Halves | None = None) -> Rounded:
+    """Return how a scale of `dtype` holds magnitudes, the scale being that of an observed range.
+
+    halves: half the width that all steps stand for, for each range. Less than the range is for a zero point:
+    the codes of the other side are for this one.
+    """
 
     def rounded(values: Floats, limits: Floats) -> npt.NDArray[Any]:
-        scale = np.maximum(numerics.observed_scale(limits, dtype), np.finfo(np.float32).tiny)
-        return numerics.quantize(values, scale, 0, dtype) * scale
+        widths = limits if halves is None else halves(limits)
+        scale = np.maximum(numerics.observed_scale(widths, dtype), np.finfo(np.float32).tiny)
+        zero = 0 if halves is None else dtype.qmax - np.floor(limits / scale + _SURELY)
+        return (numerics.quantize(values, scale, zero, dtype) - zero) * scale
 
     return rounded
 

@@ -253,6 +253,10 @@ class QuantConfig(_Part):
         return ["model_config", "op_config", "node_config", "subgraph_config"]
 
     @property
-    def is_asymmetric(self) -> bool:
-        """Whether int8 activations may have zero points: of a list, each tensor takes what suits it."""
-        return any(self.model.activation.asymmetric or ())
+    def asymmetric(self) -> bool | None:
+        """Whether int8 activations may have zero points, inputs too; None (nothing said): all but inputs.
+
+        Of a list, each tensor takes what suits it.
+        """
+        given = self.model.activation.asymmetric
+        return None if given is None else any(given)
