@@ -175,3 +175,15 @@ def _opened(path: str) -> int:
         return os.open(path, os.O_RDWR | careful)
     except PermissionError:
         return os.open(path, os.O_RDONLY | careful)
+
+
+def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
+    """Return the bytes of a file that a person writes; a pipe is read, a device without an end is not.
+
+    Raises OSError, with EFBIG where it holds more than `most` bytes.
+    """
+    with Path(path).open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+    return data

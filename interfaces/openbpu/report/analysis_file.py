@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.files import read_bounded
 from openbpu.evaluation.analysis import Analysis, First, Sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_MOST = 1 << 30
+"""Bytes of an analysis; one of 1,000 nodes has 3 MB."""
 _FIX = "give what `openbpu analyze --json` printed"
 _BEYOND = {"cosine": math.nan, "l1": math.inf, "mse": math.inf, "max_abs": math.inf}
 """What null stands for in the JSON of a closeness; that of an SQNR depends on the rest."""
@@ -34,7 +37,7 @@ class Analysed:
 def read_analysis(path: Path) -> Analysed:
     """Return the analysis in a file of JSON. Raises InputError for a file that holds none, OSError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_bounded(path, _MOST).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(must(str(path), "the file", "JSON in UTF-8", f"({error})", _FIX)) from error
     try:

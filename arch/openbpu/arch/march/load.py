@@ -13,6 +13,7 @@ from typing import Any
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import MarchError, must
+from openbpu.arch.files import read_bounded
 from openbpu.arch.isa.base import Engine
 from openbpu.arch.march.limits import LIMITS
 from openbpu.arch.march.march import (
@@ -32,6 +33,8 @@ from openbpu.arch.march.march import (
 from openbpu.arch.march.names import march_of, what_is_meant
 
 _HERE = Path(__file__).parent
+_MOST = 4 << 20
+"""Bytes of a march file; ours have 20,000."""
 _NAMES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p", "nash-h", "nash-b", "bernoulli2")
 _SECTIONS: dict[str, type[Any]] = {
     "chip": Chip,
@@ -136,7 +139,7 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> Json:
 
 def _read(path: Path) -> Json:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bounded(path, _MOST).decode("utf-8"))
     except OSError as error:
         raise MarchError(
             f"{path}: the march file cannot be read ({error.strerror}); check the path"

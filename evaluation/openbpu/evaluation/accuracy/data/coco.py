@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.files import read_bounded
 from openbpu.evaluation.accuracy.data.data import Data
 from openbpu.evaluation.accuracy.data.sample import Sample
 
+_MOST = 2 << 30
+"""Bytes of a file; the largest of COCO itself has 0.5 GB."""
 _NEEDED = {
     "images": ("id", "file_name", "width", "height"),
     "annotations": ("image_id", "category_id", "bbox"),
@@ -52,7 +55,7 @@ def read_coco(path: Path, images: Path | None) -> Data:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bounded(path, _MOST))
     except (ValueError, RecursionError) as error:
         why = " ".join(str(error).split())
         raise InputError(must(str(path), "the file", "a COCO .json", f"({why})")) from error

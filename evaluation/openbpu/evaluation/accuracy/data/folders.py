@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.files import read_bounded
 from openbpu.evaluation.accuracy.data.data import Data
 from openbpu.evaluation.accuracy.data.sample import Sample
 from openbpu.quantization.samples import IMAGES
 
 _SHOWN = 3
+_MOST = 256 << 20
+"""Bytes of a list of files or classes."""
 
 
 def read_folder(folder: Path, labels: Path | None, classes: Path | None) -> Data:
@@ -116,7 +119,7 @@ def _listed(path: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, _MOST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(must(str(path), "the file", "a text in UTF-8", "something else")) from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]

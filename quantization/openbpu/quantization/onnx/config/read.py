@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.files import read_bounded
 from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig
 from openbpu.quantization.onnx.config.text import as_mapping
 
@@ -61,10 +62,7 @@ def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(must(str(path), "size", "at most 16 MiB", f"{size:,} bytes"))
-        return path.read_text(encoding="utf-8")
+        return read_bounded(path, MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise InputError(
             f"{path}: the quant_config cannot be read ({error.strerror}); check the path"
