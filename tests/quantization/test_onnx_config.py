@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, OpenbpuError, QuantizationError
 from openbpu.cli.commands import app
 from openbpu.compiler import check
-from openbpu.quantization.onnx import Choice, quantize, read_config
+from openbpu.quantization.onnx import Choice, quantize, quantize_unseen, read_config, with_node_types
 from quantization.float_models import RAW, float_model, noise, samples
 
 TEXT = """(float[1,4,8,8] x) => (float[1,4,8,8] y) {
@@ -234,9 +235,39 @@ def test_what_is_wrong_is_refused_by_name(config: Any, said: str) -> None:
         made(config)
 
 
-def test_options_and_the_file_may_not_contradict_each_other_unseen() -> None:
-    from openbpu.arch.dtypes import DType
+def test_all_that_is_unknown_is_named_at_once() -> None:
+    wrong = {
+        "op_config": {"Conf": {"qtype": "int8"}, "Conv": {"qtype": "int8"}, "Gelo": {"qtype": "int8"}},
+        "node_config": {"n_dd": INT8, "n_d": INT8, "zz": INT8, "q*": INT8},
+        "subgraph_config": {"s": {"inputs": ["n_d", "aa"], "outputs": ["bb"], "qtype": "int8"}},
+    }
+    config = with_node_types(read_config(wrong), {DType.INT16: ["cc", "dd"]})
+    with pytest.raises(InputError) as caught:
+        quantize_unseen(model(), config=config)
+    said = str(caught.value)
+    assert "op_config: the keys must be operators of ONNX, not 'Conf', 'Gelo'; operators like 'Conf'" in said
+    assert "node_config: the names must be nodes of the model, not 'n_dd', 'zz'; names like 'n_dd': '" in said
+    assert "node_config: the name must be one that matches nodes, not 'q*'" in said
+    assert said.count("subgraph_config.s: the name must be a node or a tensor of the model, not '") == 2
+    assert "the command line: the names must be nodes of the model, not 'cc', 'dd'" in said
 
+
+def test_all_that_a_file_has_wrong_is_named_at_once() -> None:
+    activation = {"num_bin": 128, "asymmetric": 1}
+    wrong = {
+        "model_config": {"activation": activation},
+        "node_config": {"a": {"qtipe": 1, "kind": 2, "input0": 3}, "b": {"input1": "int4"}},
+    }
+    with pytest.raises(InputError) as caught:
+        read_config(wrong)
+    said = str(caught.value)
+    assert said.count("; also ") == 3
+    assert "node_config.a must be made of the keys qtype, input0, input1, …, not 'qtipe', 'kind'" in said
+    for place in ("activation.num_bin", "activation.asymmetric", "node_config.b.input1"):
+        assert f"{place} must be" in said
+
+
+def test_options_and_the_file_may_not_contradict_each_other_unseen() -> None:
     with pytest.raises(QuantizationError, match="all_node_type must be left out or int16"):
         made({"model_config": {"all_node_type": "int8"}}, activation=DType.INT16)
     with pytest.raises(QuantizationError, match="calibration_type must be left out or kl, not max"):

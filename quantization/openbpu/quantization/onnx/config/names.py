@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from openbpu.arch.errors import InputError, must
-from openbpu.quantization.onnx.config.schema import nearest
 from openbpu.quantization.onnx.net import Net
 
 
@@ -29,29 +27,20 @@ class Directory:
         """Return all names of nodes, as they are shown."""
         return [*self.nodes, *self.early]
 
-    def find(self, name: str, where: str) -> tuple[int, ...]:
-        """Return the nodes that `name`, or a pattern like `head.*`, names; none of those computed early.
+    def has(self, name: str) -> bool:
+        """Whether `name` is that of a node, one computed early or not, or a pattern that matches one."""
+        return name in self.early or bool(self.find(name))
 
-        Raises InputError where there is no such node.
-        """
+    def find(self, name: str) -> tuple[int, ...]:
+        """Return the nodes that `name`, or a pattern like `head.*`, names; none of those computed early."""
         if name in self.nodes:
             return self.nodes[name]
         if name in self.tensors:
             return (self.tensors[name],)
-        if name in self.early:
+        if name in self.early or not is_pattern(name):
             return ()
-        matches = [
-            i
-            for known, indices in self.nodes.items()
-            if is_pattern(name) and fnmatch.fnmatchcase(known, name)
-            for i in indices
-        ]
-        if not matches:
-            allowed = "one that matches nodes" if is_pattern(name) else "a node of the model"
-            raise InputError(
-                must(where, "the name", allowed, f"'{name}'", nearest(name, self.names, "names"))
-            )
-        return tuple(matches)
+        known = (indices for node, indices in self.nodes.items() if fnmatch.fnmatchcase(node, name))
+        return tuple(index for indices in known for index in indices)
 
 
 def is_pattern(name: str) -> bool:

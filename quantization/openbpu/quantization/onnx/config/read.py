@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
@@ -20,11 +21,14 @@ ConfigLike = QuantConfig | Mapping[str, Any] | str | os.PathLike[str]
 MAX_BYTES = 16 << 20
 """A larger file is none of types: a network of 100,000 nodes has one of 8 MB."""
 
+_TOLD = 100
+"""Mistakes that a message lists."""
+
 
 def read_config(given: ConfigLike | None) -> QuantConfig:
     """Return what a file or a mapping asks for; an empty one for None.
 
-    Raises InputError for a file that cannot be read, and for the first key or value that is not known.
+    Raises InputError for a file that cannot be read, and for keys and values that are not known, all at once.
     """
     if given is None:
         return QuantConfig()
@@ -72,14 +76,26 @@ def _text(path: Path) -> str:
 
 
 def _told(where: str, error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
+    """Return all that is wrong, the first with the file's name."""
+    every = error.errors()
+    first = _one_told(f"{where}: ", every[0])
+    return "; also ".join([first, *(_one_told("", wrong) for wrong in every[1:_TOLD])]) + _more(len(every))
+
+
+def _more(found: int) -> str:
+    return f"; and {found - _TOLD} more" if found > _TOLD else ""
+
+
+def _one_told(where: str, wrong: ErrorDetails) -> str:
+    place = [str(part) for part in wrong["loc"]]
     if place[-2:-1] == ["inputs"] and place[:1] == ["node_config"]:
         place[-2:] = [f"input{place[-1]}"]
-    what, context = ".".join(place) or "the quant_config", first.get("ctx", {})
-    if first["type"] == "must":
-        return must(where, what, context["allowed"], context["actual"], context["fix"])
-    missing = first["type"] == "missing"
-    return must(
-        where, what, "given" if missing else first["msg"], "missing" if missing else repr(first["input"])
-    )
+    what, context = ".".join(place) or "the quant_config", wrong.get("ctx", {})
+    if wrong["type"] == "must":
+        allowed, actual, fix = context["allowed"], context["actual"], context["fix"]
+    elif wrong["type"] == "missing":
+        allowed, actual, fix = "given", "missing", ""
+    else:
+        allowed, actual, fix = wrong["msg"], repr(wrong["input"]), ""
+    text = f"{where}{what} must be {allowed}, not {actual}"
+    return f"{text}; {fix}" if fix else text

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import onnx
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
@@ -18,8 +17,9 @@ from openbpu.quantization.onnx.asked import Types, key
 from openbpu.quantization.onnx.classes import TABLE, data_inputs
 from openbpu.quantization.onnx.config.names import Directory, directory, is_pattern, name_of
 from openbpu.quantization.onnx.config.places import PRODUCTS, Places, find_places, operators
-from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig, nearest
+from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig
 from openbpu.quantization.onnx.config.subgraphs import nodes_between
+from openbpu.quantization.onnx.config.unknown import refuse_unknown
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.net import Net
 
@@ -38,7 +38,9 @@ def resolve(config: QuantConfig, every: Sequence[NodeProto], model: Net, net: Ne
     Raises InputError for names that are not in the model, QuantizationError for a type that an input cannot
     have.
     """
-    found = _Resolver(model, net, find_places(model, net), directory(every, model))
+    names = directory(every, model)
+    refuse_unknown(config, model, names)
+    found = _Resolver(model, net, find_places(model, net), names)
     if config.model.all_node_type is DType.FLOAT32:
         found.nodes = {key(node): DType.FLOAT32 for node in net.nodes}
     found.add_ops(config)
@@ -60,7 +62,6 @@ class _Resolver:
     def add_ops(self, config: QuantConfig) -> None:
         kinds = [operators(i, self.places, self.model, self.net) for i in range(len(self.net.nodes))]
         for op, wanted in config.ops.items():
-            _check_operator(op, self.model)
             matches = [i for i, known in enumerate(kinds) if op in known]
             if not matches:
                 self._say(f"the model has no {op} to quantize: op_config.{op} changes nothing", "")
@@ -86,9 +87,9 @@ class _Resolver:
         """Add types of nodes by name or pattern; two patterns that want different types are refused."""
         by_pattern: dict[int, str] = {}
         exact = [name for name in wanted if name in self.names.nodes or not is_pattern(name)]
-        taken = {index for name in exact for index in self.names.find(name, layer)}
+        taken = {index for name in exact for index in self.names.find(name)}
         for pattern in [name for name in wanted if name not in exact]:
-            for index in self.names.find(pattern, layer):
+            for index in self.names.find(pattern):
                 other = by_pattern.setdefault(index, pattern)
                 if wanted[other] != wanted[pattern] and index not in taken:
                     node = name_of(self.model.nodes[index])
@@ -97,7 +98,7 @@ class _Resolver:
                 if index not in taken:
                     self._set(index, wanted[pattern], f"{layer}.{pattern}")
         for name in exact:
-            indices = self.names.find(name, layer)
+            indices = self.names.find(name)
             if not indices:
                 self._say(f"node '{name}' is computed or left out beforehand: it has no type", name)
             for index in indices:
@@ -119,15 +120,6 @@ class _Resolver:
 
     def _say(self, text: str, node: str) -> None:
         self.findings.append(Finding("type", "", node, text))
-
-
-def _check_operator(op: str, model: Net) -> None:
-    """Refuse what is no operator; one that only this model lacks is none of a mistake."""
-    present = {node.op_type for node in model.nodes}
-    if op in present or op in TABLE or onnx.defs.has(op):
-        return
-    fix = nearest(op, sorted(present | TABLE.keys()), "operators")
-    raise InputError(must("op_config", "the key", "an operator of ONNX", f"'{op}'", fix))
 
 
 def _check_input(

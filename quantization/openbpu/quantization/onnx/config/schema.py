@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -30,10 +30,19 @@ QTYPES = {
 
 _INPUT = re.compile(r"input(\d{1,3})")
 
+_TOLD = 20
+"""Unknown keys of a mapping that a message lists."""
+
 
 def refusal(allowed: str, actual: object, fix: str = "") -> PydanticCustomError:
     """Return what a validator raises: the message is made of it where the place is known."""
-    found = reprlib.repr(actual)  # short, whatever a stranger's file holds
+    return refusal_of_all(allowed, [actual], fix)
+
+
+def refusal_of_all(allowed: str, actual: Sequence[object], fix: str = "") -> PydanticCustomError:
+    """Return the same where several are wrong."""
+    found = ", ".join(map(reprlib.repr, actual[:_TOLD]))  # short, whatever a stranger's file holds
+    found += f" and {len(actual) - _TOLD} more" if len(actual) > _TOLD else ""
     return PydanticCustomError("must", "{allowed}", {"allowed": allowed, "actual": found, "fix": fix})
 
 
@@ -67,11 +76,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def nearest(name: str, known: Iterable[str], what: str) -> str:
+def nearest(name: str, known: Iterable[str], what: str, it: str = " like it") -> str:
     """Return what to say of `name` that is none of `known`: the names that are most like it."""
     every = list(dict.fromkeys(known))
     found = difflib.get_close_matches(name, every, n=3, cutoff=0.5) or every[:3]
-    return f"{what} like it: " + ", ".join(f"'{other}'" for other in found) if found else ""
+    return f"{what}{it}: " + ", ".join(f"'{other}'" for other in found) if found else ""
 
 
 class _Part(BaseModel):
@@ -94,9 +103,9 @@ class _Part(BaseModel):
         if not isinstance(data, dict):
             raise refusal(f"a mapping of {', '.join(cls.keys())}", data)
         allowed = cls.keys()
-        for key in data:
-            if key not in allowed:
-                raise refusal(f"made of the keys {', '.join(allowed)}", key)
+        others = [str(key) for key in data if key not in allowed]
+        if others:
+            raise refusal_of_all(f"made of the keys {', '.join(allowed)}", others)
         return data
 
 
@@ -208,16 +217,12 @@ class OfNode(_Part):
             return data
         if not isinstance(data, dict):
             raise refusal("a mapping of qtype, input0, input1, …", data)
-        made: dict[str, Any] = {"inputs": {}}
-        for key, value in data.items():
-            place = _INPUT.fullmatch(str(key))
-            if place:
-                made["inputs"][int(place[1])] = value
-            elif key == "qtype":
-                made["qtype"] = value
-            else:
-                raise refusal("made of the keys qtype, input0, input1, …", key)
-        return made
+        others = [str(key) for key in data if key != "qtype" and not _INPUT.fullmatch(str(key))]
+        if others:
+            raise refusal_of_all("made of the keys qtype, input0, input1, …", others)
+        places = {match[1]: value for key, value in data.items() if (match := _INPUT.fullmatch(str(key)))}
+        inputs = {int(place): value for place, value in places.items()}
+        return {"inputs": inputs} | ({"qtype": data["qtype"]} if "qtype" in data else {})
 
 
 def _filled(data: Any) -> Any:

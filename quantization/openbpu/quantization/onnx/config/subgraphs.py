@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from openbpu.arch.errors import InputError, must
 from openbpu.quantization.onnx.config.names import Directory
-from openbpu.quantization.onnx.config.schema import nearest
 from openbpu.quantization.onnx.net import Net, reads
 
 
@@ -15,14 +14,12 @@ def nodes_between(
 ) -> list[int]:
     """Return the nodes on all ways from `inputs` to `outputs`, in the order of the model.
 
-    A name of a node is that node, with it; one of a tensor alone is what reads it, or makes it. Raises
-    InputError for names of neither, and where no way leads from one to the other.
+    A name of a node is that node, with it; one of a tensor alone is what reads it, or makes it: every name is
+    one of these. Raises InputError where no way leads from one to the other.
     """
     readers, makers = model.consumers(), model.producers()
-    starts = [i for name in inputs for i in _at(name, names, readers, where, model)]
-    ends = [
-        i for name in outputs for i in _at(name, names, {n: [i] for n, i in makers.items()}, where, model)
-    ]
+    starts = [i for name in inputs for i in _at(name, names, readers)]
+    ends = [i for name in outputs for i in _at(name, names, {n: [i] for n, i in makers.items()})]
     ahead = _reached(
         starts, [[i for name in node.output for i in readers.get(name, [])] for node in model.nodes]
     )
@@ -34,15 +31,8 @@ def nodes_between(
     return between
 
 
-def _at(
-    name: str, names: Directory, by_tensor: dict[str, list[int]], where: str, model: Net
-) -> Iterable[int]:
-    if name in names.nodes:
-        return names.nodes[name]
-    if name in by_tensor:
-        return by_tensor[name]
-    fix = nearest(name, [*names.nodes, *model.inputs, *names.tensors], "names")
-    raise InputError(must(where, "the name", "a node or a tensor of the model", f"'{name}'", fix))
+def _at(name: str, names: Directory, by_tensor: Mapping[str, Sequence[int]]) -> Iterable[int]:
+    return names.nodes[name] if name in names.nodes else by_tensor[name]
 
 
 def _reached(starts: Iterable[int], steps: Sequence[Sequence[int]]) -> set[int]:
