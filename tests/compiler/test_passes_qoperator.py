@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -41,6 +43,16 @@ def test_the_operator_keeps_its_name_and_origin(build: Callable[[], Model]) -> N
 def test_operators_without_scales_are_left_alone(name: str) -> None:
     graph = passed(QOPERATOR_CASES[name]()[0], unfold_qoperators)
     assert any(n.op == name for n in graph.nodes)
+
+
+@pytest.mark.parametrize("index", [1, 4])
+@pytest.mark.parametrize("scale", [np.ones((3, 2), np.float32), np.ones(1, np.int32)], ids=["shape", "type"])
+def test_a_qgemm_whose_scales_are_none_is_left_to_the_cpu(index: int, scale: npt.NDArray[Any]) -> None:
+    model, _ = next(build() for name, build in UNFOLDED.items() if name.startswith("QGemm"))
+    (node,) = (n for n in model.graph.node if n.op_type == "QGemm")
+    node.input[index] = "odd"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(scale, "odd"))
+    assert any(n.op == "QGemm" for n in passed(model, unfold_qoperators).nodes)
 
 
 def softmax_without(*dropped: str, **attrs: int) -> onnx.ModelProto:

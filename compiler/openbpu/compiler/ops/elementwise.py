@@ -10,7 +10,7 @@ from openbpu.arch import numerics
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site, doubles
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
 
 
@@ -105,7 +105,7 @@ def _per_channel(site: Site) -> tuple[int, Float64] | None:
         shape = site.shape(1 - index)
         padded = (1,) * (len(shape) - data.ndim) + data.shape
         if len(shape) in (3, 4) and len(padded) == len(shape) and padded[1] == data.size == shape[1]:
-            return 1 - index, data.reshape(-1).astype(np.float64)
+            return 1 - index, doubles(data.reshape(-1))
     return None
 
 

@@ -161,7 +161,7 @@ class Site:
         name = self.node.inputs[index]
         data = self.graph.const(name)
         if data is not None:
-            return data.astype(np.float64)
+            return doubles(data)
         leaf = self.leaf_or_none(name)
         return None if leaf is None or leaf.const is None else dequantized(leaf)
 
@@ -205,6 +205,12 @@ class Site:
         """Emit the BPU node that makes the target."""
         self.rw.set_quant(self.target, self.quant())
         self.emit(op, inputs, self.target, **attrs)
+
+
+def doubles(data: Array) -> Float64:
+    """Return a user's numbers in float64; a signalling NaN becomes a quiet one, without NumPy's warning."""
+    with np.errstate(invalid="ignore"):
+        return data.astype(np.float64)
 
 
 def dequantized(leaf: Leaf) -> Float64:

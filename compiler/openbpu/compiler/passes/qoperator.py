@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from openbpu.arch.errors import ModelError, must
-from openbpu.compiler.ir import Graph, Node, Rewriter
+from openbpu.compiler.ir import Array, Graph, Node, Rewriter
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
 
 MS = "com.microsoft"
@@ -40,6 +40,11 @@ class _Unfold:
         i = self.node.inputs
         return self.dequantized(i[index], i[index + 1], i[index + 2], axis)
 
+    def accumulator(self) -> Array:
+        """Scale of the sums, float32, from those of the input and the weight: one, or one per channel."""
+        x, w = (np.asarray(self.rw.graph.const(self.node.inputs[k]), np.float32) for k in (1, 4))
+        return np.asarray(x.reshape(()) * w, np.float32)
+
     def reshaped(self, q: str, shape: tuple[int, ...], target: str = "") -> str:
         """Give codes another shape; returns the value that has it."""
         out = target or self.rw.value(f"{q}/rows", shape, self.rw.values[q].dtype)
@@ -60,10 +65,7 @@ def _conv(u: _Unfold) -> None:
     x, w = u.triple(0), u.triple(3, axis=0)
     inputs = [x, w]
     if u.has(8):
-        product = np.asarray(u.rw.graph.const(i[1]), np.float32) * np.asarray(
-            u.rw.graph.const(i[4]), np.float32
-        )
-        scale = u.rw.constant(f"{i[8]}/scale", product.astype(np.float32))
+        scale = u.rw.constant(f"{i[8]}/scale", u.accumulator())
         inputs.append(u.dequantized(i[8], scale, axis=0))
     u.emit("Conv", inputs, i[6], i[7], **u.node.attrs)
 
@@ -78,11 +80,8 @@ def _gemm(u: _Unfold) -> None:
     trans_b = int(u.node.attrs.get("transB", 0))
     inputs = [u.triple(0), u.triple(3, axis=0 if trans_b else 1)]
     if u.has(6):
-        product = np.asarray(u.rw.graph.const(i[1]), np.float32) * np.asarray(
-            u.rw.graph.const(i[4]), np.float32
-        )
         alpha = np.float32(u.node.attrs.get("alpha", 1.0))
-        scale = u.rw.constant(f"{i[6]}/scale", (product * alpha).astype(np.float32))
+        scale = u.rw.constant(f"{i[6]}/scale", u.accumulator() * alpha)
         inputs.append(u.dequantized(i[6], scale, axis=0))
     u.emit("Gemm", inputs, i[7], i[8] if u.has(8) else "", **u.node.attrs)
 
@@ -175,4 +174,7 @@ def _readable(graph: Graph, node: Node) -> bool:
         return True
     if node.op == "QGemm" and (len(node.inputs) < 8 or not node.inputs[7]):
         return False  # its result is float
-    return graph.const(node.inputs[1]) is not None and graph.const(node.inputs[4]) is not None
+    x, w = graph.const(node.inputs[1]), graph.const(node.inputs[4])
+    if x is None or w is None:
+        return False
+    return x.size == 1 and w.ndim <= 1 and {x.dtype.kind, w.dtype.kind} == {"f"}
