@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 32
 
 def fold_constants(net: Net) -> Net:
     """Return `net` with types and shapes inferred and all constant computations done."""
-    net = _ask_engine(infer(_drop_identities(_run_constants(net))))
+    net = ask_engine(infer(_drop_identities(_run_constants(net))))
     while True:
         shapes = known_sizes(net)
         if not shapes:
@@ -41,7 +41,7 @@ def fold_constants(net: Net) -> Net:
         net = infer(_run_constants(net.with_nodes(nodes, shapes)))
 
 
-def _ask_engine(net: Net) -> Net:
+def ask_engine(net: Net) -> Net:
     """Return `net` with the types behind operators that ONNX has no inference for (com.microsoft, …)."""
     known = {*net.types, *net.consts}
     unknown = [name for node in net.nodes for name in node.output if name and name not in known]
