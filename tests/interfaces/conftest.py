@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from typer.main import get_command
 
 from openbpu.arch.hbm import write_hbm
 from openbpu.cli.commands import app
@@ -57,13 +59,19 @@ def printed_by(script: str) -> str:
     return done.stdout
 
 
+@functools.cache
+def _made() -> Any:
+    """The command, made of its functions once: that takes as long as many a test."""
+    return get_command(app)
+
+
 @pytest.fixture
 def openbpu(capsys: pytest.CaptureFixture[str]) -> Command:
     """Run the command in this process: fast, but with this process's signals and imports."""
 
     def run(*arguments: object) -> Ran:
         with pytest.raises(SystemExit) as ended:
-            app([str(a) for a in arguments], prog_name="openbpu")
+            _made()([str(a) for a in arguments], prog_name="openbpu")
         out, err = capsys.readouterr()
         return Ran(int(ended.value.code or 0), out, err)
 
