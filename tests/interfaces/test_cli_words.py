@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from conftest import Golden
 from interfaces.conftest import Command, Ran
@@ -86,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).save(folder / "images" / f"{k}.png")
     (folder / "types.yaml").write_text("node_config:\n  n_d: {qtype: int16}\n  n_g: {qtype: float}\n")
     (folder / "text.onnx").write_text("no model")
-    (folder / "of_words.py").write_text(
+    (folder / "mine.py").write_text(
         "import numpy as np\n"
         "def prepared(sample):\n    return {'x': np.asarray(sample.arrays['x'])[None] / 2}\n"
         "def largest(outputs, sample):\n    return int(np.argmin(outputs['y']))\n"
@@ -230,7 +231,7 @@ COMMANDS: dict[str, Sequence[str]] = {
         "eval net.onnx damaged.onnx --data d.npz --metric top1,top2 --scores y --limit 5 --json --resume r",
         "eval net.onnx damaged.onnx --data d.npz --metric top1 --scores y --max-drop 0 -o o.json",
         "eval q.onnx --data d.npz --metric top1 --scores y --min-accuracy 99%",
-        "eval q.onnx --data d.npz --metric top1 --preprocess of_words:prepared --postprocess of_words:largest",
+        "eval q.onnx --data d.npz --metric top1 --preprocess mine:prepared --postprocess mine:largest",
         "eval net.onnx --data d.npz --metric top1",
         "eval net.onnx --data d.npz --metric top1 --scores nothing",
         "eval net.onnx --data d.npz --metric nothing",
@@ -245,8 +246,8 @@ COMMANDS: dict[str, Sequence[str]] = {
         "eval net.onnx --data missing --metric top1",
         "eval net.onnx --data c.npz --metric map",
         "eval net.onnx --data images --metric top1",
-        "eval net.onnx --data d.npz --metric top1 --preprocess of_words:nothing",
-        "eval net.onnx --data d.npz --metric top1 --postprocess of_words",
+        "eval net.onnx --data d.npz --metric top1 --preprocess mine:nothing",
+        "eval net.onnx --data d.npz --metric top1 --postprocess mine",
         "eval net.onnx --data d.npz --metric top1 --min-accuracy high",
     ),
 }  # fmt: skip
@@ -314,8 +315,6 @@ def options(command: Any) -> dict[str, Any]:
 
 
 def test_every_option_is_what_it_was(golden: Golden) -> None:
-    from typer.main import get_command
-
-    group = get_command(app)
+    group: Any = get_command(app)
     made = {name: {"about": c.help, "options": options(c)} for name, c in group.commands.items()}
     golden("cli_options", made | {"openbpu": {"about": group.help, "options": options(group)}})

@@ -98,7 +98,7 @@ def analyses() -> dict[str, tuple[Analysis, tuple[Sensitivity, ...]]]:
 @pytest.mark.parametrize("name", analyses())
 def test_an_analysis_is_told_as_it_was(golden: Golden, name: str) -> None:
     found, sensitivity = analyses()[name]
-    tables = [
+    tables: list[Table | str] = [
         *(analysed.analysis_table(found, sort=sort, top=top) for sort, top in TOPS.items()),
         *(analysed.sensitivity_table(sensitivity, "mse", top=top) for top in (10, None) if sensitivity),
         analysed.weights_table(found.weights),
@@ -205,16 +205,16 @@ def verifications() -> Iterator[Verification]:
     none = Comparison("f", 0.0, math.inf, None, None, 1.0, 2)
     good = Verification("float64", (exact,), (exact,), None, None, (), (), (), 1, False)
     yield good
-    ties = Explanation(3, 1, "here", 0, "", 0, "", {})
+    ties = Explanation(tensors=3, ties=1, first_tie="here")
     parting = Parting("t of Conv 'c'", 2, 1, 1, 0.50004)
     yield replace(good, outputs=(exact, off), explanation=ties, parting=parting, noise=True, samples=2)
-    near = Explanation(1, 0, "", 2, "there", 0, "", {})
+    near = Explanation(tensors=1, near=2, first_near="there")
     yield replace(good, outputs=(off,), onnxruntime=None, explanation=near, float32=("Sin", "Cos"))
-    wrong = Explanation(9, 2, "a tie", 1, "a bound", 7, "Add 'a'", {"z": "off by 3"})
+    wrong = Explanation(9, 2, 1, 7, "a tie", "a bound", "Add 'a'", {"z": "off by 3"})
     yield replace(good, outputs=(off, none), explanation=wrong, failures=("z",), remarks=("one", "two"))
     yield replace(good, judge="ONNX Runtime", outputs=(none,), failures=("f",), onnxruntime=(none,))
-    yield replace(good, outputs=(off,), explanation=Explanation(0, 0, "", 0, "", 0, "", {}))
-    yield replace(good, outputs=(off,), explanation=Explanation(2, 0, "", 0, "", 0, "", {}))
+    yield replace(good, outputs=(off,), explanation=Explanation())
+    yield replace(good, outputs=(off,), explanation=Explanation(tensors=2))
     yield replace(good, outputs=(exact,) * 2, failures=("y",))
 
 
