@@ -26,7 +26,7 @@ def positive(*shape: int, seed: int = 0) -> Array:
 
 
 I64 = np.int64
-C: dict[str, Array] = {
+C: dict[str, Any] = {
     "w": eighths(4, 4, 3, 3), "b": eighths(4, seed=1), "dw": eighths(4, 1, 3, 3, seed=2),
     "p": eighths(4, 4, 1, 1, seed=3), "t": eighths(4, 2, 2, 2, seed=4), "m": eighths(8, 8, seed=5),
     "g": positive(4, seed=6), "mean": eighths(4, seed=7), "var": positive(4, seed=8),
@@ -193,7 +193,7 @@ def chosen(choice: Choice) -> dict[str, Any]:
 def test_a_graph_is_quantized_as_it_was(golden: Golden, name: str) -> None:
     model, told = model_of(TEXTS[name]), list[Choice]()
     made = quantize(model, fed(model), told=told.append)
-    found = {"model": described(made), "choice": chosen(told[0])}
+    found: dict[str, Any] = {"model": described(made), "choice": chosen(told[0])}
     golden(f"quantized_{name.replace(' ', '_')}", found, near=True)
 
 
@@ -223,7 +223,7 @@ def test_an_option_makes_of_a_graph_what_it_made(golden: Golden, name: str) -> N
     model, told = model_of(TEXTS["residual"]), list[Choice]()
     made = quantize(model, fed(model, 12), told=told.append, **OPTIONS[name])
     report = told[0].report
-    found = {"model": described(made), "choice": chosen(told[0])}
+    found: dict[str, Any] = {"model": described(made), "choice": chosen(told[0])}
     if report is not None:
         found["report"] = [
             dict(report.cosines),
