@@ -19,9 +19,12 @@ _HOW = "Where that is meant: `pytest --update-golden`, look at the difference, c
 class Golden(Protocol):
     """The function that the fixture gives."""
 
-    def __call__(self, name: str, made: Any, *, growing: bool = False, near: bool = False) -> None:
-        """growing: entries may come and go at the top, those that stay must be the same · near: numbers may
-        differ as sums of float32 on another processor do: by 1e-4 of them, 1e-6, or one in the last place.
+    def __call__(
+        self, name: str, made: Any, *, entry: str = "", growing: bool = False, near: bool = False
+    ) -> None:
+        """entry: what was made is this entry of the file, others stay · growing: entries may come and go at
+        the top, those that stay must be the same · near: numbers may differ as sums of float32 on another
+        processor do: by 1e-4 of them, 1e-6, or one in the last place.
         """
 
 
@@ -33,13 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Compare what a test made with tests/golden/NAME.json, key by key, or write that file."""
 
-    def compare(name: str, made: Any, *, growing: bool = False, near: bool = False) -> None:
+    def compare(name: str, made: Any, *, entry: str = "", growing: bool = False, near: bool = False) -> None:
         path = _FOLDER / f"{name}.json"
         plain = json.loads(json.dumps(made))
+        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if request.config.getoption("--update-golden"):
-            path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+            whole = dict(sorted({**old, entry: plain}.items())) if entry else plain
+            path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
             return
-        old = json.loads(path.read_text(encoding="utf-8"))
+        if entry:
+            assert entry in old, f"{path.name} has no entry {entry!r}. {_HOW}"
+            old, plain = {entry: old[entry]}, {entry: plain}
         if growing:
             old, plain = ({k: v for k, v in a.items() if k in b} for a, b in ((old, plain), (plain, old)))
         changed = _changed(old, plain, is_same=_near if near else _same)

@@ -14,6 +14,10 @@ from openbpu import compiler
 from openbpu.arch.errors import ModelError
 from openbpu.arch.march import get_march
 from openbpu.arch.program import Conv, CpuSegment, Program
+from openbpu.compiler.ir import Value
+from openbpu.compiler.lower.work import Work, work
+from openbpu.compiler.reader.nodes import node_of
+from openbpu.compiler.reader.tensors import TensorReader
 from openbpu.runtime.latency import latency_of
 
 # --- In programs ----------------------------------------------------------------------------------
@@ -142,3 +146,16 @@ def test_an_upsampling_convolution_multiplies_no_gaps() -> None:
         kernel=(4, 3), upsample=(2, 2), groups=2,
     )  # fmt: skip
     assert (layer.terms, layer.multiply_adds) == (2 * 2 * 3, prod((8, 8, 5)) * 12)
+
+
+def test_a_body_that_onnx_infers_nothing_of_counts_what_is_known_around_it() -> None:
+    nodes = [
+        helper.make_node("Other", ["x"], ["t"], domain="not.imported"),
+        helper.make_node("Neg", ["x"], ["y"]),
+    ]
+    branch = body("branch", [], nodes, ["y"])
+    node = node_of(
+        helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch), TensorReader(None)
+    )
+    found = work(node, {"x": Value("x", (4, 8), "float32")}, {"": 21})
+    assert found == Work(flops=2 * 8 * 32, moved=2 * 4 * 32)

@@ -47,6 +47,13 @@ def text(
     return model(f"g ({inputs}) => ({outputs}) <{SCALES}{', ' if constants else ''}{constants}> {{ {body} }}")
 
 
+def test_what_is_moved_where_an_input_says_is_no_move() -> None:
+    proto = text(
+        "f = DequantizeLinear(q, s, z) y = Gather<axis = 1>(f, n)", "", "int8[1,4,6,6] q, int64[3] n"
+    )
+    assert order(passed(proto, sink_dequantize)) == ["DQ", "Gather"]
+
+
 # --- DQ down ----------------------------------------------------------------------------------------------
 
 

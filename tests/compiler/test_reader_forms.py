@@ -297,3 +297,10 @@ def test_opset_6_broadcasting_is_understood() -> None:
     feeds = feeds_of(proto)
     (result,) = run(to_onnx(read_model(proto)), feeds)
     assert np.allclose(result, np.asarray(feeds["x"]) + np.asarray(feeds["z"])[:, None])
+
+
+def test_sizes_of_some_axes_are_sizes_of_all_axes() -> None:
+    how = 'mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
+    text = f"{{ y = Resize<axes = [3, 2], {how}>(x, , , n) }}"
+    proto = model(f"g (float[1,2,3,4] x) => (float[1,2,6,5] y) <int64[2] n = {{5, 6}}> {text}")
+    assert the(read_equal(proto), "Resize")["inputs"] == [None, None, None, [1, 2, 6, 5]]

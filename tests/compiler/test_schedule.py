@@ -3,16 +3,19 @@ engines."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.chains import random_net
-from compiler.scheduling import chip_of, executed, inputs_of, same, scheduled, spread
+from compiler.scheduling import chip_of, executed, inputs_of, instrs_of, same, scheduled, spread
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import FASTEST, fusing, planning
+from openbpu.compiler.schedule import FASTEST, fusing, planning, work
 from openbpu.compiler.schedule.group_plan import search_group
 from openbpu.compiler.schedule.groups import Group
 from openbpu.compiler.schedule.planning import Placement, Planner
@@ -113,3 +116,19 @@ def test_jobs_that_run_depth_first_compute_the_same(seed: int, chip_bytes: int, 
         if homeless:
             patch.setattr(planning, "choose_homes", lambda *_: [])
         check(random_net(seed), chip_bytes, 2, seed)
+
+
+def test_groups_that_do_not_fit_leave_the_jobs_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def only_jobs(units: Sequence[planning.Unit], *rest: Any) -> tuple[Planner, Placement]:
+        tried.append(any(isinstance(unit, Group) for unit in units))
+        if tried[-1]:
+            raise CompileError("too large")
+        return planning.place_units(units, *rest)
+
+    monkeypatch.setattr(work, "place_units", only_jobs)
+    found = scheduled(random_net(13), chip_of(12 << 10), 2)
+    assert any(tried)
+    monkeypatch.setattr(work, "fused", lambda jobs, *_: jobs)
+    assert instrs_of(found) == instrs_of(scheduled(random_net(13), chip_of(12 << 10), 2))

@@ -20,10 +20,11 @@ from openbpu.arch.program import (
 )
 from openbpu.runtime.latency import latency_of
 from openbpu.runtime.roofline import LayerBound, Roofline, analyse
-from openbpu.runtime.roofline.changes import BATCH
+from openbpu.runtime.roofline.changes import BATCH, ends
+from openbpu.runtime.roofline.site import Site
 from runtime.models import conv_program as conv
 from runtime.models import cpu_program, mixed_program
-from simulator.build import Build
+from simulator.build import Build, segment_of
 from simulator.tiles import tiled
 
 # Round numbers: 1 cycle is 1 ns, one byte per cycle from DDR, no overhead unless a test asks for it.
@@ -267,6 +268,30 @@ def test_a_quantize_whose_codes_are_given_out_is_not_said_to_come_off() -> None:
     x, y = b.input((1, 8, 8, 32), DType.FLOAT32), b.tensor((1, 8, 8, 32))
     line = only(one(Quantize(inputs=(x,), outputs=(y,), scale=0.1), b), march())
     assert "--remove-io" not in line.advice.text
+
+
+@pytest.mark.parametrize(
+    ("more", "removed"),
+    [("", True), ("another reader", False), ("also an output", False), ("codes go in", False)],
+)
+def test_a_conversion_comes_off_where_nothing_else_knows_its_tensors(more: str, removed: bool) -> None:
+    b = Build()
+    x, q, y = b.input((1, 8, 8, 32), DType.FLOAT32), b.tensor((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
+    b.add(Quantize(inputs=(x,), outputs=(q,), scale=0.1))
+    b.add(Rescale(inputs=(q,), outputs=(y,), mult=1 << 30, shift=31, lo=-128, hi=127))
+    outputs: tuple[int, ...] = (y,)
+    if more == "another reader":
+        z = b.tensor((1, 8, 8, 32))
+        b.add(Quantize(inputs=(x,), outputs=(z,), scale=0.3))
+        outputs = (y, z)
+    if more == "also an output":
+        outputs = (y, x)
+    if more == "codes go in":
+        b.inputs.append(q)
+    program = tiled(b.program(outputs))
+    site = Site(program, segment_of(program), march())
+    assert bool(ends.conversion(site, 0)) is removed
+    assert ends.conversion(site, 1) == ""
 
 
 def test_a_matrix_product_tells_its_inner_size() -> None:

@@ -27,7 +27,7 @@ class Style:
 
     ``spread`` multiplies the scale that just holds the range (below 1 saturates), ``jitter`` is
     the half-width of a log-uniform factor on top of it, ``power_of_two`` rounds the scale to one,
-    so that ties occur.
+    so that ties occur; ``coarse`` to six bits, so that it is the same whatever the processor's sums end in.
     """
 
     dtype: str = "int8"
@@ -35,6 +35,14 @@ class Style:
     power_of_two: bool = False
     spread: float = 1.0
     jitter: float = 0.0
+    coarse: bool = False
+
+    def rounded(self, scale: Array | float) -> Array:
+        """The scale as this style has it, float64."""
+        if self.power_of_two:
+            return np.asarray(2.0 ** np.ceil(np.log2(scale)))
+        fraction, exponent = np.frexp(scale)
+        return np.ldexp(np.ceil(fraction * 64) / 64, exponent) if self.coarse else np.asarray(scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +142,8 @@ class GraphBuilder:
         span = 2 * max(-low, high) if symmetric else high - low
         scale = (span or 1.0) / (qmax - qmin) * style.spread
         scale *= float(np.exp(self.rng.uniform(-style.jitter, style.jitter)))
-        if style.power_of_two:
-            scale = 2.0 ** np.ceil(np.log2(scale))
-        scale = float(
-            max(np.float32(scale), np.finfo(np.float32).tiny)
-        )  # what shrank to nothing has one, too
+        tiny = float(np.finfo(np.float32).tiny)  # what shrank to nothing has a scale, too
+        scale = max(float(np.float32(style.rounded(scale))), tiny)
         zero = 0 if symmetric else int(np.clip(np.rint(qmin - low / scale), qmin, qmax))
         return scale, zero
 
@@ -190,9 +195,7 @@ class GraphBuilder:
         others = None if axis is None else tuple(i for i in range(value.ndim) if i != axis)
         span = np.abs(value).max(axis=others, keepdims=axis is not None)
         scale = np.maximum(span, 1e-6) / ((qmax - qmin) / 2)
-        if self.style.power_of_two:
-            scale = 2.0 ** np.ceil(np.log2(scale))
-        scale = scale.astype(np.float32)
+        scale = self.style.rounded(scale).astype(np.float32)
         integers = np.clip(np.rint(value / scale), qmin, qmax).astype(dtype)
         return self._dequantized(integers, scale.reshape(-1) if axis is not None else scale, axis)
 

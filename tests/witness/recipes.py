@@ -42,6 +42,14 @@ class Site:
         """One of these, shrinking to the first."""
         return self.draw(st.sampled_from(values))
 
+    def some_of(self, low: int, high: int, most: int, *, unique: bool) -> tuple[int, ...]:
+        """One to ``most`` of low..high."""
+        return tuple(self.draw(st.lists(st.integers(low, high), min_size=1, max_size=most, unique=unique)))
+
+    def order_of(self, n: int) -> tuple[int, ...]:
+        """The first n integers in some order."""
+        return tuple(self.draw(st.permutations(range(n))))
+
     def room(self) -> int:
         """By how much the operand may grow."""
         return max(1, MAX_ELEMENTS // max(1, int(np.prod(self.shape))))
@@ -204,8 +212,7 @@ def _average_pool(s: Site) -> dict[str, Any]:
 
 def _reduce(s: Site) -> dict[str, Any]:
     rank = len(s.shape)
-    axes = s.draw(st.lists(st.integers(1, rank - 1), min_size=1, unique=True))
-    return {"axes": tuple(axes), "keepdims": s.one_of(1, 0)}
+    return {"axes": s.some_of(1, rank - 1, rank, unique=True), "keepdims": s.one_of(1, 0)}
 
 
 def _resize(s: Site) -> dict[str, Any]:
@@ -266,8 +273,7 @@ def _squeezable(shape: Shape, _: float) -> bool:
 
 def _gather(s: Site) -> dict[str, Any]:
     axis = s.integer(0, len(s.shape) - 1)
-    indices = s.draw(st.lists(st.integers(0, s.shape[axis] - 1), min_size=1, max_size=s.shape[axis]))
-    return {"axis": axis, "indices": tuple(indices)}
+    return {"axis": axis, "indices": s.some_of(0, s.shape[axis] - 1, s.shape[axis], unique=False)}
 
 
 def _grow(s: Site) -> Shape:
@@ -331,7 +337,7 @@ RECIPES: dict[str, Recipe] = {
     "Squeeze": Recipe(
         lambda s: {"axes": (s.one_of(*[i for i, n in enumerate(s.shape) if n == 1 and i]),)}, _squeezable
     ),
-    "Transpose": Recipe(lambda s: {"perm": tuple(s.draw(st.permutations(range(len(s.shape)))))}),
+    "Transpose": Recipe(lambda s: {"perm": s.order_of(len(s.shape))}),
     "DepthToSpace": Recipe(
         lambda s: {"mode": s.one_of("DCR", "CRD")}, lambda shape, _: len(shape) == 4 and shape[1] % 4 == 0
     ),

@@ -50,7 +50,7 @@ def exp_factor(scale: float) -> tuple[int, int]:
     Beyond 2^30 a distance of one code already gives exp(−distance) = 0 in Q40.
     """
     mult, shift = fixed_point(min(scale * math.log2(math.e) * 2.0**_EXP_FRACTION_BITS, 2.0**30))
-    return int(mult[0]), int(shift[0])
+    return mult.item(), shift.item()
 
 
 def exp_negative(distance: Int64, mult: int, shift: int, table: npt.NDArray[np.int32]) -> Int64:

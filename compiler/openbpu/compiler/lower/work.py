@@ -14,6 +14,7 @@ from openbpu.compiler.lower.multiply_adds import multiply_adds
 from openbpu.compiler.lower.windows import window
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.export import IR_VERSION, opset_imports, tensor_proto, type_proto
+from openbpu.compiler.reader.infer import REFUSALS
 from openbpu.compiler.reader.nodes import captures_of, node_of
 from openbpu.compiler.reader.scope import constant, static_shape
 from openbpu.compiler.reader.tensors import TensorReader
@@ -183,7 +184,7 @@ def _inferred(graph: GraphProto, seen: Values, opsets: Mapping[str, int]) -> Ite
             model.graph.input.add(name=name, type=type_proto(value))
     try:
         types = types_with_data(model, shape_inference.infer_shapes)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
+    except REFUSALS:
         return
     for name, known in types.items():
         if name not in seen:

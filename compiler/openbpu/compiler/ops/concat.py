@@ -57,7 +57,7 @@ def _factor(site: Site, leaf: Leaf) -> tuple[int, int]:
     ):
         return 0, 0
     fixed = numerics.fixed_point_sum((leaf.s / site.out_quant().s,), (float(leaf.reach),))
-    return int(fixed.multipliers[0][0]), int(fixed.shift[0])
+    return fixed.multipliers[0].item(), fixed.shift.item()
 
 
 RULES = (

@@ -77,7 +77,7 @@ def _lower_max(site: Site) -> None:
     x, out = site.leaf(0), site.out_quant()
     mult, shift = numerics.fixed_point(x.s / out.s)
     low, high = site.bounds()
-    counts = np.array([[int(mult[0]), int(shift[0])]])
+    counts = np.array([[mult.item(), shift.item()]])
     _emit_pool(site, x.codes, win, "max", counts, count_pad=False, x_zero=x.z, zero=out.z, lo=low, hi=high)
 
 

@@ -95,7 +95,7 @@ def _axes(site: Site, codes: str) -> tuple[int, ...]:
 
 def _scaling(ratio: float, reach: float) -> dict[str, int]:
     fixed = numerics.fixed_point_sum((ratio,), (float(reach),))
-    return {"mult": int(fixed.multipliers[0][0]), "shift": int(fixed.shift[0])}
+    return {"mult": fixed.multipliers[0].item(), "shift": fixed.shift.item()}
 
 
 def _axis(site: Site) -> Violation:

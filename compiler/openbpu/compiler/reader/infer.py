@@ -22,7 +22,8 @@ from openbpu.compiler.reader.ranges import range_of
 from openbpu.compiler.reader.schemas import schema_of
 from openbpu.compiler.reader.scope import Scope, static_shape
 
-_REFUSALS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError)
+REFUSALS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
+"""What onnx raises where it cannot infer; ValueError: more bytes than protobuf writes."""
 _MAX_DATA = 1024  # elements of a constant that inference may look at; shapes, pads and sizes are all smaller
 _MAX_COUNT = 2**63 - 1  # a dimension has no more, and no tensor has nearly as many
 _NO_DATA = frozenset(
@@ -89,7 +90,7 @@ class Inference:
             return shape_inference.infer_node_outputs(
                 schema.onnx, proto, types, data, opset_imports=self._imports
             )
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return self._after_error(node, scope, error)
 
     def _of_function(
@@ -165,7 +166,7 @@ def _data(names: Sequence[str], scope: Scope) -> dict[str, TensorProto]:
 def _inferred_whole(model: ModelProto) -> dict[str, TypeProto]:
     try:
         return types_with_data(model, shape_inference.infer_shapes)
-    except _REFUSALS:  # what the model itself declares is still worth something
+    except REFUSALS:  # what the model itself declares is still worth something
         return {value.name: value.type for value in (*model.graph.output, *model.graph.value_info)}
 
 
