@@ -99,6 +99,22 @@ def test_what_is_no_whole_file_is_refused(data: bytes, tmp_path: Path) -> None:
         read_numpy(tmp_path / "x.npy", [IMAGE])
 
 
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ((3, 0), "its elements have fields"),
+        ((4, 0), "its version is unknown"),
+        ((1, 1), "its version is unknown"),
+    ],
+)
+def test_headers_of_other_versions_are_refused_with_what_they_say(
+    version: tuple[int, int], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.npy").write_bytes(header(described((1,)), version))
+    with pytest.raises(InputError, match=rf"not \({said}\)"):
+        read_numpy(tmp_path / "x.npy", [IMAGE])
+
+
 @pytest.mark.parametrize("cut", range(1, 400, 23))
 def test_damaged_archives_are_refused(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
