@@ -19,6 +19,7 @@ from openbpu.quantization.onnx.carriers import (
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.given import Given, Step, find_given
+from openbpu.quantization.onnx.handing import Handed
 from openbpu.quantization.onnx.net import Net, attribute
 from openbpu.quantization.onnx.sizes import settled
 from openbpu.quantization.onnx.tail import find_tail
@@ -93,6 +94,11 @@ class _Usual:
     widened: frozenset[str]
     asked: Types
 
+    @property
+    def takes_int16(self) -> bool:
+        """Whether int16 is for activations at all: without `--int8-tail`, or where it is asked for."""
+        return DType.INT16 in {self.activation, self.tail} or self.asked.has_int16
+
     def of(self, name: str) -> DType:
         if name in self.widened:
             return DType.INT16
@@ -129,9 +135,11 @@ def make_plan(
     carriers = find_carriers(net, kinds, fused, units, given, spared)
     sources = scale_sources(net, kinds, carriers)
     usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed, widened, types)
-    slots = _input_types(net, kinds, units, sources, usual)
+    of_units = _asked_of_units(net, units, types)
+    slots = _input_types(net, kinds, units, of_units, sources, usual)
     steps = _steps(net, kinds, sources, given)
-    wanted = _source_types(net, kinds, sources, slots, usual)
+    handed = Handed(net, kinds, types, fused.unrounded, of_units, fixed)
+    wanted = _source_types(net, kinds, sources, slots, usual, handed)
     wanted |= {name: step.dtype for name, step in steps.items()}
     pairs = {name: Pair(source, wanted[source]) for name, source in sources.items()}
     macs = [index for index, kind in enumerate(kinds) if kind is Kind.MAC]
@@ -173,13 +181,17 @@ def _steps(net: Net, kinds: Sequence[Kind], sources: Mapping[str, str], given: G
 
 
 def _input_types(
-    net: Net, kinds: Sequence[Kind], units: Units, sources: Mapping[str, str], usual: _Usual
+    net: Net,
+    kinds: Sequence[Kind],
+    units: Units,
+    of_units: Mapping[int, DType],
+    sources: Mapping[str, str],
+    usual: _Usual,
 ) -> dict[Slot, DType]:
     """Return the type that every tensor input of a BPU operator takes; movement and units take any.
 
     Constants have the type of the results they are used for.
     """
-    units_asked = _asked_of_units(net, units, usual.asked)
     types: dict[Slot, DType] = {}
     for index, node in enumerate(net.nodes):
         if kinds[index] in {Kind.CPU, Kind.KEEP}:
@@ -191,7 +203,7 @@ def _input_types(
         for position, name in enumerate(node.input):
             if name in data:
                 model = node.output[0] if name in usual.constants else sources.get(name, name)
-                asked = units_asked.get(index) or usual.asked.of(node, position) or usual.of(model)
+                asked = of_units.get(index) or usual.asked.of(node, position) or usual.of(model)
                 types[index, position] = fixed.get(position, asked)
     return types
 
@@ -223,10 +235,11 @@ def _source_types(
     sources: Mapping[str, str],
     types: Mapping[Slot, DType],
     usual: _Usual,
+    handed: Handed,
 ) -> dict[str, DType]:
     """Return the type of every source: the widest that a reader of it, or of what is moved from it, takes.
 
-    Movement takes any, unless it is asked to take one.
+    Movement takes any, unless it is asked to take one. Float nodes take what they are `handed`.
     """
     asked: dict[str, set[DType]] = {source: set() for source in sources.values()}
     for (index, position), dtype in types.items():
@@ -243,6 +256,8 @@ def _source_types(
             maker = makers.get(sources[name])
             by_maker = None if maker is None else usual.asked.of_node(net.nodes[maker])
             asked[sources[name]].add(usual.asked.output or by_maker or usual.of(sources[name]))
+    for name in list(handed.wants_int16(sources, asked, is_taken=usual.takes_int16)):
+        asked[name].add(DType.INT16)
     return {
         source: max(kinds or {usual.of(source)}, key=lambda d: d.nbytes) for source, kinds in asked.items()
     }

@@ -31,15 +31,17 @@ def unmet(net: Net, plan: Plan, types: Types) -> tuple[Finding, ...]:
 
 _BETWEEN = (
     "what it reads and what it makes are rounded for the nodes around it, so float changes little; "
-    "name its neighbours too"
+    "name its neighbours too, in int16 or float"
 )
 
 
 def _is_between(node: NodeProto, net: Net, plan: Plan) -> bool:
-    """Whether a node has pairs on either side, of nodes that are not float."""
-    live = [name for name in data_inputs(node) if net.is_live(name)]
+    """Whether a node has pairs on either side, of nodes that are not float; int16 ones hardly round."""
+    read = [name for name in data_inputs(node) if net.is_live(name)]
+    both = [*read, *filter(None, node.output)]
     rounded = plan.pairs.keys() | plan.given.present
-    return bool(live) and rounded.issuperset(live) and rounded.issuperset(filter(None, node.output))
+    fine = {name for name, pair in plan.pairs.items() if pair.dtype is DType.INT16}
+    return bool(read) and rounded.issuperset(both) and not fine.issuperset(both)
 
 
 def _reasons(index: int, node: NodeProto, net: Net, plan: Plan, types: Types) -> Iterator[str]:
