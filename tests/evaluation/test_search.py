@@ -18,6 +18,7 @@ from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.analysis import Analyzer
 from openbpu.evaluation.search import Goal, Search, search
 from openbpu.evaluation.search.readers import Names, find_readers
+from openbpu.evaluation.search.score import held_out_data
 from openbpu.quantization.onnx import quantize
 from openbpu.quantization.onnx.report import hold_out
 from openbpu.runtime.latency import latency_of
@@ -127,6 +128,37 @@ def test_few_samples_judge_themselves_and_that_is_told(net: ModelProto, data: di
     assert found.told == ("judged on 3 samples that ranges were taken from: give 10 or more, or --data",)
 
 
+def test_zero_points_of_inputs_are_tried_and_taken_where_they_win(net: ModelProto) -> None:
+    """Pixels in 0 … 1 use half of the codes around 0."""
+    pixels = {"x": np.random.default_rng(3).random((20, 3, 8, 8), np.float32)}
+    found = search(net, pixels, goal=Goal(budget=1e-9), march="nash-m", trials=4)
+    words = [point.setup.recipe.words for point in found.points]
+    assert words == [
+        (),
+        ("--asymmetric",),
+        ("--method mse", "--asymmetric"),
+        ("--method percentile", "--asymmetric"),
+    ]
+    assert found.points[1].loss < found.base.loss
+    assert found.points[1].latency_us == found.base.latency_us
+    kept = search(
+        net, pixels, goal=Goal(budget=1e-9), march="nash-m", trials=4, asymmetric=False, method="mse"
+    )
+    assert all(point.setup.recipe.method == "" and not point.setup.recipe.asymmetric for point in kept.points)
+
+
+def test_all_samples_calibrate_where_there_is_data_to_judge_by(
+    net: ModelProto, data: dict[str, Array]
+) -> None:
+    judged = held_out_data([{"x": x} for x in data["x"][:2]])
+    kept, _ = hold_out([{"x": x} for x in data["x"]])
+    for apart, calibrating in ((None, data["x"]), (True, np.stack([feed["x"] for feed in kept]))):
+        found = search(net, data, goal=Goal(budget=1.0), march="nash-m", data=judged, hold_out=apart)
+        model = quantize(net, {"x": calibrating})
+        assert found.base.score == pytest.approx(cosine(net, model, list(data["x"][:2])), abs=1e-9)
+        assert found.samples == 2
+
+
 def readers(model: ModelProto, fixed: frozenset[str] = frozenset()) -> dict[str, tuple[str, ...]]:
     data = samples(model, 2)
     analyzer = Analyzer(model, quantize(model, data))
@@ -153,6 +185,16 @@ def test_readers_are_those_behind_what_moves_and_not_what_takes_int8_only() -> N
     assert found["c"] == ("m",)  # of nodes without a name, what they make
     assert found["b"] == ("c", "d")
     assert "d" not in found  # the second of two computed operands is int8 whatever is asked
+
+
+def test_what_float_nodes_alone_read_is_int16_with_the_node_that_makes_it() -> None:
+    model = named("""(float[1, 3, 8, 8] x) => (float[1, 6, 8, 8] y) {
+        a = Softmax (x) h = Hardmax (a) s = Shape (h) t = Tanh (h) r = Reshape (t, s)
+        y = Conv <kernel_shape = [1, 1]> (r, u) }""")
+    model.graph.initializer.append(numpy_helper.from_array(noise(6, 3, 1, 1, seed=5), "u"))
+    found = readers(model)
+    assert found["a"] == ("n_a",)
+    assert found["h"] == ("n_t",)
 
 
 def test_a_node_without_a_name_is_named_by_what_it_makes_unless_that_names_another() -> None:

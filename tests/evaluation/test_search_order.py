@@ -29,13 +29,16 @@ NODES = [f"n{k}" for k in range(24)]
 class World:
     """Nodes in a row. noise: what int8 of each costs the score · left: what int16 leaves · us: of int16.
 
-    won: what the best recipe wins of the score at no time.
+    won: what corrections win of the score at no time · mse: the share of the loss that
+    these ranges win · dear: what they add to the latency.
     """
 
     noise: dict[str, float]
     left: dict[str, float] = field(default_factory=dict)
     us: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NODES, 1.0))
     won: float = 0.0
+    mse: float = 0.0
+    dear: float = 0.0
     asked: list[Setup] = field(default_factory=list)
 
     def tried(self, setup: Setup) -> Trial:
@@ -43,11 +46,13 @@ class World:
         types = dict(setup.types)
         lost = sum(n for name, n in self.noise.items() if name not in types)
         lost += sum(n for name, n in self.left.items() if types.get(name) != "float")
-        won = setup.recipe.corrections.bias_correction
-        lost -= min(self.won, lost) if won else 0.0
+        won = self.won if setup.recipe.corrections.bias_correction else 0.0
+        won += self.mse * lost if setup.recipe.method == "mse" else 0.0
+        lost -= min(won, lost)
         cpu = 40.0 * sum(kind == "float" for kind in types.values())
         times = {name: 4.0 + (self.us[name] if types.get(name) == "int16" else 0.0) for name in NODES}
-        return Trial(1 - lost, 1 - lost, sum(times.values()), cpu, (), times)
+        us = sum(times.values()) + (self.dear if setup.recipe.method == "mse" else 0.0)
+        return Trial(1 - lost, 1 - lost, us, cpu, (), times)
 
     def search(self, goal: Goal, most: int = 60) -> Search:
         test = SimpleNamespace(larger=True, metric=SimpleNamespace(name="score"))
@@ -55,7 +60,7 @@ class World:
             job=SimpleNamespace(test=test, base={}),
             tried=self.tried,
             scorer=SimpleNamespace(float=lambda: Judged(1.0, 1.0, False), samples=1, told=()),
-            march=SimpleNamespace(name="made up"),
+            march=SimpleNamespace(name="made up", cpu=SimpleNamespace(handover_us=40)),
         )
         readers = [Readers(f"t of {name}", f"v of {name}", (name,)) for name in NODES]
         noise = {f"t of {name}": n for name, n in self.noise.items()}
@@ -109,6 +114,31 @@ def test_a_recipe_is_left_out_where_types_alone_do() -> None:
     needed = World(dict.fromkeys(NODES, 0.001) | {"n3": 0.02}, won=0.018).search(Goal(budget=0.006))
     assert needed.best.name.startswith("--asymmetric, --equalisation") is False
     assert needed.best.setup.recipe.words[-1] == "--bias-correction"
+
+
+def test_a_method_is_taken_where_it_costs_no_time_and_only_there() -> None:
+    """A Concat whose operands have ranges of their own rounds them anew."""
+    assert World(few(n3=0.02), mse=0.5).search(Goal(budget=0.012)).best.name == "--method mse"
+    found = World(few(n3=0.02), mse=0.5, dear=3.0).search(Goal(budget=0.012))
+    assert found.best.name == "1 int16"
+    assert found.best.increase == pytest.approx(1 / 96)
+    assert not any("mse" in point.name for point in found.points[4:])
+
+
+def test_corrections_come_where_they_save_nodes_and_in_few_trials() -> None:
+    world = World(dict.fromkeys(NODES, 0.004), won=0.03)
+    found = world.search(Goal(budget=0.03))  # 17 of 24 nodes without them, 9 with them
+    assert found.reached
+    assert "--adaptive-rounding" in found.best.name
+    assert len(found.nodes("int16")) <= 11
+    assert sum(setup.recipe.corrections.adaptive_rounding for setup in world.asked) <= 5
+
+
+def test_a_latency_with_no_room_for_a_hand_over_tries_no_floats() -> None:
+    left = {"n9": 0.03}
+    for share, tried in ((0.3, False), (0.9, True)):
+        found = World(few(n3=0.02), left=left).search(Goal(budget=0.005, latency=share))
+        assert any(point.setup.named("float") for point in found.points) is tried
 
 
 def test_where_int16_does_not_do_the_noisiest_nodes_are_float() -> None:

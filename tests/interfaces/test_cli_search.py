@@ -10,7 +10,10 @@ import pytest
 
 from evaluation.analysed import TEXT, named
 from interfaces.conftest import Command, fails
+from openbpu.arch.march import get_march
 from openbpu.cli.searching import config_path
+from openbpu.compiler import compile as compile_model
+from openbpu.runtime.latency import latency_of
 from quantization.float_models import samples
 
 
@@ -74,6 +77,50 @@ def test_a_budget_out_of_reach_is_an_exit_code_and_the_closest_is_written(
     assert "# the budget of 0 % is not reached" in (folder / "q.quant_config.yaml").read_text(
         encoding="utf-8"
     )
+
+
+def test_the_model_that_is_written_is_the_one_that_was_priced(openbpu: Command, tmp_path: Path) -> None:
+    """A Softmax stays on the CPU of bayes-e; pairs around it, which the result does not have, take time."""
+    text = """(float[1, 3, 8, 8] x) => (float[1, 6, 8, 8] y) {
+        c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w, b)
+        s = Sigmoid (c) n = Softmax <axis = 1> (s) t = Tanh (n)
+        y = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (t, v) }"""
+    net = named(text)
+    onnx.save(net, tmp_path / "net.onnx")
+    np.savez(tmp_path / "c.npz", x=samples(net, 12)["x"])
+    files = [tmp_path / "net.onnx", "--calib", tmp_path / "c.npz", "-o", tmp_path / "q.onnx"]
+    ran = openbpu(
+        "quantize", *files, "--march", "bayes-e", "--auto", "--latency", "+50%", "--trials", 6, "--json"
+    )
+    found = ran.json()["search"]
+    march = get_march("bayes-e")
+    latency = latency_of(compile_model(tmp_path / "q.onnx", march=march), march)
+    best = found["points"][found["chosen"]]
+    assert (best["bpu_us"], best["cpu_us"]) == (
+        pytest.approx(latency.bpu_us, abs=1e-3),
+        pytest.approx(latency.cpu_us, abs=1e-3),
+    )
+    assert best["left_float"] == ["n_n"]
+    assert all("n_n" not in {*point["int16"], *point["float"]} for point in found["points"])
+    assert found["config"]["node_config"]["n_n"] == {"qtype": "float"}
+    first = (tmp_path / "q.onnx").read_bytes()
+    path = tmp_path / "q.quant_config.yaml"
+    assert "--march bayes-e" in ran.err
+    openbpu("quantize", *files, "--march", "bayes-e", "--quant-config", path)
+    assert (tmp_path / "q.onnx").read_bytes() == first
+
+
+def test_data_of_its_own_leaves_all_samples_to_calibration(openbpu: Command, folder: Path) -> None:
+    options = ("--auto", "--budget", "100%", "--data", folder / "d.npz", "--json")
+    ran = openbpu(*quantize(folder, *options))
+    assert ran.json()["report"]["samples"]["calibrated"] == 12
+    assert "--no-hold-out" in ran.err
+    first = (folder / "q.onnx").read_bytes()
+    again = openbpu(*quantize(folder, "--quant-config", folder / "q.quant_config.yaml", "--no-hold-out"))
+    assert again.code == 0
+    assert (folder / "q.onnx").read_bytes() == first
+    kept = openbpu(*quantize(folder, *options, "--hold-out"))
+    assert kept.json()["report"]["samples"]["calibrated"] == 11
 
 
 def test_labels_choose_the_metric_of_the_task(openbpu: Command, folder: Path) -> None:

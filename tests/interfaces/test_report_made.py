@@ -167,7 +167,7 @@ def test_a_closing_report_is_told_as_it_was(golden: Golden, name: str) -> None:
 
 def searches() -> dict[str, Search]:
     usual = search(8)
-    options = Recipe("mix", Corrections(True, True, True))
+    options = Recipe("mix", corrections=Corrections(True, True, True))
     mixed = Setup((("a", "int16"), ("b", "float"), ("c", "int16")), options)
     costly = Point("most", mixed, 0.97, -0.01, 0.9, 250.0, 1000.0, 11.5, ("b",), front=True)
     points = (usual.points[0], costly, replace(costly, name="worse", loss=5.0, front=False, cpu_us=2000.0))

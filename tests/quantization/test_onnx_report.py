@@ -60,6 +60,12 @@ def test_of_few_samples_none_is_held_out() -> None:
     assert made == quantize(model(), {"x": pictures(9)})
 
 
+def test_without_holding_out_all_samples_calibrate_and_judge() -> None:
+    made, report = reported(model(), {"x": pictures(40)}, hold_out=False)
+    assert (report.calibrated, report.judged, report.held_out) == (40, 16, False)
+    assert made == quantize(model(), {"x": pictures(40)})
+
+
 def test_values_beyond_a_range_and_codes_without_use_are_counted() -> None:
     data = noise(20, 1, 3, 16, 16)
     data[0, 0, 0, 0, 0] = 400.0

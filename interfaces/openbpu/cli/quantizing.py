@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
     from openbpu.arch.given_shapes import Shapes
+    from openbpu.arch.program import Placement
     from openbpu.evaluation.closing import Closing
     from openbpu.evaluation.search import Search
     from openbpu.quantization.onnx import Choice, Corrections, Finding, Method, QuantConfig, TensorRange
@@ -55,6 +56,14 @@ Asymmetric = Annotated[
         help="Zero points for int8 tensors whose values lie to one side of 0 (free): inputs too, or none.",
     ),
 ]
+HoldOut = Annotated[
+    bool | None,
+    typer.Option(
+        "--hold-out/--no-hold-out",
+        show_default="held out, but with --auto --data",
+        help="Keep every tenth sample from calibration, and say by these how close the result is.",
+    ),
+]
 Equalisation = Annotated[
     bool,
     typer.Option("--equalisation", help="Scale channels between layers so that one scale suits them all."),
@@ -81,7 +90,10 @@ ClosingMarch = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that `openbpu quantize` is asked to do. int16: of activations; int8_tail: of the tail."""
+    """All that `openbpu quantize` is asked to do. int16: of activations; int8_tail: of the tail.
+
+    hold_out: whether samples are kept from calibration, to be judged by.
+    """
 
     model: Path
     calib: Path
@@ -95,6 +107,7 @@ class Job:
     corrections: Corrections
     asymmetric: bool | None
     page: Path | None = None
+    hold_out: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +193,7 @@ def quantized(
         asymmetric=job.asymmetric,
         shapes=job.shapes,
         judge=True,
+        hold_out=job.hold_out,
         progress=in_steps(report),
         told=chosen.append,
     )
@@ -195,24 +209,21 @@ def quantized_for(
 ) -> tuple[Made, Closing | None]:
     """Return the quantized model with its closing report; what stays on the CPU of `march` is left float."""
     from openbpu.arch.dtypes import DType
-    from openbpu.arch.errors import QuantizationError
-    from openbpu.evaluation.left_float import rounded_on_cpu
+    from openbpu.evaluation.left_float import Left, leave_float
     from openbpu.quantization.onnx import with_node_types
+    from openbpu.quantization.onnx.groundwork import with_types_of_their_own
 
-    made = quantized(job, data, told, report)
-    found = closed(made, march)
-    asked = {**job.types.nodes, **job.types.options}
-    there = {} if found is None else rounded_on_cpu(made.model, found.placement)
-    left = {name: made_there for name, made_there in there.items() if name not in asked}
-    if not left:
-        return made, found
-    try:
+    def make(left: Left) -> tuple[Made, Closing | None]:
         types = with_node_types(job.types, {DType.FLOAT32: list(left.values())})
-        again = quantized(replace(job, types=types), data, told, report)
-    except QuantizationError:  # nothing else is there to quantize
-        return made, found
-    again = replace(again, floats=tuple(left))
-    return again, closed(again, march)
+        made = quantized(replace(job, types=types), data, told, report)
+        return replace(made, floats=tuple(left)), closed(made, march)
+
+    def placed(found: tuple[Made, Closing | None]) -> tuple[onnx.ModelProto, Sequence[Placement]]:
+        made, closing = found
+        return made.model, () if closing is None else closing.placement
+
+    kept = with_types_of_their_own(job.model, job.types, job.shapes)
+    return leave_float(make, placed, kept, {})[0]
 
 
 def closed(made: Made, march: str) -> Closing | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openbpu.cli import arguments, judging, outputs
+from openbpu.cli import arguments, judging, outputs, quantizing
 from openbpu.cli.quantizing import Job
 from openbpu.cli.usage import WrongValue, share_option, whole_option
 
@@ -167,6 +167,7 @@ def searched(
             tail=DType.INT8 if job.int8_tail else DType.INT16,
             corrections=job.corrections,
             asymmetric=job.asymmetric,
+            hold_out=job.hold_out,
             shapes=job.shapes,
             trials=asked.trials,
             pool=pool,
@@ -217,7 +218,7 @@ def as_chosen(job: Job, found: Search) -> Job:
     )
 
 
-def told(job: Job, found: Search) -> Iterator[str]:
+def told(job: Job, found: Search, march: str) -> Iterator[str]:
     """Write the chosen config beside the model; yields what is told of the search, and what was written."""
     from openbpu.arch.files import write_text
     from openbpu.quantization.onnx.config.write import config_text
@@ -226,7 +227,10 @@ def told(job: Job, found: Search) -> Iterator[str]:
     yield from notes(found)
     path = config_path(job.output)
     write_text(path, config_text(found.config, config_comments(found)))
-    again = f"openbpu quantize {job.model} --calib {job.calib} --quant-config {path} -o {job.output}"
+    more = "" if job.hold_out else " --no-hold-out"
+    on = "" if march == quantizing.CLOSING_MARCH else f" --march {march}"
+    files = f"{job.model} --calib {job.calib} --quant-config {path}{on}{more} -o {job.output}"
+    again = f"openbpu quantize {files}"
     yield f"wrote {path}; `{again}`, with the same options for pixels and shapes, makes the same bytes"
 
 

@@ -167,6 +167,7 @@ def _point_json(point: Point) -> dict[str, Any]:
         "float": _listed(point.setup.named("float")),
         "options": _listed(point.setup.recipe.words),
         "cpu_nodes": _listed(point.cpu_nodes),
+        "left_float": _listed(point.left),
     }
 
 

@@ -53,6 +53,7 @@ def search(  # noqa: PLR0913  # an argument per question
     tail: DType = DType.INT16,
     corrections: Corrections = _NO_CORRECTIONS,
     asymmetric: bool | None = None,
+    hold_out: bool | None = None,
     shapes: Shapes | None = None,
     trials: int = TRIALS,
     pool: Pool | None = None,
@@ -61,7 +62,8 @@ def search(  # noqa: PLR0913  # an argument per question
     """Return which nodes of the float `model` should be int16, or float on the CPU, to meet `goal`.
 
     data, metric: what is judged by, as of `openbpu eval`; without data, calibration samples that are held out
-    as `quantize(judge=True)` does; without a metric, top-1 where labels are classes, mAP where they are
+    as `quantize(judge=True)` does · hold_out: whether samples are held out; None: where there is no data ·
+    without a metric, top-1 where labels are classes, mAP where they are
     boxes, else the cosine to float of the worst output · setting: how samples become feeds · limit: so many
     samples of the data · config, method, tail, corrections, asymmetric: as of `quantize`, and kept: the
     search adds to them and leaves nodes alone that they give a type · march: whose latency counts · trials:
@@ -70,7 +72,8 @@ def search(  # noqa: PLR0913  # an argument per question
     """
     started = time.monotonic()
     asked = read_config(config)
-    ground = lay_ground(model, calibration, asked, shapes)
+    apart = data is None if hold_out is None else hold_out
+    ground = lay_ground(model, calibration, asked, shapes, judge=apart)
     base = _base(asked, ground.names, method, tail, corrections, asymmetric=asymmetric)
     told: tuple[str, ...] = ()
     if data is None:
@@ -78,7 +81,7 @@ def search(  # noqa: PLR0913  # an argument per question
     shown = setting or Setting(shapes={name: tuple(shape) for name, shape in (shapes or {}).items()})
     test = Test(data, metric or make_metrics([usual_metric(data)])[0], shown, limit)
     work = pool or Pool()
-    bench = Bench(Job(_file(model, work), ground.feeds, base, test, march, shapes))
+    bench = Bench(Job(_file(model, work), ground.feeds, base, test, march, shapes, ground.fixed))
     report = progress or (lambda _stage, _done, _total: None)
     tried = Trials(bench, goal or Goal(), work, trials, report)
     gains = walk(tried, Senses(bench, ground.fixed, work, report))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from openbpu.evaluation.search.prefixes import Prefixes
@@ -16,21 +16,30 @@ _CHUNKS = 4
 """Parts of a prefix that are taken back one by one, …"""
 _ROUNDS = 2
 """… so many times, in ever smaller parts; more would leave no trials for what comes after."""
-_FLOATS = ((1, 2, 4), (8, 16))
+_FEWER = 3
+"""How often it is tried whether fewer groups do with corrected weights."""
+_FLOATS = ((1,), (2, 4), (8, 16))
 """How many nodes are tried in float, where int16 is not enough."""
 
 
-def within_budget(prefixes: Prefixes, noisiest: Callable[[], Sequence[str]]) -> None:
-    """Try what may meet the budget. noisiest: nodes that go to the CPU first where int16 does not do."""
-    length = shortest(prefixes)
-    if length is None:
-        with_floats = _with_floats(prefixes, noisiest())
-        if with_floats is None:
-            return
-        prefixes = with_floats
-        length = shortest(prefixes) or len(prefixes.gains)
-    taken = take_back(prefixes, prefixes.gains[:length])
+def within_budget(prefixes: Prefixes) -> Sequence[Gain]:
+    """Return groups that meet the budget, where all groups do, as few as may be."""
+    taken = take_back(prefixes, prefixes.gains[: shortest(prefixes)])
     prefixes.plain().run([taken])  # the recipe, too, is taken back where types alone do
+    return taken
+
+
+def fewer(prefixes: Prefixes, taken: Sequence[Gain]) -> None:
+    """Try how few of the groups `taken`, the first ones, do by the recipe of these prefixes."""
+    bad, good = 0, len(taken)
+    for _ in range(_FEWER):
+        if good - bad < 2:
+            return
+        middle = (bad + good) // 2
+        if prefixes.trials.is_good(prefixes.run([taken[:middle]])[0]):
+            good = middle
+        else:
+            bad = middle
 
 
 def shortest(prefixes: Prefixes) -> int | None:
@@ -84,7 +93,7 @@ def _spared(prefixes: Prefixes, taken: Sequence[Gain], chunks: Sequence[set[int]
     return chunks[min(good)[1]]
 
 
-def _with_floats(prefixes: Prefixes, names: Sequence[str]) -> Prefixes | None:
+def with_floats(prefixes: Prefixes, names: Sequence[str]) -> Prefixes | None:
     """Return the prefixes with the fewest nodes in float that, with all others int16, meet the goal."""
     for counts in _FLOATS:
         some = [prefixes.with_floats(names[:count]) for count in counts if count <= len(names)]
@@ -92,4 +101,6 @@ def _with_floats(prefixes: Prefixes, names: Sequence[str]) -> Prefixes | None:
         good = [s for s, trial in zip(some, trials, strict=True) if prefixes.trials.meets(trial)]
         if good:
             return good[0]
+        if not any(prefixes.trials.is_fast(trial) for trial in trials):
+            break  # the CPU takes longer than may be, and more of it still longer
     return None

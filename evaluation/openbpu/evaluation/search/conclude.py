@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from openbpu.evaluation.search.result import Gain, Point, Search, on_front
 from openbpu.evaluation.search.setup import Setup
@@ -36,7 +37,7 @@ def concluded(trials: Trials, gains: Sequence[Gain], told: Sequence[str]) -> Sea
         gains=tuple(gains),
         refused=tuple(f"{name_of(s)}: {t.refused}" for s, t in tried if t.refused),
         told=(*bench.scorer.told, *told),
-        config=known[chosen][0].config(bench.job.base),
+        config=_config(bench.job.base, *known[chosen]),
         seconds=0.0,
     )
 
@@ -48,6 +49,13 @@ def name_of(setup: Setup) -> str:
     parts += [f"{int16} int16"] if int16 else []
     parts += [f"{floats} float"] if floats else []
     return ", ".join(parts) or "int8"
+
+
+def _config(base: Mapping[str, Any], setup: Setup, trial: Trial) -> Mapping[str, Any]:
+    """Return the `quant_config` of what was tried, what is left float for the march in it."""
+    made = setup.config(base)
+    nodes = {**{name: {"qtype": "float"} for name in trial.left}, **made.get("node_config", {})}
+    return {**made, "node_config": nodes} if nodes else made
 
 
 def _points(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> tuple[Point, ...]:
@@ -66,6 +74,7 @@ def _points(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> tuple[Point
             increase=trial.latency_us / base - 1 if base else 0.0,
             cpu_nodes=trial.cpu_nodes,
             front=front,
+            left=trial.left,
         )
         for (setup, trial), loss, front in zip(known, losses, fronts, strict=True)
     )

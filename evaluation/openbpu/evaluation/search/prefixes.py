@@ -24,13 +24,13 @@ class Prefixes:
         places: Sequence[str],
         floats: Sequence[str] = (),
     ) -> None:
-        self.trials, self._recipe, self.gains, self.floats = trials, recipe, tuple(gains), tuple(floats)
+        self.trials, self.recipe, self.gains, self.floats = trials, recipe, tuple(gains), tuple(floats)
         self._places = {name: k for k, name in enumerate(places)}
         self._order = tuple(places)
 
     def with_floats(self, floats: Sequence[str]) -> Prefixes:
         """Return the same with these nodes in float."""
-        return Prefixes(self.trials, self._recipe, self.gains, self._order, floats)
+        return Prefixes(self.trials, self.recipe, self.gains, self._order, floats)
 
     def plain(self) -> Prefixes:
         """Return the same without the recipe."""
@@ -41,7 +41,7 @@ class Prefixes:
         types: dict[str, Kind] = dict.fromkeys((name for gain in gains for name in gain.nodes), "int16")
         types |= dict.fromkeys(self.floats, "float")
         last = len(self._places)
-        return Setup(tuple(sorted(types.items(), key=lambda t: self._places.get(t[0], last))), self._recipe)
+        return Setup(tuple(sorted(types.items(), key=lambda t: self._places.get(t[0], last))), self.recipe)
 
     def run(self, some: Sequence[Sequence[Gain]]) -> list[Trial]:
         """Try several selections of groups."""

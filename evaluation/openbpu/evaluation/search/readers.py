@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
+from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.quantization.onnx.classes import TABLE, Kind
 from openbpu.quantization.onnx.net import reads
 
+_NO_VALUES = frozenset({"QuantizeLinear", "DequantizeLinear", "Shape", "Size"})
 _PRODUCTS = frozenset(row.op for row in TABLE.values() if row.kind is Kind.MAC)
 
 
@@ -51,7 +53,8 @@ def find_readers(
     """Return the int8 tensors that int16 can be asked for, in the order of the network.
 
     fixed: tensors made by nodes whose type is asked for already; the search leaves these nodes alone. A
-    tensor that nothing computes with (an output) is int16 with the node that makes it.
+    tensor that nothing on the BPU computes with (an output, what goes to a node in float) is int16 with the
+    node that makes it.
     """
     of = _Readers(quantized, match, names, fixed)
     found = []
@@ -75,11 +78,14 @@ class _Readers:
 
     def names(self, unit: Unit) -> tuple[str, ...]:
         """Return the nodes to ask; none where one of them cannot be asked."""
-        nodes, values = [], set[str]()
+        nodes, values, is_handed_out = [], set[str](), False
         for value, reader in self._found(unit.value, values):
-            if not _is_bound(reader, value, self._graph):
+            if _computes_in_float(reader):
+                is_handed_out = True
+            elif not _is_bound(reader, value, self._graph):
                 nodes.append(reader)
-        if not nodes and values & set(self._graph.outputs) and unit.index >= 0:
+        is_handed_out |= bool(values & set(self._graph.outputs))
+        if not nodes and is_handed_out and unit.index >= 0:
             nodes.append(self._graph.nodes[unit.index])
         if any(makes_any(node, self._fixed, self._aliases) for node in nodes):
             return ()
@@ -94,13 +100,19 @@ class _Readers:
             if moved:
                 for other in moved:
                     yield from self._found(other, values)
-            elif node.op_type not in {"QuantizeLinear", "DequantizeLinear"} and node.op_type in TABLE:
+            elif node.op_type not in _NO_VALUES:
                 yield value, node
 
 
 def makes_any(node: NodeProto, tensors: frozenset[str], aliases: Mapping[str, str]) -> bool:
     """Whether a node of the quantized model makes one of these tensors of the float model."""
     return not tensors.isdisjoint(aliases.get(name, name) for name in node.output)
+
+
+def _computes_in_float(node: NodeProto) -> bool:
+    """Whether a node is none of the BPU: it was left float, or there is no such operator there."""
+    row = TABLE.get(node.op_type)
+    return row is None or row.kind is Kind.CPU or origin_of(node, node.name).stays_float
 
 
 def _is_bound(node: NodeProto, value: str, graph: Graph) -> bool:

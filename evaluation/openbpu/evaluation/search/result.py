@@ -38,7 +38,8 @@ class Point:
     name: what was done to the one without search ("int8") · score: of the metric; of several outputs, of the
     worst · loss: how much worse than float, as a share of float's · cosine: the worst output's, mean over the
     samples · bpu_us, cpu_us: simulated and estimated · increase: of their sum against the one without search,
-    as a share · cpu_nodes: nodes that run on the CPU · front: whether no other one is as good and faster.
+    as a share · cpu_nodes: nodes that run on the CPU · front: whether no other one is as good and faster ·
+    left: nodes that are float because they stay on the CPU.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Point:
     increase: float
     cpu_nodes: tuple[str, ...]
     front: bool = False
+    left: tuple[str, ...] = ()
 
     @property
     def latency_us(self) -> float:

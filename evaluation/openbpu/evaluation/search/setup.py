@@ -9,16 +9,19 @@ from typing import Any, Literal
 from openbpu.quantization.onnx import Corrections
 
 Kind = Literal["int16", "float"]
+Types = tuple[tuple[str, Kind], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How ranges are taken and weights are rounded: time to quantize, none on the chip.
 
-    method: "" as it was asked for, or `mix` · corrections: beside what was asked for.
+    method: "" as it was asked for, or that · asymmetric: whether inputs have zero points, too, where that was
+    not asked for · corrections: beside what was asked for.
     """
 
     method: str = ""
+    asymmetric: bool = False
     corrections: Corrections = field(default_factory=Corrections)
 
     @property
@@ -31,14 +34,15 @@ class Recipe:
             "--bias-correction": c.bias_correction,
         }
         method = (f"--method {self.method}",) if self.method else ()
-        return (*method, *(name for name, is_on in flags.items() if is_on))
+        inputs = ("--asymmetric",) if self.asymmetric else ()
+        return (*method, *inputs, *(name for name, is_on in flags.items() if is_on))
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """A configuration to try: types of nodes by name, in the order of the network, and a recipe."""
 
-    types: tuple[tuple[str, Kind], ...] = ()
+    types: Types = ()
     recipe: Recipe = field(default_factory=Recipe)
 
     def named(self, kind: Kind) -> tuple[str, ...]:
@@ -52,6 +56,8 @@ class Setup:
         activation, weight = dict(model.get("activation", {})), dict(model.get("weight", {}))
         if self.recipe.method:
             activation["calibration_type"] = self.recipe.method
+        if self.recipe.asymmetric:
+            activation["asymmetric"] = True
         corrections = self.recipe.corrections
         if corrections.equalisation:
             weight["equalisation"] = True

@@ -110,6 +110,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     equalisation: quantizing.Equalisation = False,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
     bias_correction: quantizing.BiasCorrection = False,
+    hold_out: quantizing.HoldOut = None,
     auto: searching.Auto = False,
     budget: searching.Budget = None,
     latency: searching.Latency = None,
@@ -160,6 +161,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
         corrections,
         asymmetric,
         page,
+        hold_out=data is None if hold_out is None else hold_out,
     )
     asked = searching.Asked(
         auto, budget, latency, data, metric, labels, classes, images, preprocess, postprocess, scores, boxes,
@@ -175,7 +177,10 @@ def quantize(  # noqa: PLR0917  # an argument per option
         made, closed = quantizing.quantized_for(job, march, given, told, report)
     if page is not None and closed is not None:
         quantizing.write_page(page, job, made, closed, found)
-    said = [*quantizing.sentences(job, made), *(searching.told(job, found) if found is not None else ())]
+    said = [
+        *quantizing.sentences(job, made),
+        *(searching.told(job, found, march) if found is not None else ()),
+    ]
     for sentence in said:
         note(sentence)
     if json:

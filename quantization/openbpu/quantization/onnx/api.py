@@ -47,7 +47,7 @@ from openbpu.quantization.onnx.plan import NOTHING_ASKED, Plan, make_plan
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.ranged import Ground
 from openbpu.quantization.onnx.relief import Relief, balance_of, settle
-from openbpu.quantization.onnx.report import hold_out
+from openbpu.quantization.onnx.report import hold_out as held_out
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 from openbpu.quantization.onnx.static import dynamic_findings
 from openbpu.quantization.onnx.swallowed import watched
@@ -73,6 +73,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     corrections: Corrections = NO_CORRECTIONS,
     asymmetric: bool | None = None,
     judge: bool = False,
+    hold_out: bool = True,
     progress: Progress | None = None,
     told: Callable[[Choice], None] | None = None,
 ) -> ModelProto:
@@ -91,8 +92,9 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     among them. `corrections` are tried in turn; each is kept where samples that it was made without agree.
     Same input, same bytes. Weights in other files are read where they lie; then, and where the
     result would take 2 GiB, its own go to a file beside `out` (see `write_model`). `progress` is called as
-    progress(stage, done, total), `told` once with the method and the ranges that were chosen. `judge` holds
-    every tenth of 10 samples or more out of calibration, and says in `Choice.report` how close the result is.
+    progress(stage, done, total), `told` once with the method and the ranges that were chosen. `judge` says
+    in `Choice.report` how close the result is, by every tenth of 10 samples or more, which it holds out of
+    calibration; without `hold_out` by those that calibrate.
 
     Raises ModelError (no float32 ONNX model, or it does not run), QuantizationError (nothing to quantize,
     NaN or infinite values, illegal types), InputError (calibration data or a config that does not fit).
@@ -117,6 +119,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
             report,
             asymmetric=asked.asymmetric if asymmetric is None else asymmetric,
             judge=judge,
+            hold_out=hold_out,
         )
     if out is not None:
         write_model(quantized, out, outside=lies_in_files(model))
@@ -126,7 +129,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     return quantized
 
 
-def _quantized(
+def _quantized(  # noqa: PLR0913  # an argument per choice of `quantize`
     wanted: Wanted,
     calibration: Calibration,
     types: tuple[DType, DType, DType],
@@ -136,10 +139,11 @@ def _quantized(
     *,
     asymmetric: bool | None,
     judge: bool,
+    hold_out: bool,
 ) -> tuple[ModelProto, Choice]:
     weight, given = types[1], wanted.model
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
-    feeds, held = hold_out(feeds) if judge else (feeds, [])
+    feeds, held = held_out(feeds) if judge and hold_out else (feeds, [])
     ground = _grounded(wanted, feeds, types, report)
     findings = (*dynamic_findings(given), *contrib_findings(given), *wanted.findings(ground.net, ground.plan))
 

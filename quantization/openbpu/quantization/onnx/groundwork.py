@@ -9,6 +9,7 @@ from openbpu.quantization.onnx.config import QuantConfig, Wanted
 from openbpu.quantization.onnx.config.names import name_of
 from openbpu.quantization.onnx.load import ModelLike, load, valid
 from openbpu.quantization.onnx.masks import find_masks
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.report import hold_out
@@ -30,13 +31,37 @@ class Groundwork:
 
 
 def lay_ground(
-    model: ModelLike, calibration: Calibration, config: QuantConfig, shapes: Shapes | None = None
+    model: ModelLike,
+    calibration: Calibration,
+    config: QuantConfig,
+    shapes: Shapes | None = None,
+    *,
+    judge: bool = True,
 ) -> Groundwork:
-    """Return it. Raises what `quantize` raises of a model, samples or a config that it does not take."""
+    """Return it; without `judge` all samples calibrate.
+
+    Raises what `quantize` raises of a model, samples or a config that it does not take.
+    """
     with valid(model):
         loaded = load(model)
         given = read(loaded, shapes)
-        feeds, held = hold_out(feeds_of(calibration, given.header.graph.input, find_masks(given).reach))
-        types = Wanted(config, loaded.nodes, given).types(prepare(given, OPSET_PER_CHANNEL))
-        fixed = frozenset((*types.nodes, *(tensor for tensor, _ in types.inputs)))
-        return Groundwork(tuple(feeds), tuple(held), tuple(map(name_of, loaded.nodes)), fixed)
+        feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
+        calibrating, held = hold_out(feeds) if judge else (feeds, [])
+        fixed = _fixed(config, loaded, given)
+        return Groundwork(tuple(calibrating), tuple(held), tuple(map(name_of, loaded.nodes)), fixed)
+
+
+def with_types_of_their_own(
+    model: ModelLike, config: QuantConfig, shapes: Shapes | None = None
+) -> frozenset[str]:
+    """Return what nodes make whose types `config` asks for, by whatever way. Raises as `lay_ground` does."""
+    if config == QuantConfig():
+        return frozenset()
+    with valid(model):
+        loaded = load(model)
+        return _fixed(config, loaded, read(loaded, shapes))
+
+
+def _fixed(config: QuantConfig, loaded: Net, given: Net) -> frozenset[str]:
+    types = Wanted(config, loaded.nodes, given).types(prepare(given, OPSET_PER_CHANNEL))
+    return frozenset((*types.nodes, *(tensor for tensor, _ in types.inputs)))

@@ -102,32 +102,54 @@ def round_rows(exact: Floats, nearest: Floats, second: Floats, limits: tuple[int
     damped = second + np.eye(length) * (DAMPING * diagonal.mean(axis=1) + 1e-30)[:, None, None]
     low = np.clip(np.minimum(np.floor(exact), nearest), *limits)
     high = np.clip(np.maximum(np.ceil(exact), nearest), *limits)
-    codes = nearest.copy()
+    codes, moved = nearest.copy(), np.ones(nearest.shape[:2], dtype=bool)
     for _ in range(SWEEPS):
-        slope = np.matmul(codes - exact, damped)
-        if not _sweep(codes, slope, damped, low, high):
+        # A row that did not move never will: rows do not know of each other.
+        groups, rows = np.flatnonzero(moved.any(axis=1)), np.flatnonzero(moved.any(axis=0))
+        if not groups.size:
             break
+        part, own = np.ix_(groups, rows), damped[groups]
+        some = codes[part]
+        slope = np.matmul(some - exact[part], own)
+        moved[:] = False
+        moved[part] = _sweep(some, slope, own, low[part], high[part])
+        codes[part] = some
     better = row_errors(codes - exact, second) <= row_errors(nearest - exact, second)
     return np.where(better[..., None], codes, nearest)
 
 
-def _sweep(codes: Floats, slope: Floats, second: Floats, low: Floats, high: Floats) -> bool:
-    """Give every code in turn its best value; return whether one moved. `slope` is (codes − exact) · H."""
-    moved = False
+def _sweep(codes: Floats, slope: Floats, second: Floats, low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
+    """Give every code in turn its best value; return which rows moved. `slope` is (codes − exact) · H."""
+    moved = np.zeros(codes.shape[:2], dtype=bool)
     for start in range(0, codes.shape[2], _BLOCK):
         block = slice(start, min(start + _BLOCK, codes.shape[2]))
-        steps, inner = np.zeros_like(codes[:, :, block]), second[:, block, block]
-        local = slope[:, :, block].copy()
-        for k in range(steps.shape[2]):
-            at = start + k
-            wanted = np.rint(codes[:, :, at] - local[:, :, k] / inner[:, k, k][:, None])
-            steps[:, :, k] = np.clip(wanted, low[:, :, at], high[:, :, at]) - codes[:, :, at]
-            local += steps[:, :, k, None] * inner[:, None, k, :]
-        if steps.any():
-            moved = True
-            codes[:, :, block] += steps
-            slope += np.matmul(steps, second[:, block, :])
+        own, effect, least, most = (_by_column(x[:, :, block]) for x in (codes, slope, low, high))
+        steps = _steps(own, effect, least, most, second[:, block, block])
+        some = steps.any(axis=0)
+        if some.any():
+            moved |= some
+            made = np.moveaxis(steps, 0, 2)
+            codes[:, :, block] += made
+            slope += np.matmul(made, second[:, block, :])
     return moved
+
+
+def _by_column(rows: Floats) -> Floats:
+    """Return (G, O, B) as (B, G, O): a column at a time is read, so it lies together."""
+    return np.ascontiguousarray(np.moveaxis(rows, 2, 0))
+
+
+def _steps(codes: Floats, slope: Floats, low: Floats, high: Floats, second: Floats) -> Floats:
+    """Return by how much each code of a block moves (B, G, O); `slope` is used up. second: (G, B, B)."""
+    steps = np.zeros_like(codes)
+    effects = np.ascontiguousarray(np.moveaxis(second, 0, 2))[..., None]  # (B, B, G, 1)
+    for k in range(len(codes)):
+        wanted = np.rint(codes[k] - slope[k] / effects[k, k])
+        step = np.minimum(np.maximum(wanted, low[k]), high[k]) - codes[k]
+        if step.any():
+            steps[k] = step
+            slope[k + 1 :] += effects[k, k + 1 :] * step
+    return steps
 
 
 def row_errors(difference: Floats, second: Floats) -> Floats:
