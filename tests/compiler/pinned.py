@@ -33,12 +33,12 @@ def digest(*parts: object) -> str:
     return found.hexdigest()[:10]
 
 
-def figures(program: Program, march: March) -> dict[str, Any]:
-    """Everything that a program holds, and what it costs."""
+def figures(program: Program, march: March, *, file: bool = True) -> dict[str, Any]:
+    """Everything that a program holds, and what it costs; `file`: it can be written."""
     bpu = [s for s in program.segments if isinstance(s, BpuSegment)]
     tensors = [(t.name, t.shape, t.dtype.name, t.space.name, t.address) for t in program.tensors]
     return {
-        "file": digest(to_bytes(program)),
+        "file": digest(to_bytes(program)) if file else "",
         "constants": f"{len(program.constants)} bytes, {digest(program.constants)}",
         "tensors": f"{len(tensors)}, {digest(*tensors)}",
         "grids": digest(*((t.name, t.scale, t.zero_point, t.axis) for t in program.tensors)),
@@ -66,7 +66,7 @@ def _of_bpu(program: Program, segment: BpuSegment, march: March) -> dict[str, An
         "cycles": timing.cycles,
         "loaded": timing.loaded,
         "stored": timing.stored,
-        "busy": timing.busy.tolist(),
+        "busy": [" ".join(map(str, core)) for core in timing.busy.tolist()],
         "stalls": digest(timing.stalls, timing.waits),
         "chip": segment.chip_bytes,
         "l2m": segment.l2m_bytes,

@@ -18,6 +18,7 @@ from openbpu.arch.program import (
     Rescale,
     Softmax,
 )
+from openbpu.compiler import compile as build
 from openbpu.runtime.latency import latency_of
 from openbpu.runtime.roofline import LayerBound, Roofline, analyse
 from openbpu.runtime.roofline.changes import BATCH, ends
@@ -26,6 +27,8 @@ from runtime.models import conv_program as conv
 from runtime.models import cpu_program, mixed_program
 from simulator.build import Build, segment_of
 from simulator.tiles import tiled
+from witness.builder import GraphBuilder
+from witness.emit import EMITTERS
 
 # Round numbers: 1 cycle is 1 ns, one byte per cycle from DDR, no overhead unless a test asks for it.
 QUIET = {
@@ -388,3 +391,19 @@ def test_a_table_is_set_up_like_a_layer() -> None:
     x, y = b.input((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
     op = Lut(inputs=(x,), outputs=(y,), table_id=b.const(np.arange(-128, 128, dtype=np.int8)))
     assert only(one(op, b), fast(chip__table_cycles=5000)).bound.overhead_us == pytest.approx(5)
+
+
+def test_every_cpu_segment_between_two_of_the_bpu_costs_a_start_and_one_cure_counts_them() -> None:
+    b = GraphBuilder()
+    y = b.quantized_input((1, 8, 6, 6))
+    for _ in range(2):
+        y = b.qdq(b.node("Hardmax", b.qdq(EMITTERS["Conv"](b, y, channels=8, pads=1)[0])))
+    b.output(b.qdq(EMITTERS["Conv"](b, y, channels=8, pads=1)[0]))
+    target = get_march("nash-e")
+    found = analyse(build(b.model(), march=target), target)
+    assert [c.segment for c in found.cpu] == [1, 3]
+    for bound in found.cpu:
+        assert bound.gain_us == pytest.approx(bound.parts.total_us + target.chip.start_us)
+    (change,) = (c for c in found.changes if c.key == "CPU segment")
+    assert change.text.startswith("2 CPU segments: Hardmax onto the BPU")
+    assert change.layers == 2

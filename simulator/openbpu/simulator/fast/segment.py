@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,7 @@ class _Plan:
         if isinstance(argument, int | Saturations):
             return argument
         if isinstance(argument, Place):
-            return Place(0, self.offsets[argument.buffer] + argument.offset)
+            return replace(argument, offset=self.offsets[argument.buffer] + argument.offset)
         if isinstance(argument, Late):
             argument = argument.make(lambda p: self.offsets[p.buffer] + p.offset)
         if isinstance(argument, tuple):

@@ -20,7 +20,7 @@ SLACK = 256
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A byte in a buffer of the workspace."""
+    """A byte in a buffer of the workspace; in a segment ready to run, `offset` counts from its start."""
 
     buffer: int
     offset: int = 0
