@@ -30,7 +30,7 @@ def pair(step: float, dtype: Any = np.int8, zero: int = 0) -> Rounding:
 
 def watched(x: Array, rounding: Rounding | None, inner: float = 0.0) -> Watch:
     """A unit that makes x, off by `inner` here and there, and the pair behind it."""
-    unit: Any = SimpleNamespace(rounding=rounding, node="n", moved=False, softmax=None)
+    unit: Any = SimpleNamespace(rounding=rounding, node="n", index=0, moved=False, softmax=None)
     watch = Watch(unit, pictures=True)
     raw = x + np.float32(inner) * np.where(np.arange(x.size).reshape(x.shape) % 2, 1, -1).astype(np.float32)
     value = raw
@@ -61,7 +61,7 @@ NAMES = ("plain", "one side", "an outlier", "uneven", "even enough", "tiny", "ze
 GRIDS = ((np.int8, 0), (np.int8, -128), (np.int16, 0), (np.uint8, 128), (np.uint8, 0))
 STEPS = (2.0**-10, 2.0**-8, 2.0**-7, 2.0**-6, 2.0**-4, 0.125, 0.5)
 PAIRS = {f"{np.dtype(d).name} {z} {s}": pair(s, d, z) for d, z in GRIDS for s in STEPS}
-AROUND = Around(None, 0.0, masked=False, readers=("a", "b"))
+AROUND = Around(alike=lambda: True, readers=("a", "b"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,14 +85,21 @@ def weights(**more: Any) -> WeightRange:
     return replace(WeightRange("n", "w", "", "", 8, True, 2, 5, 3.5, 9.0), **more)
 
 
+LEFT = {"--adaptive-rounding": 0.9, "--bias-correction": 0.5}
+"""Less than half a decibel, and three."""
+
+
 @pytest.mark.parametrize(
     ("around", "change", "said"),
     [
-        (Around(weights(), 1.25, False, ()), "weights", "by up to 1.25 steps: quantize the float"),
-        (Around(weights(), 1.0, False, ()), "per_channel", "channel 5 of its weights spans 3.5 steps"),
-        (Around(weights(shared=False), 1.0, False, ()), "correct", "its weights round: --adaptive-rounding"),
-        (Around(weights(narrow=0), 0.0, False, ()), "correct", "its weights round"),
-        (Around(None, 0.0, False, ()), "int16", "it rounds inside: int16 for this node (--int16-nodes n)"),
+        (Around(weights(), 1.25), "weights", "by up to 1.25 steps: quantize the float"),
+        (Around(weights(), 1.0), "per_channel", "channel 5 of its weights spans 3.5 steps"),
+        (Around(weights(stacked=True), 1.0), "float", "no correction wins that back: float, on the CPU"),
+        (Around(weights(shared=False), corrections=LEFT), "correct", "its weights round: --bias-correction"),
+        (Around(weights(narrow=0), corrections={"--a": None}), "correct", "its weights round: --a"),
+        (Around(weights(narrow=0), corrections={"--a": 0.95}), "float", "(--float-nodes n)"),
+        (Around(), "int16", "it rounds inside: int16 for this node (--int16-nodes n)"),
+        (Around(within=False), "float", "it rounds inside what is int8 on the BPU: float"),
     ],
 )
 def test_what_a_node_does_inside_has_one_remedy(around: Around, change: str, said: str) -> None:

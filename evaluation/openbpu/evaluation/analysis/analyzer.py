@@ -61,9 +61,15 @@ class Analyzer:
         self.binary = None if session is None else Binary(session, self.quantized)
 
     def feeds(self, data: Calibration, samples: int | None) -> tuple[list[Feed], int]:
-        """Return the samples to run, at most `samples`, and how many there are; raises InputError."""
+        """Return the first samples, at most `samples`, and how many there are; raises InputError."""
         feeds = feeds_of(data, self.quantized.inputs)  # at least as narrow as those of the float model
         return feeds[: samples or SAMPLES], len(feeds)
+
+    def spread(self, data: Calibration, samples: int | None) -> tuple[list[Feed], int]:
+        """Return as many samples at equal distances: those of one kind often stand together."""
+        feeds = feeds_of(data, self.quantized.inputs)
+        most = min(samples or SAMPLES, len(feeds))
+        return [feeds[k * len(feeds) // most] for k in range(most)], len(feeds)
 
     def matched(self, feed: Feed) -> tuple[Match, dict[str, Kind], dict[str, Kind]]:
         """Return what the models have in common, and the tensors of both; raises ModelError."""
@@ -82,7 +88,7 @@ class Analyzer:
         progress: Progress | None = None,
     ) -> Analysis:
         """Return the analysis; see `analyze`."""
-        feeds, given = self.feeds(data, samples)
+        feeds, given = self.spread(data, samples)
         found, kinds, theirs = self.matched(feeds[0])
         units = until_node(found.units, until) if until else found.units
         watches = {unit.value: Watch(unit, pictures=pictures) for unit in units}
@@ -93,7 +99,7 @@ class Analyzer:
                 if progress is not None:
                     progress("analyzing", number * len(feeds) + done + 1, len(chunks) * len(feeds))
         rows = Rows(self, found, Weights(self.float, self.quantized), min_cosine, whole=until is None)
-        return rows.analysis(list(watches.values()), len(feeds), given)
+        return rows.analysis(list(watches.values()), feeds, given)
 
 
 def _called(model: object, fallback: str) -> str:

@@ -11,7 +11,9 @@ from openbpu.quantization.measures import Closeness
 
 Cause = Literal["truncation", "rounding", ""]
 Part = Literal["result", "weights", "inside", ""]
-Change = Literal["int16", "widen", "narrow", "per_channel", "weights", "correct", "equalize", "mask"]
+Change = Literal[
+    "int16", "widen", "narrow", "per_channel", "weights", "correct", "equalize", "mask", "float"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class NodeError:
 class WeightRange:
     """Constant weights by channel. shared: whether all channels have one scale.
 
+    stacked: whether they are a matrix for each of several (a MatMul of more than two axes), which share one.
+
     narrow: channels whose largest weight is less than `NARROW` steps · narrowest: the one with the fewest,
     and how many steps it has · unevenness: the largest channel's range over the narrowest one's.
     """
@@ -95,6 +99,7 @@ class WeightRange:
     narrowest: int
     steps: float
     unevenness: float
+    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openbpu.evaluation.analysis.advice import Around, cause_of, remedies
+from openbpu.evaluation.analysis.around import Surroundings
 from openbpu.evaluation.analysis.result import KEYS, Analysis, First, NodeError
-from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.evaluation.analysis.watch import Watch
 from openbpu.evaluation.analysis.weights import Weights, ranges
-from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.samples import Feed
 
 if TYPE_CHECKING:
     from openbpu.evaluation.analysis.analyzer import Analyzer
@@ -25,20 +25,18 @@ class Rows:
     ) -> None:
         self._of, self._found, self._weights = of, found, weights
         self._min_cosine, self._whole = min_cosine, whole
-        self._consumers: dict[str, list[int]] = {}
-        for k, node in enumerate(of.quantized.nodes):
-            for name in reads(node):
-                self._consumers.setdefault(name, []).append(k)
 
-    def analysis(self, watches: Sequence[Watch], samples: int, given: int) -> Analysis:
+    def analysis(self, watches: Sequence[Watch], feeds: Sequence[Feed], given: int) -> Analysis:
         """Return what the watches say."""
-        rows = tuple(self._row(watch) for watch in watches)
+        tops = {w.unit.tensor: max(-w.least, w.largest) for w in watches}
+        around = Surroundings(self._of, self._found, self._weights, tops)
+        rows = tuple(self._row(watch, around.of(watch, feeds)) for watch in watches)
         ends = {self._found.aliases.get(name) for name in self._of.quantized.outputs}
         return Analysis(
             float_model=self._of.float.where,
             quantized=self._of.quantized.where,
             hbm=self._of.hbm,
-            samples=samples,
+            samples=len(feeds),
             given=given,
             min_cosine=self._min_cosine,
             rows=rows,
@@ -49,13 +47,12 @@ class Rows:
             notes=tuple(self._notes(watches)),
         )
 
-    def _row(self, watch: Watch) -> NodeError:
+    def _row(self, watch: Watch, around: Around) -> NodeError:
         unit, codes = watch.unit, watch.codes
         pair = unit.rounding
         step = pair.step if pair is not None else None
         limits = codes.pair.limits if codes is not None else None
-        weights = self._weights.ranges.get(unit.index)
-        cause, part = cause_of(watch, weighted=weights is not None)
+        cause, part = cause_of(watch, weighted=around.weights is not None)
         return NodeError(
             index=unit.index,
             node=unit.node,
@@ -79,31 +76,10 @@ class Rows:
             unevenness=watch.unevenness,
             cause=cause,
             part=part,
-            remedies=remedies(watch, self._around(watch)),
+            remedies=remedies(watch, around),
             values=watch.values.counts() if watch.values else None,
             rounded=watch.rounded.counts() if watch.rounded else None,
         )
-
-    def _around(self, watch: Watch) -> Around:
-        unit = watch.unit
-        weights, foreign = self._weights.ranges.get(unit.index), self._weights.foreign.get(unit.index, 0.0)
-        return Around(weights, foreign, unit.softmax is not None and watch.hidden, tuple(self._readers(unit)))
-
-    def _readers(self, unit: Unit) -> list[str]:
-        """Return the nodes that read the result of a unit, through pairs and what only moves its codes."""
-        graph, found = self._of.quantized, dict[str, None]()
-        moved = {u.index for u in self._found.units if u.moved}
-        todo, seen = [unit.raw, unit.value], set[str]()
-        while todo:
-            name = todo.pop()
-            for k in self._consumers.get(name, ()) if name not in seen else ():
-                node = graph.nodes[k]
-                if k in moved or node.op_type in {QUANTIZE, DEQUANTIZE}:
-                    todo += node.output
-                elif node.name:
-                    found[node.name] = None
-            seen.add(name)
-        return list(found)
 
     def _through(self, unit: Unit) -> tuple[str, ...]:
         nodes = (self._of.quantized.nodes[i] for i in unit.nodes if i != unit.index)

@@ -79,7 +79,7 @@ def sensitivity(
     """
     if mode not in MODES:
         raise InputError(must("sensitivity", "the mode", _listed(MODES), f"'{mode}'"))
-    feeds, _ = analyzer.feeds(data, samples or SAMPLES)
+    feeds, _ = analyzer.spread(data, samples or SAMPLES)
     judge = Judge(analyzer, feeds, mode, metric(by))
     task: Task[Item, list[Sensitivity]] = Ready(judge.measured)
     if pool is not None and not pool.is_here:

@@ -11,8 +11,10 @@ from onnx import NodeProto
 
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph
+from openbpu.evaluation.analysis.foreseen import Product
 from openbpu.evaluation.analysis.result import WeightRange
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, constant_arrays
+from openbpu.quantization.onnx.corrections.reach import corrections_of_weights
 from openbpu.quantization.onnx.net import attribute
 
 Array = npt.NDArray[Any]
@@ -32,6 +34,8 @@ class Weights:
         self._graph = quantized
         self.ranges: dict[int, WeightRange] = {}
         self.foreign: dict[int, float] = {}
+        self.corrections: dict[int, tuple[str, ...]] = {}
+        self._second: dict[int, tuple[NodeProto, NodeProto]] = {}
         for index, node in enumerate(quantized.nodes):
             for slot in (0, 1) if node.op_type in _PRODUCTS else ():
                 back = self._dequantize(node, slot)
@@ -45,19 +49,40 @@ class Weights:
             return None
         return back
 
-    def _add(self, index: int, node: NodeProto, slot: int, back: NodeProto) -> None:
+    def product(self, index: int) -> Product | None:
+        """Return the product with this index and its weights; None where these are no second operand."""
+        if index not in self._second:
+            return None
+        node, back = self._second[index]
+        _, steps, real, scale = self._read(back)
+        info = np.iinfo(self._ours[back.input[0]].dtype)
+        return Product(node, real, steps, scale, (int(info.min), int(info.max)))
+
+    def _read(self, back: NodeProto) -> tuple[str | None, Array, Array, Array]:
+        """Return the float model's name of weights, their codes, they in steps, the scale."""
         codes, scale = self._ours[back.input[0]], self._ours[back.input[1]].astype(np.float64)
         zero = self._ours[back.input[2]] if len(back.input) > 2 and back.input[2] else np.zeros(())
         axis = attribute(back, "axis", 1)
         steps = codes.astype(np.float64) - _along(zero, axis, codes.ndim)
         name = self._original(back, codes.shape)
         real = self._float[name] / _along(scale, axis, codes.ndim) if name and scale.ndim < 2 else steps
-        if scale.ndim < 2:
-            self.ranges[index] = _range(node, name or back.input[0], real, scale, _channel_axis(node, slot))
-        if name is not None and scale.ndim < 2:
+        return name, steps, real, scale
+
+    def _add(self, index: int, node: NodeProto, slot: int, back: NodeProto) -> None:
+        name, steps, real, scale = self._read(back)
+        if scale.ndim > 1:
+            return
+        self.ranges[index] = _range(node, name or back.input[0], real, scale, _channel_axis(node, slot))
+        if slot:
+            self._second[index] = (node, back)
+            self.corrections[index] = tuple(corrections_of_weights(node, steps.shape, self._followers(node)))
+        if name is not None:
             off = np.abs(steps - real)
             edge = np.abs(steps) >= np.abs(steps).max(initial=0)  # what was clipped is no other weight
             self.foreign[index] = float(off[~edge].max(initial=0.0)) - 0.5
+
+    def _followers(self, node: NodeProto) -> list[NodeProto]:
+        return [n for n in self._graph.nodes if node.output[0] in n.input] if node.op_type == "MatMul" else []
 
     def _original(self, back: NodeProto, shape: tuple[int, ...]) -> str | None:
         """Return the float model's name of weights, where it has them in this shape."""
@@ -102,6 +127,7 @@ def _range(node: NodeProto, tensor: str, steps: Array, scale: Array, axis: int) 
         narrowest=least,
         steps=float(peaks[least]) if peaks.size else 0.0,
         unevenness=float(values[used].max() / values[least]) if used.size else 1.0,
+        stacked=node.op_type == "MatMul" and rank > 2,
     )
 
 

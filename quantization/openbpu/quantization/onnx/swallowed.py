@@ -70,13 +70,13 @@ def watched(net: Net, plan: Plan) -> list[str]:
     for node in net.nodes:
         if not any(name in plan.pairs for name in node.output):
             continue
-        names = _operands(node.op_type, list(node.input)) if node.op_type in BESIDE else ()
+        names = values_beside(node.op_type, list(node.input)) if node.op_type in BESIDE else ()
         names = list(node.output) if node.op_type in CUTS else names
         found.update((name, None) for name in names if net.is_live(name))
     return list(found)
 
 
-def _operands(op: str, inputs: list[str]) -> list[str]:
+def values_beside(op: str, inputs: list[str]) -> list[str]:
     """Return the operands whose values the result holds."""
     positions = {"Where": (1, 2), "Pad": (0,), "ScatterND": (0, 2), "ScatterElements": (0, 2)}
     return [inputs[i] for i in positions.get(op, range(len(inputs))) if i < len(inputs) and inputs[i]]
@@ -124,7 +124,7 @@ def _shared(net: Net, plan: Plan) -> Iterator[tuple[int, str, str, str]]:
             yield from ((index, "cut", name, name) for name in node.output if name in plan.pairs)
             continue
         if node.op_type in BESIDE:
-            how, operands = "beside", _operands(node.op_type, list(node.input))
+            how, operands = "beside", values_beside(node.op_type, list(node.input))
         elif node.op_type in ADDED:  # a small bias was meant to be small
             how, operands = "added", [name for name in data_inputs(node) if name not in net.consts]
         else:
