@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from compiler.networks import Network
 from compiler.scheduling import chip_of
+from compiler.test_right_random import check_meaning
 from openbpu.arch.isa import GatherTile, decode
 from openbpu.arch.program import BpuSegment
+from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
 from openbpu.runtime import Session
 from witness import ort
@@ -66,3 +69,32 @@ def test_progress_goes_from_nothing_to_all_within_each_stage() -> None:
     schedule = by_stage["schedule"]
     assert len(schedule) > 2
     assert schedule[1] - schedule[0] == pytest.approx(1 / len(schedule))
+
+
+@pytest.mark.parametrize("march", ["nash-e", "bayes"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"output_shape": [9, 12]},
+        {"output_shape": [8, 11], "auto_pad": "VALID"},
+        {"output_shape": [12, 14]},
+        {"output_shape": [8, 11], "auto_pad": "SAME_UPPER"},
+        {"output_shape": [8, 11], "auto_pad": "SAME_LOWER"},
+        {"auto_pad": "SAME_UPPER"},
+        {"auto_pad": "SAME_LOWER"},
+        {"auto_pad": "VALID"},
+        {"auto_pad": "VALID", "output_padding": [1, 0]},
+    ],
+    ids=str,
+)
+def test_a_transposed_convolution_pads_as_its_attributes_say(more: dict[str, Any], march: str) -> None:
+    b = Network((1, 4, 5, 6))
+    weight = b.weight(np.random.default_rng(0).normal(size=(4, 3, 3, 3)), axis=1)
+    b.finished(b.qdq(b.node("ConvTranspose", b.x, weight, strides=[2, 2], **more)))
+    check_meaning(b.model(), b.inputs, march)
+    assert row_of(b, march) == "BPU"
+
+
+def row_of(b: Network, march: str) -> str:
+    """Where the transposed convolution runs."""
+    return next(r.on for r in check(b.model(), march=march) if r.op == "ConvTranspose")

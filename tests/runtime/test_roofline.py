@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from openbpu.arch.program import (
 from openbpu.compiler import compile as build
 from openbpu.runtime.latency import latency_of
 from openbpu.runtime.roofline import LayerBound, Roofline, analyse
+from openbpu.runtime.roofline.analyse import _hidden
 from openbpu.runtime.roofline.changes import BATCH, ends
 from openbpu.runtime.roofline.site import Site
 from runtime.models import conv_program as conv
@@ -334,6 +337,13 @@ def test_what_other_work_hides_gains_nothing() -> None:
     by_engine = {line.bound.engine: line for line in lines}
     assert by_engine["VAE"].exposed_us > 1.0
     assert by_engine["TRANS"].exposed_us <= by_engine["TRANS"].bound.compute_us + 0.01
+
+
+@pytest.mark.parametrize("by", ["compute", "DDR", "overhead"])
+def test_a_hidden_layer_is_said_to_be_hidden_whatever_bounds_it(by: str) -> None:
+    line = only(conv(), fast())
+    assert _hidden(replace(line.bound, by=by)).text == "hidden behind other layers: nothing to gain here"
+    assert _hidden(replace(line.bound, by="none")).text == "it costs nothing"
 
 
 def test_gains_are_what_timing_the_changed_march_gives() -> None:

@@ -143,7 +143,10 @@ def window_transposed(site: Site) -> Window:
 
 
 def window_plain(site: Site, kernel: tuple[int, ...]) -> Window:
-    """As `window`, with the pads of a ConvTranspose (auto_pad and output_shape spread what is cut off)."""
+    """As `window`, with the pads of a ConvTranspose (auto_pad and output_shape spread what is cut off).
+
+    What is odd of it goes to the front, with SAME_UPPER to the end.
+    """
     attrs = site.node.attrs
     rank = len(kernel)
     auto = attrs.get("auto_pad", "NOTSET")
@@ -156,7 +159,7 @@ def window_plain(site: Site, kernel: tuple[int, ...]) -> Window:
     for i in range(rank):
         full = strides[i] * (site.shape()[2 + i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1
         total = max(full - site.out_shape()[2 + i], 0)
-        begin.append(total - total // 2 if auto == "SAME_LOWER" else total // 2)
+        begin.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
     if rank == 1:
         return Window((1, kernel[0]), (1, strides[0]), (1, dilations[0]), (0, begin[0], 0, 0))
     return Window(
