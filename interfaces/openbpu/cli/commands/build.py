@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments, judging, outputs, quantizing, searching
+from openbpu.cli import arguments, compiling, judging, outputs, quantizing, searching
 from openbpu.cli.app import command
 from openbpu.cli.screen import note, progress, show, show_json
-from openbpu.cli.usage import own_names, whole_option
+from openbpu.cli.usage import own_names
 
 if TYPE_CHECKING:
-    import onnx
-
-    from openbpu.arch.program import Program
     from openbpu.evaluation.closing import Closing
     from openbpu.evaluation.foresight import Kind
     from openbpu.evaluation.search import Search
@@ -208,73 +204,15 @@ def _show_quantized(closed: Closing | None, found: Search | None) -> None:
 @command("compile")
 def compile_(  # noqa: PLR0917  # an argument per option
     model: arguments.OnnxFile,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="Q.hbm", help="The file to write.")],
+    output: compiling.Output,
     march: arguments.March,
-    opt: Annotated[
-        int,
-        whole_option(
-            "-O",
-            "--opt",
-            low=0,
-            high=2,
-            fix="2 gives the lowest latency, 0 the quickest compilation",
-            about="How hard the schedule is optimised.",
-        ),
-    ] = 2,
-    balance: Annotated[
-        int,
-        whole_option(
-            "--balance",
-            low=0,
-            high=100,
-            fix="0 is for the fewest DDR bytes, 100 for the lowest latency",
-            about="What the schedule aims at: 0 fewest DDR bytes … 100 latency.",
-        ),
-    ] = 100,
-    max_l2m_size: Annotated[
-        int,
-        whole_option(
-            "--max-l2m-size",
-            low=0,
-            fix="it is in bytes; `openbpu march NAME` tells how many a march has",
-            about="L2M that tensors may take, not DDR.",
-            metavar="BYTES",
-        ),
-    ] = 0,
-    core_num: Annotated[
-        int,
-        whole_option(
-            "--core-num",
-            low=1,
-            fix="`openbpu march` tells how many cores a march has",
-            about="Cores that share the work of every layer.",
-        ),
-    ] = 1,
-    remove_io: Annotated[
-        str,
-        typer.Option(
-            "--remove-io",
-            metavar="KIND,KIND",
-            help="Strip these nodes at the ends: quantize, dequantize, transpose (images channels last).",
-        ),
-    ] = "",
-    fast_perf: Annotated[
-        bool,
-        typer.Option(
-            "--fast-perf", help="For a float model: quantize at random and strip the ends; for latency only."
-        ),
-    ] = False,
-    batch: Annotated[
-        int,
-        whole_option(
-            "--batch",
-            low=0,
-            high=4096,
-            fix="0 leaves the batch as the model has it",
-            about="Images of a run, for a model of one: as many runs in one, where no operator mixes images.",
-            metavar="N",
-        ),
-    ] = 0,
+    opt: compiling.Opt = 2,
+    balance: compiling.Balance = 100,
+    max_l2m_size: compiling.MaxL2mSize = 0,
+    core_num: compiling.CoreNum = 1,
+    remove_io: compiling.RemoveIo = "",
+    fast_perf: compiling.FastPerf = False,
+    batch: compiling.Batch = 0,
     shape: arguments.Shapes = None,
     bpu: arguments.BpuOps = None,
     json: arguments.Json = False,
@@ -294,7 +232,7 @@ def compile_(  # noqa: PLR0917  # an argument per option
     started = time.perf_counter()
     if fast_perf:
         removed = list(dict.fromkeys([*removed, "quantize", "dequantize", "transpose"]))
-    source = _random_quantized(model, sizes) if fast_perf else model
+    source = compiling.random_quantized(model, sizes) if fast_perf else model
     with own_names(), progress() as report:
         program = build(
             source,
@@ -310,40 +248,4 @@ def compile_(  # noqa: PLR0917  # an argument per option
             progress=report,
         )
         write_hbm(program, output)
-    _report(program, output, time.perf_counter() - started, json=json)
-
-
-def _random_quantized(model: Path, sizes: Mapping[str, Sequence[int]] | None) -> onnx.ModelProto:
-    from openbpu.compiler.reader import read_model
-    from openbpu.quantization.onnx import quantize_random
-
-    read_model(model, sizes)  # what is wrong with the float model is said before it is quantized
-    return quantize_random(model, shapes=sizes)
-
-
-def _report(program: Program, output: Path, seconds: float, *, json: bool) -> None:
-    from openbpu.report.placement import placement_json, placement_summary
-    from openbpu.report.text import in_bytes
-
-    size, summary = output.stat().st_size, placement_summary(program.placement)
-    if json:
-        show_json(
-            {
-                "hbm": str(output),
-                "bytes": size,
-                "march": program.march,
-                "options": dict(program.options),
-                "working_cores": program.working_cores,
-                "seconds": round(seconds, 3),
-                "summary": summary,
-                "placement": placement_json(program.placement),
-            }
-        )
-        return
-    of_them = f", {program.working_cores} of {program.cores} cores work" if program.cores > 1 else ""
-    show(f"{output}: {in_bytes(size)}, {program.march}{of_them}, compiled in {seconds:.1f} s", summary)
-    if program.placement and all(p.on == "CPU" for p in program.placement):
-        note(
-            "nothing runs on the BPU: a float model is quantized first, by `openbpu quantize`; "
-            "`openbpu check` says of every node why"
-        )
+    compiling.report(program, output, time.perf_counter() - started, json=json)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from openbpu.cli import arguments, judging
+from openbpu.cli import arguments, evaluating, judging
 from openbpu.cli.app import command
 from openbpu.cli.eval_files import Files
 from openbpu.cli.screen import note, progress, say_if_kernels_compile, show, show_json
-from openbpu.cli.usage import WrongValue, share_option, whole_option
+from openbpu.cli.usage import WrongValue
 
 if TYPE_CHECKING:
     from openbpu.evaluation.accuracy import Evaluation
@@ -27,26 +27,9 @@ _SECONDS = 2.0
 
 @command("eval")
 def eval_(  # noqa: PLR0917  # an argument per option
-    models: Annotated[
-        list[Path],
-        typer.Argument(metavar="MODEL…", show_default=False, help=".onnx and .hbm, compared with the first."),
-    ],
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data",
-            metavar="DIR|FILE",
-            help="Images in a folder per class, an .npz or .npy, or a COCO .json.",
-        ),
-    ],
-    metric: Annotated[
-        list[str],
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            help="top1, top5, map, map50, cosine, MODULE:NAME; may be repeated.",
-        ),
-    ],
+    models: evaluating.Models,
+    data: evaluating.Data,
+    metric: evaluating.Metrics,
     labels: judging.Labels = "",
     classes: judging.Classes = None,
     images: judging.Images = None,
@@ -61,45 +44,17 @@ def eval_(  # noqa: PLR0917  # an argument per option
     class_ids: judging.ClassIds = False,
     shape: arguments.Shapes = None,
     limit: judging.Limit = None,
-    resamples: Annotated[
-        int,
-        whole_option(
-            "--resamples",
-            low=0,
-            high=100_000,
-            fix="0 leaves out the intervals that need them",
-            about="How many resamples intervals are made of.",
-        ),
-    ] = 500,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE.csv|.json", help="What was found of every sample."),
-    ] = None,
-    per_class: Annotated[
-        Path | None,
-        typer.Option("--per-class", metavar="FILE.csv", help="The scores of every class, model and metric."),
-    ] = None,
-    records: Annotated[
-        Path | None,
-        typer.Option("--records", metavar="FILE", help="Keep what is found as it is found, in a new file."),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            "--resume", metavar="FILE", help="Go on with such a file; what is in it is not done again."
-        ),
-    ] = None,
+    resamples: evaluating.Resamples = 500,
+    output: evaluating.Output = None,
+    per_class: evaluating.PerClass = None,
+    records: evaluating.Records = None,
+    resume: evaluating.Resume = None,
     workers: arguments.Workers = 0,
     scheduler: arguments.Scheduler = "",
     threads: arguments.Threads = 1,
     march: arguments.OwnMarch = None,
-    min_accuracy: Annotated[
-        float | None, share_option("--min-accuracy", about="Exit with 1 when a score is below this.")
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        share_option("--max-drop", about="Exit with 1 when a score is further below the first model's."),
-    ] = None,
+    min_accuracy: evaluating.MinAccuracy = None,
+    max_drop: evaluating.MaxDrop = None,
     json: arguments.Json = False,
 ) -> None:
     """How good are these models on your data? Float, quantized and .hbm side by side.

@@ -49,7 +49,7 @@ def _figures(document: Json) -> Tiles:
     of = f", {images} images per run" if images > 1 else ""
     figures = [
         ("BPU, simulated", in_time(performance["latency (us)"])),
-        ("FPS of the BPU alone" + of, f"{performance['FPS']:g}"),
+        ("FPS of the BPU alone" + of, str(performance["FPS"])),
         ("CPU segments, estimate", in_time(latency["cpu_us_estimate"])),
         (f"per {'run' if of else 'frame'}, several threads, estimate", in_time(latency["frame_us_estimate"])),
         ("one thread, call to return, estimate", in_time(latency["one_thread_us_estimate"])),

@@ -10,9 +10,11 @@ import numpy.typing as npt
 from openbpu.simulator.fast.lower.steps import Lowering, Symbol, Symbols
 
 GROUP = 16
+"""Channels of one group: a 512-bit register of int32."""
+
 TILE_SLOTS = 17
 MAX_ROWS = {"vnni512": (0, 16, 14, 9, 6), "vnni256": (0, 6), "portable": (0, 6)}
-"""As vector.gemm.MAX_ROWS, which cannot be imported without LLVM."""
+"""By mode and number of groups: the most rows whose accumulators fit the registers of vector.gemm."""
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]

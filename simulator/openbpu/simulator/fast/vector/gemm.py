@@ -16,6 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.lower.tiles import GROUP, MAX_ROWS
 from openbpu.simulator.fast.vector.types import (
     I8,
     I16,
@@ -31,12 +32,6 @@ from openbpu.simulator.fast.vector.types import (
     splat,
     vec,
 )
-
-GROUP = 16
-"""Channels of one group: a 512-bit register of int32."""
-
-MAX_ROWS = {"vnni512": (0, 16, 14, 9, 6), "vnni256": (0, 6), "portable": (0, 6)}
-"""By mode and number of groups: the most rows whose accumulators fit the registers."""
 
 _SIGN_BITS = -0x7F7F7F80
 
