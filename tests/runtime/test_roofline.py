@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from compiler.chains import random_net
+from compiler.scheduling import chip_of, scheduled
 from openbpu.arch.dtypes import DType
+from openbpu.arch.isa import Engine
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import (
     Concat,
@@ -417,3 +420,16 @@ def test_every_cpu_segment_between_two_of_the_bpu_costs_a_start_and_one_cure_cou
     (change,) = (c for c in found.changes if c.key == "CPU segment")
     assert change.text.startswith("2 CPU segments: Hardmax onto the BPU")
     assert change.layers == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_only_transfers_have_addresses_and_only_loads_load_constants(seed: int) -> None:
+    target = chip_of(12 << 10)
+    program = scheduled(random_net(seed), target, 2)
+    site = Site(program, segment_of(program), target)
+    columns = (site.engine, site.constant, site.spilled, site.crossing)
+    for engine, constant, spilled, crossing in zip(*columns, strict=True):
+        assert set(engine[constant]) == {Engine.LOAD}
+        assert set(engine[spilled | crossing]) <= {Engine.LOAD, Engine.STORE}
+        moved = (engine == Engine.LOAD) | (engine == Engine.STORE)
+        assert (constant.astype(int) + spilled + crossing)[moved].tolist() == [1] * int(moved.sum())
