@@ -52,6 +52,7 @@ def test_a_page_is_whole_and_says_what_it_is_of(make: Callable[[bool], str]) -> 
     text = make(False)
     page = Page(text)
     assert page.open == []
+    assert text.endswith("</html>\n")
     assert [page.tags.count(tag) for tag in ("h1", "style", "script")] == [1, 1, 2]
     said = {t.strip() for t in page.texts}
     assert {"openbpu <b>", "<i>m</i>", "2026-01-02 03:04 UTC", "1.2.3"} <= said

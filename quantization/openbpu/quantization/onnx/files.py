@@ -17,7 +17,7 @@ from openbpu.quantization.onnx.net import Array, array_of
 _SAID = 300
 """Characters of a foreign error that are passed on: it may hold a file name of any length."""
 
-_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 _PLAIN = "biuf"
 _ELSEWHERE = TensorProto.EXTERNAL
 

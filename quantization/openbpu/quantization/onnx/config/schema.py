@@ -136,7 +136,7 @@ Bins = Annotated[
 ]
 Cosine = Annotated[
     tuple[str, ...],
-    _some("cosine", lambda v: v in {"cosine", "cosine-similarity"}, "`openbpu analyze` has other metrics"),
+    _some("cosine", lambda v: v in ("cosine", "cosine-similarity"), "`openbpu analyze` has other metrics"),
 ]
 Count = Annotated[
     tuple[int],
