@@ -155,10 +155,6 @@ COMMANDS: dict[str, Sequence[str]] = {
         "quantize q.onnx --calib c.npz -o o.onnx",
         "quantize q.hbm --calib c.npz -o o.onnx",
     ),
-    "auto": (
-        "quantize net.onnx --calib c.npz -o o.onnx --auto --budget 0.01% --trials 4",
-        "quantize net.onnx --calib c.npz -o o.onnx --auto --data d.npz --metric cosine --latency 5%",
-    ),
     "compile": (
         "compile q.onnx -o o.hbm --march nash-e",
         "compile q.onnx -o o.hbm --march nash-p --core-num 2 -O 0 --balance 0 --max-l2m-size 65536 --json",
