@@ -80,7 +80,7 @@ def test_a_constant_of_several_values_or_none_is_refused(node: NodeProto, said: 
         _constant(node)
 
 
-C = {
+C: dict[str, Any] = {
     "h": np.float32(0.5),
     "k": np.float32(-4),
     "v": np.array([2, 4], np.float32),
