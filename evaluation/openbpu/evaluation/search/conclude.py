@@ -51,6 +51,12 @@ def name_of(setup: Setup) -> str:
     return ", ".join(parts) or "int8"
 
 
+def _has_more(setup: Setup, other: Setup) -> bool:
+    """Whether a configuration has all that the other has, and more: it is no worse, but by chance."""
+    alike = setup.recipe == other.recipe and setup.named("float") == other.named("float")
+    return alike and set(setup.named("int16")) > set(other.named("int16"))
+
+
 def _config(base: Mapping[str, Any], setup: Setup, trial: Trial) -> Mapping[str, Any]:
     """Return the `quant_config` of what was tried, what is left float for the march in it."""
     made = setup.config(base)
@@ -83,10 +89,13 @@ def _points(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> tuple[Point
 def _chosen(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> int:
     """Return the fastest of those good enough, the best of those fast enough, or what comes closest.
 
-    Of equally fast ones it is the one with the least done to it.
+    Of equally fast ones it is the one with the least done to it. One that is good enough by chance is left
+    out where others are.
     """
     loss = [trials.loss(trial) for _, trial in known]
     pool = [k for k, (_, trial) in enumerate(known) if trials.meets(trial)]
+    missed = [setup for setup, trial in known if not trials.is_good(trial)]
+    pool = [k for k in pool if not any(_has_more(setup, known[k][0]) for setup in missed)] or pool
     if trials.goal.budget is None:
         return min(pool, key=lambda k: (loss[k], -known[k][1].cosine, _effort(known[k])))
     if not pool:

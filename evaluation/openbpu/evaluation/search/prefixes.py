@@ -48,8 +48,12 @@ class Prefixes:
         return self.trials.run([self.setup(gains) for gains in some])
 
     def good(self, lengths: Sequence[int]) -> list[int]:
-        """Try prefixes of these lengths, and return those that are good enough."""
-        return self._those(lengths, self.trials.is_good)
+        """Try prefixes of these lengths, and return those that are good enough with all longer ones.
+
+        One that is good while a longer one is not is so by chance: few samples leave much of that.
+        """
+        found = self._those(lengths, self.trials.is_good)
+        return [n for n in found if all(longer in found for longer in lengths if longer > n)]
 
     def fast(self, lengths: Sequence[int]) -> list[int]:
         """Try prefixes of these lengths, and return those that are fast enough."""

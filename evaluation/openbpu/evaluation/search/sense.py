@@ -16,8 +16,8 @@ from openbpu.evaluation.search.setup import Setup
 from openbpu.evaluation.search.trial import Bench, Trial
 from openbpu.evaluation.search.trials import Progress
 
-SAMPLES = 4
-"""Samples that noise is measured on."""
+SAMPLES = 2
+"""Samples that noise is measured on; a sum over all that outputs hold, it is much the same for each."""
 _LEAST = 1e-4
 """Share of the latency that int16 for a node costs at least, in the order."""
 
