@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from openbpu.arch.errors import QuantizationError
 from openbpu.compiler import compile as build
@@ -304,6 +304,31 @@ def test_a_transformer_of_fused_operators_is_quantized_with_its_masks(kind: str)
     on_cpu = {row.op for row in build(made, march="nash-e", shapes=shapes).placement if row.on == "CPU"}
     of_masks = {"Greater", "Unsqueeze", "Reshape", "Cast", "Less", "Where", "DequantizeLinear"}
     assert not on_cpu if kind == "constant" else on_cpu <= of_masks
+
+
+def types_of(model: ModelProto, part: str) -> set[int]:
+    """The types of what the nodes of a fused one make."""
+    made = {name for n in model.graph.node if n.name.startswith(part) for name in n.output}
+    zeros = {t.name: t.data_type for t in model.graph.initializer}
+    pairs = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    return {zeros[n.input[2]] for n in pairs if n.input[0] in made}
+
+
+def test_the_name_of_a_fused_operator_means_all_that_it_is_written_out_in() -> None:
+    model, data = layers("keys"), {"x": noise(4, 1, 12, 32), "mask": np.ones((4, 1, 12), np.int32)}
+    told: list[Choice] = []
+    wide = quantize(model, data, config={"node_config": {"heads 0": {"qtype": "int16"}}}, told=told.append)
+    assert types_of(quantize(model, data), "heads 0") == {TensorProto.INT8}
+    assert TensorProto.INT16 in types_of(wide, "heads 0")
+    assert types_of(wide, "heads 1") == {TensorProto.INT8}
+    left = quantize(model, data, config={"node_config": {"heads 0": {"qtype": "float"}}}, told=told.append)
+    on_cpu = {row.node for row in build(left, march="nash-e").placement if row.on == "CPU"}
+    assert {"heads 0_Softmax_1", "heads 0_MatMul_1", "heads 0"} <= on_cpu
+    assert not any(name.startswith(("heads 1_Softmax", "heads 1_MatMul")) for name in on_cpu)
+    assert [f for choice in told for f in choice.findings if "is part of" in f.text] == []
+    config = {"node_config": {"heads 0": {"input0": "int16"}}}
+    with pytest.raises(QuantizationError, match="left out: 'heads 0' is taken apart into several nodes"):
+        quantize_unseen(model, config=config)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,11 @@ class Names:
         return unique
 
 
+def name_of(node: NodeProto) -> str:
+    """Return how a node is called: by its name or, where it has none, by what it makes."""
+    return node.name or next(filter(None, node.output), "")
+
+
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
     """Return an attribute of `node` as Python value (strings decoded), or `default`."""
     for item in node.attribute:

@@ -1,4 +1,4 @@
-"""A note on nodes whose results hold other values than the float model's, on purpose."""
+"""Notes on nodes: whose results hold other values than the float model's, and what they are part of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from openbpu.quantization.onnx.net import remake
 
 SCALED = "openbpu.scaled"
 """Key of the metadata of a node whose result is scaled per channel, and what reads it makes up for that."""
+
+PART = "openbpu.part"
+"""Key of the metadata of a node that stands, with others, for one of the model, whose name it holds."""
+
+
+def part_of(node: NodeProto) -> str:
+    """Return the name of the user's node that `node` is a part of; "" where it is none."""
+    return next((prop.value for prop in node.metadata_props if prop.key == PART), "")
 
 
 def marked_scaled(node: NodeProto) -> NodeProto:

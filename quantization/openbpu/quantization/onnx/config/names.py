@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.net import Net, name_of
+from openbpu.quantization.onnx.scaled import part_of
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
     """The nodes of a model by name. `early`: names of nodes that are computed or left out beforehand.
 
-    A node is also found by what it makes: not all exporters name nodes.
+    A node is also found by what it makes: not all exporters name nodes. One that was written out in several
+    is all of these.
     """
 
     nodes: Mapping[str, tuple[int, ...]]
@@ -52,12 +54,8 @@ def directory(every: Sequence[NodeProto], model: Net) -> Directory:
     """Return the names in `model`, of whose nodes `every` has some more that constants were made of."""
     nodes: dict[str, tuple[int, ...]] = {}
     for index, node in enumerate(model.nodes):
-        nodes[name_of(node)] = (*nodes.get(name_of(node), ()), index)
+        for name in dict.fromkeys(filter(None, (name_of(node), part_of(node)))):
+            nodes[name] = (*nodes.get(name, ()), index)
     tensors = {name: index for index, node in enumerate(model.nodes) for name in node.output if name}
     early = {name_of(node) for node in every} - nodes.keys() - tensors.keys()
     return Directory(nodes, tensors, frozenset(early))
-
-
-def name_of(node: NodeProto) -> str:
-    """Return how a node is called: by its name or, where it has none, by what it makes."""
-    return node.name or next(filter(None, node.output), "")

@@ -15,13 +15,14 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, QuantizationError, must
 from openbpu.quantization.onnx.asked import Types, key
 from openbpu.quantization.onnx.classes import TABLE, data_inputs
-from openbpu.quantization.onnx.config.names import Directory, directory, is_pattern, name_of
+from openbpu.quantization.onnx.config.names import Directory, directory, is_pattern
 from openbpu.quantization.onnx.config.places import PRODUCTS, Places, find_places, operators
 from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig
 from openbpu.quantization.onnx.config.subgraphs import nodes_between
 from openbpu.quantization.onnx.config.unknown import refuse_unknown
 from openbpu.quantization.onnx.findings import Finding
-from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.net import Net, name_of
+from openbpu.quantization.onnx.scaled import part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,12 @@ class _Resolver:
     def _set(self, index: int, wanted: OfNode, where: str, *, named: bool = False) -> None:
         """Give a node of the model its types, where it is in the net."""
         origin, made = self.model.nodes[index], [self.net.nodes[i] for i in self.places.made[index]]
-        if named and made and all((n.name or "") != origin.name for n in made) and origin.name:
+        whole = part_of(origin)
+        if wanted.inputs and whole and len(self.names.nodes[whole]) > 1:
+            found, fix = f"left out: '{whole}' is taken apart into several nodes", "give it a qtype"
+            raise QuantizationError(must(where, f"input{min(wanted.inputs)}", found, "given", fix))
+        own = {origin.name, whole}
+        if named and made and all((n.name or "") not in own for n in made) and origin.name and not whole:
             others = " and ".join(f"'{n.name}' ({n.op_type})" for n in made[:3])
             self._say(f"node '{origin.name}' is part of {others} now, which gets its type", made[0].name)
         for node in made:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from openbpu.quantization.onnx.net import Array, Names, Net, Shape, attribute
+from openbpu.quantization.onnx.net import Array, Names, Net, Shape, attribute, name_of
+from openbpu.quantization.onnx.scaled import PART
 
 FLOAT, INT64, BOOL = 1, 7, 9
 """ONNX's numbers of element types."""
@@ -28,7 +29,9 @@ class Writer:
         """Add a node and return its result."""
         base = f"{self.node.name or self.node.output[0]}_{op}"
         out = self._names.fresh(base)
-        self.made.append(helper.make_node(op, list(inputs), [out], self._names.fresh(base), **more))
+        made = helper.make_node(op, list(inputs), [out], self._names.fresh(base), **more)
+        made.metadata_props.add(key=PART, value=name_of(self.node))
+        self.made.append(made)
         return out
 
     def number(self, value: float) -> str:
