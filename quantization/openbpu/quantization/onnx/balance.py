@@ -8,7 +8,7 @@ scale of W would swallow the rows of the other operand as well. In float nothing
 powers of two. They give all operands one range: what that takes from small rows of W is no more than W loses
 beside the large operand. A constant per channel (Mul) sums nothing up; there the factor is
 √(the share that the channels have of the constant / their range), as in `corrections.equalise`. A factor
-behind a product goes into that product's weights.
+behind a product goes into that product's weights. What else reads the Concat keeps one as it was.
 """
 
 from __future__ import annotations
@@ -142,12 +142,16 @@ def _scaled(net: Net, name: str, factors: Sequence[float], scaled: set[str]) -> 
         return net
     made = _Made(net, {old: f"{old}_balanced" for old in reading.tensors})
     for i, node in enumerate(net.nodes):
-        if i == index:
-            made.join(node, factors)
-        elif i in reading.channels:
+        if i in reading.channels:
             made.read(node, 1 / each(factors, reading.channels[i]), reading.axes[i])
-        else:
-            made.copy(node)
+            continue
+        on_the_way, stays = i == index or i in reading.passes, node.output[0] in reading.kept
+        if stays or not on_the_way:
+            made.nodes.append(node)
+        if i == index:
+            made.join(node, factors, again=stays)
+        elif on_the_way:
+            made.copy(node, again=stays)
     scaled |= made.scaled
     return infer(net.with_nodes(made.nodes, made.consts))
 
@@ -162,15 +166,19 @@ class _Made:
         self.nodes: list[NodeProto] = []
         self.consts: dict[str, Array] = {}
 
-    def copy(self, node: NodeProto, inputs: Sequence[str] | None = None) -> None:
-        """Take over a node, with other inputs if there are any."""
+    def copy(self, node: NodeProto, inputs: Sequence[str] | None = None, *, again: bool = False) -> None:
+        """Take over a node, with other inputs if there are any; again: beside itself, under another name."""
         read = [self._renamed.get(name, name) for name in inputs or node.input]
-        self.nodes.append(remake(node, read, [self._renamed.get(name, name) for name in node.output]))
+        made = remake(node, read, [self._renamed.get(name, name) for name in node.output])
+        if again:
+            made.name = self._names.fresh(f"{node.name}_balanced")
+        self.nodes.append(made)
 
-    def join(self, concat: NodeProto, factors: Sequence[float]) -> None:
+    def join(self, concat: NodeProto, factors: Sequence[float], *, again: bool) -> None:
         """Take over the Concat, each operand times its factor."""
         pairs = zip(concat.input, factors, strict=True)
-        self.copy(concat, [name if factor == 1 else self._times(name, factor) for name, factor in pairs])
+        read = [name if factor == 1 else self._times(name, factor) for name, factor in pairs]
+        self.copy(concat, read, again=again)
 
     def read(self, product: NodeProto, by: Floats, axis: int) -> None:
         """Take over a product, its weights times `by` along the channels that it reads."""

@@ -35,30 +35,66 @@ _POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPoo
 class Reading:
     """The products that read a Concat: index → the operand that each channel comes from, along `axes[index]`.
 
-    `tensors`: what lies between, the result of the Concat first.
+    passes: the nodes between · tensors: what lies between, in order, the result of the Concat first · kept:
+    those of them that something else reads too, or that are outputs, and what these are made of.
     """
 
     channels: dict[int, Labels]
     axes: dict[int, int]
+    passes: frozenset[int]
     tensors: tuple[str, ...]
+    kept: frozenset[str]
 
 
 def read_by_products(net: Net, index: int) -> Reading | None:
-    """Return what reads the Concat `index`; None where something else than products of own weights does."""
-    node = net.nodes[index]
-    labels, name, readers = _first(net, node), node.output[0], net.consumers()
-    tensors = [name]
-    while labels is not None and name not in net.outputs:
-        users = readers.get(name, [])
-        axes = {user: axis for user in users if (axis := _axis(net, user, name, labels, readers)) is not None}
-        if users and len(axes) == len(set(users)):
-            return Reading({u: _along(labels, axis) for u, axis in axes.items()}, axes, tuple(tensors))
-        if len(users) != 1 or net.nodes[users[0]].domain not in {"", "ai.onnx"}:
+    """Return which products of own weights read the Concat `index`; None where none does."""
+    labels = _first(net, net.nodes[index])
+    walk = _Walk(net)
+    if labels is None or not walk.follow(str(net.nodes[index].output[0]), labels) or walk.meets:
+        return None
+    return Reading(
+        walk.channels, walk.axes, frozenset(walk.passes), tuple(walk.tensors[::-1]), frozenset(walk.kept)
+    )
+
+
+class _Walk:
+    """Goes from a Concat to the products behind it, over all ways there are."""
+
+    def __init__(self, net: Net) -> None:
+        self._net, self._readers = net, net.consumers()
+        self.channels: dict[int, Labels] = {}
+        self.axes: dict[int, int] = {}
+        self.passes, self.kept = set[int](), set[str]()
+        self.tensors: list[str] = []
+        self.meets = False  # two ways meet again: the factors of both would multiply
+
+    def follow(self, name: str, labels: Labels) -> bool:
+        """Return whether a product reads `name`, moved or not; notes what lies between."""
+        led, kept = False, name in self._net.outputs
+        for user in dict.fromkeys(self._readers.get(name, [])):
+            axis = _axis(self._net, user, name, labels, self._readers)
+            if axis is not None:
+                self.channels[user], self.axes[user] = _along(labels, axis), axis
+                led = True
+                continue
+            behind = self._behind(user, name, labels)
+            led |= behind is not None
+            kept |= behind is None or behind in self.kept
+        if led:
+            self.tensors.append(name)
+            self.kept |= {name} if kept else set()
+        return led
+
+    def _behind(self, user: int, name: str, labels: Labels) -> str | None:
+        """Return what `user` makes of `name` on the way to a product; None where it is on none."""
+        node = self._net.nodes[user]
+        found = _behind(self._net, node, name, labels) if node.domain in {"", "ai.onnx"} else None
+        made = str(node.output[0])
+        if found is None or len(list(filter(None, node.output))) > 1 or not self.follow(made, found):
             return None
-        node = net.nodes[users[0]]
-        labels, name = _behind(net, node, name, labels), node.output[0]
-        tensors.append(name)
-    return None
+        self.meets |= user in self.passes
+        self.passes.add(user)
+        return made
 
 
 def _sizes(net: Net, name: str) -> tuple[int, ...] | None:
