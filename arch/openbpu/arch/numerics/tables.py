@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +41,11 @@ def segment_table(target: Float64, lo: int, hi: int) -> Int64:
     each as long as it allows still number 64; each line halves the deviation of its chord.
     """
     y = np.clip(target, lo - 0.49, hi + 0.49)
-    marks = _candidates(y)
+    marks, deviation = _candidates(y), _deviations(y)
     low, high, best = 0.0, float(y.max() - y.min()) / 2 + 1e-9, [0, y.size]
     for _ in range(_BISECTIONS):
         tolerance = (low + high) / 2 if low else high / 8
-        edges = _greedy(y, marks, tolerance)
+        edges = _greedy(deviation, marks, tolerance)
         if edges is None:
             low = tolerance
         else:
@@ -62,37 +64,49 @@ def _candidates(y: Float64) -> list[int]:
     return [int(e) for e in np.unique(np.concatenate([uniform, marks, marks + 1])) if 0 <= e <= y.size]
 
 
-def _greedy(y: Float64, marks: list[int], tolerance: float) -> list[int] | None:
+Deviation = Callable[[int, int], float]
+"""How far y lies at most from the best line over start..stop−1."""
+
+
+def _greedy(deviation: Deviation, marks: list[int], tolerance: float) -> list[int] | None:
     """Edges of segments as long as `tolerance` allows, or None when more than 64 are needed."""
     edges, at = [0], 0
     while at < len(marks) - 1:
         if len(edges) > MAX_SEGMENTS:
             return None
-        at = _farthest(y, marks, at, tolerance)
+        at = _farthest(deviation, marks, at, tolerance)
         edges.append(marks[at])
     return edges if len(edges) <= MAX_SEGMENTS + 1 else None
 
 
-def _farthest(y: Float64, marks: list[int], at: int, tolerance: float) -> int:
+def _farthest(deviation: Deviation, marks: list[int], at: int, tolerance: float) -> int:
     """Index of the farthest mark that one line from mark `at` reaches: galloping, then bisection."""
     step = 1
-    while at + step < len(marks) and _deviation(y, marks[at], marks[at + step]) <= tolerance:
+    while at + step < len(marks) and deviation(marks[at], marks[at + step]) <= tolerance:
         step *= 2
     good, bad = at + max(step // 2, 1), min(at + step, len(marks))
     while bad - good > 1:
         middle = (good + bad) // 2
-        if _deviation(y, marks[at], marks[middle]) <= tolerance:
+        if deviation(marks[at], marks[middle]) <= tolerance:
             good = middle
         else:
             bad = middle
     return min(good, len(marks) - 1)
 
 
-def _deviation(y: Float64, start: int, stop: int) -> float:
-    """Largest distance of y from the best line parallel to its chord over start..stop−1."""
-    part = y[start:stop]
-    off = part - np.linspace(part[0], part[-1], part.size)
-    return float(off.max() - off.min()) / 2
+def _deviations(y: Float64) -> Deviation:
+    """The distances of y from lines parallel to chords; each is asked for at many tolerances, so kept."""
+    ramp = np.arange(y.size, dtype=np.float64)
+
+    @cache
+    def deviation(start: int, stop: int) -> float:
+        part, steps = y[start:stop], stop - start - 1
+        line = part[0] + ramp[: steps + 1] * ((part[-1] - part[0]) / max(steps, 1))
+        line[-1] = part[-1]
+        off = part - line
+        return float(off.max() - off.min()) / 2
+
+    return deviation
 
 
 def _segment(y: Float64, start: int, stop: int) -> tuple[int, int, int, int]:
