@@ -149,7 +149,8 @@ def test_operands_of_like_ranges_are_left_as_they_are() -> None:
 
 def test_a_product_that_takes_int8_alone_is_named_and_nothing_is_widened_for_it() -> None:
     text = f"""(float[1,3,8,8] x) => (float y) {{ {HEAD} r = Reshape(c, tokens) q0 = Conv(x, wq)
-               q = Reshape(q0, tokens) t = Transpose <perm = [0, 2, 1]> (q) m = MatMul(t, r) y = Relu(m) }}"""
+               q = Reshape(q0, tokens) t = Transpose <perm = [0, 2, 1]> (q) m = MatMul(t, r)
+               k = MatMul(t, r) y = Add(m, k) }}"""
     consts = {
         "wa": CONSTS["wa"],
         "wb": CONSTS["wb"],
@@ -162,6 +163,32 @@ def test_a_product_that_takes_int8_alone_is_named_and_nothing_is_widened_for_it(
     (found,) = told[0].findings
     assert found.kind == "swallowed"
     assert "MatMul 'MatMul_m' takes nothing but int8 there" in found.text
+
+
+SECOND = {
+    "in what is summed up": "q = Reshape(q0, tokens) t = Transpose <perm = [0, 2, 1]> (q) m = MatMul(t, r)",
+    "side by side": "q = Reshape(q0, tokens) s = Transpose <perm = [0, 2, 1]> (r) m = MatMul(q, s)",
+    "behind a clamp": "p = Relu(r) q = Reshape(q0, tokens) t = Transpose <perm = [0, 2, 1]> (q) "
+    "m = MatMul(t, p)",
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_a_product_is_computed_of_each_part_of_its_second_operand(name: str) -> None:
+    """The first operand makes up for the ranges of the parts."""
+    text = f"""(float[1,3,8,8] x) => (float y) {{ {HEAD} r = Reshape(c, tokens) q0 = Conv(x, wq)
+               {SECOND[name]} y = Relu(m) }}"""
+    consts = {"wa": CONSTS["wa"], "wb": CONSTS["wb"], "wq": weights(8, 3, 1, 1, axis=0, seed=2)}
+    model = float_model(text, consts | {"tokens": CONSTS["tokens"]})
+    told: list[Choice] = []
+    quantized = quantize(model, samples(model, 6), told=told.append)
+    onnx.checker.check_model(quantized, full_check=True)
+    (found,) = [f for f in told[0].findings if f.kind == "apart"]
+    assert (found.tensor, found.node) == ("b", "MatMul_m")
+    assert "computed of each part of 'c' on its own: one int8 scale of 'c' would swallow 'b'" in found.text
+    assert closeness(model, quantized) > 0.999
+    assert sum(node.op_type == "MatMul" for node in quantized.graph.node) == 2
+    assert {row.on for row in build(quantized, march="nash-e").placement} == {"BPU"}
 
 
 def test_analysis_compares_nothing_that_is_scaled() -> None:

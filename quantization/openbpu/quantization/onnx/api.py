@@ -184,9 +184,9 @@ def _grounded(
         feeds = finite_feeds(feeds, masks)
         observed = observe(net, [*plan.sources, *watched(net, plan)], masks, feeds, report)
 
-        if not balance.factors:
+        if balance.is_empty:
             balance = balance_of(net, plan, masks, observed)
-            if balance.factors:
+            if not balance.is_empty:
                 continue
 
         def again(relief: Relief, planned: Net = planned, asked: Types = asked) -> Plan:

@@ -20,6 +20,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from openbpu.quantization.onnx.affine import fold_affine
+from openbpu.quantization.onnx.apart import products_apart, taken_apart
 from openbpu.quantization.onnx.corrections.equalise import TINY, Floats, along_input, shares
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.labels import Labels, constant_of, each, read_by_products
@@ -36,10 +37,19 @@ FAR = 16.0
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """`factors`: of each operand of a Concat, by the name of its result; `findings`: what was done why."""
+    """`factors`: of each operand of a Concat, by the name of its result; `findings`: what was done why.
+
+    `apart`: results of Concats whose product is taken apart.
+    """
 
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    apart: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing changes."""
+        return not self.factors and not self.apart
 
 
 def find_balance(net: Net, lost: Sequence[Swallowed], tops: Mapping[str, float]) -> Balance:
@@ -57,7 +67,15 @@ def find_balance(net: Net, lost: Sequence[Swallowed], tops: Mapping[str, float])
         if known is not None:
             factors[node.output[0]] = known
             findings.append(_said(node, here, known))
-    return Balance(factors, tuple(findings))
+    beside = (found.node for found in lost if found.how == "beside")
+    apart = {name: product for name, product in products_apart(net, beside) if name not in factors}
+    for found in lost:
+        name = net.nodes[found.node].output[0]
+        if name in apart:
+            why = f"one {found.dtype.value} scale of '{name}' would swallow {found.told}"
+            done = f"MatMul '{apart[name]}': computed of each part of '{name}' on its own"
+            findings.append(Finding("apart", found.name, apart[name], f"{done}: {why}"))
+    return Balance(factors, tuple(apart), tuple(findings))
 
 
 def _said(concat: NodeProto, lost: Sequence[Swallowed], factors: Sequence[float]) -> Finding:
@@ -74,8 +92,10 @@ def _said(concat: NodeProto, lost: Sequence[Swallowed], factors: Sequence[float]
 
 def balanced(net: Net, balance: Balance) -> Net:
     """Return `net` with what `balance` scales; what holds other values than the model's has other names."""
-    if not balance.factors:
+    if balance.is_empty:
         return net
+    for name in balance.apart:
+        net = taken_apart(net, name)
     scaled = set[str]()
     for name, factors in balance.factors.items():
         net = _scaled(net, name, factors, scaled)

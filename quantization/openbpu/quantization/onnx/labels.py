@@ -48,7 +48,7 @@ class Reading:
 
 def read_by_products(net: Net, index: int) -> Reading | None:
     """Return which products of own weights read the Concat `index`; None where none does."""
-    labels = _first(net, net.nodes[index])
+    labels = first_labels(net, net.nodes[index])
     walk = _Walk(net)
     if labels is None or not walk.follow(str(net.nodes[index].output[0]), labels) or walk.meets:
         return None
@@ -88,7 +88,7 @@ class _Walk:
     def _behind(self, user: int, name: str, labels: Labels) -> str | None:
         """Return what `user` makes of `name` on the way to a product; None where it is on none."""
         node = self._net.nodes[user]
-        found = _behind(self._net, node, name, labels) if node.domain in {"", "ai.onnx"} else None
+        found = behind(self._net, node, name, labels) if node.domain in {"", "ai.onnx"} else None
         made = str(node.output[0])
         if found is None or len(list(filter(None, node.output))) > 1 or not self.follow(made, found):
             return None
@@ -102,7 +102,8 @@ def _sizes(net: Net, name: str) -> tuple[int, ...] | None:
     return None if shape is None else tuple(d if isinstance(d, int) else 1 for d in shape)
 
 
-def _first(net: Net, concat: NodeProto) -> Labels | None:
+def first_labels(net: Net, concat: NodeProto) -> Labels | None:
+    """Return the labels of what a Concat makes; None where lengths are not known, or it is too large."""
     shape, axis = _sizes(net, concat.output[0]), attribute(concat, "axis", 0)
     parts = [_sizes(net, name) for name in concat.input]
     if shape is None or int(np.prod(shape, dtype=np.int64)) > _MOST:
@@ -118,7 +119,7 @@ def _first(net: Net, concat: NodeProto) -> Labels | None:
     return np.broadcast_to(line.reshape(across), shape)
 
 
-def _behind(net: Net, node: NodeProto, name: str, labels: Labels) -> Labels | None:
+def behind(net: Net, node: NodeProto, name: str, labels: Labels) -> Labels | None:
     """Return the labels of what `node` makes of `name`; None where it mixes or does not keep factors."""
     shape = _sizes(net, node.output[0])
     if shape is None or list(node.input).count(name) != 1:
@@ -134,12 +135,12 @@ def _behind(net: Net, node: NodeProto, name: str, labels: Labels) -> Labels | No
         return labels.transpose(attribute(node, "perm", list(range(labels.ndim))[::-1]))
     if node.op_type in _VIEWS:
         return labels.reshape(shape) if int(np.prod(shape)) == labels.size else None
-    if node.op_type in _POOLS and len(node.output) == 1 and _is_of(labels, 1):
+    if node.op_type in _POOLS and len(node.output) == 1 and is_of(labels, 1):
         return np.broadcast_to(labels[(slice(None), slice(None), *[slice(1)] * (labels.ndim - 2))], shape)
     return None
 
 
-def _is_of(labels: Labels, axis: int) -> bool:
+def is_of(labels: Labels, axis: int) -> bool:
     """Whether labels only depend on the position along `axis`."""
     rows = np.moveaxis(labels, axis, -1).reshape(-1, labels.shape[axis])
     return bool((rows == rows[:1]).all())
@@ -160,14 +161,14 @@ def _axis(net: Net, index: int, name: str, labels: Labels, readers: dict[str, li
     if not net.is_float(node.input[constant]) or len(readers[node.input[constant]]) != 1:
         return None
     if node.op_type == "Mul":
-        found = [a for a in range(labels.ndim) if labels.shape[a] > 1 and _is_of(labels, a)]
+        found = [a for a in range(labels.ndim) if labels.shape[a] > 1 and is_of(labels, a)]
         fits = (
             weight.size > 1 and weight.ndim <= labels.ndim and np.broadcast_shapes(weight.shape, labels.shape)
         )
         return found[0] if found and fits == labels.shape else None
     axis = 1 if node.op_type.startswith("Conv") else labels.ndim - 1
     known = node.input[0] == name and weight.ndim > 1 and input_axis(node, weight) is not None
-    return axis if known and _is_of(labels, axis) else None
+    return axis if known and is_of(labels, axis) else None
 
 
 def constant_of(net: Net, node: NodeProto) -> int | None:
