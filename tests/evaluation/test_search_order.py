@@ -30,13 +30,16 @@ class World:
     """Nodes in a row. noise: what int8 of each costs the score · left: what int16 leaves · us: of int16.
 
     won: what corrections win of the score at no time · mse: the share of the loss that these ranges win ·
-    dear: what they add to the latency · lucky: with so many nodes in int16 nothing is lost.
+    dear: what they add to the latency · rounded: what adaptive rounding wins · harm: what bias correction
+    takes of it · lucky: with so many nodes in int16 nothing is lost.
     """
 
     noise: dict[str, float]
     left: dict[str, float] = field(default_factory=dict)
     us: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NODES, 1.0))
     won: float = 0.0
+    rounded: float = 0.0
+    harm: float = 0.0
     lucky: int = 0
     mse: float = 0.0
     dear: float = 0.0
@@ -47,7 +50,9 @@ class World:
         types = dict(setup.types)
         lost = sum(n for name, n in self.noise.items() if name not in types)
         lost += sum(n for name, n in self.left.items() if types.get(name) != "float")
-        won = self.won if setup.recipe.corrections.bias_correction else 0.0
+        corrections = setup.recipe.corrections
+        won = self.won - self.harm if corrections.bias_correction else 0.0
+        won += self.rounded if corrections.adaptive_rounding else 0.0
         won += self.mse * lost if setup.recipe.method == "mse" else 0.0
         lost -= min(won, lost)
         cpu = 40.0 * sum(kind == "float" for kind in types.values())
@@ -135,6 +140,15 @@ def test_corrections_come_where_they_save_nodes_and_in_few_trials() -> None:
     assert "--adaptive-rounding" in found.best.name
     assert len(found.nodes("int16")) <= 11
     assert sum(setup.recipe.corrections.adaptive_rounding for setup in world.asked) <= 5
+
+
+def test_of_corrections_those_are_kept_that_help() -> None:
+    """Means that are set right by few samples can cost what rounding wins."""
+    world = World(dict.fromkeys(NODES, 0.004), harm=0.01, rounded=0.04)
+    for goal in (Goal(budget=0.03), Goal(None, 0.1)):
+        found = world.search(goal)
+        assert found.reached
+        assert found.best.setup.recipe.words == ("--adaptive-rounding",)
 
 
 def test_a_latency_with_no_room_for_a_hand_over_tries_no_floats() -> None:

@@ -171,7 +171,7 @@ def searches() -> dict[str, Search]:
     mixed = Setup((("a", "int16"), ("b", "float"), ("c", "int16")), options)
     costly = Point("most", mixed, 0.97, -0.01, 0.9, 250.0, 1000.0, 11.5, ("b",), front=True)
     points = (usual.points[0], costly, replace(costly, name="worse", loss=5.0, front=False, cpu_us=2000.0))
-    alone = replace(usual.points[0], front=True)
+    alone = replace(usual.points[0], front=True, left=("/decode/Softmax",))
     return {
         "usual": usual,
         "missed": replace(usual, goal=Goal(0.001, 0.1), reached=False, why="too noisy", told=()),

@@ -103,8 +103,8 @@ def sentences(found: Search) -> Iterator[str]:
             f"{found.goal.words}: {best.name}, {shown_loss(best.loss)} below float at "
             f"{in_time(best.latency_us)} ({100 * best.increase:+.1f} %)"
         )
-    for kind in ("int16", "float"):
-        names = found.nodes(kind)
+    left = f"float without pairs around, since they stay on the CPU of {found.march}"
+    for kind, names in (("int16", found.nodes("int16")), ("float", found.nodes("float")), (left, best.left)):
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             yield f"{kind}: {', '.join(names[:_SHOWN])}{more}"

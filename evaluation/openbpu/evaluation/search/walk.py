@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from openbpu.evaluation.search.budget import fewer, with_floats, within_budget
 from openbpu.evaluation.search.latency import within_latency
@@ -37,9 +38,9 @@ def walk(trials: Trials, senses: Senses) -> tuple[Gain, ...]:
     plain = best_recipe(trials) if not is_enough(trials, Recipe()) else Recipe()
     if is_enough(trials, plain):
         return ()
-    best = corrected(plain)
-    trials.run([Setup(recipe=best)])
-    if is_enough(trials, best):
+    others = corrected(plain)
+    trials.run([Setup(recipe=recipe) for recipe in others])
+    if any(is_enough(trials, recipe) for recipe in others):
         return ()
     found, noise = senses.readers(Setup(recipe=plain))
     if not found:
@@ -48,45 +49,57 @@ def walk(trials: Trials, senses: Senses) -> tuple[Gain, ...]:
     types: Types = tuple((name, "int16") for name in places)
     before, after = trials.of(Setup(recipe=plain)), trials.run([Setup(types, plain)])[0]
     gains = ordered(found, noise, before, after)
-    both = _Both(trials, types, *(Prefixes(trials, recipe, gains, places) for recipe in (plain, best)))
+    first, *more = (Prefixes(trials, recipe, gains, places) for recipe in (plain, *others))
+    ways = _Ways(trials, types, first, tuple(more))
     if trials.goal.budget is not None:
-        both.within_budget(senses.noisiest)
+        ways.within_budget(senses.noisiest)
     if trials.goal.latency is not None and not (trials.goal.budget is not None and trials.met):
         added = after.latency_us - before.latency_us
-        both.within_latency((trials.limit_us - before.latency_us) / added if added > 0 else 1.0)
+        ways.within_latency((trials.limit_us - before.latency_us) / added if added > 0 else 1.0)
     return gains
 
 
 @dataclass(frozen=True, slots=True)
-class _Both:
-    """Prefixes without corrections, quickly tried, and with them. types: int16 for all."""
+class _Ways:
+    """Prefixes without corrections, quickly tried, and with some. types: int16 for all."""
 
     trials: Trials
     types: Types
     plain: Prefixes
-    corrected: Prefixes
+    corrected: tuple[Prefixes, ...]
 
     def within_budget(self, noisiest: Callable[[Setup], Sequence[str]]) -> None:
         """Try what may meet the budget. noisiest: the nodes to leave float first, of a configuration."""
         if self.trials.is_good(self.trials.of(Setup(self.types, self.plain.recipe))):
-            fewer(self.corrected, within_budget(self.plain))
+            taken = within_budget(self.plain)
+            fewer(self._best(self.corrected, ()), taken)
             return
-        tops = [Setup(self.types, some.recipe) for some in (self.plain, self.corrected)]
-        trials = self.trials.run(tops)
-        if self.trials.is_good(trials[1]):
-            within_budget(self.corrected)
-        elif not trials[0].refused and _has_room(self.trials):
-            at = 0 if trials[1].refused or self.trials.loss(trials[0]) <= self.trials.loss(trials[1]) else 1
-            floats = with_floats((self.plain, self.corrected)[at], noisiest(tops[at]))
+        self.trials.run([Setup(self.types, some.recipe) for some in self.corrected])
+        best = self._best((self.plain, *self.corrected), self.types)
+        top = Setup(self.types, best.recipe)
+        if self.trials.is_good(self.trials.of(top)):
+            within_budget(best)
+        elif not self.trials.of(top).refused and _has_room(self.trials):
+            floats = with_floats(best, noisiest(top))
             if floats is not None:
                 within_budget(floats)
 
     def within_latency(self, room: float) -> None:
         """Try what is fast enough. room: what may be added, as a share of what int16 everywhere adds."""
         length = within_latency(self.plain, room)
-        for shorter in (length, length * 7 // 8):  # corrections may change which scales are alike
-            if self.corrected.fast([shorter]):
-                break
+        for some in self.corrected:
+            # Corrections may change which scales are alike, and so the latency.
+            if not some.fast([length]):
+                some.fast([length * 7 // 8])
+
+    def _best(self, some: Sequence[Prefixes], types: Types) -> Prefixes:
+        """Return those whose recipe is best with these types."""
+
+        def loss(prefixes: Prefixes) -> float:
+            trial = self.trials.of(Setup(types, prefixes.recipe))
+            return inf if trial.refused else self.trials.loss(trial)
+
+        return min(some, key=loss)
 
 
 def _has_room(trials: Trials) -> bool:
