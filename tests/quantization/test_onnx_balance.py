@@ -165,6 +165,17 @@ def test_a_product_that_takes_int8_alone_is_named_and_nothing_is_widened_for_it(
     assert "MatMul 'MatMul_m' takes nothing but int8 there" in found.text
 
 
+@pytest.mark.parametrize("behind", ["y = Sigmoid(c)", "y = Conv(c, next)"])
+def test_a_summand_that_an_accumulator_takes_in_is_said_too(behind: str) -> None:
+    head = HEAD.replace("c = Concat <axis = 1> (a, b)", "c = Add(a, b)")
+    consts = {name: CONSTS[name] for name in ("wa", "wb", "next") if name in head + behind}
+    model = float_model(f"(float[1,3,8,8] x) => (float y) {{ {head} {behind} }}", consts)
+    told: list[Choice] = []
+    quantize(model, samples(model, 2), tail=DType.INT8, told=told.append)
+    (found,) = told[0].findings
+    assert (found.kind, found.tensor, found.node) == ("swallowed", "b", "Add_c")
+
+
 SECOND = {
     "in what is summed up": "q = Reshape(q0, tokens) t = Transpose <perm = [0, 2, 1]> (q) m = MatMul(t, r)",
     "side by side": "q = Reshape(q0, tokens) s = Transpose <perm = [0, 2, 1]> (r) m = MatMul(q, s)",

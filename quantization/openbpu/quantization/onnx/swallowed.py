@@ -68,6 +68,9 @@ def watched(net: Net, plan: Plan) -> list[str]:
     """Return the tensors without a scale of their own whose range tells whether they are swallowed."""
     found: dict[str, None] = {}
     for node in net.nodes:
+        if node.op_type in ADDED:  # also a sum that the accumulator of a product takes in
+            found.update((name, None) for name in data_inputs(node) if net.is_live(name))
+            continue
         if not any(name in plan.pairs for name in node.output):
             continue
         names = values_beside(node.op_type, list(node.input)) if node.op_type in BESIDE else ()
