@@ -7,6 +7,11 @@ from html.parser import HTMLParser
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Placement
+from openbpu.evaluation import Comparison, Explanation, Verification
+from openbpu.evaluation.accuracy import Difference, Evaluation, Score
+from openbpu.evaluation.accuracy.intervals import Interval
+from openbpu.evaluation.accuracy.metrics import OfClass
+from openbpu.evaluation.accuracy.results import Row
 from openbpu.evaluation.analysis import (
     Analysis,
     Closeness,
@@ -17,6 +22,7 @@ from openbpu.evaluation.analysis import (
     Sensitivity,
     WeightRange,
 )
+from openbpu.evaluation.beside import Parting
 from openbpu.evaluation.closing import Closing, Finding, InputLook, RangeUse, Report
 from openbpu.evaluation.search import Goal, Point, Search
 from openbpu.evaluation.search.result import Gain
@@ -147,3 +153,36 @@ def search(n: int = 8, *, hostile: bool = False) -> Search:
         float_score=0.98, goal=Goal(0.05), march="nash-e", points=points, chosen=4, reached=True, why="",
         gains=gains, refused=(name(1, hostile),), told=("all the same",), config={}, seconds=12.0,
     )  # fmt: skip
+
+
+def verification(n: int = 9, *, hostile: bool = False) -> Verification:
+    """n outputs, of which the second is wrong and the third has no step."""
+    steps = (None, 0.0, 9.0)
+    outputs = tuple(
+        Comparison(name(k, hostile), 1 - k / 64, k / 8, None if k == 2 else 0.5, steps[k % 3], k / 100, 64)
+        for k in range(n)
+    )
+    where = f"'{name(1, hostile)}' (Conv)"
+    said = Explanation(30, 4, 5, 6, f"{where}: 4 codes", where, where, {name(1, hostile): "codes beyond"})
+    failure = f"output '{name(1, hostile)}': 9 steps"
+    parting = Parting(where, 3, 64, 2, 0.5001)
+    remarks, float32 = (f"remark on {name(2, hostile)}",), ("LSTM",)
+    return Verification(
+        "float64", outputs, outputs, parting, said, (failure,), remarks, float32, samples=3, noise=True
+    )
+
+
+def evaluated(*, hostile: bool = False) -> Evaluation:
+    """Three models on seven samples, with classes of a name each."""
+    models = tuple(name(k, hostile) for k in range(3))
+    classes = tuple(OfClass(name(k, hostile), k / 8, k, ((name(k + 1, hostile), 2),)) for k in range(4))
+    scores = []
+    for metric, share in (("top1", True), ("mine:error", False)):
+        for k, model in enumerate(models):
+            apart = Difference(-k / 50, Interval(-0.1, 0.02), 0.04 * k, "McNemar", 3, 1) if k else None
+            value = 0.9 - k / 50
+            scores.append(
+                Score(model, metric, value, share, Interval(0.8, 0.95), apart, classes if share else ())
+            )
+    rows = tuple(Row(name(k, hostile), k, {m: {"top1": k % 2} for m in models}) for k in range(7))
+    return Evaluation(models, 7, 9, tuple(scores), rows, ("two samples had no label",))

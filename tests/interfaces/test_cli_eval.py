@@ -74,6 +74,18 @@ def test_every_sample_is_written_in_order(openbpu: Command, folder: Path) -> Non
     assert document["samples"][3]["models"][str(folder / "b.onnx")] == {"top1 right": 1, "top1 predicted": 1}
 
 
+def test_a_page_holds_scores_samples_and_what_is_not_as_asked(openbpu: Command, folder: Path) -> None:
+    page = folder / "e.html"
+    ran = openbpu(*arguments(folder, "--page", page, "--min-accuracy", "0.5"))
+    assert ran.code == 1
+    assert f"wrote {page}" in ran.err
+    text = page.read_text(encoding="utf-8")
+    assert "30.06 % … 95.44 %" in text
+    assert "b.onnx: top1 is 0.2500, below 0.5" in text
+    assert 'id="samples"' in text
+    assert "--page: must be a file of its own" in openbpu(*arguments(folder, "--page", folder / "a.onnx")).err
+
+
 def test_records_are_gone_on_with(openbpu: Command, folder: Path) -> None:
     first = openbpu(*arguments(folder, "--records", folder / "r.jsonl"))
     again = openbpu(*arguments(folder, "--resume", folder / "r.jsonl"))

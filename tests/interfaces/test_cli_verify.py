@@ -50,6 +50,19 @@ def test_verify_fails_for_the_binary_of_another_model(openbpu: Command, tmp_path
     assert openbpu("verify", QUANTIZED, other, "--min-cosine", "-1", "--max-steps", "1").code == 1
 
 
+def test_verify_writes_a_page_but_over_none_of_its_files(
+    openbpu: Command, mixed: Path, tmp_path: Path
+) -> None:
+    page, onnx = tmp_path / "v.html", tmp_path / "mixed.onnx"
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((1, 8, 6, 6), dtype=np.float32))
+    ran = openbpu("verify", onnx, mixed, "--page", page, "--input", tmp_path / "x.npy")
+    assert f"wrote {page}" in ran.err
+    text = page.read_text(encoding="utf-8")
+    assert "verify: passed, 1 output compared" in text
+    assert f"openbpu verify {onnx}" in text
+    assert "--page: must be a file of its own" in openbpu("verify", onnx, mixed, "--page", mixed).err
+
+
 def test_verify_says_that_the_reference_is_a_float_model(openbpu: Command, hbm: Path) -> None:
     remark = "is a float model: the differences include those of its quantization"
     assert remark in openbpu("verify", DIGITS / "digits.onnx", hbm).out

@@ -14,12 +14,19 @@ from pathlib import Path
 import pytest
 
 from interfaces.conftest import DIGITS, QUANTIZED, Command, fails
-from interfaces.reported import HOSTILE, Page, analysis, closing, felt, name, search
+from interfaces.reported import HOSTILE, Page, analysis, closing, evaluated, felt, name, search, verification
 from openbpu.arch.errors import printable
 from openbpu.arch.program import Placement
 from openbpu.report.analysis import analysis_json, first_sentence, sensitivity_json
 from openbpu.report.analysis_file import read_analysis
-from openbpu.report.page import About, analysis_page, closing_page, performance_page
+from openbpu.report.page import (
+    About,
+    accuracy_page,
+    analysis_page,
+    closing_page,
+    performance_page,
+    verification_page,
+)
 from openbpu.report.page.parts import Cell, Column, Table, sortable
 from openbpu.report.performance import performance_json
 from openbpu.runtime import Session
@@ -43,6 +50,10 @@ PAGES: dict[str, Callable[[bool], str]] = {
     "closing": lambda hostile: closing_page(closing(hostile=hostile), name(0, hostile), ("by max",), ABOUT),
     "search": lambda hostile: closing_page(
         closing(hostile=hostile), name(0, hostile), (), ABOUT, search(hostile=hostile)
+    ),
+    "verification": lambda hostile: verification_page(verification(hostile=hostile), name(0, hostile), ABOUT),
+    "accuracy": lambda hostile: accuracy_page(
+        evaluated(hostile=hostile), 500, (f"{name(1, hostile)}: below 0.95",), ABOUT
     ),
 }
 

@@ -27,6 +27,7 @@ class Files:
     records: Path | None
     resume: Path | None
     classes: Path | None = None
+    page: Path | None = None
 
     @property
     def records_at(self) -> Path | None:
@@ -40,6 +41,9 @@ class Files:
             raise WrongValue("left out with --resume", str(self.records), fix, option="--records")
         if self.classes is not None:
             self._check_classes(models)
+        if self.page is not None:
+            others = (self.output, self.records_at, self.classes)
+            outputs.check_page(self.page, *models, *(path for path in others if path is not None))
         if self.output is None:
             return
         if self.output.suffix.lower() not in _TABLES:
@@ -73,19 +77,39 @@ class Files:
             return f"{so_far}; --records FILE would have kept them"
         return f"{so_far}; --resume {kept} goes on"
 
-    def write(self, found: Evaluation) -> None:
-        """Write the table of samples and that of classes, if they are wanted."""
+    def write(
+        self, found: Evaluation, models: Sequence[Path], resamples: int, failures: Sequence[str]
+    ) -> None:
+        """Write the table of samples, that of classes and the page, if they are wanted."""
         from openbpu.arch.files import write_text
         from openbpu.report.accuracy import class_csv
 
         if self.classes is not None:
             write_text(self.classes, class_csv(found))
             note(f"wrote {self.classes}")
+        if self.page is not None:
+            self._write_page(self.page, found, models, resamples, failures)
         if self.output is None:
             return
         is_csv = self.output.suffix.lower() == ".csv"
         write_text(self.output, _as_csv(found) if is_csv else _as_json(found))
         note(f"wrote {self.output}")
+
+    def _write_page(
+        self,
+        page: Path,
+        found: Evaluation,
+        models: Sequence[Path],
+        resamples: int,
+        failures: Sequence[str],
+    ) -> None:
+        from openbpu.arch.files import write_text
+        from openbpu.cli.about import about
+        from openbpu.report.page import accuracy_page
+
+        files: dict[str, Path | None] = {f"model {n}": path for n, path in enumerate(models, 1)}
+        write_text(page, accuracy_page(found, resamples, failures, about(files)))
+        note(f"wrote {page}")
 
 
 def _as_csv(found: Evaluation) -> str:

@@ -34,22 +34,25 @@ def accuracy_table(found: Evaluation) -> Table:
         if s.metric != last:
             made.add_section()
             last = s.metric
-        cells = (s.metric, s.model, _number(s.value, s), _interval(s))
-        add_row(made, *cells, *(_difference(s) if several else ()))
+        cells = (s.metric, s.model, number(s.value, s), interval(s))
+        add_row(made, *cells, *(apart_cells(s) if several else ()))
     return made
 
 
-def _number(value: float, s: Score) -> str:
+def number(value: float, s: Score) -> str:
+    """Return a figure of a score as it is read."""
     return f"{100 * value:.2f} %" if s.is_share else f"{value:.6g}"
 
 
-def _interval(s: Score) -> str:
+def interval(s: Score) -> str:
+    """Return the interval of a score as it is read."""
     if s.interval is None:
         return DASH
-    return f"{_number(s.interval.low, s)} … {_number(s.interval.high, s)}"
+    return f"{number(s.interval.low, s)} … {number(s.interval.high, s)}"
 
 
-def _difference(s: Score) -> tuple[str, ...]:
+def apart_cells(s: Score) -> tuple[str, ...]:
+    """Return the five cells of a score's difference to the first model."""
     d = s.difference
     if d is None:
         return (DASH,) * 5
@@ -68,7 +71,7 @@ def _p(p: float | None) -> str:
 
 def in_brief(scores: Sequence[Score]) -> str:
     """Return scores of a part of the samples in one line."""
-    return ", ".join(f"{s.metric} {_number(s.value, s)} of {s.model}" for s in scores)
+    return ", ".join(f"{s.metric} {number(s.value, s)} of {s.model}" for s in scores)
 
 
 def sentences(found: Evaluation, resamples: int) -> Iterator[str]:
@@ -122,8 +125,8 @@ _SHOWN = 20
 
 def class_tables(found: Evaluation) -> Iterator[Table | str]:
     """Yield a table per metric that has classes, a row per class, and what it leaves out in words."""
-    for metric in _with_classes(found):
-        rows = _class_rows(found, metric)
+    for metric in metrics_with_classes(found):
+        rows = class_rows(found, metric)
         shown = sorted(rows, key=lambda row: min(s.value for s in row.values()))[:_SHOWN]
         last = found.models[-1]
         made = table(
@@ -136,7 +139,7 @@ def class_tables(found: Evaluation) -> Iterator[Table | str]:
         share = next(s for s in found.scores if s.metric == metric)
         for row in shown:
             first = next(iter(row.values()))
-            values = (_number(row[m].value, share) if m in row else DASH for m in found.models)
+            values = (number(row[m].value, share) if m in row else DASH for m in found.models)
             others = ", ".join(f"{name} ({n})" for name, n in row[last].taken_for) if last in row else ""
             add_row(made, first.name, str(first.count), *values, others or DASH)
         yield made
@@ -154,11 +157,12 @@ def class_csv(found: Evaluation) -> str:
     return text.getvalue()
 
 
-def _with_classes(found: Evaluation) -> list[str]:
+def metrics_with_classes(found: Evaluation) -> list[str]:
+    """Return the metrics that have a figure for each of several classes."""
     return list(dict.fromkeys(s.metric for s in found.scores if len(s.classes) > 1))
 
 
-def _class_rows(found: Evaluation, metric: str) -> list[dict[str, OfClass]]:
+def class_rows(found: Evaluation, metric: str) -> list[dict[str, OfClass]]:
     """Return what every model has of a class, class by class."""
     of_metric = [s for s in found.scores if s.metric == metric]
     return [

@@ -87,11 +87,11 @@ def sentences(found: Verification) -> Iterator[str]:
     if said is not None and said.tensors:
         shown = count(said.tensors, "quantized tensor")
         yield f"Of {shown} that the program shows, each judged on those before it:"
-        yield from (f"  {line}" for line in _reasons(said))
+        yield from (f"  {line}" for line in reasons(said))
     elif said is not None:
         yield "The program shows no quantized tensor of the model, so that nothing explains the difference."
     if found.parting is not None:
-        yield _parting(found.parting)
+        yield parting(found.parting)
     if found.float32:
         yield f"Not in float64, but as ONNX Runtime computes it: {', '.join(found.float32)}."
     yield from found.remarks
@@ -99,7 +99,8 @@ def sentences(found: Verification) -> Iterator[str]:
         yield NOISE
 
 
-def _parting(of: Parting) -> str:
+def parting(of: Parting) -> str:
+    """Return where ONNX Runtime first leaves float64, in words."""
     codes = f"{of.differing} of {count(of.elements, 'code')} differ, {of.ties} of them at a tie"
     return (
         f"ONNX Runtime first leaves float64 at {of.tensor}: {codes}, "
@@ -107,7 +108,8 @@ def _parting(of: Parting) -> str:
     )
 
 
-def _reasons(said: Explanation) -> Iterator[str]:
+def reasons(said: Explanation) -> Iterator[str]:
+    """Yield why outputs differ, a sentence each."""
     if said.ties:
         yield f"{count(said.ties, 'code')} at a tie, rounded the other way; first: {said.first_tie}"
     if said.near:

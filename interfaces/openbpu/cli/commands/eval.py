@@ -55,6 +55,7 @@ def eval_(  # noqa: PLR0917  # an argument per option
     march: arguments.OwnMarch = None,
     min_accuracy: evaluating.MinAccuracy = None,
     max_drop: evaluating.MaxDrop = None,
+    page: arguments.Page = None,
     json: arguments.Json = False,
 ) -> None:
     """How good are these models on your data? Float, quantized and .hbm side by side.
@@ -63,7 +64,7 @@ def eval_(  # noqa: PLR0917  # an argument per option
     difference to the first model is chance. The result does not depend on --workers.
     """
     pixels, sizes = arguments.pixels(scale, mean, std), arguments.shapes(shape)
-    files = Files(output, records, resume, per_class)
+    files = Files(output, records, resume, per_class, page)
     files.check(models)
     arguments.refuse_both(workers, scheduler)
     _refuse_drop(max_drop, models)
@@ -97,9 +98,9 @@ def eval_(  # noqa: PLR0917  # an argument per option
     evaluator.check()
     with Pool(workers=workers, scheduler=scheduler) as pool:
         found = _run(evaluator, pool, files, resamples)
-    files.write(found)
-    _show(found, data, resamples, json=json)
     failures = found.failures(at_least=min_accuracy, at_most_lost=max_drop)
+    files.write(found, models, resamples, failures)
+    _show(found, data, resamples, json=json)
     for text in failures:
         note(f"openbpu: {text}")
     if failures:

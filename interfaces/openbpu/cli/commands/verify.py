@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments
+from openbpu.cli import arguments, outputs
 from openbpu.cli.app import command
 from openbpu.cli.feeds import runs
 from openbpu.cli.screen import note, progress, say_if_kernels_compile, show, show_json
@@ -55,6 +55,7 @@ def verify(  # noqa: PLR0917  # an argument per option
     mode: arguments.ModeOption = arguments.Mode.FAST,
     threads: arguments.Threads = 1,
     march: arguments.OwnMarch = None,
+    page: arguments.Page = None,
     json: arguments.Json = False,
 ) -> None:
     """Is a .hbm file right? Compare it with its ONNX model.
@@ -64,6 +65,8 @@ def verify(  # noqa: PLR0917  # an argument per option
     """
     pixels = arguments.pixels(scale, mean, std)
     arguments.readable(onnx_model, model)
+    if page is not None:
+        outputs.check_page(page, onnx_model, model)
     from openbpu.evaluation.ends import random_inputs
     from openbpu.evaluation.verification import Verifier
     from openbpu.quantization.samples import Changes
@@ -84,11 +87,22 @@ def verify(  # noqa: PLR0917  # an argument per option
         )
     if changes.sentence():
         note(f"images: {changes.sentence()}")
+    if page is not None:
+        _write_page(page, found, onnx_model, model)
     _show(found, onnx_model, model, json=json)
     for text in found.failures:
         note(f"openbpu: {text}")
     if found.failures:
         raise typer.Exit(1)
+
+
+def _write_page(page: Path, found: Verification, onnx_model: Path, model: Path) -> None:
+    from openbpu.arch.files import write_text
+    from openbpu.cli.about import about
+    from openbpu.report.page import verification_page
+
+    write_text(page, verification_page(found, model.name, about({"model": onnx_model, "binary": model})))
+    note(f"wrote {page}")
 
 
 def _show(found: Verification, onnx_model: Path, model: Path, *, json: bool) -> None:
