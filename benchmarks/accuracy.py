@@ -122,7 +122,10 @@ def results_of(network: Network, asked: argparse.Namespace) -> Iterator[Result]:
             yield Result(network.name, "float", "float", note=f"{type(error).__name__}: {error}")
             return
         yield Result(network.name, "float", "float", scored(bench, bench.expected))
-        for way in [*peers(asked.nncf), *ours(asked.best, network, bench.source, asked.march)]:
+        for way in [
+            *peers(asked.nncf),
+            *ours(asked.best, network, bench.source, asked.march, asked.budget or None),
+        ]:
             if not asked.ways or any(w in (way.name, way.column) for w in asked.ways):
                 yield result_of(bench, way, folder, asked)
 
@@ -145,6 +148,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="compile ours, run N samples")
     parser.add_argument("--limit", type=int, default=1800, metavar="S", help="seconds to quantize in one way")
     parser.add_argument("--march", default="nash-m")
+    parser.add_argument(
+        "--budget", type=float, default=0.01, help="of `--auto`; 0: the best there is at 15 %% more latency"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result")
     parser.add_argument("--keep", action="store_true", help="add to the results that --json FILE has")
     parser.add_argument("--markdown", action="store_true", help="print a table for Markdown")

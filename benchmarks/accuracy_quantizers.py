@@ -126,10 +126,11 @@ def peers(nncf: str | None) -> list[Way]:
     return ways + ([Way("NNCF", "NNCF", partial(of_nncf, python=nncf))] if nncf else [])
 
 
-def ours(corrections: bool, network: Network, source: Path, march: str) -> list[Way]:
+def ours(corrections: bool, network: Network, source: Path, march: str, budget: float | None) -> list[Way]:
     """Return our ways: those that this version of `quantize` has."""
     ways = [Way("int8", "int8", of_ours), Way("int16", "int16", partial(of_ours, activation=DType.INT16))]
-    ways.append(Way("auto", "auto", partial(of_auto, network=network, source=source, march=march)))
+    auto = partial(of_auto, network=network, source=source, march=march, budget=budget)
+    ways.append(Way("auto", "auto", auto))
     if not corrections:
         return ways
     ways += [Way("int8, best", m, partial(of_ours, method=m)) for m in METHODS]

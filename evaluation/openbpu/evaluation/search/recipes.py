@@ -13,7 +13,7 @@ from openbpu.quantization.onnx import Corrections
 PLAIN = Recipe()
 _METHODS = ("mse", "percentile")
 """Methods that take little longer than `max`; `mix` takes 20 times as long."""
-_FREE = 0.005
+_FREE = 0.01
 """What a recipe may add to the latency: ranges of their own make a Concat round operands that were alike."""
 
 
