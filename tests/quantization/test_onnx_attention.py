@@ -127,8 +127,8 @@ FORMS["DecoderMaskedMultiHeadAttention: keys in heads"] = (
 
 def model_of(op: str, one: Form, fed: Mapping[str, Array] = FED, domain: str = "com.microsoft") -> ModelProto:
     inputs, outputs, attributes = one
-    heads: dict[str, Any] = {"num_heads": N} if domain else {}
-    node = helper.make_node(op, inputs, outputs, "heads", domain=domain, **heads, **attributes)
+    given: dict[str, Any] = ({"num_heads": N} if domain else {}) | attributes
+    node = helper.make_node(op, inputs, outputs, "heads", domain=domain, **given)
     made = helper.make_graph(
         [node],
         "g",
@@ -340,6 +340,18 @@ def test_the_name_of_a_fused_operator_means_all_that_it_is_written_out_in() -> N
         ("Attention", form("x,w,b,eight"), "as its mask has 8 numbers for a batch of 2"),
         ("MultiHeadAttention", form("q,k,v", unidirectional=1), "as it is causal with 7 keys for 5 queries"),
         ("MultiHeadAttention", form("many,,,b"), "as it has a bias for queries, keys and values that share"),
+        ("Attention", form("x,w,b", num_heads=5), "as its 5 heads do not share [16, 16, 16] columns evenly"),
+        (
+            "Attention",
+            form("x,w,b", qkv_hidden_sizes=[16, 16, 999]),
+            "with qkv_hidden_sizes of [16, 16, 999]",
+        ),
+        ("Attention", form("x,w,b", qkv_hidden_sizes=[16, 32]), "with qkv_hidden_sizes of [16, 32]"),
+        ("Attention", form("x,,b"), "as its input 1 is left out"),
+        ("Attention", form("x,one"), "as its weights have None columns"),
+        ("Attention", form("x,w,one"), "as its inputs and attributes contradict each other"),
+        ("MultiHeadAttention", form("q,k"), "as its input 2 is left out"),
+        ("MultiHeadAttention", form("q,k,v", num_heads=3), "as its 3 heads do not share its queries evenly"),
         ("GroupQueryAttention", form("q,k,v,,,lengths,total", kv_num_heads=4), "stays float: export"),
     ],
 )

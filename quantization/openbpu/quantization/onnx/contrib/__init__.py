@@ -95,6 +95,8 @@ def _written_out(net: Net, names: Names, node: NodeProto, consts: dict[str, Arra
         results = write(made)
     except KeptError as error:
         return str(error)
+    except (IndexError, TypeError, ValueError):  # of shapes or attributes that it cannot have
+        return "its inputs and attributes contradict each other"
     return made.made if results is not None and _renamed(made, results) else ""
 
 

@@ -62,16 +62,19 @@ _DECODER_MULTI = _Inputs(bias=10, mask=3, past=5, steps=2, added=4, forbidden=(8
 
 def attention(w: Writer) -> list[str]:
     """Input, weights, bias, mask, past, added → output, present"""
+    w.need(0, 1)
     return _projected(w, w.node.input[0], _blocks(w, w.node.input[1]), _ATTENTION)
 
 
 def decoder_attention(w: Writer) -> list[str]:
     """Input [B, 1, C], weights, bias, mask, past, added → output, present"""
+    w.need(0, 1)
     return _projected(w, w.node.input[0], _blocks(w, w.node.input[1]), _DECODER)
 
 
 def quantized_attention(w: Writer) -> list[str]:
     """Codes, codes of weights, bias, their scales, mask, their zero points, past → output, present"""
+    w.need(0, 1, 2, 3, 4)
     x = w.op("DequantizeLinear", *(name for name in (w.given(0), w.given(3), w.given(6)) if name))
     sizes = _sizes(w, w.given(1))
     scale, zero = w.given(4), w.given(7)
@@ -110,10 +113,13 @@ def _sizes(w: Writer, weights: str) -> list[tuple[int, int]]:
     """Return where queries, keys and values lie among the columns of merged weights."""
     sizes = list(w.attr("qkv_hidden_sizes", []))
     columns = (w.shape(weights) or (None,))[-1]
-    if not sizes:
-        if not isinstance(columns, int) or columns % 3:
-            raise KeptError(f"the columns of its weights are {columns}, not three times as many as there are")
+    if not sizes and isinstance(columns, int) and columns % 3 == 0:
         sizes = [columns // 3] * 3
+    if len(sizes) != 3 or min(sizes) < 1 or (isinstance(columns, int) and sum(sizes) != columns):
+        told = f", with qkv_hidden_sizes of {sizes}" if w.attr("qkv_hidden_sizes", []) else ""
+        raise KeptError(f"its weights have {columns} columns{told}: not those of queries, keys and values")
+    if any(size % known_heads(w, "num_heads") for size in sizes):
+        raise KeptError(f"its {w.attr('num_heads', 0)} heads do not share {sizes} columns evenly")
     return list(pairwise(accumulate(sizes, initial=0)))
 
 
@@ -141,11 +147,14 @@ def _projected(w: Writer, x: str, weights: Sequence[str], at: _Inputs) -> list[s
 
 def _given_heads(w: Writer, at: _Inputs) -> list[str]:
     _refuse_caches(w, at)
+    w.need(0, *([1, 2] if w.rank(w.given(0)) == 3 and w.given(1) and w.rank(w.given(1)) < 5 else []))
     if not w.given(1) and w.rank(w.given(0)) != 5:
         raise KeptError("its queries hold keys and values, too")
     q, k, v = _with_bias(w, at.bias)
     heads, rank = known_heads(w, "num_heads"), w.rank(w.given(1) or w.given(0))
     depth = _depth(w, heads)
+    if depth == 0:
+        raise KeptError(f"its {heads} heads do not share its queries evenly")
     if w.rank(w.given(0)) == 5:  # [B, S, N, 3, D]
         q, k, v = (_turned(w, w.pick(q, i, 3)) for i in range(3))
     elif rank == 5:  # [B, S, N, 2, D]
@@ -190,7 +199,7 @@ def _depth(w: Writer, heads: int) -> int | None:
     last = shape[-1] if shape else None
     if not shape or not isinstance(last, int):
         return None
-    return last if len(shape) == 5 else last // heads
+    return last if len(shape) == 5 else 0 if last % heads else last // heads
 
 
 # --- masks --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from openbpu.quantization.onnx.contrib.writer import KeptError, Writer
 
 def attention(w: Writer) -> list[str]:
     """Q, K, V, mask, past key, past value, lengths → Y, present key, present value, scores"""
+    w.need(0, 1, 2)
     flat = w.rank(w.given(0)) == 3
     heads = _heads(w, flat=flat)
     masks = _masks(w, heads)
@@ -45,6 +46,8 @@ def _heads(w: Writer, *, flat: bool) -> Heads:
     if flat:
         queries, keys = known_heads(w, "q_num_heads"), known_heads(w, "kv_num_heads")
         k, v = split_heads(w, k, keys), split_heads(w, v, keys)
+        if isinstance(depth, int) and depth % queries:
+            raise KeptError(f"its {queries} heads do not share {depth} columns evenly")
         depth = depth // queries if isinstance(depth, int) else None
         q = split_heads(w, scaled(w, q, scale, depth, k), queries)
     else:

@@ -102,6 +102,12 @@ class Writer:
         """Return an input, "" where it is left out."""
         return self.node.input[position] if position < len(self.node.input) else ""
 
+    def need(self, *positions: int) -> None:
+        """Raise KeptError where one of these inputs is left out."""
+        missing = [position for position in positions if not self.given(position)]
+        if missing:
+            raise KeptError(f"its input {missing[0]} is left out")
+
     def attr(self, name: str, default: Any) -> Any:
         """Return an attribute, or `default`."""
         return attribute(self.node, name, default)
