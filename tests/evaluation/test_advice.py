@@ -249,7 +249,11 @@ SLOW = {
     *("an input of other samples", "a second operand that others read", "a unit of several nodes"),
     *("channels that equalisation does not reach", "weights of a transposed convolution", "a divisor"),
     *("weights that equalisation does not reach", "a matrix for each of two", "weights of another model"),
-    *("a summand beside a larger one", "calibrated with other samples"),
+    *(
+        "a product that is computed in parts",
+        "a summand beside a larger one",
+        "calibrated with other samples",
+    ),
 }
 """Siblings of others here."""
 
@@ -278,3 +282,19 @@ def test_a_remedy_that_is_applied_makes_the_error_of_its_node_smaller(name: str,
                 off = 1.0 if remedy.sqnr < 60 else 4.0  # of steps so fine, float32 and ties are a part
                 assert then > remedy.sqnr - off, (remedy, options)
                 assert then < remedy.sqnr + off or name in DAMAGED, (remedy, options)
+
+
+def test_a_node_that_quantize_made_is_called_by_what_it_makes(tmp_path: Path) -> None:
+    text = (
+        "(float[1, 4, 6] x, float[1, 4, 2] z, float[1, 4, 8] q) => (float[1, 4, 4] y) "
+        "{ a = Relu (x) e = Sigmoid (z) b = Concat <axis = 2> (a, e) t = Transpose <perm = [0, 2, 1]> (b) "
+        "p = Relu (q) m = MatMul (p, t) y = Relu (m) }"
+    )
+    q: Array = np.abs(far(8, 1, 4, 8)) * vector(*[0.002] * 6, 1, 1)
+    case = Case(text, {}, "n_m_Add", {"int16"}, {**BESIDE, "q": q})
+    model = case.model()
+    judged: Data = {**BESIDE, "q": np.asarray(q / 30)}
+    found = analyze(model, quantized(model, case.data, [], tmp_path), judged)
+    (remedy,) = row_of(found, case.node).remedies
+    assert "--int16-nodes m)" in remedy.text  # `openbpu quantize` knows no 'n_m_Add'
+    quantized(model, case.data, ["--int16-nodes", "m"], tmp_path)

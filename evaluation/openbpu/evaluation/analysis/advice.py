@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -52,11 +53,11 @@ class Around:
 
     weights: of its node · foreign: how many steps these are off those of the float model beyond rounding ·
     corrections: options of `quantize` that reach these weights, and the share of their error that each would
-    leave, None where that is not known · masked: whether a mask hides some of its
-    values from a Softmax · readers: nodes that read its result and could read int16 · stuck: those that
-    could not · output: whether it makes an output of the model · alike: asks whether `--equalisation` reaches
-    its channels · within: whether the pairs inside could be int16 · swallowed: operands of which the scale of
-    the result leaves a few steps, in words.
+    leave, None where that is not known · masked: whether a mask hides some of its values from a Softmax ·
+    readers: nodes that read its result and could read int16 · stuck: those that could not · output: whether
+    it makes an output of the model · alike: asks whether `--equalisation` reaches its channels · within:
+    whether the pairs inside could be int16 · swallowed: operands of which the scale of the result leaves a
+    few steps, in words · name: of its node, as `quantize` knows it, "" for the one that it has.
     """
 
     weights: WeightRange | None = None
@@ -69,6 +70,7 @@ class Around:
     alike: Callable[[], bool] = lambda: False
     within: bool = True
     swallowed: tuple[str, ...] = ()
+    name: str = ""
 
 
 def remedies(watch: Watch, around: Around) -> tuple[Remedy, ...]:
@@ -86,7 +88,7 @@ def remedies(watch: Watch, around: Around) -> tuple[Remedy, ...]:
 
 
 def _weights(watch: Watch, around: Around) -> Iterator[Remedy]:
-    weights, name = around.weights, watch.unit.node
+    weights, name = around.weights, around.name or watch.unit.node
     if around.foreign > 1.0:
         told = f"its weights are off those of the float model by up to {around.foreign:.3g} steps"
         yield Remedy("weights", f"{told}: quantize the float model again")
@@ -97,7 +99,7 @@ def _weights(watch: Watch, around: Around) -> Iterator[Remedy]:
     elif weights is not None:
         yield from _corrections(watch, around)
     elif around.within:
-        yield Remedy("int16", f"it rounds inside: int16 for this node (--int16-nodes {name})")
+        yield Remedy("int16", f"it rounds inside: int16 for this node (--int16-nodes {_listed(name)})")
     else:
         yield Remedy("float", f"it rounds inside what is int8 on the BPU: {_float(name)}")
 
@@ -113,7 +115,7 @@ def _corrections(watch: Watch, around: Around) -> Iterator[Remedy]:
         yield Remedy("correct", f"its weights round: {option}")
     if not won:
         told = "its weights round, and no correction wins that back"
-        yield Remedy("float", f"{told}: {_float(watch.unit.node)}")
+        yield Remedy("float", f"{told}: {_float(around.name or watch.unit.node)}")
 
 
 def _left(watch: Watch, share: float) -> float:
@@ -123,7 +125,7 @@ def _left(watch: Watch, share: float) -> float:
 
 
 def _float(*names: str) -> str:
-    return f"float, on the CPU (--float-nodes {','.join(names)})"
+    return f"float, on the CPU (--float-nodes {_listed(*names)})"
 
 
 def _result(watch: Watch, cause: Cause, now: float, around: Around) -> Iterator[Remedy]:
@@ -153,18 +155,18 @@ def _result(watch: Watch, cause: Cause, now: float, around: Around) -> Iterator[
     again = cause == "truncation"
     wide = foreseen.int16(over_all=again)
     if foreseen.is_int8 and wide > least + GAIN:
-        yield from _wider(_maker(watch), around, wide, "int16 for its result", again=again)
+        yield from _wider(_maker(watch, around), around, wide, "int16 for its result", again=again)
 
 
-def _maker(watch: Watch) -> str:
+def _maker(watch: Watch, around: Around) -> str:
     """Return the node that makes a unit's result, "" for an input of the model."""
-    return "" if watch.unit.index < 0 else watch.unit.node
+    return "" if watch.unit.index < 0 else around.name or watch.unit.node
 
 
 def _swallowed(watch: Watch, around: Around) -> Iterator[Remedy]:
     if around.swallowed:
         told = f"its scale leaves {' and '.join(around.swallowed)}"
-        yield from _wider(_maker(watch), around, None, f"{told}: int16 for its result")
+        yield from _wider(_maker(watch, around), around, None, f"{told}: int16 for its result")
 
 
 def _wider(
@@ -174,7 +176,7 @@ def _wider(
     like = "calibrated with samples like these, " if again else ""
     to = "" if foreseen is None else _to(foreseen)
     if around.readers:
-        how = f"--int16-nodes {','.join(around.readers)}, which {_read(around.readers)} it"
+        how = f"--int16-nodes {_listed(*around.readers)}, which {_read(around.readers)} it"
         yield Remedy("int16", f"{told}: {like}{how}{to}", foreseen)
     elif around.stuck:
         why = f"{','.join(around.stuck)} {_read(around.stuck)} it in int8 on the BPU"
@@ -186,6 +188,11 @@ def _wider(
 
 OUTPUT = "model_config: {model_output_type: int16}"
 """What makes an output int16, as a `quant_config`."""
+
+
+def _listed(*names: str) -> str:
+    """Return names as a shell takes them."""
+    return shlex.quote(",".join(names))
 
 
 def _read(names: Sequence[str]) -> str:

@@ -40,8 +40,8 @@ class Surroundings:
         self._constants = constant_arrays(of.quantized)
         self._left = _LAYERS
         self._moved = {unit.index for unit in found.units if unit.moved}
-        self._owner = {k: unit.node for unit in found.units for k in unit.nodes}
         self._known = {node.name for node in of.float.nodes}
+        self._owner = {k: self._name(unit) for unit in found.units for k in unit.nodes}
         self._consumers: dict[str, list[int]] = {}
         for k, node in enumerate(of.quantized.nodes):
             for name in reads(node):
@@ -54,6 +54,7 @@ class Surroundings:
         for name, wide in self._readers(unit):
             readers[name] = readers.get(name, False) or wide
         return Around(
+            name=self._name(unit),
             weights=self._weights.ranges.get(unit.index),
             foreign=self._weights.foreign.get(unit.index, 0.0),
             corrections=self._corrections(watch, feeds),
@@ -103,6 +104,10 @@ class Surroundings:
                 elif called := self._called(k):
                     yield called, self._takes_int16(node, name)
             seen.add(name)
+
+    def _name(self, unit: Unit) -> str:
+        """Return how `quantize` knows a unit's node: where the float model lacks it, by what it makes."""
+        return unit.node if unit.node in self._known else unit.tensor
 
     def _called(self, index: int) -> str:
         """Return how `quantize` knows a node: by its name, or that of the node it was made of."""
