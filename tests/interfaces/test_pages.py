@@ -246,3 +246,10 @@ def test_time_by_type_is_the_time_of_the_layers_and_memory_holds_what_is_needed(
     assert held["DDR"][0] >= inputs
     assert held["DDR"][-1] == outputs
     assert max(held["on chip"]) <= session.march.chip_bytes
+
+
+def test_the_performance_page_shows_all_digits_of_fps() -> None:
+    made = performance_json(Session(conv_program()))
+    made["summary"]["performance"]["FPS"] = 1234567.89
+    text = performance_page(made, "net", ABOUT)
+    assert "1234567.89" in {t.strip() for t in Page(text).texts}
