@@ -180,7 +180,7 @@ def run(layer: tuple[Table, Operator], chip_bytes: int, opt: int) -> Scheduled:
     )
 
 
-@pytest.mark.parametrize("opt", [0, 2])
+@pytest.mark.parametrize("opt", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_the_largest_layers_compile_for_one_mebibyte(name: str, opt: int) -> None:
     done = run(LAYERS[name](), MIB, opt)

@@ -82,7 +82,9 @@ def test_each_level_is_faster_than_the_one_below(name: str, chip_bytes: int) -> 
     assert times[2] < times[1] * 1.01
 
 
-@pytest.mark.parametrize("name", sorted(NETS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "residual")) for n in sorted(NETS)]
+)
 def test_half_the_memory_never_means_less_traffic(name: str) -> None:
     traffic = [
         sum(moved(scheduled(NETS[name](), chip_of(size), 2), kind) for kind in (Load, Store))
