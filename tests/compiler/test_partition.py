@@ -181,3 +181,38 @@ def test_a_value_that_is_an_output_and_is_read_again_is_handed_on_once(on_bpu: b
 
 def test_a_model_without_nodes_has_no_segment() -> None:
     assert partition(graph(outputs=("x",))) == ()
+
+
+def test_what_reads_constants_alone_waits_for_its_first_reader() -> None:
+    g = graph(
+        node("early", ("x",), on_bpu=False),
+        node("weight", ("c",), on_bpu=False),
+        node("turned", ("weight",), on_bpu=False),
+        node("both", ("c",), on_bpu=False),
+        node("kept", ("c",), on_bpu=False),
+        node("middle", ("early",), on_bpu=True),
+        node("late", ("middle", "turned", "both"), on_bpu=False),
+        node("last", ("late", "both"), on_bpu=True),
+        outputs=("last", "kept"),
+        constants=("c",),
+    )
+    parts = partition(g)
+    assert [[n.name for n in p.nodes] for p in parts] == [
+        ["early", "kept"],
+        ["middle"],
+        ["weight", "turned", "both", "late"],
+        ["last"],
+    ]
+    assert parts[2].inputs == ("middle",)
+
+
+def test_constants_that_only_the_bpu_reads_come_right_before_it() -> None:
+    g = graph(
+        node("weight", ("c",), on_bpu=False),
+        node("first", ("x",), on_bpu=True),
+        node("early", ("first",), on_bpu=False),
+        node("last", ("early", "weight"), on_bpu=True),
+        outputs=("last",),
+        constants=("c",),
+    )
+    assert [[n.name for n in p.nodes] for p in partition(g)] == [["first"], ["weight", "early"], ["last"]]

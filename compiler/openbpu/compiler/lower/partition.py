@@ -2,7 +2,8 @@
 
 The stage of a node is the least number, even on the BPU and odd on the CPU, not below the stages of the nodes
 it reads. Nodes of one stage form one segment. No path leaves a stage and comes back, so segments run one
-after another.
+after another. What is computed from constants alone waits for the stage of its first reader: else a weight
+that the CPU dequantizes would cross to a later segment in every run.
 """
 
 from __future__ import annotations
@@ -28,19 +29,53 @@ class Part:
 
 def partition(graph: Graph) -> tuple[Part, ...]:
     """Split the graph into segments in the order they run."""
+    stage_of = _latest(graph, _earliest(graph))
     stages: dict[int, list[Node]] = {}
-    of_value: dict[str, int] = {}
     readers: dict[str, set[int]] = {name: {_OUTSIDE} for name in graph.outputs}
+    for node, stage in zip(graph.nodes, stage_of, strict=True):
+        stages.setdefault(stage, []).append(node)
+        for name in node.reads:
+            readers.setdefault(name, set()).add(stage)
+    return tuple(_part(graph, stages[s], readers, s) for s in sorted(stages))
+
+
+def _earliest(graph: Graph) -> list[int]:
+    """The first stage that a node can be in, by node."""
+    stage_of: list[int] = []
+    of_value: dict[str, int] = {}
     for node in graph.nodes:
         stage = 0 if node.is_bpu else 1
         for name in node.reads:
             before = of_value.get(name, stage)
             stage = max(stage, before if (before - stage) % 2 == 0 else before + 1)
-        stages.setdefault(stage, []).append(node)
         of_value.update((o, stage) for o in node.outputs if o)
+        stage_of.append(stage)
+    return stage_of
+
+
+def _latest(graph: Graph, stage_of: list[int]) -> list[int]:
+    """The same, but CPU nodes that read constants alone as late as their first reader allows."""
+    late = list(stage_of)
+    kept = set(graph.outputs)
+    first: dict[str, int] = {}
+    for index, alone in reversed(list(enumerate(_of_constants(graph)))):
+        node = graph.nodes[index]
+        asked = [first[o] for o in node.outputs if o in first]
+        if alone and asked and kept.isdisjoint(node.outputs):
+            late[index] = min(stage if stage % 2 else stage - 1 for stage in asked)
         for name in node.reads:
-            readers.setdefault(name, set()).add(stage)
-    return tuple(_part(graph, stages[s], readers, s) for s in sorted(stages))
+            first[name] = min(first.get(name, late[index]), late[index])
+    return late
+
+
+def _of_constants(graph: Graph) -> list[bool]:
+    """Whether a node is on the CPU, and no input of the model nor the BPU has a part in what it reads."""
+    varying, alone = set(graph.inputs), []
+    for node in graph.nodes:
+        alone.append(not node.is_bpu and varying.isdisjoint(node.reads))
+        if not alone[-1]:
+            varying.update(node.outputs)
+    return alone
 
 
 def _part(graph: Graph, nodes: list[Node], readers: Mapping[str, set[int]], stage: int) -> Part:
