@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,17 @@ from openbpu.evaluation.accuracy.evaluate import Evaluator, open_evaluator
 from openbpu.evaluation.accuracy.metrics import make_metrics
 from openbpu.evaluation.accuracy.models import model_file
 from openbpu.evaluation.distribution import Pool
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1])
+@pytest.mark.parametrize("suffix", ["hbm", "HBM"])
+def test_a_change_of_any_byte_of_a_model_is_seen(tmp_path: Path, size: int, suffix: str) -> None:
+    path = tmp_path / f"net.{suffix}"
+    path.write_bytes(bytes(size))
+    assert model_file(path).digest == hashlib.sha256(bytes(size)).hexdigest()
+    changed = bytes(max(size - 1, 0)) + b"1"
+    path.write_bytes(changed)
+    assert model_file(path).digest == hashlib.sha256(changed).hexdigest()
 
 
 def test_a_function_of_the_users_scores_samples(

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from openbpu.compiler import compile as compile_
 from openbpu.evaluation import verify
 from openbpu.evaluation.analysis.cut import Graph
-from openbpu.evaluation.reference.float64 import evaluate
+from openbpu.evaluation.reference.float64 import evaluate, opset_of
 from openbpu.quantization.onnx import quantize
 from openbpu.runtime import Session
 
@@ -34,6 +34,25 @@ def model(op: str, arguments: int, attributes: dict[str, Any], opset: int, targe
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
     ids = [helper.make_opsetid("", target), helper.make_opsetid("my", 1)]
     return helper.make_model(graph, functions=[function], opset_imports=ids, ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("imports", "opset"),
+    [
+        ({"": 17}, 17),
+        ({"ai.onnx": 13}, 13),
+        ({"my": 3, "": 11}, 11),
+        ({"ai.onnx.ml": 4}, 1),  # of another domain
+        ({"my": 3}, 1),
+        ({}, 1),  # so old that it names none
+    ],
+)
+def test_the_opset_is_that_of_the_default_domain_and_1_where_none_is_named(
+    imports: dict[str, int], opset: int
+) -> None:
+    ids = [helper.make_opsetid(*named) for named in imports.items()]
+    assert opset_of(onnx.ModelProto(opset_import=ids)) == opset
+    assert opset_of(onnx.FunctionProto(opset_import=ids)) == opset
 
 
 CASES = [

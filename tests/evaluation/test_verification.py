@@ -12,9 +12,11 @@ from evaluation.verified import Array, ends_in_codes, given, network, with_wrong
 from openbpu.arch.errors import ModelError
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation import Explanation, verify
-from openbpu.evaluation.images import part_like
+from openbpu.evaluation.ends import noise, random_inputs
+from openbpu.evaluation.images import part, part_like, part_of, together
 from openbpu.evaluation.reference import evaluate, layerwise
 from openbpu.report.verify import sentences, verify_json
+from openbpu.runtime import Session
 from witness.builder import GraphBuilder, Style
 
 
@@ -107,6 +109,52 @@ def test_the_share_of_a_run_is_found_where_its_axis_is_clear(
     assert b is not None
     assert a.shape == shape
     np.testing.assert_array_equal(np.concatenate([a, b], found).ravel(), x.ravel())
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "shares"),
+    [
+        ((6,), 0, [[0, 1, 2], [3, 4, 5]]),
+        ((2, 3), 0, [[[0, 1, 2]], [[3, 4, 5]]]),
+        ((1, 4), 1, [[[0, 1]], [[2, 3]]]),
+        ((), 0, [0, 0]),
+    ],
+)
+def test_every_run_has_its_share_and_all_of_a_scalar(
+    shape: tuple[int, ...], axis: int, shares: list[object]
+) -> None:
+    x = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    assert [part(x, k, 2, axis).tolist() for k in range(2)] == shares
+    assert part(x, 0, 1, axis) is x
+    if axis == 0:
+        assert [part_of({"x": x}, k, 2)["x"].tolist() for k in range(2)] == shares
+
+
+def test_the_outputs_of_runs_are_joined_unless_one_has_none() -> None:
+    a, b = {"y": np.array([[1, 2]])}, {"y": np.array([[3, 4]])}
+    assert together([a, b])["y"].tolist() == [[1, 2], [3, 4]]
+    assert together([a, {}]) == together([{}, b]) == together([{}]) == {}
+    assert together([a]) == a
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_seed_of_each_run_of_noise_is_one_above_the_last(seed: int) -> None:
+    session = Session(compile_model(network().model(), march="nash-e"))
+    runs = [x for feed in noise(session, 3, seed) for x in feed.values()]
+    assert len({x.tobytes() for x in runs}) == 3
+    for x, each in zip(runs, range(seed, seed + 3), strict=True):
+        (expected,) = random_inputs(session, each).values()
+        np.testing.assert_array_equal(x, expected)
+    assert not [*noise(session, 0, seed)]
+
+
+def test_without_inputs_the_noise_of_the_seed_is_judged() -> None:
+    model = network().model()
+    wrong = compile_model(with_wrong_weight(model, 1), march="nash-e")
+    found = verify(model, wrong, samples=2, seed=5)
+    same = verify(model, wrong, [random_inputs(Session(wrong), each) for each in (5, 6)])
+    assert (found.noise, same.noise) == (True, False)
+    assert (found.outputs, found.samples) == (same.outputs, 2)
 
 
 def test_a_model_that_describes_gigabytes_is_not_evaluated() -> None:

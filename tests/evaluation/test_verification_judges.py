@@ -86,6 +86,20 @@ def test_what_nobody_runs_is_named() -> None:
         evaluate(model, feed, fallback=OnnxRuntime(model))
 
 
+def test_a_refusal_is_that_of_float64_and_names_the_node_once() -> None:
+    """What the narrower floats are refused for says nothing of the type that was asked for."""
+    feed = {"x": np.ones(2, np.float32)}
+    model = one_node(helper.make_node("Gelu", ["x", "x", "x"], ["y"], name="n7"), feed)
+    runtime = OnnxRuntime(model)
+    with pytest.raises(NotImplementedError, match=r"tensor\(double\)") as refused:
+        runtime(model.graph.node[0], feed, 20)
+    said = str(refused.value)
+    assert said.startswith("node 'n7' (Gelu): ONNX Runtime cannot load it: ")
+    assert said.count("(Gelu)") == 1
+    assert isinstance(refused.value.__cause__, ModelError)
+    assert runtime.narrow == set()
+
+
 def test_onnx_runtime_stands_beside_and_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network().model()
     program = compile_model(model, march="nash-e")

@@ -67,6 +67,11 @@ def random_inputs(session: Session, seed: int) -> dict[str, Array]:
     }
 
 
+def noise(session: Session, samples: int, seed: int) -> Iterator[dict[str, Array]]:
+    """Yield reproducible inputs of so many runs; the seed of each is one above that of the run before."""
+    return (random_inputs(session, each) for each in range(seed, seed + samples))
+
+
 def _random(rng: np.random.Generator, t: TensorInfo, step: float | None) -> Array:
     if t.dtype is DType.FLOAT32 or t.scale:
         spread = 1.0 if step is None else step * 127 / 3  # 3 sigma reach the ends of int8

@@ -50,19 +50,19 @@ class OnnxRuntime:
     def _engine(
         self, node: onnx.NodeProto, values: Mapping[str, Array], opset: int
     ) -> tuple[Any, np.dtype[Any]]:
-        refusal: Exception | None = None
+        refusals = []
         for floats in _FLOATS:
             model = self._one(node, values, opset, floats)
             try:
                 where = f"node '{node.name}' ({node.op_type})"
                 engine = make_engine(where, model.SerializeToString(), self._threads, plain=True)
             except ModelError as error:
-                refusal = refusal or error
+                refusals.append(error)
                 continue
             if floats != np.float64:
                 self.narrow.add(node.op_type)
             return engine, floats
-        raise NotImplementedError(_failure(node, refusal)) from refusal
+        raise NotImplementedError(str(refusals[0])) from refusals[0]  # it names the node
 
     def _one(
         self, node: onnx.NodeProto, values: Mapping[str, Array], opset: int, floats: np.dtype[Any]
@@ -78,5 +78,5 @@ class OnnxRuntime:
         return helper.make_model(graph, opset_imports=imports, ir_version=_IR)
 
 
-def _failure(node: onnx.NodeProto, error: Exception | None) -> str:
+def _failure(node: onnx.NodeProto, error: Exception) -> str:
     return f"node '{node.name}' ({node.op_type}): {' '.join(str(error).split())}"

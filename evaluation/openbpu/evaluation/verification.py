@@ -17,7 +17,7 @@ from openbpu.arch.hbm import Source
 from openbpu.arch.program import Program
 from openbpu.compiler.reader import check_readable
 from openbpu.evaluation.beside import Parting, parting, stand_beside
-from openbpu.evaluation.ends import Ends, random_inputs, takers
+from openbpu.evaluation.ends import Ends, noise, takers
 from openbpu.evaluation.fallback import OnnxRuntime
 from openbpu.evaluation.images import part_of, runs_in_one, together
 from openbpu.evaluation.inside import Inside, as_type, made_of_lines, nodes_on_cpu
@@ -341,7 +341,9 @@ def verify(  # noqa: PLR0913 - an argument per question
     """
     verifier = Verifier(model, program, mode=mode, threads=threads, march=march)
     if inputs is None:
-        noise = [random_inputs(verifier.session, seed + n) for n in range(samples)]
-        return verifier.run(noise, noise=True, min_cosine=min_cosine, max_steps=max_steps, progress=progress)
-    feeds = [inputs] if isinstance(inputs, Mapping) else inputs
-    return verifier.run(feeds, min_cosine=min_cosine, max_steps=max_steps, progress=progress)
+        feeds: Iterable[Feed] = noise(verifier.session, samples, seed)
+    else:
+        feeds = [inputs] if isinstance(inputs, Mapping) else inputs
+    return verifier.run(
+        feeds, noise=inputs is None, min_cosine=min_cosine, max_steps=max_steps, progress=progress
+    )

@@ -92,7 +92,7 @@ def _digest(path: Path) -> str:
     made = hashlib.sha256()
     for file in (path, *_beside(path)):
         with file.open("rb") as content:
-            for piece in iter(lambda: content.read(1 << 20), b""):
+            while piece := content.read1():  # not all of it at once: it may be gigabytes
                 made.update(piece)
     return made.hexdigest()
 

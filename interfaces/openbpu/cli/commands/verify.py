@@ -67,18 +67,17 @@ def verify(  # noqa: PLR0917  # an argument per option
     arguments.readable(onnx_model, model)
     if page is not None:
         outputs.check_page(page, onnx_model, model)
-    from openbpu.evaluation.ends import random_inputs
+    from openbpu.evaluation.ends import noise
     from openbpu.evaluation.verification import Verifier
     from openbpu.quantization.samples import Changes
 
     verifier = Verifier(onnx_model, model, mode=mode.value, threads=threads, march=march)
     session, changes = verifier.session, Changes()
+    feeds = noise(session, samples, seed)
     if input:
         todo = runs(input, verifier.inputs, pixels, changes)
         feeds = (one.read_for(verifier) for one in todo)
         todo[0].read_for(verifier)  # the first is looked at before anything is computed
-    else:
-        feeds = (random_inputs(session, seed + n) for n in range(samples))
     if session.mode == "fast":
         say_if_kernels_compile(session.program)
     with progress() as report:
