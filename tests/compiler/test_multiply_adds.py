@@ -263,9 +263,24 @@ def test_a_transform_of_a_power_of_two_is_the_fast_one(n: int) -> None:
     assert counted("STFT", frames, consts={3: np.array(n)}, outs=[(3, 7, n, 2)]) == 21 * one.products
 
 
-def test_a_transform_of_any_length_costs_more_than_the_next_power_of_two() -> None:
-    odd, even = (counted("DFT", [(1, n, 1), None, ()], consts={2: np.array(1)}) for n in (100, 128))
-    assert even < odd < 10 * even
+def chirped(one: Counter, n: int) -> None:
+    """Bluestein's transform of counters: a convolution of 2n − 1 points, made of three fast transforms."""
+    longer = next(m for m in (1 << k for k in range(2 * n)) if m >= 2 * n - 1)
+    for _ in range(3):  # of the input, of the chirp, and back
+        transformed(one.array((longer,)))
+    for _ in range(4):  # one product of complex numbers
+        one.array((n,)) * one  # the input by the chirp
+        one.array((longer,)) * one  # both spectra
+        one.array((n,)) * one  # the output by the chirp
+
+
+@pytest.mark.parametrize("n", [3, 5, 7, 9, 31, 33, 100])
+def test_a_transform_of_any_other_length_is_a_convolution_by_fast_ones(n: int) -> None:
+    one = Counter()
+    chirped(one, n)
+    assert counted("DFT", [(3, n, 1), None, ()], consts={2: np.array(1)}) == 3 * one.products
+    frames = [(3, 200), (), (n,), ()]
+    assert counted("STFT", frames, consts={3: np.array(n)}, outs=[(3, 7, n, 2)]) == 21 * one.products
 
 
 def test_a_sampling_grid_multiplies_every_point_by_theta() -> None:

@@ -285,6 +285,24 @@ def test_arguments_that_crash_onnx_are_refused(node: str, message: str) -> None:
         read_model(model(text))
 
 
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({}, "attribute must be a value, not missing; export the model again"),
+        ({"value_odd": 1}, "attribute must be one of sparse_value, value, .*, not 'value_odd'"),
+        ({"value": 1.0}, "attribute 'value' must be TENSOR, not FLOAT"),
+        ({"value_float": 1}, "attribute 'value_float' must be FLOAT, not INT"),
+    ],
+)
+def test_a_constant_without_a_value_it_can_have_is_refused(attributes: dict[str, float], said: str) -> None:
+    proto = model(PLAIN)
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["c"], **attributes))
+    proto.graph.node[-1].op_type = "Sum"
+    proto.graph.node[-1].input.append("c")
+    with pytest.raises(ModelError, match=rf"\(Constant\): {said}"):
+        read_model(proto)
+
+
 def test_contradicting_arguments_are_an_error() -> None:
     text = "g (float[2,3] x) => (float[1,3] y, float[1,3] z) { y, z = Split <axis = 7, num_outputs = 2> (x) }"
     with pytest.raises(ModelError, match=r"\(Split\): arguments must be consistent"):

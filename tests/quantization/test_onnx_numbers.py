@@ -211,12 +211,30 @@ def test_an_opset_that_onnx_runtime_does_not_know_goes_back(opset: int) -> None:
     assert [t.raw_data for t in made.graph.initializer] == [t.raw_data for t in older.graph.initializer]
 
 
-def test_group_normalization_has_parameters_per_channel_from_opset_21_on() -> None:
-    text = "(float[1,4,8,8] x) => (float y) { y = GroupNormalization <num_groups = 2> (x, g, b) }"
-    model = float_model(text, {"g": noise(2), "b": noise(2, seed=1)}, opset=18)
-    net = raise_opset(read(model), OPSET_INT16)
-    assert net.nodes[0].op_type == "GroupNormalization"
-    np.testing.assert_array_equal(net.consts[net.nodes[0].input[1]], noise(2).repeat(2))
+NORM = "(float[1,4,8,8] x) => (float y) { y = GroupNormalization <num_groups = 2> (x, g, b) }"
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "each"), [(18, 17, 1), (20, 17, 1), (18, 21, 2), (18, 23, 2), (20, 21, 2), (20, 23, 2)]
+)
+def test_group_normalization_has_parameters_per_channel_from_opset_21_on(
+    given: int, asked: int, each: int
+) -> None:
+    """The converter of onnx does not repeat them."""
+    net = raise_opset(read(float_model(NORM, {"g": noise(2), "b": noise(2, seed=1)}, opset=given)), asked)
+    assert (net.nodes[0].op_type, net.opset) == ("GroupNormalization", max(given, asked))
+    np.testing.assert_array_equal(net.consts[net.nodes[0].input[1]], noise(2).repeat(each))
+    np.testing.assert_array_equal(net.consts[net.nodes[0].input[2]], noise(2, seed=1).repeat(each))
+
+
+@pytest.mark.parametrize("asked", [21, 23])
+def test_parameters_that_are_per_channel_are_not_repeated(asked: int) -> None:
+    net = raise_opset(read(float_model(NORM, {"g": noise(4), "b": noise(4, seed=1)}, opset=21)), asked)
+    np.testing.assert_array_equal(net.consts[net.nodes[0].input[1]], noise(4))
+
+
+def test_group_normalization_of_two_groups_is_quantized_well() -> None:
+    model = float_model(NORM, {"g": noise(2), "b": noise(2, seed=1)}, opset=18)
     made = quantize(model, samples(model), activation=DType.INT16)
     assert output_cosines(model, made, samples(model))["y"] > 0.9999
 

@@ -221,8 +221,11 @@ def test_functions_of_a_subgraph_are_refused_before_anybody_inlines_them(levels:
         Session(with_model(lambda m: doubled(m, levels))).run({"image": X})
 
 
-@pytest.mark.parametrize("model", [b"\xff", b"\x0b", b"\x3a\x05", b"\x80" * 11, b"\x0d\0"])
-def test_bytes_that_are_no_message_are_refused(model: bytes) -> None:
+@pytest.mark.parametrize("word", [b"", b"location", b"EPContext", b"ort_config"])
+@pytest.mark.parametrize("model", [b"\xff", b"\x0b", b"\x3a\x7f", b"\x80" * 11, b"\x0d\0"])
+def test_bytes_that_are_no_message_are_refused(model: bytes, word: bytes) -> None:
+    """With a word that makes them be looked through for other files, or without."""
+    model += word
     program = cpu_program()
     (segment,) = program.segments
     assert isinstance(segment, CpuSegment)

@@ -12,16 +12,15 @@ from openbpu.compiler.reader.tensors import TensorReader
 
 def constant_of(node: Node, tensors: TensorReader) -> Array:
     """Return the data of a Constant node; raises ModelError when it has none."""
-    name, value = next(iter(node.attrs.items()), ("", None))
+    if not node.attrs:
+        fix = "export the model again"
+        raise problem(f"node '{node.name}' (Constant)", "attribute", "a value", "missing", fix)
+    name, value = next(iter(node.attrs.items()))
     if isinstance(value, SparseTensorProto):
         return tensors.dense(value)
     if isinstance(value, np.ndarray):
         return value
-    dtype = _DTYPES.get(name)
-    if dtype is None:
-        fix = "export the model again"
-        raise problem(f"node '{node.name}' (Constant)", "attribute", "a value", name or "missing", fix)
-    return np.array(value, dtype)
+    return np.array(value, _DTYPES[name])
 
 
 _DTYPES: dict[str, type[object]] = {

@@ -197,8 +197,6 @@ def _input_types(
         if kinds[index] in {Kind.CPU, Kind.KEEP}:
             continue
         fixed = TABLE[node.op_type].types if index not in units.root else {}
-        if kinds[index] is Kind.MAC and node.input[0] in net.consts:
-            fixed = {}  # the constant is the int8 side
         data = set(data_inputs(node))
         for position, name in enumerate(node.input):
             if name in data:

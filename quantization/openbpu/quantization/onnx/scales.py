@@ -115,12 +115,12 @@ class Scales:
 
     def bias(self, name: str, mac: int) -> npt.NDArray[np.float64] | None:
         """Return a constant bias as one value per output channel; None when it is a matrix."""
-        array = self.finite(name)
+        array = np.atleast_1d(self.finite(name))
         weight = self.net.consts.get(self.net.nodes[mac].input[1])
         channels = array.size
         if array.size == 1 and weight is not None and self.plan.weights.get((mac, 1)) is not None:
             channels = weight.shape[self.plan.weights[mac, 1] or 0]
-        return channel_vector(array, max(array.ndim, 1), max(array.ndim - 1, 0), channels)
+        return channel_vector(array, array.ndim, array.ndim - 1, channels)
 
     def finite(self, name: str) -> Array:
         """Return a constant within its limits; raises QuantizationError when it holds NaN or infinity."""

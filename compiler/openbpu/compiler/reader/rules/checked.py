@@ -78,9 +78,9 @@ def reshape(node: Node, scope: Scope) -> Sequence[Node]:
     if any(d == 0 and keeps and axis >= len(x) for axis, d in enumerate(wanted)):
         raise problem(_where(node), "the new shape", f"without a 0 behind axis {len(x) - 1}", wanted, _FIX)
     sizes = [x[axis] if d == 0 and keeps else d for axis, d in enumerate(wanted)]
-    known, total = math.prod(d for d in sizes if d != -1), math.prod(x)
     if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
         raise problem(_where(node), "the new shape", "sizes and at most one -1", wanted, _FIX)
+    known, total = math.prod(sizes), math.prod(x)  # by -1 it is negative and divides the same
     if known != total if -1 not in sizes else bool(total % known if known else total):
         raise problem(_where(node), "the new shape", f"one of {total} elements, as {x}", wanted, _FIX)
     return [node]
