@@ -10,6 +10,7 @@ import pytest
 from compiler.networks import Network
 from compiler.one_operator import conv, ended
 from compiler.passing import count, integers, settled, the
+from compiler.reading import model
 from openbpu.arch.program import BpuSegment, CpuSegment, Program
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.ir import Graph, Node
@@ -249,6 +250,28 @@ def test_its_scales_come_behind_every_change_of_layout() -> None:
     b.finished(b.conv(b.x, 5))
     nodes = [n.op for n in settled(b.model()).nodes]
     assert nodes[-2:] == ["Transpose", "Dequantize"]
+
+
+LAST = """g (float[1,4,6,6] x) => (float[1,6,6,4] y, float[1,3] r) <float s = {0.5}, int8 z = {0},
+    int8[4,4,1,1] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8}, bool c = {1}, float[1,3] k = {1,2,3}> {
+    xq = QuantizeLinear(x, s, z) xd = DequantizeLinear(xq, s, z) wd = DequantizeLinear(w, s, z)
+    a = Conv(xd, wd) y = Transpose <perm = [0, 2, 3, 1]> (a)"""
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "r = RandomNormal <shape = [1, 3]> ()",
+        "r = RandomUniform <shape = [1, 3]> ()",
+        """r = Loop("", c, k) <body = b (int64 i, bool t, float[1,3] l) => (bool n, float[1,3] m) {
+            u = Cast <to = 9> (i) n = Not(u) m = Relu(l) }>""",
+    ],
+    ids=["normal", "uniform", "loop"],
+)
+def test_a_node_without_a_first_input_may_stand_beside_a_moved_accumulator(node: str) -> None:
+    graph, _ = integers(model(f"{LAST} {node} }}"))
+    assert [n.op for n in graph.nodes if n.outputs == ("r",)] == [node.split()[2].split("(", maxsplit=1)[0]]
+    assert next(n for n in graph.nodes if n.outputs == ("y",)).op == "DequantizeLinear"
 
 
 def test_an_accumulator_takes_nothing_behind_it() -> None:

@@ -10,9 +10,10 @@ from openbpu.compiler.reader import read_model
 
 HEAD = """g (float[1,4,6,8] x, int64[2] i, float[1,1,8] row, float[3] three, float[4,4,2,2] w,
     float[2,5] a, float[5,4] b, float[1,3,0,2] none)
-    => (float[N,M,H,W] y) <int64[2] flat = {4, 48}, int64[2] odd = {4, 47}, int64[2] rest = {-1, 5}, int64[2] fits = {-1, 32},
-       int64[2] less = {-2, -96}, int64[3] hole = {0, 4, -1}, int64[3] kept = {0, -1, 0},
-       int64[2] two = {-1, -1}, int64[5] late = {1, 4, 6, 8, 0}, float[1] one = {2}>"""
+    => (float[N,M,H,W] y) <int64[2] flat = {4, 48}, int64[2] odd = {4, 47}, int64[2] rest = {-1, 5},
+       int64[2] fits = {-1, 32}, int64[2] less = {-2, 96}, int64[3] hole = {0, 4, -1},
+       int64[3] kept = {0, -1, 0}, int64[2] two = {-1, -1}, int64[5] late = {1, 4, 6, 8, 0},
+       float[1] one = {2}>"""
 
 BAD = {
     "y = Transpose <perm = [0, 1, 1, 3]> (x)": r"perm must be the axes 0..3, each once, not \(0, 1, 1, 3\)",
@@ -20,7 +21,7 @@ BAD = {
     "y = Reshape (x, odd)": r"new shape must be one of 192 elements, as \(1, 4, 6, 8\), not \(4, 47\)",
     "y = Reshape (x, rest)": r"new shape must be one of 192 elements, .*, not \(-1, 5\)",
     "y = Reshape (x, two)": "new shape must be sizes and at most one -1",
-    "y = Reshape (x, less)": r"new shape must be sizes and at most one -1, not \(-2, -96\)",
+    "y = Reshape (x, less)": r"new shape must be sizes and at most one -1, not \(-2, 96\)",
     "y = Reshape <allowzero = 1> (x, hole)": r"new shape must be one of 192 elements, .*, not \(0, 4, -1\)",
     "y = Reshape (x, late)": "new shape must be without a 0 behind axis 3",
     "y = SpaceToDepth <blocksize = 4> (x)": r"height and width must be multiples of 4 .*, not \(6, 8\)",

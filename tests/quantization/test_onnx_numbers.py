@@ -21,7 +21,7 @@ from openbpu.quantization.onnx import (
     write,
 )
 from openbpu.quantization.onnx.judge import run_all
-from openbpu.quantization.onnx.opset import OPSET_INT16, raise_opset
+from openbpu.quantization.onnx.opset import raise_opset
 from openbpu.quantization.onnx.prepare import read
 from quantization.float_models import (
     Array,

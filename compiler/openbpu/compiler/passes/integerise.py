@@ -79,7 +79,7 @@ class _Pass:
             self.rw.set_quant(
                 node.inputs[0], Quant(tuple(float(s) for s in scale.scale), scale.z, scale.axis)
             )
-        source = self.rw.values[node.inputs[0]] if node.inputs else None
+        source = self.rw.values.get(next(iter(node.inputs), ""))
         if source is None or source.dtype != "int32" or source.quant is None or not is_move(self.graph, node):
             return False
         return node.op in OPS and self.apply(node, self.plain_site(node))
