@@ -9,17 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler.chains import Net
 from openbpu.arch.isa import ENGINES
+from openbpu.arch.march import get_march
 from openbpu.arch.program import Move
+from openbpu.compiler.schedule import tiling
 from openbpu.compiler.schedule.axes import Affine, Axis, Grouped, Indexed, Window
+from openbpu.compiler.schedule.cost import Rules, Setting
 from openbpu.compiler.schedule.hazards import Tokens
 from openbpu.compiler.schedule.inside import slice_place
+from openbpu.compiler.schedule.jobs import Context, jobs_of
+from openbpu.compiler.schedule.memo import Memo
 from openbpu.compiler.schedule.memory import Life, Ring, gaps_between, pack
 from openbpu.compiler.schedule.orders import sizes_of, thinned
 from openbpu.compiler.schedule.places import Place, rows
 from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
 from openbpu.compiler.schedule.tiling import boxes
 from openbpu.compiler.schedule.transfer import transfers
+from simulator.build import segment_of
 
 SMALL = st.integers(1, 4)
 SHAPES = st.lists(SMALL, min_size=1, max_size=5)
@@ -240,3 +247,20 @@ def test_tiles_cover_the_box_once(data: st.DataObject, extent: list[int]) -> Non
     order = tuple(data.draw(st.permutations(range(len(extent)))))
     seen = [at for box in boxes(tuple(extent), tile, order) for at in product(*(range(a, b) for a, b in box))]
     assert sorted(seen) == list(product(*(range(n) for n in extent)))
+
+
+@pytest.mark.parametrize("limit", [40, 70, 110])
+def test_a_coarse_grid_and_a_close_look_around_its_best_find_the_best_tile_of_all(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    net = Net()
+    program = net.program([net.conv(net.b.input((1, 14, 14, 512)), 512)])
+    owners = [program.root(i) for i in range(len(program.tensors))]
+    context = Context(program.tensors, owners, {}, program.constants)
+    (job,) = jobs_of(0, segment_of(program).operators[0], context)
+    costs = []
+    for tried in (1 << 20, limit):
+        monkeypatch.setattr(tiling, "_GRID", tried)
+        plan = tiling.search(job, Setting(), Rules(get_march("nash-e"), True, True), [(0, 1 << 19)], Memo())
+        costs.append(plan and plan.cost)
+    assert costs[0] == costs[1] is not None

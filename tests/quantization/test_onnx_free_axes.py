@@ -16,6 +16,7 @@ from PIL import Image
 from openbpu.arch.errors import InputError, ModelError
 from openbpu.compiler import compile as compile_model
 from openbpu.quantization.onnx import load_calibration, quantize, quantize_random
+from openbpu.quantization.onnx.inputs import fed_inputs, set_axes_free
 from openbpu.runtime import Session
 from quantization.float_models import float_model, noise, ops
 from witness import ort
@@ -117,6 +118,30 @@ def test_a_size_that_data_decide_is_no_constant() -> None:
     for feed in feeds:
         (wanted,), (found,) = ort.run(model, feed).values(), ort.run(made, feed).values()
         assert np.abs(found - wanted).max() < 0.1
+
+
+@pytest.mark.parametrize(("written", "stays"), [(-2, True), (-1, False), (0, False), (1, True), (7, True)])
+def test_an_axis_of_minus_one_or_none_has_no_number(written: int, stays: bool) -> None:
+    model = float_model(
+        "(float[N,3] x, float[2,3] w) => (float[N,3] y) { y = Add(x, w) }", {"w": noise(2, 3)}
+    )
+    ends = [*model.graph.input, *model.graph.output]
+    model.graph.value_info.extend([onnx.ValueInfoProto(name="z"), ends[0]])  # the first has no type
+    held = [v.type.tensor_type.shape.dim for v in (ends[0], ends[-1], model.graph.value_info[1])]
+    for dims in held:
+        dims[0].dim_value = written
+    (copied,) = fed_inputs(model)
+    assert [d.dim_value for d in held[0]] == [written, 3]  # it is a copy
+    set_axes_free(model)
+    for first, second in (*held, copied.type.tensor_type.shape.dim):
+        assert (first.HasField("dim_value"), second.dim_value) == (stays, 3)
+        assert first.dim_value == (written if stays else 0)
+
+
+def test_the_name_of_a_free_axis_stays() -> None:
+    model = float_model("(float[N,3] x) => (float[N,3] y) { y = Relu(x) }", {})
+    set_axes_free(model)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
 @pytest.mark.parametrize("written", [-1, 0, None])

@@ -14,8 +14,10 @@ from openbpu.arch.errors import InputError, QuantizationError
 from openbpu.compiler import check
 from openbpu.quantization.onnx import quantize, quantize_random, quantize_unseen
 from openbpu.quantization.onnx.judge import cosines, run_all
+from openbpu.quantization.onnx.masks import find_masks, finite_feeds
+from openbpu.quantization.onnx.prepare import read
 from quantization.float_models import Array, float_model, noise, pair_of, samples
-from quantization.masks import ADDED, FUTURE, LEAST, PADDED, D, L, attention, causal, data
+from quantization.masks import ADDED, FUTURE, LEAST, PADDED, D, L, attention, causal, data, lengths
 
 F = np.float32
 FILLS = (-30.0, -1e4, -1e9, LEAST, -np.inf)
@@ -151,6 +153,38 @@ def test_infinite_data_are_refused_where_they_are_no_mask() -> None:
     given["x"][0, 0, 0] = -np.inf
     with pytest.raises(InputError, match="'x'"):
         quantize(model, given)
+
+
+KEPT = f"(float[1,{L},{D}] x, KIND[1,1,{L}] keep) => (float[1,{L},{D}] y, float[1,{L},{L}] p)"
+CHOSEN = {
+    "bool": "n = Where(keep, off, f) m = Add(s, n)",
+    "int8": "b = Cast <to = 9> (keep) n = Where(b, off, f) m = Add(s, n)",
+    "int64": "b = Cast <to = 9> (keep) n = Where(b, off, f) m = Add(s, n)",
+    "float": "u = Sub(one, keep) n = Mul(u, f) m = Add(s, n)",
+}
+
+
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_data_that_choose_what_is_masked_stay_as_they_are(kind: str) -> None:
+    masks = find_masks(
+        read(attention(CHOSEN[kind], {"f": F(-1e9), "off": F(0), "one": F(1)}, KEPT.replace("KIND", kind)))
+    )
+    keep = lengths(2).astype({"float": "float32"}.get(kind, kind))
+    feeds = [{"x": noise(1, L, D), "keep": row[None]} for row in keep]
+    made = finite_feeds(feeds, masks)
+    assert "keep" in masks.reach
+    assert all(
+        new["keep"] is old["keep"] and new["x"] is old["x"] for new, old in zip(made, feeds, strict=True)
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 1e9, -1e9, 1.1e9, -1.1e9, LEAST, np.inf, -np.inf])
+def test_only_data_of_masks_are_bounded(value: float) -> None:
+    masks = find_masks(read(attention("m = Add(s, mask)", {}, ADDED)))
+    feed = {name: np.array([[value, 0.5]], F) for name in ("x", "mask")}
+    (made,) = finite_feeds([feed], masks)
+    assert made["x"] is feed["x"]
+    np.testing.assert_array_equal(made["mask"], np.array([[max(min(value, 1e9), -1e9), 0.5]], F))
 
 
 @pytest.mark.parametrize("made", [quantize_unseen, quantize_random])

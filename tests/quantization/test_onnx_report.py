@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
 from openbpu.cli.commands import app
 from openbpu.quantization.onnx import Choice, Report, output_cosines, quantize
+from openbpu.quantization.onnx.report import unchanging
 from quantization.float_models import Array, float_model, noise, samples
 
 TEXT = """(float[1,3,16,16] x) => (float[1,4] y) {
@@ -131,6 +133,27 @@ def test_outputs_that_do_not_depend_on_the_sample_are_named() -> None:
     source.graph.node[0].input.append("b")
     assert reported(source, {"x": pictures(4)})[1].same == ("y",)
     assert reported(model(), {"x": pictures(4)})[1].same == ()
+
+
+def runs(*values: npt.ArrayLike) -> list[dict[str, Array]]:
+    return [{"y": np.array(v)} for v in values]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_output_that_changes_for_one_sample_depends_on_it(place: int) -> None:
+    rows = [[4.0, -10.0]] * 3
+    for change, same in ((0.9e-3, ("y",)), (1.2e-3, ())):  # 1e-4 of the largest value
+        rows[place] = [4.0 + change, -10.0]
+        assert unchanging(["y"], runs(*rows)) == same
+
+
+def test_outputs_of_which_nothing_can_be_said_are_not_named() -> None:
+    assert unchanging(["y"], runs([1, 2])) == ()
+    assert unchanging(["y"], runs([], [])) == ()
+    assert unchanging(["y"], runs([0, 0], [0, 0])) == ()
+    assert unchanging(["y"], runs([1, 1], [1])) == ()
+    assert unchanging(["y"], runs([1], [1, 1])) == ()
+    assert unchanging(["y"], runs([1, 2], [1, 2])) == ("y",)
 
 
 def test_inputs_that_are_no_pictures_are_looked_at_too() -> None:
