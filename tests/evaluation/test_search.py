@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,15 @@ from onnx import ModelProto, numpy_helper
 from evaluation.analysed import TEXT, named
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError
+from openbpu.arch.isa import Engine
 from openbpu.arch.march import get_march
+from openbpu.arch.program import BpuSegment
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.analysis import Analyzer
 from openbpu.evaluation.search import Goal, Search, search
 from openbpu.evaluation.search.readers import Names, find_readers
 from openbpu.evaluation.search.score import held_out_data
+from openbpu.evaluation.search.times import node_times
 from openbpu.quantization.onnx import quantize
 from openbpu.quantization.onnx.report import hold_out
 from openbpu.runtime.latency import latency_of
@@ -195,6 +199,54 @@ def test_what_float_nodes_alone_read_is_int16_with_the_node_that_makes_it() -> N
     found = readers(model)
     assert found["a"] == ("n_a",)
     assert found["h"] == ("n_t",)
+
+
+def test_an_input_that_is_only_handed_out_is_made_by_no_node() -> None:
+    """The last node of the model has nothing to do with it, the first one makes a tensor like all others."""
+    found = readers(
+        named("""(float[1, 3, 8, 8] x, float[1, 3, 8, 8] z) => (float[1, 3, 4, 4] m, float[1, 8, 8, 8] c) {
+            m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+            c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (z, w, b) }""")
+    )
+    assert found == {"z": ("n_c",)}
+    first = named("""(float[1, 3, 4, 4] x) => (float[1, 3, 4, 4] y, float[1, 3, 4, 4] o) {
+        g = Hardmax (x) m = MaxPool <kernel_shape = [1, 1]> (g) h = Hardmax <axis = 1> (x)
+        y = MatMul (h, m) o = Hardmax (m) }""")
+    assert readers(first) == {"g": ("n_g",), "h": ("n_y",)}
+
+
+@pytest.mark.parametrize(
+    ("busy", "cycles"),
+    [
+        ({Engine.LOAD: 3, Engine.STORE: 4, Engine.TAE: 6, Engine.VPU: 5}, 7),  # one memory behind both
+        ({Engine.LOAD: 3, Engine.STORE: 4, Engine.TAE: 5, Engine.TRANS: 8}, 8),
+        ({Engine.STORE: 1}, 1),
+        ({Engine.AAE: 1}, 1),
+        ({}, 0),  # what is folded away
+    ],
+)
+@pytest.mark.parametrize("cores", [1, 4])
+def test_a_layer_takes_as_long_as_its_busiest_engine(
+    busy: dict[Engine, int], cycles: int, cores: int
+) -> None:
+    """Its operators one after another, the cores at the same time."""
+    march = get_march("nash-m")
+    net = named("(float[1, 3, 8, 8] x) => (float[1, 8, 8, 8] c) { c = Conv <pads = [1, 1, 1, 1]> (x, w, b) }")
+    program = compile_model(quantize(net, samples(net, 2)), march=march)
+    latency = latency_of(program, march)
+    (segment,) = latency.segments
+    timing = segment.timing
+    assert timing is not None
+    made = np.zeros_like(timing.layers.busy)
+    made[:, list(busy)] = [*busy.values()]
+    layers, shared = replace(timing.layers, busy=made), timing.cores[:1] * cores
+    segment = replace(segment, timing=replace(timing, layers=layers, cores=shared))
+    found = sum(node_times(program, replace(latency, segments=(segment,)), march).values())
+    (bpu,) = program.segments
+    assert isinstance(bpu, BpuSegment)
+    known = sum(op.node >= 0 and bool(program.debug[op.node].origins) for op in bpu.operators)
+    assert 1 < known <= len(made)
+    assert found == pytest.approx(known * cycles / cores / timing.clock_hz * 1e6)
 
 
 def test_a_node_without_a_name_is_named_by_what_it_makes_unless_that_names_another() -> None:

@@ -14,10 +14,11 @@ from openbpu.evaluation.distribution import Pool
 from openbpu.evaluation.search.conclude import concluded
 from openbpu.evaluation.search.noise import output_noise
 from openbpu.evaluation.search.order import Book
+from openbpu.evaluation.search.prefixes import Prefixes
 from openbpu.evaluation.search.readers import Readers
-from openbpu.evaluation.search.result import Goal, Search, loss_of, on_front
+from openbpu.evaluation.search.result import Gain, Goal, Search, loss_of, on_front
 from openbpu.evaluation.search.score import Judged
-from openbpu.evaluation.search.setup import Setup
+from openbpu.evaluation.search.setup import Recipe, Setup
 from openbpu.evaluation.search.trial import Trial
 from openbpu.evaluation.search.trials import BASE, Trials
 from openbpu.evaluation.search.walk import walk
@@ -232,6 +233,27 @@ def test_losses_are_shares_of_what_float_has() -> None:
 
 def test_of_equal_points_the_first_is_on_the_front() -> None:
     assert on_front([1, 1, 2, 2, 3], [0.5, 0.5, 0.4, 0.6, 0.4]) == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("costs", "share", "groups"),
+    [
+        ([1, 1, 1, 1], 1.0, 4),
+        ([1, 1, 1, 1], 0.75, 3),
+        ([1, 1, 1, 1], 0.74, 2),
+        ([1, 1, 1, 1], 0.25, 1),
+        ([1, 1, 1, 1], 0.0, 1),  # at least one
+        ([1, 1, 1, 1], 2.0, 4),
+        ([3, 1], 0.7, 1),
+        ([1, 3], 0.25, 1),
+        ([0.1] * 10, 0.3, 3),  # the sum of three is a little more than 0.3
+        ([0, 0, 1], 0.0, 2),  # what costs nothing
+        ([0, 0, 0], 0.0, 3),
+    ],
+)
+def test_a_share_of_the_cost_is_not_exceeded(costs: list[float], share: float, groups: int) -> None:
+    gains = [Gain(name, (name,), 0.1, us) for name, us in zip(NODES, costs, strict=False)]
+    assert Prefixes(cast(Any, None), Recipe(), gains, NODES).at(share) == groups
 
 
 def order(

@@ -296,3 +296,30 @@ def test_the_front_is_drawn_where_its_points_are() -> None:
     assert np.argwhere(grid != " ").tolist() == [[0, 0], [6, 30], [12, 60]]
     assert (grid[0, 0], grid[6, 30], grid[12, 60]) == ("o", "o", "*")
     assert [line[:10].strip() for line in (drawn[0], drawn[12])] == ["20 %", "0 %"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "row"),
+    [
+        ([0.2, 0.0, 0.1], 6),
+        ([0.2, 0.0, 0.25], None),  # above the front
+        ([0.2, 0.1, 0.0], 12),  # below all of it
+        ([0.2, 0.1, -0.1], 12),
+        ([0.1, 0.1, 0.0], 12),
+        ([0.1, 0.1, 0.1], 12),  # on one level
+    ],
+)
+def test_a_point_beside_the_front_is_drawn_unless_it_loses_more(losses: list[float], row: int | None) -> None:
+    base = search(1).points[0]
+    points = tuple(
+        replace(base, name=f"p{k}", loss=lost, bpu_us=100.0 + k, front=k < 2) for k, lost in enumerate(losses)
+    )
+    drawn = searched.front_plot(replace(search(1), points=points, chosen=1, goal=Goal(0.0))).splitlines()
+    assert [k for k, line in enumerate(drawn[:13]) if line.endswith(".")] == ([] if row is None else [row])
+    assert all(len(line) == len(drawn[13]) for line in drawn if line.endswith("."))
+    assert drawn[12].startswith(f"{searched.shown_loss(min(losses)):>10} |")
+
+
+def test_the_axis_of_the_front_is_as_wide_as_its_scale() -> None:
+    drawn = searched.front_plot(search(8)).splitlines()
+    assert len(drawn[13]) == len(drawn[14]) == 12 + 61

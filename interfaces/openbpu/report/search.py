@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH, _HEIGHT = 60, 12
+"""Steps between the ends of the axes of the picture."""
+_COLUMNS = _WIDTH + 1
 _CHOSEN, _FRONT, _OTHER, _BASE = "*", "o", ".", "+"
 _SHOWN = 6
 """Nodes that a sentence names."""
@@ -63,16 +65,15 @@ def shown_loss(share: float) -> str:
 def front_plot(found: Search) -> str:
     """Return the points as a picture of characters: latency to the right, what is lost upwards.
 
-    The scale upwards is that of the front: what lies above it is left out.
+    The scale upwards ends where the front does: what loses more is left out.
     """
     lost = [p for p in found.points if isfinite(p.loss)]
     front = [p for p in lost if p.front]
     if len({p.latency_us for p in lost}) < 2 or not front:
         return ""
-    losses = [p.loss for p in front]
-    high, low = max([*losses, _goal_loss(found)]), min(losses)
+    high, low = max(_goal_loss(found), *(p.loss for p in front)), min(p.loss for p in lost)
     left, right = (f(p.latency_us for p in lost) for f in (min, max))
-    rows = [[" "] * (_WIDTH + 1) for _ in range(_HEIGHT + 1)]
+    rows = [[" "] * _COLUMNS for _ in range(_HEIGHT + 1)]
     for point in sorted(lost, key=lambda p: (p is found.best, p.front)):
         across = round((point.latency_us - left) / (right - left) * _WIDTH)
         up = round((point.loss - low) / (high - low) * _HEIGHT) if high > low else 0
@@ -80,8 +81,8 @@ def front_plot(found: Search) -> str:
             rows[_HEIGHT - up][across] = _mark(found, point)
     ends = {0: shown_loss(high), _HEIGHT: shown_loss(low)}
     lines = [f"{ends.get(k, ''):>10} |{''.join(row).rstrip()}" for k, row in enumerate(rows)]
-    axis = f"{'':>10} +{'-' * (_WIDTH + 1)}"
-    scale = f"{'':>12}{in_time(left)}{in_time(right):>{_WIDTH + 1 - len(in_time(left))}}"
+    axis = f"{'':>10} +{'-' * _COLUMNS}"
+    scale = f"{'':>12}{in_time(left)}{in_time(right):>{_COLUMNS - len(in_time(left))}}"
     legend = f"below float ↑, latency →; {_CHOSEN} chosen, {_FRONT} front, {_OTHER} other"
     return "\n".join([*lines, axis, scale, f"{'':>12}{legend}"])
 

@@ -132,11 +132,9 @@ class Surroundings:
         """Whether a pair inside a unit is int8 that could be int16."""
         nodes = self._of.quantized.nodes
         inner = [nodes[k] for k in unit.nodes if nodes[k].op_type == DEQUANTIZE]
-        pairs = [
-            node for node in inner if node.output[0] != unit.value and not self._is_constant(node.input[0])
-        ]
+        computed = [name for node in inner if not self._is_constant(node.input[0]) for name in node.output]
         readers = [
-            (nodes[k], node.output[0]) for node in pairs for k in self._consumers.get(node.output[0], ())
+            (nodes[k], name) for name in computed if name != unit.value for k in self._consumers.get(name, ())
         ]
         return not readers or any(self._takes_int16(reader, name) for reader, name in readers)
 

@@ -46,5 +46,5 @@ def _share(found: dict[str, float], nodes: Sequence[str], microseconds: float) -
 def _busy(timing: Timing, members: Sequence[int]) -> float:
     """Return µs of the engine that a layer keeps busy longest, on the average core; LOAD and STORE as one."""
     busy = timing.layers.busy[np.array(members)].sum(axis=0) / max(len(timing.cores), 1)
-    computing = np.delete(busy, _DDR).max(initial=0)
+    computing = np.delete(busy, _DDR).max()
     return float(max(computing, busy[_DDR].sum())) / timing.clock_hz * _US
