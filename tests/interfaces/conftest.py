@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from typer.main import get_command
+from typer.models import CommandInfo
 
 from openbpu.arch.hbm import write_hbm
 from openbpu.cli.commands import app
@@ -60,7 +61,7 @@ def printed_by(script: str) -> str:
 
 
 @functools.cache
-def _made() -> Any:
+def _made(_of: tuple[CommandInfo, ...]) -> Any:
     """The command, made of its functions once: that takes as long as many a test."""
     return get_command(app)
 
@@ -71,7 +72,7 @@ def openbpu(capsys: pytest.CaptureFixture[str]) -> Command:
 
     def run(*arguments: object) -> Ran:
         with pytest.raises(SystemExit) as ended:
-            _made()([str(a) for a in arguments], prog_name="openbpu")
+            _made(tuple(app.registered_commands))([str(a) for a in arguments], prog_name="openbpu")
         out, err = capsys.readouterr()
         return Ran(int(ended.value.code or 0), out, err)
 
