@@ -118,6 +118,28 @@ def test_bias_is_int32_in_steps_of_the_accumulator(case: str) -> None:
     np.testing.assert_allclose(integers * scale.astype(np.float64), bias, atol=float(scale.max()))
 
 
+PRODUCTS = (
+    "(float[5,8] x) => (float[5,6] y) { y = Gemm(x, w, b) }",
+    "(float[5,8] x) => (float[5,6] y) { y = Gemm <transB = 1> (x, v, b) }",
+    "(float[5,8] x) => (float[5,6] y) { m = MatMul(x, w) y = Add(m, b) }",  # becomes a Gemm
+    "(float[1,5,8] x) => (float[1,5,6] y) { m = MatMul(x, w) y = Add(m, b) }",
+)
+
+
+@pytest.mark.parametrize("text", PRODUCTS)
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (1, 1), (1, 6)])
+def test_a_bias_of_any_shape_is_one_value_per_channel(text: str, shape: tuple[int, ...]) -> None:
+    """A number alone, of any rank, counts for every channel: each has a step of its own."""
+    w, bias = noise(8, 6), noise(*shape) if shape else np.array(noise(1)[0])
+    model = quantized(text, {"w": w, "v": w.T.copy(), "b": bias})
+    integers, scale = constant(model, "b_quantized"), constant(model, "b_scale")
+    step = pair_of(model, "x")[0] * numerics.observed_scale(np.abs(w).max(axis=0))
+    assert (integers.dtype.name, integers.size) == ("int32", 6)
+    np.testing.assert_array_equal(scale, step)
+    found = integers.reshape(6) * scale.astype(np.float64)
+    np.testing.assert_allclose(found, np.broadcast_to(bias.reshape(-1), 6), atol=float(scale.max()))
+
+
 @pytest.mark.parametrize("activation", [DType.INT8, DType.INT16])
 def test_weights_that_vanish_beside_their_bias_get_a_scale_that_lets_it_fit(activation: DType) -> None:
     w, bias = noise(6, 4, 3, 3), noise(6)
