@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from onnx import ModelProto
 from evaluation.analysed import changed
 from openbpu.cli.commands import app
 from openbpu.evaluation import Analysis, analyze
-from openbpu.evaluation.analysis import NodeError
+from openbpu.evaluation.analysis import Analyzer, NodeError
+from openbpu.evaluation.analysis.around import Surroundings
+from openbpu.evaluation.analysis.watch import Watch
 from quantization.float_models import float_model, noise
 
 Array = npt.NDArray[Any]
@@ -282,6 +285,43 @@ def test_a_remedy_that_is_applied_makes_the_error_of_its_node_smaller(name: str,
                 off = 1.0 if remedy.sqnr < 60 else 4.0  # of steps so fine, float32 and ties are a part
                 assert then > remedy.sqnr - off, (remedy, options)
                 assert then < remedy.sqnr + off or name in DAMAGED, (remedy, options)
+
+
+def rounded(name: str, raw: str) -> str:
+    """A pair in int8."""
+    return f"{name}_q = QuantizeLinear ({raw}, s, z) {name} = DequantizeLinear ({name}_q, s, z)"
+
+
+INNER = f"i = Relu (xd) {rounded('id', 'i')}"
+SECOND = f"j = Neg (xd) {rounded('jd', 'j')}"
+
+
+@pytest.mark.parametrize(
+    ("inside", "may"),
+    [
+        ("y = Sigmoid (xd)", True),  # no pair
+        (f"{INNER} y = MatMul (xd, id)", False),  # the second of two computed operands is int8
+        (f"{INNER} y = MatMul (id, xd)", True),
+        (f"{INNER} y = MatMul (id, id)", False),
+        (f"{INNER} {SECOND} y = MatMul (jd, id)", True),  # one of both
+        (f"{INNER} k = MatMul (xd, id) l = Sigmoid (id) y = Add (k, l)", True),
+        ("wd = DequantizeLinear (w, s, z) y = MatMul (xd, wd)", True),  # weights are no pair
+        (f"{INNER} wd = DequantizeLinear (w, s, z) k = MatMul (xd, id) y = MatMul (k, wd)", False),
+        (f"{INNER} y = MatMul (xd, id) {rounded('yd', 'y')} t = MatMul (yd, xd)", False),  # t is outside
+        (f"y = Sigmoid (xd) {rounded('yd', 'y')} t = MatMul (xd, yd)", True),
+    ],
+)
+def test_a_pair_inside_may_be_int16_where_a_reader_takes_it(inside: str, may: bool) -> None:
+    ends = "(float[1, 4, 4] x) => (float[1, 4, 4] y, float[1, 4, 4] t)"
+    arrays: Data = {"s": np.array(0.1, np.float32), "z": np.array(0, np.int8), "w": np.ones((4, 4), np.int8)}
+    text = f"{ends} {{ {rounded('xd', 'x')} {inside} }}"
+    text = text if " t = " in text else text.replace("}", "t = Tanh (y) }")
+    model = float_model(f"{ends} {{ y = Sigmoid (x) t = Tanh (y) }}", {})
+    analyzer = Analyzer(model, float_model(text, arrays))
+    match, _, _ = analyzer.matched({"x": noise(1, 4, 4)})
+    (unit,) = (u for u in match.units if u.tensor == "y")
+    weights: Any = SimpleNamespace(ranges={}, foreign={}, corrections={})
+    assert Surroundings(analyzer, match, weights, {}).of(Watch(unit, pictures=False), []).within is may
 
 
 def test_a_node_that_quantize_made_is_called_by_what_it_makes(tmp_path: Path) -> None:
