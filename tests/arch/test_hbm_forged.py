@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from arch.samples import full
 from openbpu.arch.errors import HbmError
 from openbpu.arch.hbm import read_hbm, to_bytes
+from openbpu.arch.hbm.checked import Checked
 from openbpu.arch.hbm.container import map_file, pack, unpack
 from openbpu.arch.program import BpuSegment, Program
+from simulator.build import Build
 
 SECTIONS = {s.name: view.tobytes() for s, view in unpack(*map_file(to_bytes(full())))}
 META: dict[str, Any] = json.loads(SECTIONS["meta"])
@@ -318,3 +320,20 @@ def test_exponentials_that_no_row_can_be_divided_by_are_refused(first: int, seco
     const = const[:at] + np.array([first, second], np.int32).tobytes() + const[at + 8 :]
     with pytest.raises(HbmError, match=f"Softmax: {said}"):
         read_hbm(forged(const=const))
+
+
+def test_the_extremes_of_a_constant_are_those_of_its_columns() -> None:
+    b = Build()
+    matrix, row, none = (
+        b.const(np.array(v, np.int32)) for v in ([[5, -7, 2], [1, 3, -9]], [4, -2], np.zeros((2, 0)))
+    )
+    checked = Checked(b.program(()))
+    assert [checked.extremes(matrix, *columns) for columns in ((0, 3), (0, 1), (1, 2))] == [
+        (-9, 5),
+        (1, 5),
+        (-7, 3),
+    ]
+    assert checked.extremes(row, 0, 1) == (-2, 4)  # it has no columns
+    for columns in ((0, 0), (3, 3), (2, 1)):
+        assert checked.extremes(matrix, *columns) is None
+    assert checked.extremes(none, 0, 4) is None

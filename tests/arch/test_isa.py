@@ -80,6 +80,26 @@ def test_opcodes_are_unique() -> None:
     assert len(ISA) == len(INSTRUCTIONS) == len({cls.OPCODE for cls in INSTRUCTIONS})
 
 
+def test_opcodes_are_those_of_the_files_there_are() -> None:
+    assert {cls.__name__: opcode for opcode, cls in ISA.items()} == {
+        "Load": 0x01,
+        "Store": 0x02,
+        "ConvTile": 0x10,
+        "MatMulTile": 0x11,
+        "PoolTile": 0x20,
+        "ResizeTile": 0x21,
+        "BinaryTile": 0x30,
+        "UnaryTile": 0x31,
+        "ReduceTile": 0x32,
+        "RowTile": 0x33,
+        "FillTile": 0x34,
+        "QuantizeTile": 0x40,
+        "DequantizeTile": 0x41,
+        "MoveTile": 0x50,
+        "GatherTile": 0x51,
+    }
+
+
 def offsets(dtype: np.dtype[np.void]) -> dict[str, tuple[int, int]]:
     """First and last + 1 byte of every field."""
     return {

@@ -128,6 +128,14 @@ def test_offset_fits_the_bits_it_is_given(offset: float, bits: int) -> None:
     assert -(1 << (bits - 1)) <= int(fixed.offset[0]) < 1 << (bits - 1)
 
 
+@pytest.mark.parametrize("offset", [1.0, 1.2, -1.2, 2.0**20, -(2.0**20), 1.2 * 2.0**30, 2.0**40])
+def test_offset_has_63_bits_unless_it_is_given_fewer(offset: float) -> None:
+    """The sum may reach 1.25 · 2⁶²."""
+    fixed = numerics.fixed_point_sum((0.0,), (1 << 31,), offset)
+    assert 1 << 61 <= abs(int(fixed.offset[0])) < 1 << 62
+    assert int(fixed.offset[0]) * 2.0 ** -int(fixed.shift[0]) == pytest.approx(offset, rel=1e-15)
+
+
 # The reference values that the QAT plugin's own documentation prints.
 @pytest.mark.parametrize(
     ("largest", "scale", "shown"),
@@ -168,6 +176,12 @@ def test_nearest_rounds_the_true_quotient(x: float, scale: float, zero: int) -> 
     got = int(numerics.nearest(x, np.float32(scale), zero, DType.INT32))
     exact = round(Fraction(x / float(np.float32(scale)))) + zero
     assert got == min(max(exact, DType.INT32.qmin), DType.INT32.qmax)
+
+
+def test_codes_are_int8_without_a_zero_point_unless_others_are_asked_for() -> None:
+    for made in (numerics.nearest, numerics.quantize):
+        codes = made(np.array([0, 0.5, -99], np.float32), np.float32(0.25))
+        assert (codes.tolist(), codes.dtype.name) == ([0, 2, -128], "int8")
 
 
 @pytest.mark.parametrize("factor", [1 / 255, None])

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from openbpu.arch import isa
 from openbpu.arch.isa import Engine
 from openbpu.arch.march import get_march, with_values
+from openbpu.arch.program import Lut
 from openbpu.arch.timing import instruction_costs, matmul_cycles, memory_cycles, port_cycles, shared_cycles
-from simulator.build import segment_of
+from simulator.build import Build, one_operator_program, segment_of
 from simulator.random_operators import program_of
 from simulator.tiles import tiled
 
@@ -112,6 +114,22 @@ def test_an_operator_is_set_up_once_and_its_table_too() -> None:
     assert computed("lut", dear) == [COUNTS["lut"] + 11_000]
     assert computed("concat", dear) == [COUNTS["concat"] + 1000, COUNTS["concat"]]
     assert computed("pad", dear)[:2] == [COUNTS["pad"] + 1000, computed("pad")[1] + 1000]  # VAE and TRANS
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_table_is_set_up_whatever_its_number(first: bool) -> None:
+    b, values = Build(), np.arange(-128, 128, dtype=np.int8)
+    lowest = b.const(values)  # tensor 0
+    x, y, highest = b.input((1, 2, 2, 16)), b.tensor((1, 2, 2, 16)), b.const(values)
+    table = lowest if first else highest
+    program = tiled(one_operator_program(b, Lut(inputs=(x,), outputs=(y,), table_id=table)))
+    without, dear = (with_values(KNOWN, {"chip.table_cycles": n}) for n in (0, 10_000))
+    segment = segment_of(program)
+    cheap, found = (
+        instruction_costs(segment.code[0], segment.operators, program.tensors, march).cycles.sum()
+        for march in (without, dear)
+    )
+    assert found == cheap + 10_000
 
 
 def test_transfers_hold_the_port_in_equal_shares() -> None:

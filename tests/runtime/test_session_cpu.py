@@ -145,6 +145,23 @@ def test_file_for_another_march_is_refused() -> None:
         Session(cpu_program(), march="nash-m")
 
 
+@pytest.mark.parametrize("march", [None, "nash-e", "NASH_E", "S100", "j6e", "J6E / S100"])
+def test_a_march_may_be_said_by_any_of_its_names(march: str | None) -> None:
+    assert Session(cpu_program(), march=march).march.name == "nash-e"
+
+
+@pytest.mark.parametrize("march", ["nash-p", "S600"])
+def test_a_product_of_another_march_is_refused(march: str) -> None:
+    with pytest.raises(HbmError, match=f"the march must be '{march}', not 'nash-e'"):
+        Session(cpu_program(), march=march)
+
+
+def test_a_march_whose_file_is_not_at_hand_may_be_named() -> None:
+    program = replace(cpu_program(), march="mine")
+    found = Session(program, march="mine").run({"image": X}).outputs["result"]
+    np.testing.assert_array_equal(found, np.maximum(X, 0))
+
+
 def test_unknown_march_is_refused() -> None:
     with pytest.raises(MarchError, match="nash-x"):
         Session(cpu_program(), march="nash-x")
