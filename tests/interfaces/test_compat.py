@@ -31,7 +31,7 @@ from openbpu.compat.hbdk import (
 )
 from openbpu.compat.hbdk.onnx import export
 from openbpu.compat.march import March, march_name
-from openbpu.compat.names import MODULES
+from openbpu.compat.names import MODULES, target_of
 from openbpu.runtime import Session
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits"
@@ -287,3 +287,13 @@ def test_an_object_file_links_to_a_binary(tmp_path: Path) -> None:
     assert (tmp_path / "m.hbm").read_bytes() == (tmp_path / "m.hbo").read_bytes()
     report = hbm_perf(linked, tmp_path)
     assert report["summary"]["model info"]["BPU march"] == "nash-e"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_layers_with_quantizers_are_in_nn_qat_alone(module: str) -> None:
+    """Elsewhere stand those of torch, which prepare gives quantizers."""
+    is_qat = f"{module}.".startswith("horizon_plugin_pytorch.nn.qat.")
+    assert any(source.startswith("openbpu.quantization.torch.qat.") for source in MODULES[module]) is is_qat
+    if HAS_TORCH:
+        for layer in ("Conv2d", "ReLU", "LayerNorm"):  # one of each file
+            assert (target_of(module, layer) is not None) is is_qat

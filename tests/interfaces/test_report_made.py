@@ -28,8 +28,10 @@ from openbpu.report import accuracy, verify
 from openbpu.report import analysis as analysed
 from openbpu.report import search as searched
 from openbpu.report.closing import closing_json, closing_text
+from openbpu.report.latency import latency_table
 from openbpu.report.page import About, analysis_page, closing_page
 from openbpu.report.plain import plain
+from openbpu.runtime.latency import Latency, SegmentLatency
 
 ABOUT = About("2026-01-02 03:04 UTC", "openbpu", (("model", "m"),), "1.2.3")
 FAR = Closeness(-0.5, -math.inf, 2.0, 4.0, math.inf, 8)
@@ -323,3 +325,21 @@ def test_a_point_beside_the_front_is_drawn_unless_it_loses_more(losses: list[flo
 def test_the_axis_of_the_front_is_as_wide_as_its_scale() -> None:
     drawn = searched.front_plot(search(8)).splitlines()
     assert len(drawn[13]) == len(drawn[14]) == 12 + 61
+
+
+@pytest.mark.parametrize("on", [("BPU",), ("CPU",), ("BPU", "CPU"), ("CPU", "BPU", "CPU", "BPU"), ()])
+@pytest.mark.parametrize("top", [None, 1])
+def test_the_sum_of_the_cpu_stands_where_there_is_one(on: tuple[str, ...], top: int | None) -> None:
+    segments = tuple(
+        SegmentLatency(f"s{k}", where, 10.0 - k, "simulated" if where == "BPU" else "estimate", cycles=7000)
+        for k, where in enumerate(on)
+    )
+    said = lines(latency_table(Latency(segments, 1.0), top))
+    names = [f"s{k}" for k in range(len(on))][:top]
+    assert [line.split()[0] for line in said if line.strip().startswith("s") and "run" not in line] == names
+    assert any("shorter" in line for line in said) is (len(names) < len(on))
+    assert [line for line in said if "7,000" in line] == [
+        line for line in said if line.split()[:2] in [[n, "BPU"] for n in names]
+    ]
+    assert any("all BPU segments" in line for line in said)
+    assert any("all CPU segments" in line for line in said) is ("CPU" in on)
