@@ -20,6 +20,7 @@ from evaluation.analysed import changed
 from openbpu.cli.commands import app
 from openbpu.evaluation import Analysis, analyze
 from openbpu.evaluation.analysis import Analyzer, NodeError
+from openbpu.evaluation.analysis.advice import Around
 from openbpu.evaluation.analysis.around import Surroundings
 from openbpu.evaluation.analysis.watch import Watch
 from quantization.float_models import float_model, noise
@@ -296,6 +297,17 @@ INNER = f"i = Relu (xd) {rounded('id', 'i')}"
 SECOND = f"j = Neg (xd) {rounded('jd', 'j')}"
 
 
+def around(tensor: str, model: ModelProto, q: ModelProto, tops: dict[str, float]) -> Around:
+    """What stands around what makes a tensor; tops: the largest values of others."""
+    analyzer = Analyzer(model, q)
+    match, _, _ = analyzer.matched(
+        {i.name: noise(*(d.dim_value for d in i.type.tensor_type.shape.dim)) for i in model.graph.input}
+    )
+    (unit,) = (u for u in match.units if u.tensor == tensor)
+    weights: Any = SimpleNamespace(ranges={}, foreign={}, corrections={})
+    return Surroundings(analyzer, match, weights, tops).of(Watch(unit, pictures=False), [])
+
+
 @pytest.mark.parametrize(
     ("inside", "may"),
     [
@@ -317,11 +329,33 @@ def test_a_pair_inside_may_be_int16_where_a_reader_takes_it(inside: str, may: bo
     text = f"{ends} {{ {rounded('xd', 'x')} {inside} }}"
     text = text if " t = " in text else text.replace("}", "t = Tanh (y) }")
     model = float_model(f"{ends} {{ y = Sigmoid (x) t = Tanh (y) }}", {})
-    analyzer = Analyzer(model, float_model(text, arrays))
-    match, _, _ = analyzer.matched({"x": noise(1, 4, 4)})
-    (unit,) = (u for u in match.units if u.tensor == "y")
-    weights: Any = SimpleNamespace(ranges={}, foreign={}, corrections={})
-    assert Surroundings(analyzer, match, weights, {}).of(Watch(unit, pictures=False), []).within is may
+    assert around("y", model, float_model(text, arrays), {}).within is may
+
+
+FIRST = f"a = Add (x, u) {rounded('ad', 'a')} y = Sigmoid (ad)"
+LAST = f"a = Sigmoid (x) {rounded('ad', 'a')} {rounded('ud', 'u')} y = Add (ad, ud)"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tensor", "tops", "swallowed"),
+    [
+        (FIRST, "a", {"x": 0.39, "u": 9}, ("'x' 3.9 steps",)),
+        (FIRST, "a", {"x": 0.1, "u": 0.2}, ("'x' 1 steps", "'u' 2 steps")),
+        (FIRST, "a", {"x": 0.41, "u": 9}, ()),  # more than four steps
+        (FIRST, "a", {"x": 0, "u": 9}, ()),  # nothing is lost
+        (LAST, "a", {"x": 0.1, "u": 0.1}, ()),  # no sum
+        (LAST, "u", {"a": 0.1, "u": 0.1}, ()),  # an input, which the last node does not make
+        (LAST, "y", {"a": 0.1, "u": 0.1}, ()),  # not rounded
+    ],
+)
+def test_operands_of_a_few_steps_of_the_sum_are_swallowed(
+    nodes: str, tensor: str, tops: dict[str, float], swallowed: tuple[str, ...]
+) -> None:
+    ends = "(float[1, 4] x, float[1, 4] u) => (float[1, 4] y)"
+    arrays: Data = {"s": np.array(0.1, np.float32), "z": np.array(0, np.int8)}
+    plain = {FIRST: "a = Add (x, u) y = Sigmoid (a)", LAST: "a = Sigmoid (x) y = Add (a, u)"}[nodes]
+    model = float_model(f"{ends} {{ {plain} }}")
+    assert around(tensor, model, float_model(f"{ends} {{ {nodes} }}", arrays), tops).swallowed == swallowed
 
 
 def test_a_node_that_quantize_made_is_called_by_what_it_makes(tmp_path: Path) -> None:
