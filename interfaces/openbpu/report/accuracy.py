@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openbpu.evaluation.accuracy.results import document
@@ -140,11 +140,16 @@ def class_tables(found: Evaluation) -> Iterator[Table | str]:
         for row in shown:
             first = next(iter(row.values()))
             values = (number(row[m].value, share) if m in row else DASH for m in found.models)
-            others = ", ".join(f"{name} ({n})" for name, n in row[last].taken_for) if last in row else ""
-            add_row(made, first.name, str(first.count), *values, others or DASH)
+            add_row(made, first.name, str(first.count), *values, taken_for(row, last))
         yield made
         if len(rows) > len(shown):
             yield f"{metric}: the {len(shown)} lowest of {len(rows)} classes; --per-class has all."
+
+
+def taken_for(row: Mapping[str, OfClass], model: str) -> str:
+    """Return what a model takes a class for, and how often, in words; row: the class by model."""
+    others = row[model].taken_for if model in row else ()
+    return ", ".join(f"{name} ({n})" for name, n in others) or DASH
 
 
 def class_csv(found: Evaluation) -> str:

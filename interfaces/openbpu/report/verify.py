@@ -92,11 +92,16 @@ def sentences(found: Verification) -> Iterator[str]:
         yield "The program shows no quantized tensor of the model, so that nothing explains the difference."
     if found.parting is not None:
         yield parting(found.parting)
-    if found.float32:
-        yield f"Not in float64, but as ONNX Runtime computes it: {', '.join(found.float32)}."
+    yield from in_float32(found)
     yield from found.remarks
     if found.noise:
         yield NOISE
+
+
+def in_float32(found: Verification) -> Iterator[str]:
+    """Yield what is not judged in float64, if there is anything."""
+    if found.float32:
+        yield f"Not in float64, but as ONNX Runtime computes it: {', '.join(found.float32)}."
 
 
 def parting(of: Parting) -> str:

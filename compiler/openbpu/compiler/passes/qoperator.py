@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from openbpu.arch.errors import ModelError, must
-from openbpu.compiler.ir import Array, Graph, Node, Rewriter
+from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
 
 MS = "com.microsoft"
@@ -40,10 +40,12 @@ class _Unfold:
         i = self.node.inputs
         return self.dequantized(i[index], i[index + 1], i[index + 2], axis)
 
-    def accumulator(self) -> Array:
-        """Scale of the sums, float32, from those of the input and the weight: one, or one per channel."""
+    def bias(self, index: int, factor: float = 1.0) -> str:
+        """Dequantize a bias in steps of the sums, times `factor`: float32, one or one per channel."""
         x, w = (np.asarray(self.rw.graph.const(self.node.inputs[k]), np.float32) for k in (1, 4))
-        return np.asarray(x.reshape(()) * w, np.float32)
+        q = self.node.inputs[index]
+        scale = self.rw.constant(f"{q}/scale", np.asarray(x.reshape(()) * w * np.float32(factor)))
+        return self.dequantized(q, scale, axis=0)
 
     def reshaped(self, q: str, shape: tuple[int, ...], target: str = "") -> str:
         """Give codes another shape; returns the value that has it."""
@@ -65,8 +67,7 @@ def _conv(u: _Unfold) -> None:
     x, w = u.triple(0), u.triple(3, axis=0)
     inputs = [x, w]
     if u.has(8):
-        scale = u.rw.constant(f"{i[8]}/scale", u.accumulator())
-        inputs.append(u.dequantized(i[8], scale, axis=0))
+        inputs.append(u.bias(8))
     u.emit("Conv", inputs, i[6], i[7], **u.node.attrs)
 
 
@@ -80,9 +81,7 @@ def _gemm(u: _Unfold) -> None:
     trans_b = int(u.node.attrs.get("transB", 0))
     inputs = [u.triple(0), u.triple(3, axis=0 if trans_b else 1)]
     if u.has(6):
-        alpha = np.float32(u.node.attrs.get("alpha", 1.0))
-        scale = u.rw.constant(f"{i[6]}/scale", u.accumulator() * alpha)
-        inputs.append(u.dequantized(i[6], scale, axis=0))
+        inputs.append(u.bias(6, u.node.attrs.get("alpha", 1.0)))
     u.emit("Gemm", inputs, i[7], i[8] if u.has(8) else "", **u.node.attrs)
 
 

@@ -16,11 +16,11 @@ from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE, constant_
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.evaluation.analysis.watch import Watch
 from openbpu.evaluation.analysis.weights import Weights
-from openbpu.quantization.onnx.classes import TABLE, data_inputs
+from openbpu.quantization.onnx.classes import PRODUCTS, TABLE, data_inputs
 from openbpu.quantization.onnx.corrections.reach import equalised_tensors
 from openbpu.quantization.onnx.net import reads
 from openbpu.quantization.onnx.samples import Feed
-from openbpu.quantization.onnx.swallowed import BESIDE, FEW, values_beside
+from openbpu.quantization.onnx.swallowed import ADDED, BESIDE, FEW, values_beside
 
 if TYPE_CHECKING:
     from openbpu.evaluation.analysis.analyzer import Analyzer
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _LAYERS = 16
 """Products whose corrections get a figure: each takes a run of its own."""
 _SAMPLES = 4
-
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 class Surroundings:
@@ -116,7 +114,7 @@ class Surroundings:
 
     def _takes_int16(self, node: NodeProto, name: str) -> bool:
         """Whether an operand may be int16 on the BPU."""
-        row, fixed = TABLE.get(node.op_type), node.op_type in _PRODUCTS and self._is_constant(node.input[0])
+        row, fixed = TABLE.get(node.op_type), node.op_type in PRODUCTS and self._is_constant(node.input[0])
         if row is None or fixed:
             return row is not None
         return all(row.types.get(i) is not DType.INT8 for i, read in enumerate(node.input) if read == name)
@@ -144,7 +142,7 @@ class Surroundings:
         if node is None or pair is None or not pair.step or unit.softmax is not None:
             return
         beside = node.op_type in BESIDE
-        if not beside and node.op_type not in {"Add", "Sub", "Max", "Min", "Mean"}:
+        if not beside and node.op_type not in ADDED:
             return
         for name in values_beside(node.op_type, list(node.input)) if beside else data_inputs(node):
             top = self._tops.get(self._found.aliases.get(name, ""), 0.0)

@@ -12,11 +12,9 @@ from openbpu.arch.dtypes import DType
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph
 from openbpu.evaluation.analysis.units import Match, Unit
-from openbpu.quantization.onnx.classes import TABLE, Kind
+from openbpu.quantization.onnx.classes import PRODUCTS, TABLE, Kind
+from openbpu.quantization.onnx.handing import NO_VALUES
 from openbpu.quantization.onnx.net import reads
-
-_NO_VALUES = frozenset({"QuantizeLinear", "DequantizeLinear", "Shape", "Size"})
-_PRODUCTS = frozenset(row.op for row in TABLE.values() if row.kind is Kind.MAC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class _Readers:
             if moved:
                 for other in moved:
                     yield from self._found(other, values)
-            elif node.op_type not in _NO_VALUES:
+            elif node.op_type not in NO_VALUES:
                 yield value, node
 
 
@@ -119,7 +117,7 @@ def _is_bound(node: NodeProto, value: str, graph: Graph) -> bool:
     """Whether a node takes a tensor in int8 whatever is asked: the second of two computed operands."""
     places = [place for place, name in enumerate(node.input) if name == value]
     types: Mapping[int, DType] = TABLE[node.op_type].types
-    if node.op_type in _PRODUCTS and _is_weight(node.input[0], graph):
+    if node.op_type in PRODUCTS and _is_weight(node.input[0], graph):
         return False  # the constant is the int8 side
     return all(types.get(place) is DType.INT8 for place in places)
 

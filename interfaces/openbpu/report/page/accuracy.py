@@ -13,6 +13,7 @@ from openbpu.report.accuracy import (
     metrics_with_classes,
     number,
     sentences,
+    taken_for,
 )
 from openbpu.report.page.frame import About, Tab, page
 from openbpu.report.page.parts import Bar, Bars, Cell, Column, Said, Section, Table, Tiles, section
@@ -81,8 +82,7 @@ def _classes(found: Evaluation) -> Iterator[Section]:
             first = next(iter(row.values()))
             values = [row[m].value if m in row else math.nan for m in found.models]
             shown = [Cell(DASH if math.isnan(v) else number(v, share), v) for v in values]
-            others = ", ".join(f"{name} ({n})" for name, n in row[last].taken_for) if last in row else ""
-            rows.append((first.name, Cell(str(first.count), first.count), *shown, others or DASH))
+            rows.append((first.name, Cell(str(first.count), first.count), *shown, taken_for(row, last)))
         yield section(f"Classes, by {metric}", "", Table(columns, rows, f"classes of {metric}"))
 
 

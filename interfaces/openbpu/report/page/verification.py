@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from openbpu.report.page.frame import About, Tab, page
 from openbpu.report.page.parts import Cell, Column, Said, Section, Table, Tiles, section
 from openbpu.report.text import DASH
-from openbpu.report.verify import LEGEND, NOISE, parting, reasons, verdict
+from openbpu.report.verify import LEGEND, NOISE, in_float32, parting, reasons, verdict
 
 if TYPE_CHECKING:
     from openbpu.evaluation import Comparison, Verification
@@ -48,9 +48,7 @@ def _overview(found: Verification) -> Iterator[object]:
         figures.append(("codes beyond any bound", str(said.wrong)))
     yield Tiles(tuple(figures))
     yield section("Why it does not pass", "", *(Said(text, "bad") for text in found.failures))
-    notes = [*found.remarks, *([NOISE] if found.noise else [])]
-    if found.float32:
-        notes.append(f"Not in float64, but as ONNX Runtime computes it: {', '.join(found.float32)}.")
+    notes = [*found.remarks, *([NOISE] if found.noise else []), *in_float32(found)]
     yield section("What to know of it", "", *(Said(text) for text in notes))
 
 

@@ -195,6 +195,9 @@ ROWS = (
 
 TABLE = {row.op: row for row in ROWS}
 
+PRODUCTS = frozenset(row.op for row in TABLE.values() if row.kind is Kind.MAC)
+"""Operators that the MAC array sums up."""
+
 
 def kind_of(node: NodeProto, net: Net) -> Kind:
     """Return how `node` takes part: CPU for other domains, without a row, or without a float tensor."""

@@ -17,7 +17,7 @@ from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.classes import Kind, data_inputs
 from openbpu.quantization.onnx.net import Net, reads
 
-_NO_VALUES = frozenset({"Shape", "Size", "QuantizeLinear", "DequantizeLinear"})
+NO_VALUES = frozenset({"Shape", "Size", "QuantizeLinear", "DequantizeLinear"})
 """Operators that do not compute with the values that they read, or round them themselves."""
 
 
@@ -62,7 +62,7 @@ class Handed:
     def _float_readers(self, sources: Mapping[str, str]) -> dict[str, list[NodeProto]]:
         found: dict[str, list[NodeProto]] = {}
         for node, kind in zip(self._net.nodes, self._kinds, strict=True):
-            if kind is not Kind.CPU or node.op_type in _NO_VALUES or self._fixed.issuperset(node.output):
+            if kind is not Kind.CPU or node.op_type in NO_VALUES or self._fixed.issuperset(node.output):
                 continue
             for name in dict.fromkeys(reads(node)):
                 if name in sources:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
+from openbpu.quantization.onnx.classes import PRODUCTS
 from openbpu.quantization.onnx.net import Net, reads
-
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, slots=True)

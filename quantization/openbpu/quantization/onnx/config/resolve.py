@@ -14,9 +14,9 @@ from onnx import NodeProto
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, QuantizationError, must
 from openbpu.quantization.onnx.asked import Types, key
-from openbpu.quantization.onnx.classes import TABLE, data_inputs
+from openbpu.quantization.onnx.classes import PRODUCTS, TABLE, data_inputs
 from openbpu.quantization.onnx.config.names import Directory, directory, is_pattern
-from openbpu.quantization.onnx.config.places import PRODUCTS, Places, find_places, operators
+from openbpu.quantization.onnx.config.places import Places, find_places, operators
 from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig
 from openbpu.quantization.onnx.config.subgraphs import nodes_between
 from openbpu.quantization.onnx.config.unknown import refuse_unknown

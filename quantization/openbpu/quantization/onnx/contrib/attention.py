@@ -41,14 +41,19 @@ class Found:
     weights: str
 
 
+def turned(w: Writer, x: str) -> str:
+    """[B, S, N, D] ↔ [B, N, S, D]"""
+    return w.op("Transpose", x, perm=[0, 2, 1, 3])
+
+
 def split_heads(w: Writer, x: str, heads: int) -> str:
     """[B, S, N·D] → [B, N, S, D]"""
-    return w.op("Transpose", w.op("Reshape", x, w.whole(0, 0, heads, -1)), perm=[0, 2, 1, 3])
+    return turned(w, w.op("Reshape", x, w.whole(0, 0, heads, -1)))
 
 
 def join_heads(w: Writer, x: str) -> str:
     """[B, N, S, D] → [B, S, N·D]"""
-    return w.op("Reshape", w.op("Transpose", x, perm=[0, 2, 1, 3]), w.whole(0, 0, -1))
+    return w.op("Reshape", turned(w, x), w.whole(0, 0, -1))
 
 
 def scaled(w: Writer, q: str, scale: float, depth: int | None, like: str) -> str:

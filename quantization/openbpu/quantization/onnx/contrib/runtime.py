@@ -32,6 +32,7 @@ from openbpu.quantization.onnx.contrib.attention import (
     scaled,
     split_heads,
     steps,
+    turned,
 )
 from openbpu.quantization.onnx.contrib.writer import KeptError, Writer
 
@@ -62,14 +63,12 @@ _DECODER_MULTI = _Inputs(bias=10, mask=3, past=5, steps=2, added=4, forbidden=(8
 
 def attention(w: Writer) -> list[str]:
     """Input, weights, bias, mask, past, added → output, present"""
-    w.need(0, 1)
-    return _projected(w, w.node.input[0], _blocks(w, w.node.input[1]), _ATTENTION)
+    return _of_weights(w, _ATTENTION)
 
 
 def decoder_attention(w: Writer) -> list[str]:
     """Input [B, 1, C], weights, bias, mask, past, added → output, present"""
-    w.need(0, 1)
-    return _projected(w, w.node.input[0], _blocks(w, w.node.input[1]), _DECODER)
+    return _of_weights(w, _DECODER)
 
 
 def quantized_attention(w: Writer) -> list[str]:
@@ -85,7 +84,7 @@ def quantized_attention(w: Writer) -> list[str]:
         grid = given if shared else [w.cut(name, part, 0) for name in given]
         axis = {} if shared else {"axis": 1}
         weights.append(w.op("DequantizeLinear", w.cut(w.given(1), part, -1), *grid, **axis))
-    return _projected(w, x, weights, _QUANTIZED)
+    return _projected(w, x, sizes, weights, _QUANTIZED)
 
 
 def multi_head(w: Writer) -> list[str]:
@@ -123,14 +122,18 @@ def _sizes(w: Writer, weights: str) -> list[tuple[int, int]]:
     return list(pairwise(accumulate(sizes, initial=0)))
 
 
-def _blocks(w: Writer, weights: str) -> list[str]:
-    """Return the weights of queries, keys and values: three products have three scales."""
-    return [w.cut(weights, part, -1) for part in _sizes(w, weights)]
+def _of_weights(w: Writer, at: _Inputs) -> list[str]:
+    """Cut the weights of queries, keys and values apart: three products have three scales."""
+    w.need(0, 1)
+    sizes = _sizes(w, w.given(1))
+    return _projected(w, w.given(0), sizes, [w.cut(w.given(1), part, -1) for part in sizes], at)
 
 
-def _projected(w: Writer, x: str, weights: Sequence[str], at: _Inputs) -> list[str]:
+def _projected(
+    w: Writer, x: str, sizes: Sequence[tuple[int, int]], weights: Sequence[str], at: _Inputs
+) -> list[str]:
     _refuse_caches(w, at)
-    heads, bias, sizes = known_heads(w, "num_heads"), w.given(at.bias), _sizes(w, w.node.input[1])
+    heads, bias = known_heads(w, "num_heads"), w.given(at.bias)
     made = [w.op("MatMul", x, weight) for weight in weights]
     if bias:
         made = [w.op("Add", m, w.cut(bias, part, 0)) for m, part in zip(made, sizes, strict=True)]
@@ -156,9 +159,9 @@ def _given_heads(w: Writer, at: _Inputs) -> list[str]:
     if depth == 0:
         raise KeptError(f"its {heads} heads do not share its queries evenly")
     if w.rank(w.given(0)) == 5:  # [B, S, N, 3, D]
-        q, k, v = (_turned(w, w.pick(q, i, 3)) for i in range(3))
+        q, k, v = (turned(w, w.pick(q, i, 3)) for i in range(3))
     elif rank == 5:  # [B, S, N, 2, D]
-        k, v = (_turned(w, w.pick(k, i, 3)) for i in range(2))
+        k, v = (turned(w, w.pick(k, i, 3)) for i in range(2))
     elif rank == 3:
         k, v = split_heads(w, k, heads), split_heads(w, v, heads)
     q = scaled(w, q, w.attr("scale", 0.0), depth, k)
@@ -166,11 +169,6 @@ def _given_heads(w: Writer, at: _Inputs) -> list[str]:
     every = Heads(q, after(w, w.given(at.past), k), after(w, w.given(at.past + 1), v))
     found = attend(w, every, masks=_masks(w, every, at))
     return [join_heads(w, found.result), every.k, every.v, found.masked]
-
-
-def _turned(w: Writer, x: str) -> str:
-    """[B, S, N, D] → [B, N, S, D]"""
-    return w.op("Transpose", x, perm=[0, 2, 1, 3])
 
 
 def _with_bias(w: Writer, position: int) -> tuple[str, str, str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 from openbpu.quantization.onnx.net import Array, Names, Net, Shape, attribute, name_of
 from openbpu.quantization.onnx.scaled import PART
 
-FLOAT, INT64, BOOL = 1, 7, 9
-"""ONNX's numbers of element types."""
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 
 class KeptError(Exception):

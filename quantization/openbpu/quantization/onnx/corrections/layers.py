@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from openbpu.quantization.onnx.classes import PRODUCTS
 from openbpu.quantization.onnx.net import Array, Net
-
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from math import prod
 
 from onnx import NodeProto
 
+from openbpu.quantization.onnx.classes import PRODUCTS
 from openbpu.quantization.onnx.corrections.equalise import junctions
-from openbpu.quantization.onnx.corrections.layers import PRODUCTS, output_axis
+from openbpu.quantization.onnx.corrections.layers import output_axis
 from openbpu.quantization.onnx.corrections.rounding import LONGEST
 from openbpu.quantization.onnx.load import ModelLike
 from openbpu.quantization.onnx.net import attribute
