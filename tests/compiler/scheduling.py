@@ -14,7 +14,8 @@ import pytest
 from openbpu.arch.isa import Instr, decode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import Effort, candidates, driver, schedule
+from openbpu.compiler.schedule import Effort, driver, schedule
+from openbpu.compiler.schedule.search import candidates
 from openbpu.simulator.exact import ExactSegment
 from simulator.build import random_tensor, segment_of
 from witness.builder import GraphBuilder

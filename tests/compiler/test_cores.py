@@ -22,7 +22,10 @@ from openbpu.arch.isa import L2M_BASE, Instr, Load, Store, decode, encode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
 from openbpu.compiler import compile as compile_model
-from openbpu.compiler.schedule.axes import (
+from openbpu.compiler.schedule.codegen.dependencies import Shared
+from openbpu.compiler.schedule.cores.parts import beyond, extent_of, splits
+from openbpu.compiler.schedule.jobs import Context, jobs_of
+from openbpu.compiler.schedule.problem.index_maps import (
     Affine,
     Along,
     Axis,
@@ -33,11 +36,8 @@ from openbpu.compiler.schedule.axes import (
     Window,
     shifted,
 )
-from openbpu.compiler.schedule.hazards import Shared
-from openbpu.compiler.schedule.job import Job, Operand
-from openbpu.compiler.schedule.jobs import Context, jobs_of
-from openbpu.compiler.schedule.split import beyond, extent_of, splits
-from openbpu.compiler.schedule.strided import dense_strides
+from openbpu.compiler.schedule.problem.job import Job, Operand
+from openbpu.compiler.schedule.problem.strides import dense_strides
 from openbpu.report.info import info_json
 from openbpu.report.performance import performance_json
 from openbpu.runtime import Session

@@ -11,7 +11,7 @@ import pytest
 from openbpu.arch.errors import CompileError
 from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.compiler import compile as compile_model
-from openbpu.compiler.schedule.memo import Memo
+from openbpu.compiler.schedule.tiling.memo import Memo
 
 DIGITS = Path(__file__).resolve().parents[2] / "models" / "digits" / "digits.q.onnx"
 

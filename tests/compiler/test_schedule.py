@@ -15,10 +15,11 @@ from compiler.chains import random_net
 from compiler.scheduling import chip_of, executed, inputs_of, instrs_of, same, scheduled, spread
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import FASTEST, fusing, planning, work
-from openbpu.compiler.schedule.group_plan import search_group
-from openbpu.compiler.schedule.groups import Group
-from openbpu.compiler.schedule.planning import Placement, Planner
+from openbpu.compiler.schedule import FASTEST
+from openbpu.compiler.schedule.search import fusion, planner, segment
+from openbpu.compiler.schedule.search.planner import Placement, Planner
+from openbpu.compiler.schedule.tiling.fusion_groups import Group
+from openbpu.compiler.schedule.tiling.stripes import search_group
 from simulator.build import segment_of
 from simulator.oracle import Oracle
 from simulator.random_operators import CASES, program_of
@@ -103,7 +104,7 @@ def always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
         fits = search_group(group, roots, planner.rules, planner.gaps(live), planner.memo)
         return 1 + last - first if fits else 0
 
-    monkeypatch.setattr(fusing, "_gain", gain)
+    monkeypatch.setattr(fusion, "_gain", gain)
     monkeypatch.setattr(Placement, "cost", property(lambda self: len(self.units)))
 
 
@@ -114,21 +115,21 @@ def always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jobs_that_run_depth_first_compute_the_same(seed: int, chip_bytes: int, homeless: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if homeless:
-            patch.setattr(planning, "choose_homes", lambda *_: [])
+            patch.setattr(planner, "choose_homes", lambda *_: [])
         check(random_net(seed), chip_bytes, 2, seed)
 
 
 def test_groups_that_do_not_fit_leave_the_jobs_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def only_jobs(units: Sequence[planning.Unit], *rest: Any) -> tuple[Planner, Placement]:
+    def only_jobs(units: Sequence[planner.Unit], *rest: Any) -> tuple[Planner, Placement]:
         tried.append(any(isinstance(unit, Group) for unit in units))
         if tried[-1]:
             raise CompileError("too large")
-        return planning.place_units(units, *rest)
+        return planner.place_units(units, *rest)
 
-    monkeypatch.setattr(work, "place_units", only_jobs)
+    monkeypatch.setattr(segment, "place_units", only_jobs)
     found = scheduled(random_net(13), chip_of(12 << 10), 2)
     assert any(tried)
-    monkeypatch.setattr(work, "fused", lambda jobs, *_: jobs)
+    monkeypatch.setattr(segment, "fused", lambda jobs, *_: jobs)
     assert instrs_of(found) == instrs_of(scheduled(random_net(13), chip_of(12 << 10), 2))

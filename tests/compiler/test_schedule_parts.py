@@ -13,19 +13,19 @@ from compiler.chains import Net
 from openbpu.arch.isa import ENGINES
 from openbpu.arch.march import get_march
 from openbpu.arch.program import Move
-from openbpu.compiler.schedule import tiling
-from openbpu.compiler.schedule.axes import Affine, Axis, Grouped, Indexed, Window
-from openbpu.compiler.schedule.cost import Rules, Setting
-from openbpu.compiler.schedule.hazards import Tokens
-from openbpu.compiler.schedule.inside import slice_place
+from openbpu.compiler.schedule.codegen.dependencies import Tokens
+from openbpu.compiler.schedule.codegen.transfers import transfers
 from openbpu.compiler.schedule.jobs import Context, jobs_of
-from openbpu.compiler.schedule.memo import Memo
-from openbpu.compiler.schedule.memory import Life, Ring, gaps_between, pack
-from openbpu.compiler.schedule.orders import sizes_of, thinned
-from openbpu.compiler.schedule.places import Place, rows
-from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
-from openbpu.compiler.schedule.tiling import boxes
-from openbpu.compiler.schedule.transfer import transfers
+from openbpu.compiler.schedule.memory.aliasing import slice_place
+from openbpu.compiler.schedule.memory.allocator import Life, Ring, gaps_between, pack
+from openbpu.compiler.schedule.problem.index_maps import Affine, Axis, Grouped, Indexed, Window
+from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
+from openbpu.compiler.schedule.problem.subviews import Place, rows
+from openbpu.compiler.schedule.tiling import tile_search
+from openbpu.compiler.schedule.tiling.cost import Rules, Setting
+from openbpu.compiler.schedule.tiling.loop_orders import sizes_of, thinned
+from openbpu.compiler.schedule.tiling.memo import Memo
+from openbpu.compiler.schedule.tiling.tile_search import boxes
 from simulator.build import segment_of
 
 SMALL = st.integers(1, 4)
@@ -260,7 +260,9 @@ def test_a_coarse_grid_and_a_close_look_around_its_best_find_the_best_tile_of_al
     (job,) = jobs_of(0, segment_of(program).operators[0], context)
     costs = []
     for tried in (1 << 20, limit):
-        monkeypatch.setattr(tiling, "_GRID", tried)
-        plan = tiling.search(job, Setting(), Rules(get_march("nash-e"), True, True), [(0, 1 << 19)], Memo())
+        monkeypatch.setattr(tile_search, "_GRID", tried)
+        plan = tile_search.search(
+            job, Setting(), Rules(get_march("nash-e"), True, True), [(0, 1 << 19)], Memo()
+        )
         costs.append(plan and plan.cost)
     assert costs[0] == costs[1] is not None

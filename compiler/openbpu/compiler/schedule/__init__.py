@@ -13,6 +13,6 @@
 """
 
 from openbpu.compiler.schedule.driver import Scheduled, schedule
-from openbpu.compiler.schedule.effort import FASTEST, LEVELS, Effort
+from openbpu.compiler.schedule.problem.options import FASTEST, LEVELS, Effort
 
 __all__ = ["FASTEST", "LEVELS", "Effort", "Scheduled", "schedule"]

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from openbpu.arch.isa import Code, encode
 from openbpu.arch.march import March
 from openbpu.arch.program import Operator, Space, Tensor
-from openbpu.compiler.schedule.addresses import Addresses
-from openbpu.compiler.schedule.candidates import Candidates, ways
-from openbpu.compiler.schedule.cost import Rules
-from openbpu.compiler.schedule.effort import Effort
-from openbpu.compiler.schedule.inside import places_of
-from openbpu.compiler.schedule.job import Job
+from openbpu.compiler.schedule.cores.traffic import Ends
 from openbpu.compiler.schedule.jobs import Context, MisfitError, jobs_of
-from openbpu.compiler.schedule.places import Place
-from openbpu.compiler.schedule.sharing import Ends
-from openbpu.compiler.schedule.work import Work
+from openbpu.compiler.schedule.memory.aliasing import places_of
+from openbpu.compiler.schedule.memory.off_chip import Addresses
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.problem.options import Effort
+from openbpu.compiler.schedule.problem.subviews import Place
+from openbpu.compiler.schedule.search.candidates import Candidates, ways
+from openbpu.compiler.schedule.search.segment import Work
+from openbpu.compiler.schedule.tiling.cost import Rules
 
 
 @dataclass(frozen=True, slots=True)

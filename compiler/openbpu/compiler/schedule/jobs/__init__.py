@@ -25,13 +25,13 @@ from openbpu.arch.program import (
     SegmentLut,
     Softmax,
 )
-from openbpu.compiler.schedule.job import Job
 from openbpu.compiler.schedule.jobs.context import Context, MisfitError
 from openbpu.compiler.schedule.jobs.conv import conv_jobs, matmul_jobs
 from openbpu.compiler.schedule.jobs.elementwise import binary_jobs, dequantize_jobs, quantize_jobs, unary_jobs
 from openbpu.compiler.schedule.jobs.moves import concat_jobs, gather_jobs, move_jobs, pad_jobs
 from openbpu.compiler.schedule.jobs.rows import reduce_jobs, row_jobs
 from openbpu.compiler.schedule.jobs.windows import pool_jobs, resize_jobs
+from openbpu.compiler.schedule.problem.job import Job
 
 JOBS: dict[type[Operator], Callable[[int, Any, Context], list[Job]]] = {
     Conv: conv_jobs,

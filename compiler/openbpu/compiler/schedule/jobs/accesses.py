@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.axes import Affine, Ints
-from openbpu.compiler.schedule.job import View
 from openbpu.compiler.schedule.jobs.context import Context
+from openbpu.compiler.schedule.problem.index_maps import Affine, Ints
+from openbpu.compiler.schedule.problem.job import View
 
 
 @dataclass(frozen=True, slots=True)

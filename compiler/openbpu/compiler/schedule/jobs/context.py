@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.program import Tensor
-from openbpu.compiler.schedule.axes import Axis, Ints
-from openbpu.compiler.schedule.job import Operand
-from openbpu.compiler.schedule.places import Place
+from openbpu.compiler.schedule.problem.index_maps import Axis, Ints
+from openbpu.compiler.schedule.problem.job import Operand
+from openbpu.compiler.schedule.problem.subviews import Place
 
 
 class MisfitError(Exception):

@@ -12,9 +12,18 @@ from openbpu.arch.isa import ConvTile, Engine, Instr, MatMulTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Conv, MatMul
 from openbpu.arch.timing import conv_cycles, matmul_cycles, passes
-from openbpu.compiler.schedule.axes import Along, Axis, Box, Grouped, Int64, Tiles, Whole, Window
-from openbpu.compiler.schedule.job import Job, Operand, View
 from openbpu.compiler.schedule.jobs.context import Context
+from openbpu.compiler.schedule.problem.index_maps import (
+    Along,
+    Axis,
+    Box,
+    Grouped,
+    Int64,
+    Tiles,
+    Whole,
+    Window,
+)
+from openbpu.compiler.schedule.problem.job import Job, Operand, View
 
 _SIZE_MAX = 65535
 _CHANNELS = 16

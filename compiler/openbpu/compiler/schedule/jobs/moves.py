@@ -11,14 +11,14 @@ from openbpu.arch.isa import Engine, FillTile, GatherTile, Instr, MoveTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Concat, Gather, Move, Pad
 from openbpu.arch.timing import move_cycles
-from openbpu.compiler.schedule.axes import Along, Box, Int64, Ints, Tiles
-from openbpu.compiler.schedule.inside import part_place, slice_place
-from openbpu.compiler.schedule.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.windows import indexed
-from openbpu.compiler.schedule.strided import collapse, dense_strides, nests
+from openbpu.compiler.schedule.memory.aliasing import part_place, slice_place
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
+from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
 
 
 def move_cost(job: Job, march: March, tile: Tiles, *, run: bool = True) -> Int64:

@@ -8,10 +8,10 @@ from openbpu.arch.isa import Engine, Instr, ReduceTile, RowTile
 from openbpu.arch.march import March
 from openbpu.arch.program import LayerNorm, Reduce, Softmax
 from openbpu.arch.timing import reduce_cycles, row_cycles
-from openbpu.compiler.schedule.axes import Along, Box, Int64, Tiles, Whole
-from openbpu.compiler.schedule.job import Job, View, lengths
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import whole_constant
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Tiles, Whole
+from openbpu.compiler.schedule.problem.job import Job, View, lengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,19 @@ from openbpu.arch.isa import Engine, Instr, PoolTile, ResizeTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Pool, Resize
 from openbpu.arch.timing import pool_cycles, resize_cycles
-from openbpu.compiler.schedule.axes import Along, Axis, Box, Indexed, Int64, Tiles, Whole, Window
-from openbpu.compiler.schedule.job import Job, View
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import sixteen_bits
+from openbpu.compiler.schedule.problem.index_maps import (
+    Along,
+    Axis,
+    Box,
+    Indexed,
+    Int64,
+    Tiles,
+    Whole,
+    Window,
+)
+from openbpu.compiler.schedule.problem.job import Job, View
 
 _SIZE_MAX = 65535
 _CHANNELS = 16

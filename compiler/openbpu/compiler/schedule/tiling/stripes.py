@@ -10,14 +10,14 @@ import numpy as np
 
 from openbpu.arch.isa import ENGINES, Engine
 from openbpu.arch.timing import move_cycles
-from openbpu.compiler.schedule.axes import Box, Int64, Ints
-from openbpu.compiler.schedule.cost import Rules, traffic_of
-from openbpu.compiler.schedule.groups import Group, Stride, cut_axes, strides_of
-from openbpu.compiler.schedule.job import Operand, lengths
-from openbpu.compiler.schedule.memo import Memo
-from openbpu.compiler.schedule.memory import Gap, aligned
-from openbpu.compiler.schedule.orders import sizes_of
-from openbpu.compiler.schedule.tiling import place_blocks
+from openbpu.compiler.schedule.memory.allocator import Gap, aligned
+from openbpu.compiler.schedule.problem.index_maps import Box, Int64, Ints
+from openbpu.compiler.schedule.problem.job import Operand, lengths
+from openbpu.compiler.schedule.tiling.cost import Rules, traffic_of
+from openbpu.compiler.schedule.tiling.fusion_groups import Group, Stride, cut_axes, strides_of
+from openbpu.compiler.schedule.tiling.loop_orders import sizes_of
+from openbpu.compiler.schedule.tiling.memo import Memo
+from openbpu.compiler.schedule.tiling.tile_search import place_blocks
 
 _STEPS = 96
 """Most steps of a group: stripes thinner than that cost more instructions than they save memory."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.axes import Axis, Box, Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Axis, Box, Int64, Ints, Tiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from openbpu.arch.isa import Instr
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.axes import Along, Box, Int64, Tiles, shifted
-from openbpu.compiler.schedule.job import Job, Operand, View, lengths
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Tiles, shifted
+from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 
 Parts = tuple[Job | None, ...]
 """What every core does of a job; None: nothing."""

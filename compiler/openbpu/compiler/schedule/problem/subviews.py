@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.axes import Ints
-from openbpu.compiler.schedule.strided import dense_strides
+from openbpu.compiler.schedule.problem.index_maps import Ints
+from openbpu.compiler.schedule.problem.strides import dense_strides
 
 
 @dataclass(frozen=True, slots=True)

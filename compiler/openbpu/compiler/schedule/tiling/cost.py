@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from openbpu.arch.march import March
 from openbpu.arch.timing import memory_cycles, port_cycles, shared_cycles
-from openbpu.compiler.schedule.axes import Int64, Ints, Tiles
-from openbpu.compiler.schedule.effort import FASTEST
-from openbpu.compiler.schedule.job import Job, Operand
+from openbpu.compiler.schedule.problem.index_maps import Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.job import Job, Operand
+from openbpu.compiler.schedule.problem.options import FASTEST
 
 _DEAR = 8
 """What a cycle of transfer at full rate weighs beside a cycle of latency at a balance of 50."""

@@ -7,10 +7,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.axes import Box
-from openbpu.compiler.schedule.homes import Span, Use
-from openbpu.compiler.schedule.job import Operand
-from openbpu.compiler.schedule.split import Extent, Parts, beyond, extent_of
+from openbpu.compiler.schedule.cores.parts import Extent, Parts, beyond, extent_of
+from openbpu.compiler.schedule.memory.residency import Span, Use
+from openbpu.compiler.schedule.problem.index_maps import Box
+from openbpu.compiler.schedule.problem.job import Operand
 
 
 @dataclass(frozen=True, slots=True)

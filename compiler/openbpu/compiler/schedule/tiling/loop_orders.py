@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from math import prod
 
-from openbpu.compiler.schedule.axes import Ints
+from openbpu.compiler.schedule.problem.index_maps import Ints
 
 
 def sizes_of(n: int, step: int, cap: int) -> list[int]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from openbpu.compiler.schedule.homes import Use
-from openbpu.compiler.schedule.memory import Life, pack
+from openbpu.compiler.schedule.memory.allocator import Life, pack
+from openbpu.compiler.schedule.memory.residency import Use
 
 
 def choose_shared(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.group_plan import search_group
-from openbpu.compiler.schedule.groups import Group, make_group
-from openbpu.compiler.schedule.homes import Use
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.planning import Placement, Planner, Unit
+from openbpu.compiler.schedule.memory.residency import Use
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.search.planner import Placement, Planner, Unit
+from openbpu.compiler.schedule.tiling.fusion_groups import Group, make_group
+from openbpu.compiler.schedule.tiling.stripes import search_group
 
 _REACH = 3
 """How many jobs a group may have before the writer and behind the last reader of the tensor it is made

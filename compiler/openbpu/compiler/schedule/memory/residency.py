@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.job import Operand
-from openbpu.compiler.schedule.memory import Life, pack
+from openbpu.compiler.schedule.memory.allocator import Life, pack
+from openbpu.compiler.schedule.problem.job import Operand
 
 Span = tuple[int, int]
 

@@ -10,22 +10,22 @@ from openbpu.arch.errors import CompileError
 from openbpu.arch.isa import ENGINES
 from openbpu.arch.march import with_values
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.cost import Rules
-from openbpu.compiler.schedule.division import Division
-from openbpu.compiler.schedule.emit import Emitter, Placed
-from openbpu.compiler.schedule.emit_group import PlacedGroup, emit_group
-from openbpu.compiler.schedule.fusing import fused
-from openbpu.compiler.schedule.group_plan import GroupPlan
-from openbpu.compiler.schedule.groups import Group
-from openbpu.compiler.schedule.hazards import Shared, Tokens
-from openbpu.compiler.schedule.homes import Home, Use, uses_of
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.memo import Memo
-from openbpu.compiler.schedule.memory import gaps_between
-from openbpu.compiler.schedule.planning import Placement, place_units
-from openbpu.compiler.schedule.sharing import Ends, Touches, touches_of, uses_on
-from openbpu.compiler.schedule.split import Parts
-from openbpu.compiler.schedule.tiling import Plan
+from openbpu.compiler.schedule.codegen.dependencies import Shared, Tokens
+from openbpu.compiler.schedule.codegen.emitter import Emitter, Placed
+from openbpu.compiler.schedule.codegen.group_emitter import PlacedGroup, emit_group
+from openbpu.compiler.schedule.cores.partition import Division
+from openbpu.compiler.schedule.cores.parts import Parts
+from openbpu.compiler.schedule.cores.traffic import Ends, Touches, touches_of, uses_on
+from openbpu.compiler.schedule.memory.allocator import gaps_between
+from openbpu.compiler.schedule.memory.residency import Home, Use, uses_of
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.search.fusion import fused
+from openbpu.compiler.schedule.search.planner import Placement, place_units
+from openbpu.compiler.schedule.tiling.cost import Rules
+from openbpu.compiler.schedule.tiling.fusion_groups import Group
+from openbpu.compiler.schedule.tiling.memo import Memo
+from openbpu.compiler.schedule.tiling.stripes import GroupPlan
+from openbpu.compiler.schedule.tiling.tile_search import Plan
 
 _AT_ONCE = 2
 """One core in so many uses the memory at a time, plans assume: the others compute."""

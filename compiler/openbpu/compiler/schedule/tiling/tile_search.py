@@ -8,13 +8,13 @@ from itertools import product
 
 import numpy as np
 
-from openbpu.compiler.schedule.axes import Box, Ints
-from openbpu.compiler.schedule.cost import Buffers, Costs, Rules, Setting
-from openbpu.compiler.schedule.effort import FASTEST
-from openbpu.compiler.schedule.grids import grid_of
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.memo import Memo
-from openbpu.compiler.schedule.orders import sizes_of, thinned
+from openbpu.compiler.schedule.problem.index_maps import Box, Ints
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.problem.options import FASTEST
+from openbpu.compiler.schedule.tiling.cost import Buffers, Costs, Rules, Setting
+from openbpu.compiler.schedule.tiling.grids import grid_of
+from openbpu.compiler.schedule.tiling.loop_orders import sizes_of, thinned
+from openbpu.compiler.schedule.tiling.memo import Memo
 
 Gap = tuple[int, int]
 _GRID = 1200

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openbpu.compiler.schedule.axes import Int64, Ints, Tiles
-from openbpu.compiler.schedule.cost import Buffers, Costs, Looped, Rules, Setting
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.memo import Memo
-from openbpu.compiler.schedule.orders import orders
+from openbpu.compiler.schedule.problem.index_maps import Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.tiling.cost import Buffers, Costs, Looped, Rules, Setting
+from openbpu.compiler.schedule.tiling.loop_orders import orders
+from openbpu.compiler.schedule.tiling.memo import Memo
 
 
 @dataclass(frozen=True, slots=True)

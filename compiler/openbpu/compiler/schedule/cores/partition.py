@@ -13,8 +13,8 @@ import numpy as np
 
 from openbpu.arch.march import March
 from openbpu.arch.timing import memory_cycles, port_cycles, shared_cycles
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.split import Extent, Parts, extent_of, splits
+from openbpu.compiler.schedule.cores.parts import Extent, Parts, extent_of, splits
+from openbpu.compiler.schedule.problem.job import Job
 
 _ROUNDS = 3
 """Times that all jobs choose again, after what their neighbours chose."""

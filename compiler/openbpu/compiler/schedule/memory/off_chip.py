@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from openbpu.arch.isa import L2M_BASE
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.homes import Use
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.l2m import choose_shared
-from openbpu.compiler.schedule.memory import Life, aligned, pack
-from openbpu.compiler.schedule.work import Split
+from openbpu.compiler.schedule.memory.allocator import Life, aligned, pack
+from openbpu.compiler.schedule.memory.l2m import choose_shared
+from openbpu.compiler.schedule.memory.residency import Use
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.search.segment import Split
 
 
 @dataclass(frozen=True, slots=True)

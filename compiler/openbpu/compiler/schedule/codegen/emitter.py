@@ -9,16 +9,16 @@ from math import prod
 import numpy as np
 
 from openbpu.arch.isa import HEADER_DTYPE, L2M_BASE, Code, Instr, Load, Store, encode
-from openbpu.compiler.schedule.axes import Box, Ints
-from openbpu.compiler.schedule.cost import Rules
-from openbpu.compiler.schedule.hazards import Interval, Tokens, Wait
-from openbpu.compiler.schedule.homes import Home
-from openbpu.compiler.schedule.job import Job, Operand, View, lengths
-from openbpu.compiler.schedule.memory import Gap, Ring
-from openbpu.compiler.schedule.split import beyond
-from openbpu.compiler.schedule.strided import dense_strides
-from openbpu.compiler.schedule.tiling import Plan, boxes
-from openbpu.compiler.schedule.transfer import loads, stores
+from openbpu.compiler.schedule.codegen.dependencies import Interval, Tokens, Wait
+from openbpu.compiler.schedule.codegen.transfers import loads, stores
+from openbpu.compiler.schedule.cores.parts import beyond
+from openbpu.compiler.schedule.memory.allocator import Gap, Ring
+from openbpu.compiler.schedule.memory.residency import Home
+from openbpu.compiler.schedule.problem.index_maps import Box, Ints
+from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
+from openbpu.compiler.schedule.problem.strides import dense_strides
+from openbpu.compiler.schedule.tiling.cost import Rules
+from openbpu.compiler.schedule.tiling.tile_search import Plan, boxes
 
 _CROWDED = 8
 """The ring serves a job unless more than one tile in so many gets the buffer of the tile before it."""

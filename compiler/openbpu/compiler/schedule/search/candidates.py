@@ -14,10 +14,10 @@ from openbpu.arch.events import Queues
 from openbpu.arch.isa import Code
 from openbpu.arch.program import Operator
 from openbpu.arch.timing import instruction_costs
-from openbpu.compiler.schedule.addresses import Addresses, Memories
-from openbpu.compiler.schedule.cost import Rules
-from openbpu.compiler.schedule.effort import FASTEST, Effort
-from openbpu.compiler.schedule.work import Split, Work
+from openbpu.compiler.schedule.memory.off_chip import Addresses, Memories
+from openbpu.compiler.schedule.problem.options import FASTEST, Effort
+from openbpu.compiler.schedule.search.segment import Split, Work
+from openbpu.compiler.schedule.tiling.cost import Rules
 
 _LADDER = (FASTEST, 60, 30, 0)
 """Balances that one core's schedules are made for."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openbpu.arch.program import Concat, Move, Operator, Space, Tensor
-from openbpu.compiler.schedule.places import Place, rows
-from openbpu.compiler.schedule.strided import collapse, dense_strides
+from openbpu.compiler.schedule.problem.strides import collapse, dense_strides
+from openbpu.compiler.schedule.problem.subviews import Place, rows
 
 _NEAR = 24
 """Operators between a tensor and its concat up to which it may hold the whole concat's memory early."""

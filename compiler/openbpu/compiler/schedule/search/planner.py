@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openbpu.arch.errors import CompileError, must
-from openbpu.compiler.schedule.cost import Rules, Setting
-from openbpu.compiler.schedule.group_plan import GroupPlan, search_group
-from openbpu.compiler.schedule.groups import Group
-from openbpu.compiler.schedule.homes import Home, Use, choose_homes
-from openbpu.compiler.schedule.job import Job
-from openbpu.compiler.schedule.memo import Memo
-from openbpu.compiler.schedule.memory import Gap, gaps_between
-from openbpu.compiler.schedule.tiling import Plan, search, smallest_bytes
+from openbpu.compiler.schedule.memory.allocator import Gap, gaps_between
+from openbpu.compiler.schedule.memory.residency import Home, Use, choose_homes
+from openbpu.compiler.schedule.problem.job import Job
+from openbpu.compiler.schedule.tiling.cost import Rules, Setting
+from openbpu.compiler.schedule.tiling.fusion_groups import Group
+from openbpu.compiler.schedule.tiling.memo import Memo
+from openbpu.compiler.schedule.tiling.stripes import GroupPlan, search_group
+from openbpu.compiler.schedule.tiling.tile_search import Plan, search, smallest_bytes
 
 Unit = Job | Group
 _RESERVE = 4

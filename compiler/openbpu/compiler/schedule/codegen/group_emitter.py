@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.axes import Box, Ints, Span
-from openbpu.compiler.schedule.emit import Emitter, Step, tile_buffer
-from openbpu.compiler.schedule.group_plan import GroupPlan
-from openbpu.compiler.schedule.groups import Group, Link
-from openbpu.compiler.schedule.homes import Home
-from openbpu.compiler.schedule.job import Job, View
+from openbpu.compiler.schedule.codegen.emitter import Emitter, Step, tile_buffer
 from openbpu.compiler.schedule.jobs.moves import move_tiles
+from openbpu.compiler.schedule.memory.residency import Home
+from openbpu.compiler.schedule.problem.index_maps import Box, Ints, Span
+from openbpu.compiler.schedule.problem.job import Job, View
+from openbpu.compiler.schedule.tiling.fusion_groups import Group, Link
+from openbpu.compiler.schedule.tiling.stripes import GroupPlan
 
 
 @dataclass(frozen=True, slots=True)

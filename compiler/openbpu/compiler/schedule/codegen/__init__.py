@@ -1,0 +1,1 @@
+"""Code generation: tile instructions, transfers, and the dependencies that their tokens carry."""
