@@ -7,7 +7,8 @@
 Both models run on ONNX Runtime, nothing optimised, so far apart and alone; see docs/analyze.md.
 """
 
-from openbpu.evaluation.analysis.analyzer import MIN_COSINE, SAMPLES, Analyzer, analyze
+from openbpu.evaluation.analysis.analyzer import MIN_COSINE, Analyzer, analyze
+from openbpu.evaluation.analysis.compared import SAMPLES
 from openbpu.evaluation.analysis.counts import Counts
 from openbpu.evaluation.analysis.dump import dump
 from openbpu.evaluation.analysis.metric import Metric, metric

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import OpenbpuError
 from openbpu.evaluation.analysis.advice import Around, is_good
+from openbpu.evaluation.analysis.compared import Compared
 from openbpu.evaluation.analysis.foreseen import shares_left
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE, constant_arrays
 from openbpu.evaluation.analysis.units import Match, Unit
@@ -22,9 +22,6 @@ from openbpu.quantization.onnx.net import reads
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.swallowed import ADDED, BESIDE, FEW, values_beside
 
-if TYPE_CHECKING:
-    from openbpu.evaluation.analysis.analyzer import Analyzer
-
 _LAYERS = 16
 """Products whose corrections get a figure: each takes a run of its own."""
 _SAMPLES = 4
@@ -33,7 +30,7 @@ _SAMPLES = 4
 class Surroundings:
     """Looks around the units of one analysis. tops: the largest magnitude by tensor of the float model."""
 
-    def __init__(self, of: Analyzer, found: Match, weights: Weights, tops: Mapping[str, float]) -> None:
+    def __init__(self, of: Compared, found: Match, weights: Weights, tops: Mapping[str, float]) -> None:
         self._of, self._found, self._weights, self._tops = of, found, weights, tops
         self._constants = constant_arrays(of.quantized)
         self._left = _LAYERS

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from openbpu.evaluation.analysis.advice import Around, cause_of, remedies
 from openbpu.evaluation.analysis.around import Surroundings
+from openbpu.evaluation.analysis.compared import Compared
 from openbpu.evaluation.analysis.result import KEYS, Analysis, First, NodeError
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.evaluation.analysis.watch import Watch
 from openbpu.evaluation.analysis.weights import Weights, ranges
 from openbpu.quantization.onnx.samples import Feed
 
-if TYPE_CHECKING:
-    from openbpu.evaluation.analysis.analyzer import Analyzer
-
 
 class Rows:
     """Makes an analysis of watches. whole: whether the models were looked at to their ends."""
 
     def __init__(
-        self, of: Analyzer, found: Match, weights: Weights, min_cosine: float, *, whole: bool
+        self, of: Compared, found: Match, weights: Weights, min_cosine: float, *, whole: bool
     ) -> None:
         self._of, self._found, self._weights = of, found, weights
         self._min_cosine, self._whole = min_cosine, whole

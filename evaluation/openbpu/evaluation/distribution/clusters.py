@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from openbpu.arch.errors import InputError, must
-from openbpu.evaluation.distribution.pool import Take
-from openbpu.evaluation.distribution.task import Task
+from openbpu.evaluation.distribution.task import Take, Task
 
 _EXTRA = "pip install 'openbpu[dask]'"
 _HERE = "127.0.0.1"

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.distribution.task import Item, Result, Task
 
 if TYPE_CHECKING:
     from openbpu.evaluation.distribution.clusters import Cluster
-
-Take = Callable[[int, Any], None]
 
 MOST_WORKERS = 1024
 

@@ -16,9 +16,8 @@ import cloudpickle
 from distributed import Client, Future, KilledWorker, as_completed
 
 from openbpu.arch.errors import InputError
-from openbpu.evaluation.distribution.pool import Take
 from openbpu.evaluation.distribution.remote import Carrier, Done, raised, work_on
-from openbpu.evaluation.distribution.task import Task
+from openbpu.evaluation.distribution.task import Take, Task
 
 _AIM = 1.0
 """Seconds that a worker should be busy with what it gets at once: short for progress, long for less talk."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+Take = Callable[[int, Any], None]
+"""Takes (number of the item, its result) as results come, in any order."""
 
 
 class Task(Protocol[Item_contra, Result_co]):

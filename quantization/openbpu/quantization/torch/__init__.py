@@ -40,7 +40,6 @@ Needs the extra `openbpu[torch]`. Imports torch, numpy, `openbpu.arch`, and onnx
 hbm=..., march=None, opt=2)`, which need the compiler, are in `openbpu.compat.deploy`.
 """
 
-from openbpu.quantization.torch.check import CheckResult, check_qat_model
 from openbpu.quantization.torch.convert import convert, convert_fx
 from openbpu.quantization.torch.debug import sensitivity_table, statistics_table
 from openbpu.quantization.torch.dtype import QDType, qinfo, qint8, qint16, qint32
@@ -85,6 +84,7 @@ from openbpu.quantization.torch.prepare import (
     prepare_qat,
     prepare_qat_fx,
 )
+from openbpu.quantization.torch.prepare.check import CheckResult, check_qat_model
 from openbpu.quantization.torch.qconfig import (
     QConfig,
     default_calib_8bit_fake_quant_qconfig,

@@ -13,6 +13,19 @@ from openbpu.quantization.torch.scope import scope
 from openbpu.quantization.torch.trace import Operand
 
 
+def is_constant(value: Any) -> bool:
+    """Whether an operand is the same for every input of the model (torch.fx: made of attributes)."""
+    if isinstance(value, QTensor):
+        return False
+    if isinstance(value, torch.Tensor):
+        return scope.varies is None or not scope.varies(value)
+    if hasattr(value, "all_input_nodes"):
+        if value.meta.get("quantized"):
+            return False
+        return value.op != "placeholder" and all(is_constant(n) for n in value.all_input_nodes)
+    return True
+
+
 def note_operands(name: str, args: tuple[Any, ...], result: Any) -> None:
     """Tell the recorder, if there is one, what the operator `name` read to make `result`."""
     if scope.recorder is not None and isinstance(result, QTensor) and result.step >= 0:
@@ -52,8 +65,6 @@ def traced(node: Any) -> Operand:
     if not hasattr(node, "meta"):
         return Operand()
     step = int(node.meta.get("step", -1)) if node.meta.get("quantized") else -1
-    from openbpu.quantization.torch.qat.constant import is_constant  # noqa: PLC0415 - it needs this module
-
     varies = not is_constant(node)
     unknown = varies and step < 0
     return Operand(step, None, varies, below=unknown, above=unknown, zero=varies)

@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from openbpu.arch.errors import InputError, must
+from openbpu.quantization.onnx.config.keys import once
 
 MAX_DEPTH = 100
 """Brackets within each other: a YAML parser needs minutes for thousands of them."""
@@ -27,16 +28,6 @@ def as_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(must(where, "the quant_config", "a mapping", type(data).__name__))
     return data
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a mapping; raises ValueError for a key that stands there twice."""
-    made: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in made:
-            raise ValueError(f"the key '{key}' stands there twice")
-        made[key] = value
-    return made
 
 
 def _parsed(text: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from openbpu.quantization.onnx.config.text import once
+from openbpu.quantization.onnx.config.keys import once
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no annotations

@@ -16,6 +16,7 @@ from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.fake_quantize import fake_quantizers
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.prepare.assign import assign
+from openbpu.quantization.torch.prepare.check import check_qat_model
 from openbpu.quantization.torch.prepare.finish import finish, swap_all
 from openbpu.quantization.torch.prepare.record import record
 from openbpu.quantization.torch.prepare.watch import watch
@@ -77,8 +78,6 @@ def prepare(
     swap_all(prepared)
     finish(prepared, record(prepared, example_inputs), setters)
     if report_dir is not None:
-        from openbpu.quantization.torch.check import check_qat_model  # noqa: PLC0415 - it needs this package
-
         check_qat_model(prepared, example_inputs, save_results=True, out_dir=report_dir)
     return prepared
 

@@ -12,9 +12,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own custom
 from openbpu.quantization.torch.dtype import QDType, qint8, qint16
 from openbpu.quantization.torch.errors import PrepareError, QTensorError
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.operands import is_constant
 from openbpu.quantization.torch.qat.bound import LinearForm
 from openbpu.quantization.torch.qat.choice import MASKS, Choice, MaskForm, is_mask
-from openbpu.quantization.torch.qat.constant import ConstantForm, GivenForm, is_constant
+from openbpu.quantization.torch.qat.constant import ConstantForm, GivenForm
 from openbpu.quantization.torch.qat.decomposed import Decomposed, Form
 from openbpu.quantization.torch.qat.weighted import Linear
 from openbpu.quantization.torch.qtensor import QTensor

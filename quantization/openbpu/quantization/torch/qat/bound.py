@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from openbpu.quantization.torch.functional import FloatFunctional
-from openbpu.quantization.torch.qat.constant import is_constant
+from openbpu.quantization.torch.operands import is_constant
 from openbpu.quantization.torch.qat.decomposed import Form
 from openbpu.quantization.torch.qat.simple import PReLU
 from openbpu.quantization.torch.qat.weighted import Conv1d, Conv2d, ConvTranspose2d, Linear, Weighted

@@ -11,7 +11,8 @@ from openbpu.quantization.torch.dtype import qint16
 from openbpu.quantization.torch.errors import QTensorError
 from openbpu.quantization.torch.fake_quantize import FakeQuantState
 from openbpu.quantization.torch.functional import FloatFunctional
-from openbpu.quantization.torch.qat.constant import ConstantForm, GivenForm, is_constant
+from openbpu.quantization.torch.operands import is_constant
+from openbpu.quantization.torch.qat.constant import ConstantForm, GivenForm
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.scope import here
 

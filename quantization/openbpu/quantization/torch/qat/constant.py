@@ -8,22 +8,9 @@ from typing import Any
 import torch
 
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.operands import is_constant
 from openbpu.quantization.torch.qat.decomposed import Decomposed
 from openbpu.quantization.torch.qtensor import QTensor
-from openbpu.quantization.torch.scope import scope
-
-
-def is_constant(value: Any) -> bool:
-    """Whether an operand is the same for every input of the model (torch.fx: made of attributes)."""
-    if isinstance(value, QTensor):
-        return False
-    if isinstance(value, torch.Tensor):
-        return scope.varies is None or not scope.varies(value)
-    if hasattr(value, "all_input_nodes"):
-        if value.meta.get("quantized"):
-            return False
-        return value.op != "placeholder" and all(is_constant(n) for n in value.all_input_nodes)
-    return True
 
 
 class ConstantForm(FloatFunctional, Decomposed):

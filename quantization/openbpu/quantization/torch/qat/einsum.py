@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.operands import is_constant
 from openbpu.quantization.torch.qat.bound import LinearForm
-from openbpu.quantization.torch.qat.constant import is_constant
 from openbpu.quantization.torch.qat.decomposed import Decomposed, Form
 
 

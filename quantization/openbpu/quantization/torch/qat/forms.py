@@ -34,6 +34,7 @@ from openbpu.quantization.torch.qat.spread import (
     VarForm,
     VarMeanForm,
 )
+from openbpu.quantization.torch.qtensor.dispatch import makes_modules
 
 FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "layer_norm": LayerNormForm,
@@ -66,6 +67,7 @@ FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
 """Name of a function → the class of its module."""
 
 
+@makes_modules
 def made_for(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The module of a function called with these arguments: its form, or a FloatFunctional."""
     form = FORMS.get(name)

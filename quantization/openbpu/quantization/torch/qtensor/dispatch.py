@@ -17,14 +17,27 @@ from openbpu.quantization.torch.qtensor.names import (
     TABLED,
     name_of,
 )
-from openbpu.quantization.torch.qtensor.tensor import QTensor, qtensors, unwrap
+from openbpu.quantization.torch.qtensor.tensor import QTensor, answers_functions, qtensors, unwrap
 from openbpu.quantization.torch.rounding import fake_quantize
 from openbpu.quantization.torch.scope import here, scope
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+Maker = Callable[[str, Args, Kwargs], Any]
+
+_makers: list[Maker] = []
 
 
+def makes_modules(maker: Maker) -> Maker:
+    """Make `maker(name, args, kwargs)` what gives a function met while recording its module; a decorator.
+
+    The modules stand above: they are built of FloatFunctionals, which compute with QTensors.
+    """
+    _makers.append(maker)
+    return maker
+
+
+@answers_functions
 def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Run `func` on plain data and wrap the result as its kind of operator asks; raises QTensorError."""
     name = name_of(func)
@@ -207,9 +220,7 @@ def operator_here(name: str, args: Args, kwargs: Kwargs) -> Any:
                 f"{here()}: '{name}' on QTensors was not met when the model was prepared; use "
                 "FloatFunctional (eager mode), or call prepare with example inputs that take the same path"
             )
-        from openbpu.quantization.torch.qat.forms import made_for  # noqa: PLC0415 - it needs QTensor
-
-        made = made_for(name, args, kwargs)
+        made = _makers[-1](name, args, kwargs)
         made.bpu_path = f"{frame.path}.{attribute}".lstrip(".")
         made.train(frame.module.training)
         frame.module.add_module(attribute, made)

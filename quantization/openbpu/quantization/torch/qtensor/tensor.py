@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +28,9 @@ class Shape(tuple[int, ...]):
         return count
 
 
+Answer = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
 class QTensor(torch.Tensor):
     """`data` are floats on the grid of `scale`; int_repr() are the integers.
 
@@ -43,6 +46,7 @@ class QTensor(torch.Tensor):
     _axis: int
     step: int
     pending: Any
+    answer: ClassVar[Answer]
 
     @staticmethod
     def __new__(cls, *_: Any, **__: Any) -> QTensor:  # noqa: PYI034 - typing.Self is new in Python 3.11
@@ -185,10 +189,14 @@ class QTensor(torch.Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        from openbpu.quantization.torch.qtensor.dispatch import dispatch  # noqa: PLC0415 - it needs this class
-
         del types
-        return dispatch(func, args, kwargs or {})
+        return cls.answer(func, args, kwargs or {})
+
+
+def answers_functions(answer: Answer) -> Answer:
+    """Make `answer(function, args, kwargs)` what torch calls when a function meets a QTensor; a decorator."""
+    QTensor.answer = staticmethod(answer)
+    return answer
 
 
 def unwrap(value: Any) -> Any:
