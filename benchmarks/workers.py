@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from openbpu.arch.hbm import write_hbm
+from openbpu.arch.march import march_names
 from openbpu.compiler import compile as build
 from openbpu.evaluation.accuracy.data import read_data
 from openbpu.evaluation.accuracy.evaluate import Evaluator, Setting, open_evaluator
@@ -27,14 +28,16 @@ from openbpu.quantization.samples import Pixels
 DIGITS = Path(__file__).parents[1] / "models" / "digits"
 
 
-def evaluator(folder: Path, images: int) -> Evaluator:
-    """The float model and its binary on so many images."""
+def evaluator(folder: Path, images: int, marches: int) -> Evaluator:
+    """The float model and its binaries for so many marches on so many images."""
     test = np.load(DIGITS / "test.npz")
     times = -(-images // len(test["images"]))
     data = {name: np.concatenate([test[name]] * times)[:images] for name in ("images", "labels")}
     np.savez(folder / "data.npz", **data)
-    write_hbm(build(DIGITS / "digits.q.onnx", march="nash-e"), folder / "digits.hbm")
-    models = [model_file(p) for p in (DIGITS / "digits.onnx", folder / "digits.hbm")]
+    binaries = [folder / f"{march}.hbm" for march in march_names()[:marches]]
+    for binary in binaries:
+        write_hbm(build(DIGITS / "digits.q.onnx", march=binary.stem), binary)
+    models = [model_file(p) for p in (DIGITS / "digits.onnx", *binaries)]
     setting = Setting(Pixels(1 / 16))
     metrics = make_metrics(["top1", "cosine"])
     return open_evaluator(models, lambda i: read_data(folder / "data.npz", i), metrics, setting)[0]
@@ -59,17 +62,24 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument(
+        "--marches", type=int, default=1, help="binaries beside the float model: work per image"
+    )
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = evaluator(Path(folder), given.images)
+        work = evaluator(Path(folder), given.images, given.marches)
         work.check()
         alone, one, one_later = timed(work, 0)
         together, many, many_later = timed(work, given.workers)
     if alone != together:
         raise SystemExit("workers changed the result")
     n = given.workers
-    print(f"{given.images} images: one process {one:.1f} s, {n} workers {many:.1f} s, the same result")
+    each = 1e3 * one / given.images
+    print(
+        f"{given.images} images of {each:.2f} ms: one process {one:.1f} s, {n} workers {many:.1f} s, "
+        "the same result"
+    )
     print(f"efficiency {one / many / n:.2f}; {one_later / many_later / n:.2f} once the workers are there")
 
 

@@ -297,7 +297,7 @@ def document(job: Job, made: Made, found: Closing | None) -> dict[str, Any]:
         "findings": [
             {"kind": f.kind, "tensor": f.tensor, "node": f.node, "text": f.text} for f in choice.findings
         ],
-        "corrections": [asdict(c) | {"kept": c.kept} for c in choice.corrections],
+        "corrections": [asdict(c) for c in choice.corrections],
         "report": None if found is None else closing_json(found),
         "notes": list(sentences(job, made))[:-1],
     }

@@ -28,7 +28,8 @@ class Correction:
     """What a correction won: mean cosine of the outputs to the float model's, without it and with it.
 
     `changed`: layers (or pairs of layers) that it changed. `samples`: those it was judged on; `held_out`:
-    whether it was made without them. `kept`: whether the result has it.
+    whether it was made without them. `kept`: whether the result has it, since its errors shrank by more than
+    chance.
     """
 
     name: str
@@ -37,11 +38,7 @@ class Correction:
     changed: int
     samples: int
     held_out: bool
-
-    @property
-    def kept(self) -> bool:
-        """Whether the result has it: it changed something, and not for the worse."""
-        return self.changed > 0 and self.after >= self.before
+    kept: bool
 
     @property
     def sentence(self) -> str:

@@ -51,13 +51,16 @@ class _Trials:
     def __init__(self, net: Net, model: ModelProto, feeds: Sequence[Feed], progress: Progress) -> None:
         self.train, self._judged, self._held_out = split(feeds)
         self._judge, self._progress = Closeness(net, self._judged), progress
-        self.model, self._close = model, self._judge.of(model)
+        self.model, self._close = model, self._judge.judged(model)
         self.won: list[Correction] = []
 
     def wins(self, name: str, model: ModelProto, changed: int) -> bool:
         """Compare with the best so far, note what came of it, and return whether `model` is taken."""
-        after = self._judge.of(model) if changed else self._close
-        self.won.append(Correction(name, self._close, after, changed, len(self._judged), self._held_out))
-        if self.won[-1].kept:
+        after = self._judge.judged(model) if changed else self._close
+        kept = changed > 0 and after.is_better_than(self._close)
+        samples = len(self._judged)
+        cosines = self._close.cosine, after.cosine
+        self.won.append(Correction(name, *cosines, changed, samples, self._held_out, kept))
+        if kept:
             self.model, self._close = model, after
-        return self.won[-1].kept
+        return kept
