@@ -23,8 +23,9 @@ from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.schedule.codegen.dependencies import Shared
-from openbpu.compiler.schedule.cores.parts import beyond, extent_of, splits
+from openbpu.compiler.schedule.cores.parts import splits
 from openbpu.compiler.schedule.jobs import Context, jobs_of
+from openbpu.compiler.schedule.problem.byte_ranges import beyond, extent_of
 from openbpu.compiler.schedule.problem.index_maps import (
     Affine,
     Along,

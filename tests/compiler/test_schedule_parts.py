@@ -16,11 +16,10 @@ from openbpu.arch.program import Move
 from openbpu.compiler.schedule.codegen.dependencies import Tokens
 from openbpu.compiler.schedule.codegen.transfers import transfers
 from openbpu.compiler.schedule.jobs import Context, jobs_of
-from openbpu.compiler.schedule.memory.aliasing import slice_place
 from openbpu.compiler.schedule.memory.allocator import Life, Ring, gaps_between, pack
 from openbpu.compiler.schedule.problem.index_maps import Affine, Axis, Grouped, Indexed, Window
 from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
-from openbpu.compiler.schedule.problem.subviews import Place, rows
+from openbpu.compiler.schedule.problem.subviews import Place, rows, slice_place
 from openbpu.compiler.schedule.tiling import tile_search
 from openbpu.compiler.schedule.tiling.cost import Rules, Setting
 from openbpu.compiler.schedule.tiling.loop_orders import sizes_of, thinned

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from openbpu.arch.isa import Code, encode
 from openbpu.arch.march import March
 from openbpu.arch.program import Operator, Space, Tensor
-from openbpu.compiler.schedule.cores.traffic import Ends
 from openbpu.compiler.schedule.jobs import Context, MisfitError, jobs_of
 from openbpu.compiler.schedule.memory.aliasing import places_of
+from openbpu.compiler.schedule.memory.live_ranges import Ends
 from openbpu.compiler.schedule.memory.off_chip import Addresses
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.problem.options import Effort
@@ -79,11 +79,11 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     addresses = Addresses(tensors, march.alignment, ddr_base, ddr_start, l2m_start, 0)
     best = Candidates(work, operators, rules, addresses).best(ways(effort))
     split, memories = best.split, best.memories
-    inside = {*places, *(used - {*split.uses, *(h.root for h in split.homes)})}
+    inside = {*places, *(used - {*split.uses, *split.on_chip})}
     idle = [encode([])] * (effort.cores - len(best.code))
     return Scheduled(
         tuple(operators),
-        best.addresses.final(memories, split, inside),
+        best.addresses.final(memories, split.on_chip, inside),
         (*best.code, *idle),
         best.chip_bytes,
         memories.ddr_bytes,

@@ -11,9 +11,9 @@ import numpy as np
 from openbpu.arch.isa import HEADER_DTYPE, L2M_BASE, Code, Instr, Load, Store, encode
 from openbpu.compiler.schedule.codegen.dependencies import Interval, Tokens, Wait
 from openbpu.compiler.schedule.codegen.transfers import loads, stores
-from openbpu.compiler.schedule.cores.parts import beyond
 from openbpu.compiler.schedule.memory.allocator import Gap, Ring
 from openbpu.compiler.schedule.memory.residency import Home
+from openbpu.compiler.schedule.problem.byte_ranges import beyond
 from openbpu.compiler.schedule.problem.index_maps import Box, Ints
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.problem.strides import dense_strides

@@ -13,7 +13,8 @@ import numpy as np
 
 from openbpu.arch.march import March
 from openbpu.arch.timing import memory_cycles, port_cycles, shared_cycles
-from openbpu.compiler.schedule.cores.parts import Extent, Parts, extent_of, splits
+from openbpu.compiler.schedule.cores.parts import Parts, splits
+from openbpu.compiler.schedule.problem.byte_ranges import Extent, extent_of
 from openbpu.compiler.schedule.problem.job import Job
 
 _ROUNDS = 3

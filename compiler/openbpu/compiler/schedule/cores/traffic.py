@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.cores.parts import Extent, Parts, beyond, extent_of
-from openbpu.compiler.schedule.memory.residency import Span, Use
+from openbpu.compiler.schedule.cores.parts import Parts
+from openbpu.compiler.schedule.memory.live_ranges import Ends, Span, Use
+from openbpu.compiler.schedule.problem.byte_ranges import Extent, beyond, extent_of
 from openbpu.compiler.schedule.problem.index_maps import Box
 from openbpu.compiler.schedule.problem.job import Operand
 
@@ -61,14 +61,6 @@ def uses_on(
                 )
                 found[root] = use
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Roots that are in DDR before the segment starts, and those that must be there when it ends."""
-
-    given: AbstractSet[int]
-    kept: AbstractSet[int]
 
 
 def _use(core: int, root: int, touches: Sequence[Touch], nbytes: int, given: bool, kept: bool) -> Use | None:

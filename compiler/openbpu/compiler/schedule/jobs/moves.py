@@ -15,10 +15,10 @@ from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, spl
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.windows import indexed
-from openbpu.compiler.schedule.memory.aliasing import part_place, slice_place
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
+from openbpu.compiler.schedule.problem.subviews import part_place, slice_place
 
 
 def move_cost(job: Job, march: March, tile: Tiles, *, run: bool = True) -> Int64:

@@ -11,30 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openbpu.arch.program import Concat, Move, Operator, Space, Tensor
-from openbpu.compiler.schedule.problem.strides import collapse, dense_strides
-from openbpu.compiler.schedule.problem.subviews import Place, rows
+from openbpu.compiler.schedule.problem.subviews import Place, part_place, slice_place
 
 _NEAR = 24
 """Operators between a tensor and its concat up to which it may hold the whole concat's memory early."""
-
-
-def part_place(op: Concat, part: int, element: int, root: int) -> Place:
-    """Where input `part` of a concat lies in its output `root`."""
-    width = sum(op.sizes)
-    start = sum(op.sizes[:part])
-    return rows(root, start * element, op.sizes[part] * element, width * element, op.outer)
-
-
-def slice_place(op: Move, element: int, root: int) -> Place | None:
-    """Where the output of a Move lies in its input `root`, if it is rows of it in their order."""
-    counts, (_, strides) = collapse(op.shape, (dense_strides(op.shape, 1), op.strides))
-    if len(counts) > 2 or (counts and (strides[-1] != 1 or min(strides) < 1)):
-        return None
-    run = counts[-1] if counts else 1
-    count, step = (counts[0], strides[0]) if len(counts) == 2 else (1, run)
-    if step < run:
-        return None
-    return rows(root, op.offset * element, run * element, step * element, count)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from openbpu.compiler.schedule.memory.allocator import Life, pack
-from openbpu.compiler.schedule.memory.residency import Use
+from openbpu.compiler.schedule.memory.live_ranges import Use
 
 
 def choose_shared(

@@ -10,9 +10,8 @@ from openbpu.arch.isa import L2M_BASE
 from openbpu.arch.program import Space, Tensor
 from openbpu.compiler.schedule.memory.allocator import Life, aligned, pack
 from openbpu.compiler.schedule.memory.l2m import choose_shared
-from openbpu.compiler.schedule.memory.residency import Use
+from openbpu.compiler.schedule.memory.live_ranges import Use
 from openbpu.compiler.schedule.problem.job import Job
-from openbpu.compiler.schedule.search.segment import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +37,26 @@ class Addresses:
     l2m_start: int
     l2m_end: int
 
-    def choose(self, split: Split, *, reuse: bool, near: AbstractSet[int] | None = None) -> Memories:
-        """Addresses for what needs them and was not placed by the caller. `near`: what alone may be in the
-        L2M.
+    def choose(
+        self,
+        uses: Mapping[int, Use],
+        moved: AbstractSet[int],
+        *,
+        reuse: bool,
+        near: AbstractSet[int] | None = None,
+    ) -> Memories:
+        """Addresses for the tensors that are `moved` to or from a core and were not placed by the caller.
 
-        Without `reuse` no two tensors share DDR.
+        `uses`: of all tensors of the segment, by root · `near`: the only tensors that may be in the L2M, if
+        given. Without `reuse` no two tensors share DDR.
         """
-        needed = split.outside()
-        outside = {r: u for r, u in split.uses.items() if r in needed and self.tensors[r].address < 0}
+        outside = {r: u for r, u in uses.items() if r in moved and self.tensors[r].address < 0}
         l2m: dict[int, int] = {}
         if self.l2m_start < self.l2m_end:
             wanted = [r for r, use in outside.items() if not use.kept and (near is None or r in near)]
             l2m = choose_shared(outside, wanted, self.alignment, self.l2m_start, self.l2m_end)
         far = {root: use for root, use in outside.items() if root not in l2m}
-        ddr, ddr_bytes = self._ddr(far, split.uses, reuse=reuse)
+        ddr, ddr_bytes = self._ddr(far, uses, reuse=reuse)
         l2m_bytes = max([at + self.tensors[root].nbytes for root, at in l2m.items()], default=0)
         return Memories(ddr, l2m, ddr_bytes, max(l2m_bytes, self.l2m_start))
 
@@ -80,11 +85,13 @@ class Addresses:
             return L2M_BASE + tensor.address
         return self.ddr_base + memories.ddr.get(root, tensor.address)
 
-    def final(self, memories: Memories, split: Split, inside: Iterable[int]) -> tuple[Tensor, ...]:
-        """The tensor table with the addresses chosen here; what lies inside another tensor has none of its
-        own (−1).
+    def final(
+        self, memories: Memories, on_chip: Mapping[int, int], inside: Iterable[int]
+    ) -> tuple[Tensor, ...]:
+        """The tensor table with the addresses chosen here. `on_chip`: on-chip address by root.
 
-        Neither have tensors that only a window of a group ever holds, or several cores in parts.
+        What lies inside another tensor has no address of its own (−1). Neither have tensors that only a
+        window of a group ever holds, or several cores in parts.
         """
         out = list(self.tensors)
         for owner in inside:
@@ -94,9 +101,7 @@ class Addresses:
             out[root] = replace(out[root], space=Space.DDR, address=address)
         for root, address in memories.l2m.items():
             out[root] = replace(out[root], space=Space.L2M, address=address)
-        for home in split.homes:
-            if home.root in memories.ddr or home.root in memories.l2m or out[home.root].address >= 0:
-                continue
-            address = home.address if len(split.placements) == 1 else -1
-            out[home.root] = replace(out[home.root], space=Space.CHIP, address=address)
+        for root, address in on_chip.items():
+            if root not in memories.ddr and root not in memories.l2m and out[root].address < 0:
+                out[root] = replace(out[root], space=Space.CHIP, address=address)
         return tuple(out)

@@ -4,50 +4,13 @@ takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from openbpu.arch.program import Space, Tensor
 from openbpu.compiler.schedule.memory.allocator import Life, pack
-from openbpu.compiler.schedule.problem.job import Operand
-
-Span = tuple[int, int]
-
-
-@dataclass(slots=True)
-class Use:
-    """Which jobs write and read the memory of a tensor, in order. `kept`: the segment's output needs it in
-    DDR.
-
-    Where several cores share the work, one core's use of it: `low` is the first byte and `nbytes` the number
-    of those it touches; `own`: what it writes of them, if others write the rest (`by_rows`: that must be
-    loaded when a tile needs it, since not all is there when the first does); `wanted`: the bytes it must hand
-    on to others, if those are all that must be stored.
-    """
-
-    root: int
-    nbytes: int
-    given: bool  # in DDR before the segment starts
-    kept: bool
-    writes: list[int] = field(default_factory=list)
-    reads: list[int] = field(default_factory=list)
-    low: int = 0
-    own: Span | None = None
-    by_rows: bool = False
-    wanted: tuple[Span, ...] | None = None
-
-    @property
-    def first(self) -> int:
-        """The first job that touches it."""
-        return min((*self.writes[:1], *self.reads[:1]))
-
-    @property
-    def last(self) -> int:
-        """The last job that touches it."""
-        return max((*self.writes[-1:], *self.reads[-1:]))
+from openbpu.compiler.schedule.memory.live_ranges import Span, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +55,6 @@ class Home:
     def density(self) -> float:
         """DDR bytes saved per byte and job of its stay."""
         return self.saved / (self.nbytes * (self.last - self.first + 1))
-
-
-class Operated(Protocol):
-    """A job, or a group of jobs."""
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        """Everything it reads and writes outside itself."""
-
-
-def uses_of(
-    jobs: Sequence[Operated], tensors: Sequence[Tensor], given: Iterable[int], kept: Iterable[int]
-) -> dict[int, Use]:
-    """The uses of every dynamic memory by root, in order of first use.
-
-    What nobody here writes is given; what the caller placed and somebody writes is kept.
-    """
-    given, kept = set(given), set(kept)
-    out: dict[int, Use] = {}
-    for moment, job in enumerate(jobs):
-        for operand in job.operands:
-            root = operand.root
-            if tensors[root].space is Space.CONST:
-                continue
-            use = out.get(root)
-            if use is None:
-                placed = root in kept or tensors[root].address >= 0
-                use = out[root] = Use(root, tensors[root].nbytes, root in given, placed)
-            moments = use.writes if operand.output else use.reads
-            if not moments or moments[-1] != moment:
-                moments.append(moment)
-    for use in out.values():
-        use.given = use.given or not use.writes
-    return out
 
 
 def options(use: Use) -> list[Home]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbpu.arch.program import Concat, Move
 from openbpu.compiler.schedule.problem.index_maps import Ints
-from openbpu.compiler.schedule.problem.strides import dense_strides
+from openbpu.compiler.schedule.problem.strides import collapse, dense_strides
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,22 @@ def rows(root: int, offset: int, row: int, pitch: int, count: int) -> Place:
     if count == 1 or row == pitch:
         return Place(root, offset, row * count, row * count)
     return Place(root, offset, row, pitch)
+
+
+def part_place(op: Concat, part: int, element: int, root: int) -> Place:
+    """Where input `part` of a concat lies in its output `root`."""
+    width = sum(op.sizes)
+    start = sum(op.sizes[:part])
+    return rows(root, start * element, op.sizes[part] * element, width * element, op.outer)
+
+
+def slice_place(op: Move, element: int, root: int) -> Place | None:
+    """Where the output of a Move lies in its input `root`, if it is rows of it in their order."""
+    counts, (_, strides) = collapse(op.shape, (dense_strides(op.shape, 1), op.strides))
+    if len(counts) > 2 or (counts and (strides[-1] != 1 or min(strides) < 1)):
+        return None
+    run = counts[-1] if counts else 1
+    count, step = (counts[0], strides[0]) if len(counts) == 2 else (1, run)
+    if step < run:
+        return None
+    return rows(root, op.offset * element, run * element, step * element, count)

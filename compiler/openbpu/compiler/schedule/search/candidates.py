@@ -103,11 +103,11 @@ class Candidates:
         rules = replace(self.rules, balance=way.balance)
         addresses = replace(self.addresses, l2m_end=way.l2m_bytes)
         split = self._split(way, rules)
-        memories = addresses.choose(split, reuse=rules.reuse)
+        memories = addresses.choose(split.uses, split.outside(), reuse=rules.reuse)
         if memories.l2m:
             rules = replace(rules, shared=frozenset(memories.l2m))
             split = self._split(way, rules)
-            memories = addresses.choose(split, reuse=rules.reuse, near=rules.shared)
+            memories = addresses.choose(split.uses, split.outside(), reuse=rules.reuse, near=rules.shared)
         return rules, addresses, split, memories
 
     def _split(self, way: Way, rules: Rules) -> Split:

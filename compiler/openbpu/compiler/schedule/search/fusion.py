@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.memory.residency import Use
+from openbpu.compiler.schedule.memory.live_ranges import Use
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.search.planner import Placement, Planner, Unit
 from openbpu.compiler.schedule.tiling.fusion_groups import Group, make_group

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from openbpu.arch.errors import CompileError, must
 from openbpu.compiler.schedule.memory.allocator import Gap, gaps_between
-from openbpu.compiler.schedule.memory.residency import Home, Use, choose_homes
+from openbpu.compiler.schedule.memory.live_ranges import Use
+from openbpu.compiler.schedule.memory.residency import Home, choose_homes
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.tiling.cost import Rules, Setting
 from openbpu.compiler.schedule.tiling.fusion_groups import Group

@@ -15,9 +15,9 @@ from openbpu.compiler.schedule.codegen.emitter import Emitter, Placed
 from openbpu.compiler.schedule.codegen.group_emitter import PlacedGroup, emit_group
 from openbpu.compiler.schedule.cores.partition import Division
 from openbpu.compiler.schedule.cores.parts import Parts
-from openbpu.compiler.schedule.cores.traffic import Ends, Touches, touches_of, uses_on
+from openbpu.compiler.schedule.cores.traffic import Touches, touches_of, uses_on
 from openbpu.compiler.schedule.memory.allocator import gaps_between
-from openbpu.compiler.schedule.memory.residency import Home, Use, uses_of
+from openbpu.compiler.schedule.memory.live_ranges import Ends, Use, uses_of
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.search.fusion import fused
 from openbpu.compiler.schedule.search.planner import Placement, place_units
@@ -42,9 +42,10 @@ class Split:
     uses: Mapping[int, Use]
 
     @property
-    def homes(self) -> list[Home]:
-        """Those of all cores."""
-        return [h for p in self.placements for h in p.homes]
+    def on_chip(self) -> dict[int, int]:
+        """The on-chip address of every tensor that has a home, by root; −1 where cores hold parts of it."""
+        alone = len(self.placements) == 1
+        return {h.root: h.address if alone else -1 for p in self.placements for h in p.homes}
 
     @property
     def tiles(self) -> int:
@@ -111,7 +112,7 @@ class Work:
         return grouped if grouped.cost < plain.cost else plain
 
     def _uses(self, units: Sequence[Job | Group]) -> dict[int, Use]:
-        return uses_of(units, self.tensors, self.ends.given, self.ends.kept)
+        return uses_of(units, self.tensors, self.ends)
 
     def on_several(self, cores: int, l2m_bytes: int, rules: Rules) -> Split:
         """Every core does a part of every job; each may count on its share of the memory's rate."""
