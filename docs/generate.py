@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from openbpu.arch import isa
+from openbpu.arch.definition.instruction import operands
 from openbpu.arch.isa import HEADER_DTYPE, RECORD_BYTES, RECORDS, Engine, Instr
-from openbpu.arch.isa.base import operands
 from openbpu.arch.march import LIMITS, March, Number, get_march, march_names
 from openbpu.arch.numerics.functions import BINARY, POINTWISE, PREDICATES, UNARY
 from openbpu.arch.program import OPERATORS

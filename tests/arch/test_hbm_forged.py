@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arch.samples import full
+from openbpu.arch.definition.checked import Checked
 from openbpu.arch.errors import HbmError
 from openbpu.arch.hbm import read_hbm, to_bytes
-from openbpu.arch.hbm.checked import Checked
 from openbpu.arch.hbm.container import map_file, pack, unpack
 from openbpu.arch.program import BpuSegment, Program
 from simulator.build import Build

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openbpu.arch import isa
+from openbpu.arch.definition.instruction import operands
 from openbpu.arch.isa import (
     ENGINES,
     HEADER_DTYPE,
@@ -22,7 +23,6 @@ from openbpu.arch.isa import (
     Engine,
     Instr,
 )
-from openbpu.arch.isa.base import operands
 from openbpu.arch.program import OPERATORS
 
 BY_NAME = pytest.mark.parametrize("cls", INSTRUCTIONS, ids=lambda c: c.__name__)

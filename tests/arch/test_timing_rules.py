@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openbpu.arch import isa
+from openbpu.arch.definition.boxes import runs, volume
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import HbmError, MarchError
 from openbpu.arch.isa import Engine
@@ -31,7 +32,6 @@ from openbpu.arch.timing import (
     row_cycles,
     vpu_cycles,
 )
-from openbpu.arch.timing.boxes import runs, volume
 from simulator.build import segment_of
 from simulator.random_operators import CASES, program_of
 from simulator.tiles import tiled

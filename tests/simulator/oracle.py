@@ -1,5 +1,5 @@
 """Every operator once more, slow and obvious, straight from the docstrings of
-`openbpu.arch.program.operators`.
+`openbpu.arch.operators`.
 
 int64 everywhere and no cleverness: this is what the simulators are held to, bit for bit.
 """

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
+from openbpu.arch.definition.needs import BadRecordError
 from openbpu.arch.errors import HbmError
 from openbpu.arch.files import write_atomic
 from openbpu.arch.hbm.check import check_program
-from openbpu.arch.hbm.codec import BadRecordError
 from openbpu.arch.hbm.container import ALIGNMENT, FORMAT, MAGIC, Section, map_file, pack, unpack
 from openbpu.arch.hbm.meta import from_sections, to_sections
 from openbpu.arch.program import Program

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from openbpu.arch.definition.checked import Checked
+from openbpu.arch.definition.needs import BadRecordError
 from openbpu.arch.dtypes import DType
 from openbpu.arch.hbm.check_operators import check_operator
-from openbpu.arch.hbm.checked import Checked
-from openbpu.arch.hbm.codec import BadRecordError
 from openbpu.arch.isa import ISA, MAX_CORES, SERVES, headers
 from openbpu.arch.program import OPERATORS, BpuSegment, CpuSegment, Program, Space, Tensor
 
@@ -54,7 +54,7 @@ def check_program(program: Program) -> None:
             _check_cpu(where, segment)
             known.write(f"{where}.outputs", segment.outputs)
         else:
-            _check_bpu(where, segment, checked, known)
+            _check_bpu(where, program, segment, checked, known)
         known.end_segment(segment.outputs)
     known.require("outputs", program.outputs)
     _check_tables(program)
@@ -191,8 +191,7 @@ def _check_cpu(where: str, segment: CpuSegment) -> None:
         _require(getattr(segment, name) >= 0, f"{where}: {name}", getattr(segment, name))
 
 
-def _check_bpu(where: str, segment: BpuSegment, checked: Checked, known: _Known) -> None:
-    program = checked.program
+def _check_bpu(where: str, program: Program, segment: BpuSegment, checked: Checked, known: _Known) -> None:
     _require(0 <= segment.chip_bytes <= MAX_CHIP_BYTES, f"{where}: chip_bytes", segment.chip_bytes)
     _require(0 <= segment.l2m_bytes <= MAX_CHIP_BYTES, f"{where}: l2m_bytes", segment.l2m_bytes)
     _require(len(segment.code) <= MAX_CORES, f"{where}: number of cores", len(segment.code))

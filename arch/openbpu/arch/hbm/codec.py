@@ -12,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from openbpu.arch.definition.needs import BadRecordError
 from openbpu.arch.dtypes import DType
-from openbpu.arch.program import Space
+from openbpu.arch.tensors import Space
 
 _INT_LIMIT = 1 << 63
 Record = TypeVar("Record")
-
-
-class BadRecordError(ValueError):
-    """A record does not fit its dataclass; the message names the field and the value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.engines import Engine
 from openbpu.arch.errors import MarchError, must
 from openbpu.arch.files import read_bounded
-from openbpu.arch.isa.base import Engine
 from openbpu.arch.march.limits import LIMITS
 from openbpu.arch.march.march import (
     CONFIDENCES,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.isa.base import Engine
+from openbpu.arch.engines import Engine
 
 CONFIDENCES = ("published", "fitted", "assumed")
 """published: a public document states it · fitted: to published latencies · assumed: chosen, plausible."""

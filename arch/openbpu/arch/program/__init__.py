@@ -1,26 +1,19 @@
-"""What a compiled program is: tensors, operators (layers), segments; no bytes and no cycles here."""
+"""What a compiled program is: tensors, operators (layers), segments; no bytes and no cycles here.
 
-from openbpu.arch.program.operators import (
-    OPERATORS,
-    Binary,
-    Concat,
-    Conv,
-    Dequantize,
-    Gather,
-    LayerNorm,
-    Lut,
-    MatMul,
-    Move,
-    Operator,
-    Pad,
-    Pool,
-    Quantize,
-    Reduce,
-    Rescale,
-    Resize,
-    SegmentLut,
-    Softmax,
-)
+An operator is defined in its room, `openbpu.arch.operators`; those named here can be had from both.
+"""
+
+from openbpu.arch.definition.operator import Operator
+from openbpu.arch.operators import OPERATORS
+from openbpu.arch.operators.convert import Dequantize, Quantize
+from openbpu.arch.operators.elementwise import Binary, Rescale
+from openbpu.arch.operators.move import Concat, Gather, Move, Pad
+from openbpu.arch.operators.reduce import Reduce
+from openbpu.arch.operators.row import LayerNorm, Softmax
+from openbpu.arch.operators.table import Lut, SegmentLut
+from openbpu.arch.operators.tensor.conv import Conv
+from openbpu.arch.operators.tensor.matmul import MatMul
+from openbpu.arch.operators.window import Pool, Resize
 from openbpu.arch.program.structure import (
     BpuSegment,
     CpuSegment,
@@ -28,9 +21,8 @@ from openbpu.arch.program.structure import (
     Placement,
     Program,
     Segment,
-    Space,
-    Tensor,
 )
+from openbpu.arch.tensors import Space, Tensor
 
 __all__ = [
     "OPERATORS",

@@ -1,26 +1,20 @@
-"""From encoded instructions to cycles: the geometry of every record, handed to the rule of its family."""
+"""From encoded instructions to cycles: the records of a kind, handed to the rule of its class."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openbpu.arch import isa
+from openbpu.arch.definition.integers import Int64
+from openbpu.arch.definition.layers import Layers, Records
 from openbpu.arch.errors import HbmError
 from openbpu.arch.isa import ENGINES, RECORDS, Code, Engine, Instr
 from openbpu.arch.march import March
-from openbpu.arch.program import LayerNorm, Lut, Operator, SegmentLut, Tensor
-from openbpu.arch.timing import dma, tae, vector
-from openbpu.arch.timing.boxes import runs, volume
-from openbpu.arch.timing.integers import Int64, Ints, ceil_div
-from openbpu.arch.timing.layers import Layers
-
-Records = npt.NDArray[np.void]
+from openbpu.arch.operators.transfer import port_cycles, transfer_costs
+from openbpu.arch.program import Operator, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +51,10 @@ def instruction_costs(
         _check_header(rows, where, cls, operators)
         if cls.ENGINE in (Engine.LOAD, Engine.STORE):
             parts = (costs.cycles, costs.memory, costs.moved, costs.shared)
-            for column, part in zip(parts, _dma(rows, march), strict=True):
-                column[where] = part
+            for cost, part in zip(parts, transfer_costs(rows, march), strict=True):
+                cost[where] = part
             continue
-        costs.cycles[where] = _RULES[cls](rows, layers)
-        if cls.ENGINE is Engine.TAE:
-            costs.macs[where] = _macs(rows, layers, cls)
+        costs.cycles[where], costs.macs[where] = cls.cycles(rows, layers), cls.macs(rows, layers)
     turns = _turns(heads)
     tables = layers.of(
         heads["operator"][turns].astype(np.int64), lambda o: int(getattr(o, "table_id", -1) >= 0)
@@ -90,7 +82,7 @@ def _hold(costs: Costs, heads: Records, march: March) -> None:
     where = np.flatnonzero(~moves)
     order = where[np.argsort(operator[where], kind="stable")]
     mine, first, count = np.unique(operator[order], return_index=True, return_counts=True)
-    held = np.repeat(dma.port_cycles(march, moved[mine]), count)
+    held = np.repeat(port_cycles(march, moved[mine]), count)
     position, of = np.arange(len(order)) - np.repeat(first, count), np.repeat(count, count)
     costs.cycles[order] += held * (position + 1) // of - held * position // of
 
@@ -131,183 +123,3 @@ def _check_header(rows: Records, where: Int64, cls: type[Instr], operators: Sequ
         if not isinstance(operators[index], isa.SERVES[cls]):
             at, kind = where[np.argmax(operator == index)], type(operators[index]).__name__
             raise HbmError(f"instruction {at}: {cls.__name__} cannot serve operator {index}, a {kind}")
-
-
-def _column(rows: Records, name: str) -> Int64:
-    return rows[name].astype(np.int64)
-
-
-def _dma(rows: Records, march: March) -> tuple[Int64, Int64, Int64, Int64]:
-    """Return cycles, memory time, bytes from or to DDR, bytes from or to the L2M."""
-    counts, row = _column(rows, "counts"), _column(rows, "row_bytes")
-    moved = volume(np.concatenate([counts, row[:, None]], axis=1))
-    count, stretch = runs(counts, (_column(rows, "ddr_strides"),), (row,))
-    offset = (rows["ddr"] % np.uint64(march.ddr.burst_bytes)).astype(np.int64)
-    memory = dma.memory_cycles(march, rows=count, run=stretch * row, offset=offset)
-    issue, near = march.ddr.issue_cycles, rows["ddr"] >= isa.L2M_BASE
-    if not near.any():
-        return issue + memory, memory, moved, np.zeros_like(moved)
-    busy = np.where(near, np.asarray(dma.shared_cycles(march, moved)), np.asarray(memory))
-    return issue + busy, np.where(near, 0, memory), np.where(near, 0, moved), np.where(near, moved, 0)
-
-
-def _conv(rows: Records, layers: Layers) -> Ints:
-    ids, march, tensors = _column(rows, "operator"), layers.march, layers.tensors
-
-    def step(o: Any) -> int:
-        return tae.passes(march, tensors[o.inputs[0]].dtype, tensors[o.weight_id].dtype)
-
-    return tae.conv_cycles(
-        march,
-        tuple(_column(rows, name) for name in ("out_h", "out_w", "out_c")),
-        (
-            layers.of(ids, lambda o: max(1, o.x_shape[3] // o.groups)),
-            layers.of(ids, lambda o: max(1, o.y_shape[3] // o.groups)),
-        ),
-        (
-            layers.of(ids, lambda o: ceil_div(o.kernel[0], o.upsample[0])),
-            layers.of(ids, lambda o: ceil_div(o.kernel[1], o.upsample[1])),
-        ),
-        step=layers.of(ids, step),
-        weight_bytes=layers.of(ids, lambda o: layers.size(o.weight_id)),
-        reads=layers.of(ids, lambda o: len(o.inputs)),
-        raw=layers.of(ids, lambda o: int(o.raw)),
-    )
-
-
-def _matmul(rows: Records, layers: Layers) -> Ints:
-    ids, march, tensors = _column(rows, "operator"), layers.march, layers.tensors
-
-    def step(o: Any) -> int:
-        return tae.passes(march, *(tensors[t].dtype for t in o.inputs[:2]))
-
-    return tae.matmul_cycles(
-        march,
-        m=_column(rows, "m"),
-        n=_column(rows, "n"),
-        k=layers.of(ids, lambda o: o.k),
-        step=layers.of(ids, step),
-        weight_bytes=layers.of(ids, lambda o: layers.size(o.inputs[1])),
-        raw=layers.of(ids, lambda o: int(o.raw)),
-    )
-
-
-def _macs(rows: Records, layers: Layers, cls: type[Instr]) -> Int64:
-    terms = layers.of(_column(rows, "operator"), lambda o: o.terms)
-    if cls is isa.MatMulTile:
-        return _column(rows, "m") * _column(rows, "n") * terms
-    return _column(rows, "out_h") * _column(rows, "out_w") * _column(rows, "out_c") * terms
-
-
-def _pool(rows: Records, layers: Layers) -> Ints:
-    ids = _column(rows, "operator")
-    return vector.pool_cycles(
-        layers.march,
-        out_h=_column(rows, "out_h"),
-        out_w=_column(rows, "out_w"),
-        channels=_column(rows, "channels"),
-        taps=layers.of(ids, lambda o: o.kernel[0] * o.kernel[1]),
-        bits=layers.of(ids, layers.bits),
-    )
-
-
-def _resize(rows: Records, layers: Layers) -> Ints:
-    return vector.resize_cycles(
-        layers.march,
-        out_h=_column(rows, "out_h"),
-        out_w=_column(rows, "out_w"),
-        channels=_column(rows, "channels"),
-    )
-
-
-def _box(rows: Records, *operands: tuple[str, Int64]) -> tuple[Int64, Int64]:
-    """Return rows and run of a box, by its operands: name of the strides and bytes of an element."""
-    counts = _column(rows, "counts")
-    volume(counts)
-    return runs(counts, [_column(rows, name) for name, _ in operands], [size for _, size in operands])
-
-
-def _binary(rows: Records, layers: Layers) -> Ints:
-    ids = _column(rows, "operator")
-    a = layers.of(ids, layers.input_size)
-    b = layers.of(ids, lambda o: layers.size(o.inputs[1]))
-    y = layers.of(ids, layers.output_size)
-    count, run = _box(rows, ("a_strides", a), ("b_strides", b), ("y_strides", y))
-    return vector.elementwise_cycles(layers.march, rows=count, run=run, bits=layers.of(ids, layers.bits))
-
-
-def _unary(rows: Records, layers: Layers) -> Ints:
-    ids, march = _column(rows, "operator"), layers.march
-    x, y = layers.of(ids, layers.input_size), layers.of(ids, layers.output_size)
-    for part in np.unique(rows["part"]).tolist():
-        of_part = rows["part"] == part
-        x[of_part] = layers.of(ids[of_part], partial(_part_size, layers, part))
-    count, run = _box(rows, ("x_strides", x), ("y_strides", y))
-    is_table = layers.of(ids, lambda o: isinstance(o, (Lut, SegmentLut))).astype(bool)
-    table = vector.lut_cycles(march, rows=count, run=run, bits=8 * x)
-    plain = vector.elementwise_cycles(march, rows=count, run=run, bits=layers.of(ids, layers.bits))
-    return np.where(is_table, table, plain)
-
-
-def _part_size(layers: Layers, part: int, operator: Operator) -> int:
-    return layers.size(operator.inputs[part])
-
-
-def _fill(rows: Records, layers: Layers) -> Ints:
-    size = layers.of(_column(rows, "operator"), layers.output_size)
-    count, run = _box(rows, ("y_strides", size))
-    return vector.elementwise_cycles(layers.march, rows=count, run=run, bits=8 * size)
-
-
-def _reduce(rows: Records, layers: Layers) -> Ints:
-    size = layers.of(_column(rows, "operator"), layers.input_size)
-    count, run = _box(rows, ("x_strides", size))
-    counts = _column(rows, "counts")
-    outputs = counts[:, 0] * counts[:, 2]
-    return vector.reduce_cycles(layers.march, rows=count, run=run, outputs=outputs, bits=8 * size)
-
-
-def _row(rows: Records, layers: Layers) -> Ints:
-    ids, count = _column(rows, "operator"), _column(rows, "rows")
-    length = layers.of(ids, lambda o: o.shape[1])
-    is_norm = layers.of(ids, lambda o: isinstance(o, LayerNorm)).astype(bool)
-    soft, norm = (vector.row_cycles(layers.march, rows=count, length=length, norm=n) for n in (False, True))
-    return np.where(is_norm, norm, soft)
-
-
-def _vpu(rows: Records, layers: Layers) -> Ints:
-    ids = _column(rows, "operator")
-    x, y = layers.of(ids, layers.input_size), layers.of(ids, layers.output_size)
-    count, run = _box(rows, ("x_strides", x), ("y_strides", y))
-    return vector.vpu_cycles(layers.march, rows=count, run=run)
-
-
-def _move(rows: Records, layers: Layers) -> Ints:
-    element = _column(rows, "element")
-    count, run = _box(rows, ("x_strides", element), ("y_strides", element))
-    return vector.move_cycles(layers.march, rows=count, run=run, element=element)
-
-
-def _gather(rows: Records, layers: Layers) -> Ints:
-    counts = _column(rows, "counts")
-    volume(counts)
-    element = layers.of(_column(rows, "operator"), layers.input_size)
-    count = counts[:, 0] * counts[:, 1]
-    return vector.move_cycles(layers.march, rows=count, run=counts[:, 2], element=element)
-
-
-_RULES: dict[type[Instr], Callable[[Records, Layers], Ints]] = {
-    isa.ConvTile: _conv,
-    isa.MatMulTile: _matmul,
-    isa.PoolTile: _pool,
-    isa.ResizeTile: _resize,
-    isa.BinaryTile: _binary,
-    isa.UnaryTile: _unary,
-    isa.ReduceTile: _reduce,
-    isa.RowTile: _row,
-    isa.FillTile: _fill,
-    isa.QuantizeTile: _vpu,
-    isa.DequantizeTile: _vpu,
-    isa.MoveTile: _move,
-    isa.GatherTile: _gather,
-}

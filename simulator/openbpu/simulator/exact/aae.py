@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.isa import PoolTile, ResizeTile
+from openbpu.arch.operators.window import MAX_WINDOW
 from openbpu.arch.program import Pool, Resize
-from openbpu.arch.program.operators import MAX_WINDOW
 from openbpu.simulator.exact.core import Core, Int64
 from openbpu.simulator.exact.memory import Array, Box, FaultError
 

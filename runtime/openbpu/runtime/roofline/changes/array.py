@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.arch import isa
-from openbpu.arch.isa.base import rows_as_bytes
+from openbpu.arch.definition.instruction import rows_as_bytes
 from openbpu.arch.program import Conv, MatMul, Operator
 from openbpu.arch.timing import Costs
 from openbpu.runtime.roofline.changes.base import with_weights

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
-Ints = Any
+Count = Any
 """An int, or an int64 array; rules return what they are given. (A union of both defeats the type checker.)"""
 
 
-def ceil_div(a: Ints, b: Ints) -> Ints:
+def ceil_div(a: Count, b: Count) -> Count:
     """Return ceil(a / b) for b > 0."""
     return -(-a // b)
 
 
-def largest(first: Ints, *others: Ints) -> Ints:
+def largest(first: Count, *others: Count) -> Count:
     """Return the element-wise maximum."""
     for other in others:
         scalars = isinstance(first, int) and isinstance(other, int)
@@ -25,12 +25,12 @@ def largest(first: Ints, *others: Ints) -> Ints:
     return first
 
 
-def smallest(first: Ints, *others: Ints) -> Ints:
+def smallest(first: Count, *others: Count) -> Count:
     """Return the element-wise minimum."""
     return -largest(-first, *(-other for other in others))
 
 
-def choose(condition: Any, yes: Ints, no: Ints) -> Ints:
+def choose(condition: Any, yes: Count, no: Count) -> Count:
     """Return `yes` where the condition holds, `no` elsewhere."""
     if isinstance(condition, bool):
         return yes if condition else no

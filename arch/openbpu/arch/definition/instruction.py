@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from enum import IntEnum
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.definition.integers import Count
+from openbpu.arch.definition.layers import Layers, Records
+from openbpu.arch.engines import ENGINES, Engine
+
 RECORD_BYTES = 128
 """Every instruction is one record of this size, so a code section is a table."""
 
 
-class Engine(IntEnum):
-    """The engines of a core. Each has one in-order queue; its count of completions is the token."""
-
-    LOAD = 0
-    STORE = 1
-    TAE = 2
-    AAE = 3
-    VAE = 4
-    VPU = 5
-    SPU = 6
-    TRANS = 7
-
-
-ENGINES = len(Engine)
 HEADER: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("opcode", "<u1", ()),
     ("engine", "<u1", ()),
@@ -75,9 +64,20 @@ class Instr:
 
     OPCODE: ClassVar[int]
     ENGINE: ClassVar[Engine]
+    SERVES_ALL: ClassVar[bool] = False  # it copies bits, so it may be part of any operator
 
     operator: int
     wait: tuple[int, ...] = (0,) * ENGINES
+
+    @staticmethod
+    def cycles(rows: Records, layers: Layers) -> Count:
+        """Return the engine cycles of n encoded instructions of this kind, int64 [n]."""
+        raise NotImplementedError
+
+    @staticmethod
+    def macs(rows: Records, layers: Layers) -> Count:  # noqa: ARG004 - what those of the engine read
+        """Return their multiply-accumulates: none, but on the tensor engine."""
+        return np.zeros(len(rows), dtype=np.int64)
 
 
 def operands(cls: type[Instr]) -> list[Any]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from openbpu.arch.definition.integers import Int64
 from openbpu.arch.errors import HbmError
-from openbpu.arch.timing.integers import Int64
 
 _LARGEST = 2.0**40
 

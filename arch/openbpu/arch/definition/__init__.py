@@ -1,0 +1,1 @@
+"""What operators and instructions are defined with: fields, checks, columns for cycles, the registry."""

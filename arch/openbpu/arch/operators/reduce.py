@@ -1,0 +1,75 @@
+"""Sums and extremes along an axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from openbpu.arch.definition.checked import Checked
+from openbpu.arch.definition.instruction import Instr, i32, u32
+from openbpu.arch.definition.integers import Count, ceil_div
+from openbpu.arch.definition.layers import Layers, Records, box, column
+from openbpu.arch.definition.needs import need, need_geometry, need_sizes
+from openbpu.arch.definition.operator import Ints, Operator
+from openbpu.arch.definition.registry import instruction, operator
+from openbpu.arch.engines import Engine
+from openbpu.arch.march import March
+from openbpu.arch.operators.elementwise import lanes_of
+
+
+@instruction
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceTile(Instr):
+    """y[a, b] = Reduce over r of x[a, r, b]; counts and x_strides are (a, r, b), y_strides (a, b), in bytes.
+
+    r is the whole reduced axis.
+    """
+
+    OPCODE: ClassVar[int] = 0x32
+    ENGINE: ClassVar[Engine] = Engine.VAE
+    x: int = u32()
+    y: int = u32()
+    counts: tuple[int, ...] = u32(3)
+    x_strides: tuple[int, ...] = i32(3)
+    y_strides: tuple[int, ...] = i32(2)
+
+    @staticmethod
+    def cycles(rows: Records, layers: Layers) -> Count:
+        """See `reduce_cycles`."""
+        size = layers.of(column(rows, "operator"), layers.input_size)
+        count, run = box(rows, ("x_strides", size))
+        counts = column(rows, "counts")
+        outputs = counts[:, 0] * counts[:, 2]
+        return reduce_cycles(layers.march, rows=count, run=run, outputs=outputs, bits=8 * size)
+
+
+@operator(7, ReduceTile)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce(Operator):
+    """VAE. x [A,R,B] → y [A,B].
+
+    fn "sum": y = clamp(rhe(sat32(Σ_r (x − x_zero))·mult / 2^shift) + zero); a mean has 1 / R in mult.
+    fn "max" | "min": y = clamp(rhe((max|min_r(x) − x_zero)·mult / 2^shift) + zero).
+    """
+
+    fn: str
+    shape: Ints  # A, R, B
+    x_zero: int = 0
+    mult: int
+    shift: int
+    zero: int = 0
+    lo: int = -128
+    hi: int = 127
+
+    def check(self, program: Checked) -> None:
+        """The function is known, and the sizes agree."""
+        need_geometry("shape", self.shape, 3)
+        need(self.fn in {"sum", "max", "min"}, "fn", self.fn)
+        a, r, b = self.shape
+        need_sizes(program, self, a * r * b, a * b)
+
+
+def reduce_cycles(march: March, *, rows: Count, run: Count, outputs: Count, bits: Count) -> Count:
+    """Return the cycles of a ReduceTile: the input's runs through the lanes, then a fold per result."""
+    vae = march.vae
+    return vae.issue_cycles + rows * ceil_div(run, lanes_of(vae, bits)) + ceil_div(outputs, vae.lanes_int32)

@@ -1,0 +1,1 @@
+"""The tensor engine: convolutions and matrix products."""
