@@ -59,6 +59,21 @@ def test_a_last_convolution_keeps_high_precision() -> None:
     assert prepared.function.output_quantizer is None
 
 
+@pytest.mark.parametrize("view", ["flatten", "ravel", "contiguous", "atleast_3d", "t"])
+def test_a_last_product_keeps_high_precision_however_its_axes_are_named(view: str) -> None:
+    class Viewed(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant, self.linear = bpu.QuantStub(), bpu.DeQuantStub(), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            y = self.linear(self.quant(x))
+            return self.dequant(torch.atleast_3d(y) if view == "atleast_3d" else getattr(y, view)())
+
+    prepared = bpu.prepare(Viewed(), torch.randn(2, 4))
+    assert prepared.linear.output_quantizer is None
+
+
 def test_containers_dicts_and_tuples_pass_through() -> None:
     class Nest(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:

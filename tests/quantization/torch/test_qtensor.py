@@ -9,6 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from openbpu.quantization import torch as bpu  # noqa: E402
+from openbpu.quantization.onnx.classes import ROWS, Kind  # noqa: E402
+from openbpu.quantization.torch.qtensor.names import MOVED  # noqa: E402
 
 
 def qtensor() -> Any:
@@ -84,3 +86,10 @@ def test_values_cannot_steer_python() -> None:
 def test_arithmetic_needs_a_prepared_model() -> None:
     with pytest.raises(bpu.PrepareError, match="outside of the forward of a prepared model"):
         qtensor() + qtensor()
+
+
+def test_moves_are_named_by_an_operator_that_keeps_the_scale() -> None:
+    kept = {row.op for row in ROWS if row.kind is Kind.KEEP or not isinstance(row.kind, Kind)}
+    assert kept >= MOVED.keys()
+    names = [name for names in MOVED.values() for name in names]
+    assert len(names) == len(set(names))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import GraphProto, ModelProto, SparseTensorProto, shape_inference
 
+from openbpu.arch.onnx_ops import VIEWS
 from openbpu.arch.shape_data import types_with_data
 from openbpu.compiler.ir import Node, Value
 from openbpu.compiler.lower.multiply_adds import multiply_adds
@@ -37,7 +38,7 @@ _WIDTHS = {
 } | dict.fromkeys(
     ("float16", "bfloat16", "int16", "uint16"), 2
 )  # bytes of an element; everything else takes one byte or less
-_FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant"})
+_FREE = VIEWS | {"Shape", "Constant"}
 _MOST = 2**62  # what the fields of a segment hold
 _ENDLESS = 2**31 - 1  # trip counts from here on are how exporters write `while`
 _SMALL = 1024  # elements of a constant that inference may look at: shapes, axes, trip counts

@@ -6,8 +6,8 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
+from openbpu.arch.onnx_ops import VIEWS
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
-from openbpu.compiler.passes.moves import RESHAPES
 from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io
@@ -29,7 +29,7 @@ def place_borders(graph: Graph, march: March) -> Graph:
             _dequantize(rw, node)
             if rw.nodes[-1].is_bpu:
                 floats.add(node.outputs[0])
-        elif node.op in RESHAPES and node.domain == "" and node.inputs[0] in floats and _static(rw, node):
+        elif node.op in VIEWS and node.domain == "" and node.inputs[0] in floats and _static(rw, node):
             # Scales per channel of an axis that it splits cannot sink below it, but it moves nothing.
             rw.add("Reshape", node.inputs[:1], node.outputs, node.origins, node.name)
             floats.add(node.outputs[0])

@@ -15,22 +15,14 @@ import numpy as np
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
+from openbpu.arch.onnx_ops import VIEWS, only_moves
 from openbpu.compiler.ir import Array, Graph, Node, Rewriter
 from openbpu.compiler.passes.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
-
-MOVES = frozenset({
-    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Expand", "Tile",
-    "Gather", "DepthToSpace", "SpaceToDepth",
-})  # fmt: skip
-"""ONNX operators whose output elements are input elements, data in input 0, all other inputs constant."""
-
-RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-"""Those that keep the order of the elements."""
 
 
 def is_move(graph: Graph, node: Node) -> bool:
     """Whether `node` moves elements of its input 0 without looking at them."""
-    if node.domain != "" or not (node.op in MOVES or _is_plain_pad(node) or _is_nearest(node)):
+    if node.domain != "" or not only_moves(node.op, _text(node.attrs.get("mode", ""))):
         return False  # others may have no input at all, or leave out the first
     if not _is_static(graph, (node.inputs[0], node.outputs[0])):
         return False
@@ -39,19 +31,6 @@ def is_move(graph: Graph, node: Node) -> bool:
 
 def _is_static(graph: Graph, names: Iterable[str]) -> bool:
     return all(graph.values[name].shape is not None for name in names)
-
-
-def _is_plain_pad(node: Node) -> bool:
-    return node.op == "Pad" and _text(node.attrs.get("mode", "constant")) in (
-        "constant",
-        "edge",
-        "reflect",
-        "wrap",
-    )
-
-
-def _is_nearest(node: Node) -> bool:
-    return node.op == "Resize" and _text(node.attrs.get("mode", "nearest")) == "nearest"
 
 
 def _text(value: Any) -> str:
@@ -92,7 +71,7 @@ def _moved_constant(graph: Graph, node: Node, data: Array) -> Array | None:
     shape = graph.values[node.outputs[0]].shape
     if node.op == "Transpose":
         return np.transpose(data, node.attrs.get("perm"))
-    if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"):
+    if node.op in VIEWS:
         return data.reshape(shape)
     return None
 
@@ -188,7 +167,7 @@ def _moved_axis(rw: Rewriter, node: Node, scale: Scaling) -> int | None:
         return list(perm).index(scale.axis)
     if (node.op == "Split" and all(node.outputs)) or (node.op == "Slice" and _is_plain_slice(rw, node)):
         return scale.axis
-    if node.op not in RESHAPES:
+    if node.op not in VIEWS:
         return None
     front, size = int(np.prod(before[: scale.axis])), before[scale.axis]
     found = [a for a, n in enumerate(after) if n == size and int(np.prod(after[:a])) == front]

@@ -12,14 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from openbpu.arch.onnx_ops import CARRIERS
 from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE, SIGNED, is_dequantize, is_quantize
 
 HALF = {"uint8": 128, "uint16": 32768}
-CARRIERS = frozenset({
-    "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Expand", "Tile",
-    "Gather", "DepthToSpace", "SpaceToDepth", "MaxPool", "Concat", "Resize",
-})  # fmt: skip
 
 
 def sign_codes(graph: Graph) -> Graph:

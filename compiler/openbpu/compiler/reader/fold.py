@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from openbpu.arch.onnx_ops import VIEWS
 from openbpu.compiler.ir.graph import Array, Node, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.export import node_proto, opset_imports
@@ -166,11 +167,7 @@ def _filled(node: Node, _: Sequence[Any], shape: tuple[int, ...]) -> Array:
 
 
 _VIEWS: dict[str, Callable[[Node, Sequence[Any], tuple[int, ...]], Array]] = {
-    "Reshape": _reshaped,
-    "Flatten": _reshaped,
-    "Squeeze": _reshaped,
-    "Unsqueeze": _reshaped,
-    "Identity": _reshaped,
+    **dict.fromkeys(VIEWS, _reshaped),
     "Transpose": lambda node, arrays, _: np.transpose(arrays[0], node.attrs.get("perm")),
     "Expand": lambda _, arrays, shape: np.broadcast_to(arrays[0], shape),
     "ConstantOfShape": _filled,

@@ -9,6 +9,7 @@ from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import OpenbpuError
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.evaluation.analysis.advice import Around, is_good
 from openbpu.evaluation.analysis.compared import Compared
 from openbpu.evaluation.analysis.foreseen import shares_left
@@ -16,7 +17,7 @@ from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE, constant_
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.evaluation.analysis.watch import Watch
 from openbpu.evaluation.analysis.weights import Weights
-from openbpu.quantization.onnx.classes import PRODUCTS, TABLE, data_inputs
+from openbpu.quantization.onnx.classes import TABLE, data_inputs
 from openbpu.quantization.onnx.corrections.reach import equalised_tensors
 from openbpu.quantization.onnx.net import reads
 from openbpu.quantization.onnx.samples import Feed

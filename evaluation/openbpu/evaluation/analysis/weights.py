@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph
 from openbpu.evaluation.analysis.foreseen import Product
@@ -22,7 +23,6 @@ Array = npt.NDArray[Any]
 NARROW = 8.0
 """Steps that the largest weight of a channel should have: fewer leave less than four bits."""
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _SUFFIXES = ("_quantized", "_DequantizeLinear_Output")
 
 
@@ -37,7 +37,7 @@ class Weights:
         self.corrections: dict[int, tuple[str, ...]] = {}
         self._second: dict[int, tuple[NodeProto, NodeProto]] = {}
         for index, node in enumerate(quantized.nodes):
-            for slot in (0, 1) if node.op_type in _PRODUCTS else ():
+            for slot in (0, 1) if node.op_type in PRODUCTS else ():
                 back = self._dequantize(node, slot)
                 if back is not None:
                     self._add(index, node, slot, back)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph
 from openbpu.evaluation.analysis.units import Match, Unit
-from openbpu.quantization.onnx.classes import PRODUCTS, TABLE, Kind
+from openbpu.quantization.onnx.classes import TABLE, Kind
 from openbpu.quantization.onnx.handing import NO_VALUES
 from openbpu.quantization.onnx.net import reads
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.quantization.onnx.net import Array, Names, Net, attribute, remake
 
 Affine = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -21,7 +22,7 @@ def fold_affine(net: Net) -> Net:
     readers, names, consts = net.consumers(), Names(net), dict(net.consts)
     for index, start in enumerate(net.nodes):
         node = start
-        while node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+        while node.op_type in PRODUCTS:
             users = readers.get(node.output[0], [])
             if len(users) != 1 or node.output[0] in net.outputs:
                 break

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.onnx_ops import RESHAPES
 from openbpu.quantization.onnx.labels import Labels, behind, first_labels, is_of
 from openbpu.quantization.onnx.net import Array, Names, Net, infer, remake
 
-_VIEWS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
-_MOVES = _VIEWS | {"Relu", "Transpose"}
+_PASSED = RESHAPES | {"Relu", "Transpose"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def find_apart(net: Net, concat: int) -> Apart | None:
         node = net.nodes[user]
         if node.op_type == "MatMul" and node.input[1] == name != node.input[0]:
             return _at(net, concat, user, labels, steps)
-        labels = behind(net, node, name, labels) if node.op_type in _MOVES else None
+        labels = behind(net, node, name, labels) if node.op_type in _PASSED else None
         axis = None if labels is None else _axis(labels)
         shape = net.shapes.get(node.output[0], ())
         if labels is None or axis is None or not all(isinstance(d, int) for d in shape):
@@ -151,7 +151,7 @@ class _Parts:
 
     def _moved(self, node: NodeProto, name: str, part: int, axis: int, shape: tuple[int, ...]) -> str:
         out = self._names.fresh(f"{node.output[0]}_part")
-        if node.op_type in _VIEWS:
+        if node.op_type in RESHAPES:
             whole = sum(self._how.lengths)
             length = self._how.lengths[part] * shape[axis] // whole
             sizes = [length if i == axis else d for i, d in enumerate(shape)]

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from openbpu.arch.onnx_ops import CUTS
 from openbpu.quantization.onnx.classes import Kind, data_inputs
 from openbpu.quantization.onnx.fuse import Fused, Units
 from openbpu.quantization.onnx.given import Given, is_dequantize
 from openbpu.quantization.onnx.net import Net
-
-_PARTS = frozenset({"Slice", "Split", "Gather"})
-"""Movement that may leave values out: a scale made behind it may be finer."""
 
 
 def find_carriers(
@@ -125,7 +123,7 @@ def _is_quantized_whole(
 ) -> bool:
     """Whether all readers of what a movement moves from a CPU operator want it in integers, as a whole."""
     name = net.nodes[index].input[0]
-    if name in net.outputs or net.nodes[index].op_type in _PARTS:
+    if name in net.outputs or net.nodes[index].op_type in CUTS:  # a scale made behind it may be finer
         return False
     return all(kinds[u] is not Kind.CPU and not wanted.isdisjoint(net.nodes[u].output) for u in readers[name])
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.onnx_ops import PRODUCTS, RESHAPES
 from openbpu.quantization.onnx.corrections.equalise import input_axis
 from openbpu.quantization.onnx.net import Net, attribute
 
@@ -27,7 +28,6 @@ _MOST = 1 << 24
 
 _KEEP = frozenset({"Identity", "LeakyRelu", "Relu"})
 _TIMES = frozenset({"Mul", "Div"})
-_VIEWS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
 
 
@@ -133,7 +133,7 @@ def behind(net: Net, node: NodeProto, name: str, labels: Labels) -> Labels | Non
         return labels
     if node.op_type == "Transpose":
         return labels.transpose(attribute(node, "perm", list(range(labels.ndim))[::-1]))
-    if node.op_type in _VIEWS:
+    if node.op_type in RESHAPES:
         return labels.reshape(shape) if int(np.prod(shape)) == labels.size else None
     if node.op_type in _POOLS and len(node.output) == 1 and is_of(labels, 1):
         return np.broadcast_to(labels[(slice(None), slice(None), *[slice(1)] * (labels.ndim - 2))], shape)
@@ -175,7 +175,7 @@ def constant_of(net: Net, node: NodeProto) -> int | None:
     """Return the position of the weights of a product, or of the constant of a Mul; None for all else."""
     if node.op_type == "Mul":
         return next((i for i, name in enumerate(node.input) if name in net.consts), None)
-    is_product = node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+    is_product = node.op_type in PRODUCTS
     return 1 if is_product and node.input[1] in net.consts else None
 
 

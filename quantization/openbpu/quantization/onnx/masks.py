@@ -16,15 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from openbpu.arch.onnx_ops import MOVES, PRODUCTS
 from openbpu.quantization.onnx.net import Array, Names, Net, attribute, reads, remake
 from openbpu.quantization.onnx.samples import Feed
 
-MOVES = frozenset(
-    {
-        *("Cast", "Clip", "Expand", "Flatten", "Gather", "Identity", "Neg", "Reshape", "Slice", "Split"),
-        *("Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze"),
-    }
-)
+CARRY = (MOVES - {"DepthToSpace", "SpaceToDepth"}) | {"Cast", "Clip", "Neg", "Trilu"}
 """Operators whose input 0 alone carries the values (Neg turns their sign, which `limits` knows)."""
 
 COMBINES = frozenset({"Add", "Sub", "Where", "Max", "Min", "Sum"})
@@ -39,7 +35,7 @@ Sums of it stay finite (those of the least float32 do not); in a bias its step i
 SURE = 1e3
 """An operand that goes so low masks."""
 
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
+_SUMS = PRODUCTS | {"Einsum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ def steps_back(node: NodeProto, net: Net) -> Iterator[tuple[str, int]]:
     op = node.op_type if node.domain in {"", "ai.onnx"} else ""
     signs: dict[int, int] = {}
     factor = factor_of(node, net)
-    if op in MOVES:
+    if op in CARRY:
         signs = {0: -1 if op == "Neg" else 1}
     elif op in {"ScatterND", "ScatterElements"}:
         signs = {0: 1, 2: 1}
@@ -134,7 +130,7 @@ def steps_back(node: NodeProto, net: Net) -> Iterator[tuple[str, int]]:
 
 def _masking_bias(node: NodeProto, net: Net) -> list[str]:
     """Return the bias of a product if it masks some of its channels."""
-    bias = net.consts.get(node.input[2]) if node.op_type in _PRODUCTS and len(node.input) > 2 else None
+    bias = net.consts.get(node.input[2]) if node.op_type in _SUMS and len(node.input) > 2 else None
     return [] if bias is None or not (bias < -SURE).any() else [node.input[2]]
 
 
@@ -154,7 +150,7 @@ def _behind_products(net: Net) -> frozenset[str]:
     """Return the tensors that a product leads to."""
     behind = set[str]()
     for node in net.nodes:
-        if node.op_type in _PRODUCTS or not behind.isdisjoint(reads(node)):
+        if node.op_type in _SUMS or not behind.isdisjoint(reads(node)):
             behind.update(node.output)
     return frozenset(behind)
 

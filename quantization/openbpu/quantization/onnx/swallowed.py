@@ -16,6 +16,7 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.onnx_ops import CUTS
 from openbpu.quantization.onnx.classes import data_inputs
 from openbpu.quantization.onnx.extents import Extent
 from openbpu.quantization.onnx.limits import FREE, Useful
@@ -29,9 +30,6 @@ BESIDE = frozenset({"Concat", "Pad", "ScatterElements", "ScatterND", "Where"})
 
 ADDED = frozenset({"Add", "Max", "Mean", "Min", "Sub"})
 """Operators whose result is made of all operands."""
-
-CUTS = frozenset({"Gather", "Slice", "Split"})
-"""Movement that takes a part, with the scale of the whole."""
 
 FEW = {"beside": 16.0, "added": 4.0, "cut": 16.0}
 """A tensor is swallowed when the largest magnitude it holds is fewer steps than this."""

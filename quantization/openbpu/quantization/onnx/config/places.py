@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.classes import PRODUCTS
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.quantization.onnx.net import Net, reads
 
 

@@ -13,8 +13,9 @@ from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, QuantizationError, must
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.quantization.onnx.asked import Types, key
-from openbpu.quantization.onnx.classes import PRODUCTS, TABLE, data_inputs
+from openbpu.quantization.onnx.classes import TABLE, data_inputs
 from openbpu.quantization.onnx.config.names import Directory, directory, is_pattern
 from openbpu.quantization.onnx.config.places import Places, find_places, operators
 from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig

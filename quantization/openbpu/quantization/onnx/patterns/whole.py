@@ -42,7 +42,7 @@ class Grouped:
 
 def whole(node: NodeProto, net: Net) -> Norm | Grouped | Softmax | None:
     """Return what a single node computes, if the BPU has other operators for it."""
-    read = _READ.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    read = REWRITTEN.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
     shape = net.shapes.get(node.input[0]) if read and node.input else None
     if read is None or shape is None or not net.is_live(node.input[0]):
         return None
@@ -91,7 +91,7 @@ def _log_softmax(node: NodeProto, net: Net, shape: Shape) -> Softmax | None:
     )
 
 
-_READ: Mapping[str, Callable[[NodeProto, Net, Shape], Norm | Grouped | Softmax | None]] = {
+REWRITTEN: Mapping[str, Callable[[NodeProto, Net, Shape], Norm | Grouped | Softmax | None]] = {
     "GroupNormalization": _group,
     "InstanceNormalization": _instance,
     "LogSoftmax": _log_softmax,

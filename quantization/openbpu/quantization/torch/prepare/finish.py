@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from openbpu.arch.errors import must
+from openbpu.arch.onnx_ops import VIEWS
 from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
 from openbpu.quantization.torch.prepare.assign import assign
 from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
@@ -14,6 +15,7 @@ from openbpu.quantization.torch.prepare.masks import hide
 from openbpu.quantization.torch.prepare.pattern import Patterns
 from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
+from openbpu.quantization.torch.qtensor.names import MOVED
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import attach, warn_about
 from openbpu.quantization.torch.setters import Setter
@@ -58,10 +60,7 @@ def _outputs(recorder: Recorder) -> list[int]:
     return [id(s.module) for s in recorder.steps if isinstance(s.module, Weighted) and _leaves(recorder, s)]
 
 
-_VIEWS = frozenset({
-    "reshape", "reshape_as", "view", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous",
-    "permute", "transpose", "t", "T", "mT", "movedim", "moveaxis", "swapaxes", "swapdims", "clone", "detach",
-})  # fmt: skip
+_VIEWS = frozenset().union(*(MOVED[op] for op in MOVED if op in VIEWS), MOVED["Transpose"])
 """Moves of a high-precision result that the BPU has."""
 
 

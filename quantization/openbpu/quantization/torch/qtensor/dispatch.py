@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from openbpu.arch.onnx_ops import only_moves
 from openbpu.quantization.torch.errors import PrepareError, QTensorError
 from openbpu.quantization.torch.qtensor.names import (
     COMPARISONS,
@@ -74,7 +75,8 @@ def moves(name: str, args: Args, kwargs: Kwargs) -> bool:
     """Whether a function only moves values: an interpolation does in its default mode, "nearest"."""
     if name != "interpolate":
         return name in MOVES
-    return str(args[3] if len(args) > 3 else kwargs.get("mode", "nearest")).startswith("nearest")
+    mode = str(args[3] if len(args) > 3 else kwargs.get("mode", ""))
+    return only_moves("Resize", mode.removesuffix("-exact"))
 
 
 def _answered(func: Callable[..., Any], name: str, args: Args, kwargs: Kwargs) -> Any:

@@ -10,17 +10,33 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-MOVES = _words(
-    """
-    getitem slice select narrow chunk split split_with_sizes tensor_split unbind index_select
-    take_along_dim gather reshape view view_as reshape_as flatten unflatten squeeze unsqueeze permute
-    transpose swapaxes swapdims movedim moveaxis t T mT expand expand_as broadcast_to repeat
-    repeat_interleave tile roll flip rot90 contiguous clone detach requires_grad cpu cuda pad max_pool1d
-    max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d pixel_shuffle pixel_unshuffle dropout
-    dropout2d dropout3d feature_dropout alpha_dropout identity unfold diagonal tril triu masked_select
-    ravel atleast_1d atleast_2d atleast_3d channel_shuffle
-    """
-)
+MOVED = {
+    "Identity": _words(
+        """
+        alpha_dropout clone contiguous cpu cuda detach dropout dropout2d dropout3d feature_dropout
+        identity requires_grad
+        """
+    ),
+    "Reshape": _words(
+        """
+        atleast_1d atleast_2d atleast_3d flatten ravel reshape reshape_as squeeze unflatten unsqueeze
+        view view_as
+        """
+    ),
+    "Transpose": _words("T mT moveaxis movedim permute swapaxes swapdims t transpose"),
+    "Slice": _words("diagonal flip getitem narrow roll rot90 select slice"),
+    "Split": _words("chunk split split_with_sizes tensor_split unbind"),
+    "Gather": _words("gather index_select take_along_dim unfold"),
+    "Expand": _words("broadcast_to expand expand_as repeat_interleave"),
+    "Tile": _words("repeat tile"),
+    "DepthToSpace": _words("channel_shuffle pixel_shuffle"),
+    "SpaceToDepth": _words("pixel_unshuffle"),
+    "MaxPool": _words("adaptive_max_pool1d adaptive_max_pool2d max_pool1d max_pool2d max_pool3d"),
+    "Pad": _words("pad"),
+}
+"""What only moves values, by the ONNX operator that does (`arch.onnx_ops`); most are exported as it."""
+
+MOVES = frozenset[str]().union(*MOVED.values()) | {"masked_select", "tril", "triu"}
 """They move or select values: the result keeps scale and dtype."""
 
 QUERIES = _words(
