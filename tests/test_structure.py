@@ -15,7 +15,6 @@ from test_layout import REPO, ROOTS
 
 MENDED = (
     ("openbpu.compiler.ops", "openbpu.compiler.passes"),
-    ("openbpu.compiler.schedule",),
     tuple(f"openbpu.quantization.onnx.{name}" for name in ("choice", "corrections", "report", "usage")),
     tuple(f"openbpu.simulator.fast.{name}" for name in ("jit", "lower", "vector")),
 )
