@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,31 +10,13 @@ from openbpu.arch import isa
 from openbpu.arch.errors import InputError, SimulationError, must
 from openbpu.arch.isa import EncodingError, Instr
 from openbpu.arch.program import BpuSegment, Operator, Program, Space
-from openbpu.simulator.exact import aae, copies, tae, vae
 from openbpu.simulator.exact.core import Core
 from openbpu.simulator.exact.memory import Array, Memory
+from openbpu.simulator.exact.operators import EXECUTE
 from openbpu.simulator.exact.queues import Order, Queues
 
 DDR_ALIGNMENT = 64
 """The DDR space of a program starts at this alignment behind its constants."""
-
-_EXECUTE: dict[type[Instr], Callable[[Core, Any, Any], None]] = {
-    isa.Load: copies.load,
-    isa.Store: copies.store,
-    isa.ConvTile: tae.conv_tile,
-    isa.MatMulTile: tae.matmul_tile,
-    isa.PoolTile: aae.pool_tile,
-    isa.ResizeTile: aae.resize_tile,
-    isa.BinaryTile: vae.binary_tile,
-    isa.UnaryTile: vae.unary_tile,
-    isa.ReduceTile: vae.reduce_tile,
-    isa.RowTile: vae.row_tile,
-    isa.FillTile: vae.fill_tile,
-    isa.QuantizeTile: copies.quantize_tile,
-    isa.DequantizeTile: copies.dequantize_tile,
-    isa.MoveTile: copies.move_tile,
-    isa.GatherTile: copies.gather_tile,
-}
 
 _MALFORMED = (ArithmeticError, IndexError, KeyError, TypeError, ValueError, MemoryError)
 
@@ -102,7 +83,7 @@ class ExactSegment:
     def _one(self, core: Core, number: int, at: int, instr: Instr) -> None:
         operator = self.segment.operators[instr.operator]
         try:
-            _EXECUTE[type(instr)](core, instr, operator)
+            EXECUTE[type(instr)](core, instr, operator)
         except SimulationError as error:
             raise self._error(number, at, instr, str(error)) from error
         except _MALFORMED as error:

@@ -13,12 +13,14 @@ from openbpu.arch.isa import ConvTile, MatMulTile
 from openbpu.arch.program import Conv, MatMul
 from openbpu.simulator.exact.core import Core, Int64
 from openbpu.simulator.exact.memory import Array, FaultError
+from openbpu.simulator.exact.rooms import EXECUTE
 
 Float64 = npt.NDArray[np.float64]
 
 _EXACT = 1 << 53
 
 
+@EXECUTE.of(ConvTile)
 def conv_tile(core: Core, tile: ConvTile, op: Conv) -> None:
     """Execute a ConvTile: read x, weights, params and residual; accumulate; requantize; write y."""
     shape = (tile.out_h, tile.out_w, tile.out_c)
@@ -98,6 +100,7 @@ def _products(tap: Float64, w: Float64, group: npt.NDArray[np.int64]) -> Float64
     return out
 
 
+@EXECUTE.of(MatMulTile)
 def matmul_tile(core: Core, tile: MatMulTile, op: MatMul) -> None:
     """Execute a MatMulTile: all of k at once."""
     dtypes = [core.dtype(t) for t in (*op.inputs[:2], op.outputs[0])]

@@ -11,8 +11,10 @@ from openbpu.arch.operators.window import MAX_WINDOW
 from openbpu.arch.program import Pool, Resize
 from openbpu.simulator.exact.core import Core, Int64
 from openbpu.simulator.exact.memory import Array, Box, FaultError
+from openbpu.simulator.exact.rooms import EXECUTE
 
 
+@EXECUTE.of(PoolTile)
 def pool_tile(core: Core, tile: PoolTile, op: Pool) -> None:
     """Execute a PoolTile."""
     if op.kernel[0] * op.kernel[1] > MAX_WINDOW:
@@ -74,6 +76,7 @@ def _inside(positions: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int
     return np.where((positions >= 0) & (positions < length), positions, length)
 
 
+@EXECUTE.of(ResizeTile)
 def resize_tile(core: Core, tile: ResizeTile, op: Resize) -> None:
     """Execute a ResizeTile: between columns first, then between rows."""
     y_dtype = core.dtype(op.outputs[0])
