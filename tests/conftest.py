@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import pytest
 
+import operators  # noqa: F401 - registers, and refuses one that is half there
+
 _FOLDER = Path(__file__).with_name("golden")
 _HOW = "Where that is meant: `pytest --update-golden`, look at the difference, commit it."
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
+from openbpu.arch.definition.rooms import Room
 from openbpu.arch.dtypes import DType
 from openbpu.arch.isa import Code, ConvTile, Load, Store, encode
 from openbpu.arch.numerics import EXP_ENTRIES
 from openbpu.arch.program import (
+    OPERATORS,
     Binary,
     BpuSegment,
     Concat,
@@ -42,12 +45,17 @@ from simulator.build import Build
 N, H, W, C = 1, 4, 6, 8
 SHAPE = (N, H, W, C)
 SIZE = N * H * W * C
+SAMPLES: Room[type[Operator], Callable[[Build, int], Operator]] = Room(
+    "a sample", OPERATORS, __name__, decorator="a function under @SAMPLES.of({})"
+)
+"""Operator → (build, int8 tensor of SHAPE), which returns one that reads it."""
 
 
 def _i8(b: Build, shape: tuple[int, ...] = SHAPE) -> int:
     return b.tensor(shape, DType.INT8)
 
 
+@SAMPLES.of(Conv)
 def _conv(b: Build, x: int) -> Operator:
     params = np.tile(np.array([3, 1 << 30, -7, 36], np.int32), (C, 1))
     return Conv(
@@ -64,6 +72,7 @@ def _conv(b: Build, x: int) -> Operator:
     )
 
 
+@SAMPLES.of(Pool)
 def _pool(b: Build, x: int) -> Operator:
     return Pool(
         inputs=(x,),
@@ -77,6 +86,7 @@ def _pool(b: Build, x: int) -> Operator:
     )
 
 
+@SAMPLES.of(Resize)
 def _resize(b: Build, x: int) -> Operator:
     i, j = np.arange(8), np.arange(W)
     return Resize(
@@ -91,6 +101,7 @@ def _resize(b: Build, x: int) -> Operator:
     )
 
 
+@SAMPLES.of(LayerNorm)
 def _layernorm(b: Build, x: int) -> Operator:
     gain, bias = b.const(np.ones(C, np.int64)), b.const(np.zeros(1, np.int64))
     return LayerNorm(
@@ -98,6 +109,7 @@ def _layernorm(b: Build, x: int) -> Operator:
     )
 
 
+@SAMPLES.of(SegmentLut)
 def _segment_lut(b: Build, x: int) -> Operator:
     wide, y = b.tensor(SHAPE, DType.INT16), b.tensor(SHAPE, DType.INT16)
     b.add(Rescale(inputs=(x,), outputs=(wide,), mult=1 << 30, shift=22, lo=-32768, hi=32767))
@@ -105,6 +117,7 @@ def _segment_lut(b: Build, x: int) -> Operator:
     return SegmentLut(inputs=(wide,), outputs=(y,), segments_id=segments, lo=-32768, hi=32767)
 
 
+@SAMPLES.of(Binary)
 def _binary(b: Build, x: int) -> Operator:
     a_strides = (H * W * C, W * C, C, 1)
     return Binary(
@@ -112,11 +125,13 @@ def _binary(b: Build, x: int) -> Operator:
     )
 
 
+@SAMPLES.of(MatMul)
 def _matmul(b: Build, x: int) -> Operator:
     y, k = _i8(b, (C, C)), SIZE // C
     return MatMul(inputs=(x, x), outputs=(y,), a_batch=1, b_batch=1, m=C, k=k, n=C, mult=1 << 30, shift=36)
 
 
+@SAMPLES.of(Softmax)
 def _softmax(b: Build, x: int) -> Operator:
     return Softmax(
         inputs=(x,),
@@ -130,6 +145,7 @@ def _softmax(b: Build, x: int) -> Operator:
     )
 
 
+@SAMPLES.of(Concat)
 def _concat(b: Build, x: int) -> Operator:
     y = _i8(b, (2, *SHAPE[1:]))
     return Concat(
@@ -143,41 +159,64 @@ def _concat(b: Build, x: int) -> Operator:
     )
 
 
-def _layout(b: Build, x: int) -> list[Operator]:
-    moved, padded, gathered = _i8(b, (N, C, H, W)), _i8(b, (N, H + 2, W, C)), _i8(b, (2, C))
-    indices = b.const(np.array([5, 23], np.int32))
-    return [
-        Move(inputs=(x,), outputs=(moved,), shape=(N, C, H, W), strides=(0, 1, W * C, C)),
-        Pad(inputs=(x,), outputs=(padded,), shape=SHAPE, before=(0, 1, 0, 0), after=(0, 1, 0, 0)),
-        Gather(inputs=(x,), outputs=(gathered,), indices_id=indices, shape=(1, H * W, C)),
-    ]
+@SAMPLES.of(Move)
+def _move(b: Build, x: int) -> Operator:
+    return Move(inputs=(x,), outputs=(_i8(b, (N, C, H, W)),), shape=(N, C, H, W), strides=(0, 1, W * C, C))
+
+
+@SAMPLES.of(Pad)
+def _pad(b: Build, x: int) -> Operator:
+    y = _i8(b, (N, H + 2, W, C))
+    return Pad(inputs=(x,), outputs=(y,), shape=SHAPE, before=(0, 1, 0, 0), after=(0, 1, 0, 0))
+
+
+@SAMPLES.of(Gather)
+def _gather(b: Build, x: int) -> Operator:
+    indices, y = b.const(np.array([5, 23], np.int32)), _i8(b, (2, C))
+    return Gather(inputs=(x,), outputs=(y,), indices_id=indices, shape=(1, H * W, C))
+
+
+@SAMPLES.of(Lut)
+def _lut(b: Build, x: int) -> Operator:
+    return Lut(inputs=(x,), outputs=(_i8(b),), table_id=b.const(np.zeros(256, np.int8)))
+
+
+@SAMPLES.of(Rescale)
+def _rescale(b: Build, x: int) -> Operator:
+    y = b.tensor(SHAPE, DType.INT16)
+    return Rescale(inputs=(x,), outputs=(y,), mult=1 << 30, shift=22, lo=-32768, hi=32767)
+
+
+@SAMPLES.of(Reduce)
+def _reduce(b: Build, x: int) -> Operator:
+    return Reduce(
+        inputs=(x,), outputs=(_i8(b, (N, C)),), fn="sum", shape=(N, H * W, C), mult=1 << 30, shift=31
+    )
+
+
+@SAMPLES.of(Quantize)
+def _quantize(b: Build, x: int) -> Operator:
+    return Quantize(inputs=(x,), outputs=(_i8(b),), scale=0.1)
+
+
+@SAMPLES.of(Dequantize)
+def _dequantize(b: Build, x: int) -> Operator:
+    scales, y = b.const(np.full(1, 0.1, np.float32)), b.tensor(SHAPE, DType.FLOAT32)
+    return Dequantize(inputs=(x,), outputs=(y,), scales_id=scales, shape=(1, 1, SIZE))
 
 
 def every_operator() -> Program:
     """One segment with an operator of every kind, all fed by one quantized input."""
     b = Build()
-    x = b.input(SHAPE, DType.FLOAT32)
-    q, sums = _i8(b), _i8(b, (N, C))
-    b.add(Quantize(inputs=(x,), outputs=(q,), scale=0.1))
-    for op in (
-        _conv(b, q),
-        _matmul(b, q),
-        _binary(b, q),
-        Lut(inputs=(q,), outputs=(_i8(b),), table_id=b.const(np.zeros(256, np.int8))),
-        _segment_lut(b, q),
-        _pool(b, q),
-        Reduce(inputs=(q,), outputs=(sums,), fn="sum", shape=(N, H * W, C), mult=1 << 30, shift=31),
-        _softmax(b, q),
-        _layernorm(b, q),
-        _concat(b, q),
-        *_layout(b, q),
-        _resize(b, q),
-    ):
+    first = SAMPLES[Quantize](b, b.input(SHAPE, DType.FLOAT32))
+    b.add(first)
+    (q,) = first.outputs
+    made = {kind: make(b, q) for kind, make in SAMPLES.items() if kind not in (Quantize, Dequantize)}
+    for op in made.values():
         b.add(op)
-    y = b.tensor(SHAPE, DType.FLOAT32)
-    scales = b.const(np.full(1, 0.1, np.float32))
-    conv = b.operators[2]
-    b.add(Dequantize(inputs=conv.outputs, outputs=(y,), scales_id=scales, shape=(1, 1, SIZE)))
+    last = SAMPLES[Dequantize](b, *made[Conv].outputs)
+    b.add(last)
+    (y,) = last.outputs
     return b.program((y, b.view(y, (SIZE,))))
 
 

@@ -14,10 +14,17 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch import program as p
+from openbpu.arch.definition.rooms import Room
 
 Array = npt.NDArray[np.generic]
 Int64 = npt.NDArray[np.int64]
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+
+RUN: Room[type[p.Operator], Callable[[Any, Any], Array]] = Room(
+    "the slow formula", p.OPERATORS, __name__, decorator="a function under @RUN.of({})"
+)
+"""Operator → (operator, Oracle), which returns its output."""
 
 
 class Oracle:
@@ -97,6 +104,7 @@ def conv_sum(op: p.Conv, x: Int64, weights: Int64) -> Int64:
     return acc
 
 
+@RUN.of(p.Conv)
 def conv(op: p.Conv, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.x_shape)
     bias, mult, offset, shift, *high = o.constant(op.params_id).T
@@ -112,6 +120,7 @@ def conv(op: p.Conv, o: Oracle) -> Int64:
     return o.table(op.table_id, numerics.requantize(total, shift, op.zero, op.lo, op.hi))
 
 
+@RUN.of(p.MatMul)
 def matmul(op: p.MatMul, o: Oracle) -> Int64:
     a = o.wide(op.inputs[0]).reshape(op.a_batch, op.m, op.k) - op.a_zero
     if op.b_transposed:
@@ -133,6 +142,7 @@ def walk(flat: Array, shape: tuple[int, ...], strides: tuple[int, ...], offset: 
     return flat.reshape(-1)[where]
 
 
+@RUN.of(p.Binary)
 def binary(op: p.Binary, o: Oracle) -> Int64:
     a = walk(o.wide(op.inputs[0]), op.shape, op.a_strides).astype(np.int64) - op.a_zero
     b = walk(o.wide(op.inputs[1]), op.shape, op.b_strides).astype(np.int64) - op.b_zero
@@ -147,19 +157,23 @@ def binary(op: p.Binary, o: Oracle) -> Int64:
     return o.table(op.table_id, y)
 
 
+@RUN.of(p.Lut)
 def lut(op: p.Lut, o: Oracle) -> Int64:
     return o.constant(op.table_id)[o.wide(op.inputs[0]) + 128]
 
 
+@RUN.of(p.SegmentLut)
 def segment_lut(op: p.SegmentLut, o: Oracle) -> Int64:
     return numerics.segment_lut(o.wide(op.inputs[0]), o.constant(op.segments_id), op.lo, op.hi)
 
 
+@RUN.of(p.Rescale)
 def rescale(op: p.Rescale, o: Oracle) -> Int64:
     total = (o.wide(op.inputs[0]) - op.x_zero) * op.mult + op.offset
     return numerics.requantize(total, op.shift, op.zero, op.lo, op.hi)
 
 
+@RUN.of(p.Pool)
 def pool(op: p.Pool, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.x_shape)
     counts = o.constant(op.counts_id)
@@ -186,6 +200,7 @@ def pool(op: p.Pool, o: Oracle) -> Int64:
     return y
 
 
+@RUN.of(p.Reduce)
 def reduce(op: p.Reduce, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.shape)
     folded = {
@@ -197,6 +212,7 @@ def reduce(op: p.Reduce, o: Oracle) -> Int64:
     return numerics.requantize(total, op.shift, op.zero, op.lo, op.hi)
 
 
+@RUN.of(p.Softmax)
 def softmax(op: p.Softmax, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.shape)
     table = o.program.constant(op.exp_id).astype(np.int32)
@@ -205,6 +221,7 @@ def softmax(op: p.Softmax, o: Oracle) -> Int64:
     )
 
 
+@RUN.of(p.LayerNorm)
 def layernorm(op: p.LayerNorm, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.shape) - op.x_zero
     gain, bias = o.constant(op.gain_id), o.constant(op.bias_id)
@@ -213,10 +230,12 @@ def layernorm(op: p.LayerNorm, o: Oracle) -> Int64:
     )
 
 
+@RUN.of(p.Move)
 def move(op: p.Move, o: Oracle) -> Array:
     return walk(o.get(op.inputs[0]), op.shape, op.strides, op.offset)
 
 
+@RUN.of(p.Concat)
 def concat(op: p.Concat, o: Oracle) -> Int64:
     columns = []
     for i, x in enumerate(op.inputs):
@@ -228,15 +247,18 @@ def concat(op: p.Concat, o: Oracle) -> Int64:
     return np.concatenate(columns, axis=1)
 
 
+@RUN.of(p.Pad)
 def pad(op: p.Pad, o: Oracle) -> Array:
     x = o.get(op.inputs[0]).reshape(op.shape)
     return np.pad(x, list(zip(op.before, op.after, strict=True)), constant_values=op.value)
 
 
+@RUN.of(p.Gather)
 def gather(op: p.Gather, o: Oracle) -> Array:
     return o.get(op.inputs[0]).reshape(op.shape)[:, o.constant(op.indices_id)]
 
 
+@RUN.of(p.Resize)
 def resize(op: p.Resize, o: Oracle) -> Int64:
     x = o.wide(op.inputs[0]).reshape(op.x_shape) - op.x_zero
     y = np.zeros(op.y_shape, dtype=np.int64)
@@ -249,6 +271,7 @@ def resize(op: p.Resize, o: Oracle) -> Int64:
     return y
 
 
+@RUN.of(p.Quantize)
 def quantize(op: p.Quantize, o: Oracle) -> Int64:
     with np.errstate(over="ignore"):
         quotient = o.get(op.inputs[0]).astype(np.float32) / np.float32(op.scale)
@@ -256,30 +279,10 @@ def quantize(op: p.Quantize, o: Oracle) -> Int64:
     return codes
 
 
+@RUN.of(p.Dequantize)
 def dequantize(op: p.Dequantize, o: Oracle) -> Array:
     q = o.wide(op.inputs[0]).reshape(op.shape)
     scales = o.program.constant(op.scales_id).astype(np.float32)
     scale, offset = scales.reshape(scales.shape[0], -1).T[[0, -1], :, None]
     real: Array = (q - op.x_zero).astype(np.float32) * scale
     return real + offset if scales.ndim > 1 else real
-
-
-RUN: dict[type[p.Operator], Callable[[Any, Oracle], Array]] = {
-    p.Conv: conv,
-    p.MatMul: matmul,
-    p.Binary: binary,
-    p.Lut: lut,
-    p.SegmentLut: segment_lut,
-    p.Rescale: rescale,
-    p.Pool: pool,
-    p.Reduce: reduce,
-    p.Softmax: softmax,
-    p.LayerNorm: layernorm,
-    p.Move: move,
-    p.Concat: concat,
-    p.Pad: pad,
-    p.Gather: gather,
-    p.Resize: resize,
-    p.Quantize: quantize,
-    p.Dequantize: dequantize,
-}

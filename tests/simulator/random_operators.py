@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch import program as p
+from openbpu.arch.definition.rooms import Room
 from openbpu.arch.dtypes import DType
 
 from .build import Build, one_operator_program, random_tensor
@@ -17,6 +18,23 @@ from .build import Build, one_operator_program, random_tensor
 Rng = np.random.Generator
 CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 33, 64, 70, 100, 130)
 INT8, INT16 = DType.INT8, DType.INT16
+
+Draw = Callable[[Rng, Build], p.Operator]
+DRAWN: Room[type[p.Operator], Draw] = Room(
+    "the random operators", p.OPERATORS, __name__, decorator="a function under @drawn({})"
+)
+CASES: dict[str, Draw] = {}
+"""The same by the name of the function."""
+
+
+def drawn(kind: type[p.Operator]) -> Callable[[Draw], Draw]:
+    """Register a function that draws operators of a kind."""
+
+    def register(draw: Draw) -> Draw:
+        CASES[draw.__name__] = draw
+        return DRAWN.of(kind)(draw)
+
+    return register
 
 
 def pick(rng: Rng, options: tuple[int, ...]) -> int:
@@ -73,6 +91,7 @@ def conv_params(rng: Rng, acc: float, channels: int, out: DType) -> npt.NDArray[
     return np.array(rows, dtype=np.int64).astype(np.int32)
 
 
+@drawn(p.Conv)
 def conv(rng: Rng, b: Build) -> p.Operator:
     style = pick(rng, (0, 0, 1, 2, 3))  # plain, depthwise, grouped, upsampled
     x_dtype, w_dtype = ((INT8, INT8), (INT8, INT8), (INT16, INT8), (INT8, INT16))[int(rng.integers(4))]
@@ -155,6 +174,7 @@ def pick_dtype(rng: Rng) -> DType:
     return (INT8, INT8, INT16, DType.INT32)[int(rng.integers(4))]
 
 
+@drawn(p.MatMul)
 def matmul(rng: Rng, b: Build) -> p.Operator:
     a_dtype, b_dtype = ((INT8, INT8), (INT16, INT8), (INT8, INT16), (INT16, INT16))[int(rng.integers(4))]
     m, k, n = pick(rng, CHANNELS), pick(rng, CHANNELS), pick(rng, CHANNELS)
@@ -184,6 +204,7 @@ def matmul(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.Binary)
 def binary(rng: Rng, b: Build) -> p.Operator:
     shape = tuple(pick(rng, (1, 2, 3, 5, 17)) for _ in range(pick(rng, (1, 2, 3, 4))))
     if chance(rng, 0.2):
@@ -217,11 +238,13 @@ def shape_of(rng: Rng) -> tuple[int, ...]:
     return tuple(pick(rng, (1, 2, 3, 7, 40)) for _ in range(pick(rng, (1, 2, 3))))
 
 
+@drawn(p.Lut)
 def lut(rng: Rng, b: Build) -> p.Operator:
     shape, dtype = shape_of(rng), pick_dtype(rng)
     return p.Lut(inputs=(b.input(shape),), outputs=(b.tensor(shape, dtype),), table_id=table(rng, b, dtype))
 
 
+@drawn(p.SegmentLut)
 def segment_lut(rng: Rng, b: Build) -> p.Operator:
     shape, dtype = shape_of(rng), narrow_dtype(rng)
     target = np.tanh(np.arange(-32768, 32768) / float(rng.uniform(1e3, 2e4))) * dtype.qmax
@@ -230,6 +253,7 @@ def segment_lut(rng: Rng, b: Build) -> p.Operator:
     return p.SegmentLut(inputs=(x,), outputs=(y,), segments_id=segments, lo=dtype.qmin, hi=dtype.qmax)
 
 
+@drawn(p.Rescale)
 def rescale(rng: Rng, b: Build) -> p.Operator:
     shape, x_dtype, y_dtype = shape_of(rng), pick_dtype(rng), pick_dtype(rng)
     mult, shift = factor(rng, float(x_dtype.qmax), y_dtype)
@@ -243,6 +267,7 @@ def rescale(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.Pool)
 def pool(rng: Rng, b: Build) -> p.Operator:
     kernel = (int(rng.integers(1, 5)), int(rng.integers(1, 5)))
     strides, dilations = (pick(rng, (1, 2, 3)), pick(rng, (1, 2))), (pick(rng, (1, 1, 2)), 1)
@@ -268,6 +293,7 @@ def pool(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.Reduce)
 def reduce(rng: Rng, b: Build) -> p.Operator:
     shape = (pick(rng, (1, 3)), pick(rng, (1, 7, 49, 1500)), pick(rng, (1, 1, 16, 1100)))
     x_dtype, y_dtype = narrow_dtype(rng), narrow_dtype(rng)
@@ -279,6 +305,7 @@ def reduce(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.Softmax)
 def softmax(rng: Rng, b: Build) -> p.Operator:
     shape = (pick(rng, (1, 4)), pick(rng, (1, 2, 10, 300)))
     x_dtype, y_dtype = narrow_dtype(rng), narrow_dtype(rng)
@@ -293,6 +320,7 @@ def softmax(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.LayerNorm)
 def layernorm(rng: Rng, b: Build) -> p.Operator:
     shape = (pick(rng, (1, 5)), pick(rng, (1, 2, 10, 300)))
     x_dtype, y_dtype = narrow_dtype(rng), narrow_dtype(rng)
@@ -311,6 +339,7 @@ def any_dtype(rng: Rng) -> DType:
     return (INT8, INT16, DType.INT32, DType.FLOAT32)[int(rng.integers(4))]
 
 
+@drawn(p.Move)
 def move(rng: Rng, b: Build) -> p.Operator:
     dtype = any_dtype(rng)
     full = tuple(pick(rng, (1, 2, 3, 8, 33)) for _ in range(4))
@@ -329,6 +358,7 @@ def move(rng: Rng, b: Build) -> p.Operator:
     return p.Move(inputs=(x,), outputs=(y,), shape=tuple(shape), strides=tuple(steps), offset=offset)
 
 
+@drawn(p.Concat)
 def concat(rng: Rng, b: Build) -> p.Operator:
     y_dtype, outer = narrow_dtype(rng), pick(rng, (1, 4, 50))
     sizes = tuple(pick(rng, (1, 3, 16, 1100)) for _ in range(pick(rng, (1, 2, 4))))
@@ -347,6 +377,7 @@ def concat(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.Pad)
 def pad(rng: Rng, b: Build) -> p.Operator:
     dtype = (INT8, INT16, DType.INT32)[int(rng.integers(3))]
     shape = shape_of(rng)
@@ -357,6 +388,7 @@ def pad(rng: Rng, b: Build) -> p.Operator:
     return p.Pad(inputs=(x,), outputs=(y,), shape=shape, before=before, after=after, value=value)
 
 
+@drawn(p.Gather)
 def gather(rng: Rng, b: Build) -> p.Operator:
     dtype, shape = any_dtype(rng), (pick(rng, (1, 3)), pick(rng, (1, 5, 40)), pick(rng, (1, 3, 64)))
     indices = rng.integers(0, shape[1], pick(rng, (1, 7, 50))).astype(np.int32)
@@ -364,6 +396,7 @@ def gather(rng: Rng, b: Build) -> p.Operator:
     return p.Gather(inputs=(b.input(shape, dtype),), outputs=(y,), indices_id=b.const(indices), shape=shape)
 
 
+@drawn(p.Resize)
 def resize(rng: Rng, b: Build) -> p.Operator:
     x_dtype, y_dtype = narrow_dtype(rng), narrow_dtype(rng)
     x_shape = (pick(rng, (1, 2)), pick(rng, (1, 4, 6)), pick(rng, (1, 3, 5)), pick(rng, CHANNELS))
@@ -383,6 +416,7 @@ def resize(rng: Rng, b: Build) -> p.Operator:
     )  # fmt: skip
 
 
+@drawn(p.Quantize)
 def quantize(rng: Rng, b: Build) -> p.Operator:
     shape, dtype = shape_of(rng), pick_dtype(rng)
     scale = float(np.float32(rng.uniform(0.5, 2) * 8 / dtype.qmax))
@@ -390,6 +424,7 @@ def quantize(rng: Rng, b: Build) -> p.Operator:
     return p.Quantize(inputs=(x,), outputs=(y,), scale=scale, **bounds(rng, dtype))
 
 
+@drawn(p.Dequantize)
 def dequantize(rng: Rng, b: Build) -> p.Operator:
     shape, dtype = (pick(rng, (1, 3)), pick(rng, (1, 5)), pick(rng, (1, 9000, 40))), pick_dtype(rng)
     scales = rng.uniform(0.01, 1, shape[1] if chance(rng, 0.5) else 1).astype(np.float32)
@@ -399,30 +434,6 @@ def dequantize(rng: Rng, b: Build) -> p.Operator:
     return p.Dequantize(
         inputs=(x,), outputs=(y,), scales_id=b.const(scales), shape=shape, x_zero=zero_point(rng, dtype)
     )
-
-
-CASES: dict[str, Callable[[Rng, Build], p.Operator]] = {
-    f.__name__: f
-    for f in (
-        conv,
-        matmul,
-        binary,
-        lut,
-        segment_lut,
-        rescale,
-        pool,
-        reduce,
-        softmax,
-        layernorm,
-        move,
-        concat,
-        pad,
-        gather,
-        resize,
-        quantize,
-        dequantize,
-    )
-}
 
 
 def program_of(kind: str, seed: int) -> tuple[p.Program, dict[int, npt.NDArray[np.generic]]]:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch import isa
+from openbpu.arch.definition.rooms import Room
 from openbpu.arch.isa import Instr
 from openbpu.arch.program import (
+    OPERATORS,
     Binary,
     BpuSegment,
     Concat,
@@ -35,6 +37,11 @@ from openbpu.arch.program import (
 )
 from simulator.coder import At, Coder, Ints, dense, padded
 
+TILES: Room[type[Operator], Callable[[Coder, Any, At, int], list[Instr]]] = Room(
+    "the one tile", OPERATORS, __name__, decorator="a function under @TILES.of({})"
+)
+"""Operator → (coder, operator, addresses, address of the output), which returns its instructions."""
+
 
 def tiled(program: Program) -> Program:
     """The program with code for its one BPU segment: every operator as one tile, or one per image."""
@@ -49,6 +56,7 @@ def images(c: Coder, x: int, shape: Ints) -> tuple[int, int, int]:
     return dense(shape, c.size(x))[:3]  # type: ignore[return-value]
 
 
+@TILES.of(Conv)
 def conv(c: Coder, op: Conv, at: At, y: int) -> list[Instr]:
     x, out = op.inputs[0], op.outputs[0]
     x_image, x_row, x_pixel = images(c, x, op.x_shape)
@@ -84,6 +92,7 @@ def conv(c: Coder, op: Conv, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(MatMul)
 def matmul(c: Coder, op: MatMul, at: At, y: int) -> list[Instr]:
     a, b = op.inputs[:2]
     a_row, y_row = op.k * c.size(a), op.n * c.size(op.outputs[0])
@@ -107,6 +116,7 @@ def matmul(c: Coder, op: MatMul, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Pool)
 def pool(c: Coder, op: Pool, at: At, y: int) -> list[Instr]:
     x_image, x_row, x_pixel = images(c, op.inputs[0], op.x_shape)
     y_image, y_row, y_pixel = images(c, op.outputs[0], op.y_shape)
@@ -134,6 +144,7 @@ def pool(c: Coder, op: Pool, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Resize)
 def resize(c: Coder, op: Resize, at: At, y: int) -> list[Instr]:
     x_image, x_row, x_pixel = images(c, op.inputs[0], op.x_shape)
     y_image, y_row, y_pixel = images(c, op.outputs[0], op.y_shape)
@@ -158,6 +169,7 @@ def resize(c: Coder, op: Resize, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Binary)
 def binary(c: Coder, op: Binary, at: At, y: int) -> list[Instr]:
     a, b = op.inputs
     return [
@@ -181,6 +193,7 @@ def flat(c: Coder, tensor: int) -> tuple[Ints, Ints]:
     return (1, 1, 1, elements), (0, 0, 0, c.size(tensor))
 
 
+@TILES.of(Lut, SegmentLut, Rescale)
 def unary(c: Coder, op: Lut | SegmentLut | Rescale, at: At, y: int) -> list[Instr]:
     counts, strides = flat(c, op.inputs[0])
     table = at[op.constants()[0]] if op.constants() else 0
@@ -198,6 +211,7 @@ def unary(c: Coder, op: Lut | SegmentLut | Rescale, at: At, y: int) -> list[Inst
     ]
 
 
+@TILES.of(Concat)
 def concat(c: Coder, op: Concat, at: At, y: int) -> list[Instr]:
     out, width, size = [], sum(op.sizes), c.size(op.outputs[0])
     start = 0
@@ -217,6 +231,7 @@ def concat(c: Coder, op: Concat, at: At, y: int) -> list[Instr]:
     return list(out)
 
 
+@TILES.of(Reduce)
 def reduce(c: Coder, op: Reduce, at: At, y: int) -> list[Instr]:
     a, r, b = op.shape
     size = c.size(op.outputs[0])
@@ -232,6 +247,7 @@ def reduce(c: Coder, op: Reduce, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Softmax, LayerNorm)
 def row(c: Coder, op: Softmax | LayerNorm, at: At, y: int) -> list[Instr]:
     tables = (op.exp_id, -1) if isinstance(op, Softmax) else (op.gain_id, op.bias_id)
     return [
@@ -248,6 +264,7 @@ def row(c: Coder, op: Softmax | LayerNorm, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Move)
 def move(c: Coder, op: Move, at: At, y: int) -> list[Instr]:
     size = c.size(op.inputs[0])
     return [
@@ -263,6 +280,7 @@ def move(c: Coder, op: Move, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Pad)
 def pad(c: Coder, op: Pad, at: At, y: int) -> list[Instr]:
     """Only what a FillTile does: the move into the middle is a step of its own."""
     size = c.size(op.outputs[0])
@@ -283,6 +301,7 @@ def pad(c: Coder, op: Pad, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Gather)
 def gather(c: Coder, op: Gather, at: At, y: int) -> list[Instr]:
     a, r, b = op.shape
     size, count = c.size(op.inputs[0]), prod(c.program.tensors[op.indices_id].shape)
@@ -300,6 +319,7 @@ def gather(c: Coder, op: Gather, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Quantize)
 def quantize(c: Coder, op: Quantize, at: At, y: int) -> list[Instr]:
     counts, strides = flat(c, op.inputs[0])
     y_strides = flat(c, op.outputs[0])[1]
@@ -310,6 +330,7 @@ def quantize(c: Coder, op: Quantize, at: At, y: int) -> list[Instr]:
     ]
 
 
+@TILES.of(Dequantize)
 def dequantize(c: Coder, op: Dequantize, at: At, y: int) -> list[Instr]:
     scales, words = (*c.program.tensors[op.scales_id].shape, 1)[:2]
     return [
@@ -324,24 +345,3 @@ def dequantize(c: Coder, op: Dequantize, at: At, y: int) -> list[Instr]:
             y_strides=dense(op.shape, 4),
         )
     ]
-
-
-TILES: dict[type[Operator], Callable[[Coder, Any, At, int], list[Instr]]] = {
-    Conv: conv,
-    MatMul: matmul,
-    Binary: binary,
-    Lut: unary,
-    SegmentLut: unary,
-    Rescale: unary,
-    Pool: pool,
-    Reduce: reduce,
-    Softmax: row,
-    LayerNorm: row,
-    Move: move,
-    Concat: concat,
-    Pad: pad,
-    Gather: gather,
-    Resize: resize,
-    Quantize: quantize,
-    Dequantize: dequantize,
-}
