@@ -12,7 +12,7 @@ from compiler.networks import Network
 from compiler.one_operator import axes, binary, conv, deconv, ended, move, normalization, pool, product, unary
 from openbpu.arch.march import March
 from openbpu.compiler.ops import OPS, Limit
-from openbpu.compiler.ops.rule import RANK
+from openbpu.compiler.ops.rule import BYTES, RANK
 
 Limits = Mapping[str, int]
 Breaking = tuple[Network, str]
@@ -318,6 +318,12 @@ def _rank(op: str) -> Build:
     return build
 
 
+def _bytes(m: Limits) -> Breaking:
+    """Codes of int8: a byte each, where the floats of the model would take four."""
+    n = m["tensor_bytes_max"] + 1
+    return unary("Transpose", (1, n)), f"{n}"
+
+
 def key_of(limit: Limit) -> str:
     """The number that a limit is about: the last in its text."""
     return limit.when or limit.text.rpartition("{")[2].partition("}")[0]
@@ -352,6 +358,7 @@ RANKED = (
 def cases() -> list[Case]:
     """Every limit of every row that has a model here."""
     found = [Case(op, RANK, _rank(op), {}) for op in RANKED]
+    found.append(Case("Transpose", BYTES, _bytes, {"tensor_bytes_max": 300}))
     for op, rule in OPS.items():
         known = BREAKING.get(op, {})
         found += [Case(op, limit, *known[key_of(limit)]) for limit in rule.limits if key_of(limit) in known]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from onnx import ModelProto, numpy_helper
 
 from compiler.reading import model
+from openbpu.arch.march import get_march
 from openbpu.compiler import check
+from openbpu.compiler import compile as compile_model
 
 PAIRS = """g (float[1,4,6,6] x) => (float[1,4,6,6] y) <int16 z = {0}, OUT zy = {0}>
  { q = QuantizeLinear (x, sx, z) d = DequantizeLinear (q, sx, z) o = OP (d)
@@ -50,3 +53,12 @@ def test_what_lines_may_miss_is_a_part_of_the_function_not_of_the_output(out: st
         assert hard.reason.startswith(
             "64 line segments must keep to 1 step of Sin over its whole input range, not"
         )
+
+
+def test_a_march_of_shorter_tables_follows_less() -> None:
+    nash = get_march("nash-e")
+    two, eight = (replace(nash, limits={**nash.limits, "lut_segments_max": n}) for n in (2, 8))
+    (row,) = (p for p in check(function("Tanh", 1.0, 1.0), march=two) if p.op == "Tanh")
+    assert row.reason.startswith("2 line segments must keep to 97.5 steps of Tanh")
+    made = compile_model(function("Tanh", 1.0, 1.0), march=eight).tensors
+    assert [t.shape for t in made if t.name.endswith("/segments")] == [(8, 4)]

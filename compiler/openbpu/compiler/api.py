@@ -12,7 +12,7 @@ from typing import Any
 
 from onnx import ModelProto, defs
 
-from openbpu.arch.errors import CompileError, MarchError, OptionError, must, span
+from openbpu.arch.errors import CompileError, MarchError, ModelError, OptionError, must, span
 from openbpu.arch.hbm import check_writable
 from openbpu.arch.isa import MAX_CORES
 from openbpu.arch.march import March, get_march
@@ -147,6 +147,7 @@ def _place(
 ) -> _Placed:
     progress("read", 0.0)
     source = _with_batch(read_model(model, shapes), batch)
+    _check_ends(source, march)
     _check_wishes(source, bpu_ops)
     progress("quantization", 0.0)
     normal = passes.run(passes.NORMALISE, source)
@@ -215,6 +216,15 @@ def _kinds(remove_io: Collection[str]) -> frozenset[str]:
         if kind not in REMOVABLE:
             raise CompileError(must("compile", "remove_io", "quantize, dequantize or transpose", kind))
     return frozenset(remove_io)
+
+
+def _check_ends(graph: Graph, march: March) -> None:
+    """Refuse a model with more inputs or outputs than a run on the march can have; raises ModelError."""
+    for key, ends in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        most, fix = march.limits[f"model_{key}_max"], "join some with a Concat, or cut the model in two"
+        if len(ends) > most:
+            allowed = f"at most {most} on {march.name}"
+            raise ModelError(must("model", f"the number of {key}", allowed, len(ends), fix))
 
 
 def _check_wishes(graph: Graph, bpu_ops: Collection[str]) -> None:

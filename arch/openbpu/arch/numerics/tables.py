@@ -34,18 +34,18 @@ def codes(dtype: DType) -> Int64:
     return np.arange(dtype.qmin, dtype.qmax + 1, dtype=np.int64)
 
 
-def segment_table(target: Float64, lo: int, hi: int) -> Int64:
-    """Fit at most 64 segments to `target` (65536 real outputs in output steps, by ascending int16 code).
+def segment_table(target: Float64, lo: int, hi: int, most: int = MAX_SEGMENTS) -> Int64:
+    """Fit at most `most` segments to `target` (65536 real outputs in output steps, by ascending int16 code).
 
     Returns int64 [S,4]: first x, base, slope, shift. The tolerance is the smallest at which segments that are
-    each as long as it allows still number 64; each line halves the deviation of its chord.
+    each as long as it allows still number `most`; each line halves the deviation of its chord.
     """
     y = np.clip(target, lo - 0.49, hi + 0.49)
     marks, deviation = _candidates(y), _deviations(y)
     low, high, best = 0.0, float(y.max() - y.min()) / 2 + 1e-9, [0, y.size]
     for _ in range(_BISECTIONS):
         tolerance = (low + high) / 2 if low else high / 8
-        edges = _greedy(deviation, marks, tolerance)
+        edges = _greedy(deviation, marks, tolerance, most)
         if edges is None:
             low = tolerance
         else:
@@ -68,15 +68,15 @@ Deviation = Callable[[int, int], float]
 """How far y lies at most from the best line over start..stop−1."""
 
 
-def _greedy(deviation: Deviation, marks: list[int], tolerance: float) -> list[int] | None:
-    """Edges of segments as long as `tolerance` allows, or None when more than 64 are needed."""
+def _greedy(deviation: Deviation, marks: list[int], tolerance: float, most: int) -> list[int] | None:
+    """Edges of segments as long as `tolerance` allows, or None when more than `most` are needed."""
     edges, at = [0], 0
     while at < len(marks) - 1:
-        if len(edges) > MAX_SEGMENTS:
+        if len(edges) > most:
             return None
         at = _farthest(deviation, marks, at, tolerance)
         edges.append(marks[at])
-    return edges if len(edges) <= MAX_SEGMENTS + 1 else None
+    return edges if len(edges) <= most + 1 else None
 
 
 def _farthest(deviation: Deviation, marks: list[int], at: int, tolerance: float) -> int:
@@ -138,10 +138,10 @@ def segment_allowance(target: Float64, lo: int, hi: int) -> float:
     return max(1.0, float(y.max() - y.min()) / SEGMENT_SHARE)
 
 
-def segment_refusal(what: str, error: float, allowed: float) -> str:
+def segment_refusal(what: str, error: float, allowed: float, most: int = MAX_SEGMENTS) -> str:
     """Say why a function whose segments miss it by `error` steps is not on the BPU."""
     steps = f"{allowed:.3g} step{'s' if allowed > 1 else ''}"
-    lines = f"{MAX_SEGMENTS} line segments must keep to {steps}"
+    lines = f"{most} line segments must keep to {steps}"
     return f"{lines} of {what} over its whole input range, not {error:,.4g}"
 
 

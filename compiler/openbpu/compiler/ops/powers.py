@@ -62,7 +62,7 @@ def _root(site: Site) -> None:
     sums = site.declare(f"{site.target}/sums", site.out_shape(), "int16")
     lower_sum(site, terms.codes, terms.zero, terms.step / scale, terms.most, out=sums, zero=0, lo=0, hi=_MOST)
     roots = np.sqrt(np.maximum(numerics.codes(DType.INT16).astype(np.float64), 0) * scale)
-    lines = segments_of(np.clip(roots / out.s + out.z, low, high), (site.node,), low, high)
+    lines = segments_of(site, np.clip(roots / out.s + out.z, low, high), (site.node,), low, high)
     table = site.rw.constant(f"{site.target}/segments", lines)
     site.finish("SegmentLut", (sums, table), lo=low, hi=high)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from openbpu.compiler.ops.site import Refused, Site
 
 Violation = str | None
+_BYTES = {"int8": 1, "int16": 2}
+_WIDEST = 4
+"""Bytes of an element on the BPU, by type of the codes; all others are int32 and float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,29 @@ def _empty(site: Site) -> Violation:
     return "×".join(map(str, empty[0])) if empty else None
 
 
+def _bytes(site: Site) -> Violation:
+    """The bytes of the largest tensor: those of its codes where it is quantized."""
+    most = max(_size(site, name) for name in (*site.node.inputs, *site.node.outputs) if name)
+    return in_range(most, 0, site.limit("tensor_bytes_max"))
+
+
+def _size(site: Site, name: str) -> int:
+    elements = math.prod(site.rw.values[name].shape or ())
+    if elements * _WIDEST <= site.limit("tensor_bytes_max"):
+        return elements  # whatever its type is
+    leaf = site.leaf_or_none(name)
+    codes = leaf.scaling if leaf is not None else site.out if name == site.node.outputs[0] else None
+    return elements * _BYTES.get(site.rw.values[name].dtype if codes is None else codes.dtype, _WIDEST)
+
+
 RANK = Limit(
     "the rank (without axes of one) must be at most {rank_max}", _rank, "merge axes that stay together"
 )
 FILLED = Limit("every tensor must have an element", _empty, "take the empty tensor out of the model")
-EVERY = (RANK, FILLED)
+BYTES = Limit(
+    "every tensor must take at most {tensor_bytes_max} bytes", _bytes, "run smaller batches, or split it"
+)
+EVERY = (RANK, FILLED, BYTES)
 """The limits of every operator, in front of those of its row."""
 
 

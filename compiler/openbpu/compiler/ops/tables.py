@@ -145,7 +145,7 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
         table = site.rw.constant(f"{site.target}/table", entries.astype(out.dtype))
         site.finish("Lut", (leaf.codes, table))
         return
-    segments = segments_of(target / out.s + out.z, nodes, int(info.min), int(info.max))
+    segments = segments_of(site, target / out.s + out.z, nodes, int(info.min), int(info.max))
     table = site.rw.constant(f"{site.target}/segments", segments)
     site.finish("SegmentLut", (leaf.codes, table), lo=int(info.min), hi=int(info.max))
 
@@ -162,15 +162,16 @@ _LIMITS = {"Gelu": (_GELU,), "Erf": (_GELU,)}
 """Of functions, wherever in a chain they are."""
 
 
-def segments_of(target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
+def segments_of(site: Site, target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
     """Return the line segments of a chain; raises Refused when they are too few for it."""
-    segments = numerics.segment_table(target, low, high)
+    most = min(site.limit("lut_segments_max"), numerics.MAX_SEGMENTS)
+    segments = numerics.segment_table(target, low, high, most)
     error = numerics.segment_error(target, segments, low, high)
     allowed = numerics.segment_allowance(target, low, high)
     if error > allowed:
         what = ", ".join(dict.fromkeys(node.op for node in reversed(nodes))) or "the function"
         raise Refused(
-            numerics.segment_refusal(what, error, allowed),
+            numerics.segment_refusal(what, error, allowed, most),
             "use int8 there, whose tables are exact, or a narrower range of the input",
         )
     return segments
