@@ -14,7 +14,7 @@ import pytest
 from openbpu.arch.isa import Instr, decode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule import Effort, driver, schedule
+from openbpu.compiler.schedule import ScheduleOptions, driver, schedule
 from openbpu.compiler.schedule.search import candidates
 from openbpu.simulator.exact import ExactSegment
 from simulator.build import random_tensor, segment_of
@@ -40,7 +40,7 @@ def scheduled(
         segment.inputs,
         segment.outputs,
         march,
-        effort=Effort(opt, **effort),
+        options=ScheduleOptions(opt, **effort),
         ddr_base=-(-len(program.constants) // 64) * 64,
         ddr_start=program.ddr_bytes,
         constants=program.constants if with_constants else None,
@@ -55,11 +55,15 @@ def scheduled(
 def spread() -> Iterator[None]:
     """All cores that are asked for share the work, whether or not it pays."""
 
-    def shared(effort: Effort) -> list[candidates.Way]:
-        return [way for way in candidates.ways(effort) if way.cores == effort.cores]
+    def shared(effort: ScheduleOptions) -> list[candidates.Configuration]:
+        return [
+            configuration
+            for configuration in candidates.configurations(effort)
+            if configuration.cores == effort.cores
+        ]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "ways", shared)
+        patch.setattr(driver, "configurations", shared)
         yield
 
 

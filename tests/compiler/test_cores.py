@@ -22,17 +22,17 @@ from openbpu.arch.isa import L2M_BASE, Instr, Load, Store, decode, encode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
 from openbpu.compiler import compile as compile_model
-from openbpu.compiler.schedule.codegen.dependencies import Shared
-from openbpu.compiler.schedule.cores.parts import splits
+from openbpu.compiler.schedule.codegen.dependencies import SharedAccessHistory
+from openbpu.compiler.schedule.cores.parts import partitions_of
 from openbpu.compiler.schedule.jobs import Context, jobs_of
-from openbpu.compiler.schedule.problem.byte_ranges import beyond, extent_of
+from openbpu.compiler.schedule.problem.byte_ranges import byte_range_of, regions_outside
 from openbpu.compiler.schedule.problem.index_maps import (
     Affine,
     Along,
-    Axis,
     Box,
     Grouped,
     Indexed,
+    IndexMap,
     Shifted,
     Window,
     shifted,
@@ -86,7 +86,7 @@ def test_a_shifted_axis_needs_what_the_axis_needs_further_on(data: st.DataObject
     length = data.draw(st.integers(1, total - low))
     named = np.array(data.draw(st.lists(st.integers(0, 30), min_size=total, max_size=total)))
     per_out = data.draw(st.integers(1, 5))
-    axes: list[Axis] = [
+    axes: list[IndexMap] = [
         Along(0, data.draw(st.integers(0, 3))),
         Window(0, 40, *(data.draw(st.integers(a, b)) for a, b in ((1, 3), (0, 4), (0, 3), (1, 2)))),
         Grouped(0, per_out, data.draw(st.integers(1, 4)), -(-total // per_out)),
@@ -116,9 +116,9 @@ def all_jobs(program: Program) -> list[Job]:
 def test_parts_of_a_job_write_every_byte_once(kind: str, cores: int) -> None:
     for seed in range(4):
         for job in all_jobs(program_of(kind, seed)[0]):
-            whole = extent_of(job, job.operands[-1])
-            for parts in splits(job, cores):
-                made = [extent_of(p, p.operands[-1]) for p in parts if p]
+            whole = byte_range_of(job, job.operands[-1])
+            for parts in partitions_of(job, cores):
+                made = [byte_range_of(p, p.operands[-1]) for p in parts if p]
                 assert sum(e.count for e in made) == whole.count
                 assert min(e.low for e in made) == whole.low
                 assert max(e.high for e in made) == whole.high
@@ -140,7 +140,7 @@ def test_what_lies_beyond_a_core_s_own_bytes_is_found_row_by_row(data: st.DataOb
         spans = [range(lo, hi) for lo, hi in box]
         return {4 + sum(i * k for i, k in zip(at, strides, strict=True)) for at in product(*spans)}
 
-    parts = beyond(operand, region, own)
+    parts = regions_outside(operand, region, own)
     outside = {a for a in elements(region) if not own[0] <= a <= a + 2 <= own[1]}
     if parts is None:
         assert outside
@@ -155,9 +155,9 @@ def test_a_row_that_ends_outside_a_core_s_own_bytes_has_no_parts(cut: int) -> No
     """Rows of 4 elements of 2 bytes, at 4 and at 12."""
     operand = Operand(0, 0, 4, (2, 4), dense_strides((2, 4), 2), 2, (Along(0), Along(1)))
     region = ((0, 2), (0, 4))
-    assert beyond(operand, region, (4, cut)) is None
-    assert beyond(operand, region, (4, 20)) == []
-    assert beyond(operand, region, (4, 12)) == [((1, 2), (0, 4))]
+    assert regions_outside(operand, region, (4, cut)) is None
+    assert regions_outside(operand, region, (4, 20)) == []
+    assert regions_outside(operand, region, (4, 12)) == [((1, 2), (0, 4))]
 
 
 # --- The L2M ---------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_waiting_for_what_no_other_core_does_is_a_deadlock(peers: tuple[int, ...
 def test_what_the_parts_of_one_job_write_does_not_wait(seed: int, cores: int) -> None:
     """Only for what was there before: reads and writes of earlier moments, by other engines."""
     rng = np.random.default_rng(seed)
-    memory = Shared(cores * 8)
+    memory = SharedAccessHistory(cores * 8)
     log: list[tuple[int, int, int, int, int, bool]] = []  # moment, low, high, engine, count, write
     counts = [0] * (cores * 8)
     for moment in range(6):

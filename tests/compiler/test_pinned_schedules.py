@@ -13,8 +13,8 @@ from compiler.pinned import figures
 from compiler.scheduling import chip_of, executed, inputs_of, scheduled
 from conftest import Golden
 from openbpu.arch.program import Program
-from openbpu.compiler.schedule.search import fusion, segment
-from openbpu.compiler.schedule.tiling.fusion_groups import Group
+from openbpu.compiler.schedule.search import fusion, segment_planner
+from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup
 
 
 def chain() -> Program:
@@ -60,11 +60,11 @@ def test_a_network_is_scheduled_as_it_was(name: str, golden: Golden, monkeypatch
     grouped: list[bool] = []
 
     def seen(*given: Any) -> Any:
-        found = fusion.fused(*given)
-        grouped.append(any(isinstance(unit, Group) for unit in found))
+        found = fusion.fuse_jobs(*given)
+        grouped.append(any(isinstance(unit, FusionGroup) for unit in found))
         return found
 
-    monkeypatch.setattr(segment, "fused", seen)
+    monkeypatch.setattr(segment_planner, "fuse_jobs", seen)
     done = scheduled(program, march, 2, with_constants=True, **effort)
     assert any(grouped) or name not in DEPTH_FIRST
     inputs = inputs_of(program, 1)

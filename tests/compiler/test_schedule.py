@@ -16,10 +16,10 @@ from compiler.scheduling import chip_of, executed, inputs_of, instrs_of, same, s
 from openbpu.arch.errors import CompileError
 from openbpu.arch.program import Program
 from openbpu.compiler.schedule import FASTEST
-from openbpu.compiler.schedule.search import fusion, planner, segment
-from openbpu.compiler.schedule.search.planner import Placement, Planner
-from openbpu.compiler.schedule.tiling.fusion_groups import Group
-from openbpu.compiler.schedule.tiling.stripes import search_group
+from openbpu.compiler.schedule.search import core_planner, fusion, segment_planner
+from openbpu.compiler.schedule.search.core_planner import CorePlan, Planner
+from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup
+from openbpu.compiler.schedule.tiling.stripes import search_stripes
 from simulator.build import segment_of
 from simulator.oracle import Oracle
 from simulator.random_operators import CASES, program_of
@@ -96,16 +96,18 @@ def test_a_network_computes_the_same_wherever_its_tensors_live_at_length(
 def always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every group that fits is made, the longest first, whether or not it pays."""
 
-    def gain(planner: Planner, placement: Placement, group: Group, first: int, last: int) -> int:
+    def gain(planner: Planner, placement: CorePlan, group: FusionGroup, first: int, last: int) -> int:
         live = [
-            h for h in placement.homes if h.first <= last and first <= h.last and h.root not in group.links
+            h
+            for h in placement.residencies
+            if h.first <= last and first <= h.last and h.root not in group.fused
         ]
         roots = frozenset(h.root for h in live)
-        fits = search_group(group, roots, planner.rules, planner.gaps(live), planner.memo)
+        fits = search_stripes(group, roots, planner.policy, planner.gaps(live), planner.memo)
         return 1 + last - first if fits else 0
 
     monkeypatch.setattr(fusion, "_gain", gain)
-    monkeypatch.setattr(Placement, "cost", property(lambda self: len(self.units)))
+    monkeypatch.setattr(CorePlan, "cost", property(lambda self: len(self.units)))
 
 
 @pytest.mark.usefixtures("always_fused")
@@ -115,21 +117,21 @@ def always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jobs_that_run_depth_first_compute_the_same(seed: int, chip_bytes: int, homeless: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if homeless:
-            patch.setattr(planner, "choose_homes", lambda *_: [])
+            patch.setattr(core_planner, "choose_residencies", lambda *_: [])
         check(random_net(seed), chip_bytes, 2, seed)
 
 
 def test_groups_that_do_not_fit_leave_the_jobs_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def only_jobs(units: Sequence[planner.Unit], *rest: Any) -> tuple[Planner, Placement]:
-        tried.append(any(isinstance(unit, Group) for unit in units))
+    def only_jobs(units: Sequence[core_planner.Unit], *rest: Any) -> tuple[Planner, CorePlan]:
+        tried.append(any(isinstance(unit, FusionGroup) for unit in units))
         if tried[-1]:
             raise CompileError("too large")
-        return planner.place_units(units, *rest)
+        return core_planner.plan_units(units, *rest)
 
-    monkeypatch.setattr(segment, "place_units", only_jobs)
+    monkeypatch.setattr(segment_planner, "plan_units", only_jobs)
     found = scheduled(random_net(13), chip_of(12 << 10), 2)
     assert any(tried)
-    monkeypatch.setattr(segment, "fused", lambda jobs, *_: jobs)
+    monkeypatch.setattr(segment_planner, "fuse_jobs", lambda jobs, *_: jobs)
     assert instrs_of(found) == instrs_of(scheduled(random_net(13), chip_of(12 << 10), 2))

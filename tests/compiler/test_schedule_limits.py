@@ -26,7 +26,7 @@ from openbpu.arch.program import (
     Space,
     Tensor,
 )
-from openbpu.compiler.schedule import Effort, Scheduled, schedule
+from openbpu.compiler.schedule import Scheduled, ScheduleOptions, schedule
 
 Shape = tuple[int, ...]
 MIB = 1 << 20
@@ -174,7 +174,7 @@ def run(layer: tuple[Table, Operator], chip_bytes: int, opt: int) -> Scheduled:
         op.inputs,
         op.outputs,
         chip_of(chip_bytes),
-        effort=Effort(opt),
+        options=ScheduleOptions(opt),
         ddr_base=base,
         ddr_start=table.end[Space.DDR],
     )
@@ -217,7 +217,7 @@ def test_a_layer_whose_smallest_tile_does_not_fit_is_refused_with_the_numbers() 
 
 
 def test_an_empty_segment_has_no_code() -> None:
-    done = schedule([], [], [], [], chip_of(MIB), effort=Effort(2), ddr_base=0, ddr_start=0)
+    done = schedule([], [], [], [], chip_of(MIB), options=ScheduleOptions(2), ddr_base=0, ddr_start=0)
     assert headers(done.code[0]).shape == (0,)
     assert (done.chip_bytes, done.ddr_bytes) == (0, 0)
 
@@ -242,7 +242,7 @@ def test_a_tensor_that_leaves_no_memory_does_not_cut_its_neighbours_into_crumbs(
         [x],
         [y],
         chip_of(6 * MIB),
-        effort=Effort(2),
+        options=ScheduleOptions(2),
         ddr_base=0,
         ddr_start=t.end[Space.DDR],
     )

@@ -13,18 +13,19 @@ from compiler.chains import Net
 from openbpu.arch.isa import ENGINES
 from openbpu.arch.march import get_march
 from openbpu.arch.program import Move
-from openbpu.compiler.schedule.codegen.dependencies import Tokens
+from openbpu.compiler.schedule.codegen.dependencies import DependencyTracker
 from openbpu.compiler.schedule.codegen.transfers import transfers
 from openbpu.compiler.schedule.jobs import Context, jobs_of
-from openbpu.compiler.schedule.memory.allocator import Life, Ring, gaps_between, pack
-from openbpu.compiler.schedule.problem.index_maps import Affine, Axis, Grouped, Indexed, Window
+from openbpu.compiler.schedule.memory.allocator import LiveBlock, RingAllocator, gaps_between, pack
+from openbpu.compiler.schedule.problem.index_maps import Affine, Grouped, Indexed, IndexMap, Window
 from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
-from openbpu.compiler.schedule.problem.subviews import Place, rows, slice_place
+from openbpu.compiler.schedule.problem.subviews import Subview, slice_subview, strided_rows
 from openbpu.compiler.schedule.tiling import tile_search
-from openbpu.compiler.schedule.tiling.cost import Rules, Setting
-from openbpu.compiler.schedule.tiling.loop_orders import sizes_of, thinned
+from openbpu.compiler.schedule.tiling.cost import TilingContext
+from openbpu.compiler.schedule.tiling.loop_orders import thinned, tile_lengths
 from openbpu.compiler.schedule.tiling.memo import Memo
-from openbpu.compiler.schedule.tiling.tile_search import boxes
+from openbpu.compiler.schedule.tiling.policy import Policy
+from openbpu.compiler.schedule.tiling.tile_search import tile_boxes
 from simulator.build import segment_of
 
 SMALL = st.integers(1, 4)
@@ -117,7 +118,7 @@ def test_groups_hold_the_inputs_of_their_outputs(per_out: int, per_in: int, grou
         Indexed(0, np.array([3, 1, 4, 1, 5, 9, 2, 6]), np.array([4, 2, 5, 2, 6, 10, 3, 7])),
     ],
 )
-def test_the_size_of_an_axis_bounds_its_spans(axis: Axis) -> None:
+def test_the_size_of_an_axis_bounds_its_spans(axis: IndexMap) -> None:
     for tile in (1, 2, 3, 8):
         spans = [axis.span(((lo, min(lo + tile, 8)), (0, 2))) for lo in range(0, 8, tile)]
         assert max(hi - lo for lo, hi in spans) <= int(np.max(axis.size(np.array([[tile], [2]]))))
@@ -126,7 +127,7 @@ def test_the_size_of_an_axis_bounds_its_spans(axis: Axis) -> None:
 @MANY
 @given(st.lists(st.tuples(st.integers(0, ENGINES - 1), st.integers(0, 12), st.integers(1, 6), st.booleans())))
 def test_tokens_order_every_pair_that_shares_a_byte(trace: list[tuple[int, int, int, bool]]) -> None:
-    tokens = Tokens()
+    tokens = DependencyTracker()
     done: list[tuple[int, int, set[int], bool, list[int]]] = []  # engine, count, bytes, writes, known
     known = [[0] * ENGINES for _ in range(ENGINES)]  # what each engine has waited for
     for engine, start, size, writes in trace:
@@ -146,7 +147,7 @@ def test_tokens_order_every_pair_that_shares_a_byte(trace: list[tuple[int, int, 
 
 
 def test_a_load_waits_for_nothing_that_does_not_touch_its_bytes() -> None:
-    tokens = Tokens()
+    tokens = DependencyTracker()
     tokens.issue(2, reads=[(0, 100)], writes=[(100, 200)])
     assert tokens.issue(0, writes=[(200, 300)]) == (0,) * ENGINES
     assert tokens.issue(0, writes=[(50, 60)]) == (0, 0, 1, 0, 0, 0, 0, 0)
@@ -155,7 +156,7 @@ def test_a_load_waits_for_nothing_that_does_not_touch_its_bytes() -> None:
 @MANY
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 9), st.integers(0, 5)), max_size=14))
 def test_packed_blocks_never_overlap_in_time_and_space(blocks: list[tuple[int, int, int]]) -> None:
-    lives = [Life(k, size, first, first + more) for k, (size, first, more) in enumerate(blocks)]
+    lives = [LiveBlock(k, size, first, first + more) for k, (size, first, more) in enumerate(blocks)]
     addresses, end = pack(lives, 64, 128)
     for a in lives:
         assert addresses[a.key] % 64 == 0
@@ -169,19 +170,19 @@ def test_packed_blocks_never_overlap_in_time_and_space(blocks: list[tuple[int, i
 
 
 def test_packing_reuses_memory_whose_tensor_is_dead() -> None:
-    _, end = pack([Life(0, 640, 0, 1), Life(1, 640, 2, 3), Life(2, 640, 4, 5)], 64)
+    _, end = pack([LiveBlock(0, 640, 0, 1), LiveBlock(1, 640, 2, 3), LiveBlock(2, 640, 4, 5)], 64)
     assert end == 640
 
 
 def test_the_ring_goes_round_the_free_gaps_and_skips_what_is_held() -> None:
-    ring = Ring(64)
+    ring = RingAllocator(64)
     gaps = gaps_between([(256, 512)], 1024)
     assert gaps == ((0, 256), (512, 1024))
-    taken = [ring.take(128, gaps, ()) for _ in range(6)]
+    taken = [ring.allocate(128, gaps, ()) for _ in range(6)]
     assert taken == [0, 128, 512, 640, 768, 896]
-    assert ring.take(128, gaps, ((0, 64),)) == 64 + 0
-    assert ring.take(600, gaps, ()) is None
-    assert ring.take(512, gaps, ((600, 601),)) is None
+    assert ring.allocate(128, gaps, ((0, 64),)) == 64 + 0
+    assert ring.allocate(600, gaps, ()) is None
+    assert ring.allocate(512, gaps, ((600, 601),)) is None
 
 
 @MANY
@@ -189,13 +190,15 @@ def test_the_ring_goes_round_the_free_gaps_and_skips_what_is_held() -> None:
 def test_a_place_within_a_place_is_the_same_bytes(data: st.DataObject, n: int, row: int, wide: int) -> None:
     width = row + wide
     outer_rows = n * data.draw(SMALL)
-    outer = rows(7, data.draw(st.integers(0, 5)), width, width + data.draw(st.integers(0, 9)), outer_rows)
-    inner = rows(8, data.draw(st.integers(0, wide)), row, width, n)
+    outer = strided_rows(
+        7, data.draw(st.integers(0, 5)), width, width + data.draw(st.integers(0, 9)), outer_rows
+    )
+    inner = strided_rows(8, data.draw(st.integers(0, wide)), row, width, n)
     found = inner.within(outer, outer_rows * width)
     if found is None:
         return
 
-    def addresses(place: Place, size: int) -> list[int]:
+    def addresses(place: Subview, size: int) -> list[int]:
         return [place.offset + f // place.row * place.pitch + f % place.row for f in range(size)]
 
     through = addresses(outer, outer_rows * width)
@@ -220,7 +223,7 @@ def test_a_slice_lies_in_its_input_where_it_is_rows_of_it(
     shape: tuple[int, ...], strides: tuple[int, ...], lies: bool
 ) -> None:
     move = Move(inputs=(0,), outputs=(1,), shape=shape, strides=strides, offset=3)
-    place = slice_place(move, 1, 7)
+    place = slice_subview(move, 1, 7)
     assert (place is not None) == lies
     if place is not None:
         count = len(offsets(shape, strides))
@@ -231,7 +234,7 @@ def test_a_slice_lies_in_its_input_where_it_is_rows_of_it(
 @MANY
 @given(st.integers(1, 5000), st.integers(1, 64))
 def test_tile_lengths_go_from_the_whole_axis_down_to_a_step(n: int, step: int) -> None:
-    lengths = sizes_of(n, min(step, n), n)
+    lengths = tile_lengths(n, min(step, n), n)
     assert lengths[0] == n
     assert lengths == sorted(set(lengths), reverse=True)
     assert lengths[-1] <= min(step, n)
@@ -244,7 +247,9 @@ def test_tile_lengths_go_from_the_whole_axis_down_to_a_step(n: int, step: int) -
 def test_tiles_cover_the_box_once(data: st.DataObject, extent: list[int]) -> None:
     tile = tuple(data.draw(st.integers(1, n)) for n in extent)
     order = tuple(data.draw(st.permutations(range(len(extent)))))
-    seen = [at for box in boxes(tuple(extent), tile, order) for at in product(*(range(a, b) for a, b in box))]
+    seen = [
+        at for box in tile_boxes(tuple(extent), tile, order) for at in product(*(range(a, b) for a, b in box))
+    ]
     assert sorted(seen) == list(product(*(range(n) for n in extent)))
 
 
@@ -260,8 +265,8 @@ def test_a_coarse_grid_and_a_close_look_around_its_best_find_the_best_tile_of_al
     costs = []
     for tried in (1 << 20, limit):
         monkeypatch.setattr(tile_search, "_GRID", tried)
-        plan = tile_search.search(
-            job, Setting(), Rules(get_march("nash-e"), True, True), [(0, 1 << 19)], Memo()
+        plan = tile_search.search_tiling(
+            job, TilingContext(), Policy(get_march("nash-e"), True, True), [(0, 1 << 19)], Memo()
         )
         costs.append(plan and plan.cost)
     assert costs[0] == costs[1] is not None

@@ -16,7 +16,7 @@ from openbpu.arch.isa import ConvTile, Engine, Load, Store
 from openbpu.arch.march import March
 from openbpu.arch.program import Program, Space
 from openbpu.compiler.schedule import FASTEST
-from openbpu.compiler.schedule.search import fusion, segment
+from openbpu.compiler.schedule.search import fusion, segment_planner
 from openbpu.simulator.timing.simulate import simulate
 from simulator.build import segment_of
 
@@ -128,7 +128,7 @@ def test_a_tensor_too_large_for_the_chip_stays_on_it_stripe_by_stripe() -> None:
 def test_running_depth_first_saves_time_and_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
     march = chip_of(MIB // 4)
     grouped = scheduled(wide(), march, 2)
-    monkeypatch.setattr(segment, "fused", lambda jobs, *_: list(jobs))
+    monkeypatch.setattr(segment_planner, "fuse_jobs", lambda jobs, *_: list(jobs))
     layered = scheduled(wide(), march, 2)
     assert cycles(grouped, march) < cycles(layered, march) * 0.8
     assert moved(grouped, Load) + moved(grouped, Store) < (moved(layered, Load) + moved(layered, Store)) / 3
@@ -138,9 +138,9 @@ def test_jobs_that_no_plan_fits_together_run_one_by_one(monkeypatch: pytest.Monk
     march = chip_of(MIB // 16)
     net = Net()
     program = net.program([net.pool(net.conv(net.conv(net.b.input((1, 28, 28, 16)), 32), 64), 3, 2)])
-    monkeypatch.setattr(fusion, "search_group", lambda *_: None)
+    monkeypatch.setattr(fusion, "search_stripes", lambda *_: None)
     unplanned = scheduled(program, march, 2)
-    monkeypatch.setattr(segment, "fused", lambda jobs, *_: list(jobs))
+    monkeypatch.setattr(segment_planner, "fuse_jobs", lambda jobs, *_: list(jobs))
     assert instrs_of(unplanned) == instrs_of(scheduled(program, march, 2))
 
 

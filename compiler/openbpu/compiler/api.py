@@ -29,7 +29,7 @@ from openbpu.compiler.passes.qdq import spell_offsets
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model
-from openbpu.compiler.schedule import FASTEST, LEVELS, Effort
+from openbpu.compiler.schedule import FASTEST, LEVELS, ScheduleOptions
 
 Model = str | os.PathLike[str] | ModelProto
 OPTIONS = ("opt", "balance", "max_l2m_size", "core_num", "shapes", "batch", "remove_io", "bpu_ops")
@@ -84,7 +84,7 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
     if options is not None:
         return compile(model, march=march, progress=progress, **_checked(options))
     target = _target(march)
-    effort = _effort(target, opt, balance, max_l2m_size, core_num)
+    schedule_options = _schedule_options(target, opt, balance, max_l2m_size, core_num)
     removed, wanted = _kinds(remove_io), frozenset(bpu_ops)
     with caught("compile"):
         told = telling(progress)
@@ -105,7 +105,7 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
             placed.graph,
             placed.parts,
             target,
-            effort=effort,
+            schedule_options=schedule_options,
             debug=debug,
             placement=placements(placed.source, placed.parts, debug.of_origin, placed.refusals),
             options={k: v for k, v in used.items() if v},
@@ -163,7 +163,7 @@ def _place(
     return _Placed(source, graph, partition(graph), refused, turned)
 
 
-def _effort(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) -> Effort:
+def _schedule_options(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) -> ScheduleOptions:
     """Check the options of the schedule; raises OptionError."""
     if opt not in LEVELS:
         raise OptionError("opt", "0, 1 or 2", opt, "2 is the usual one")
@@ -178,7 +178,7 @@ def _effort(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) ->
     if not _whole(cores) or not 1 <= cores <= most:
         fix = f"{march.name} has {march.cores} BPU core{'s' * (march.cores > 1)}"
         raise OptionError("core_num", _within(1, most), cores, fix)
-    return Effort(opt, balance, l2m_bytes, cores)
+    return ScheduleOptions(opt, balance, l2m_bytes, cores)
 
 
 def _with_batch(graph: Graph, batch: int) -> Graph:

@@ -22,7 +22,7 @@ from openbpu.compiler.lower.cpu import cpu_segment
 from openbpu.compiler.lower.operators import OperatorBuilder
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.lower.tensors import ALIGN, TensorTable
-from openbpu.compiler.schedule import Effort, schedule
+from openbpu.compiler.schedule import ScheduleOptions, schedule
 
 Progress = Callable[[str, float], None]
 
@@ -75,7 +75,7 @@ def build_program(
     parts: tuple[Part, ...],
     march: March,
     *,
-    effort: Effort,
+    schedule_options: ScheduleOptions,
     debug: DebugMap,
     placement: tuple[Placement, ...],
     options: Mapping[str, str],
@@ -86,8 +86,10 @@ def build_program(
     inputs = tuple(table.id_of(n) for n in graph.inputs)
     drafts = [_draft(graph, part, table, index, debug.of_node[index]) for index, part in enumerate(parts)]
     outputs = tuple(table.id_of(n) for n in graph.outputs)
-    crossing = _place_crossing(table, drafts, march.alignment, (*inputs, *outputs), effort.l2m_bytes)
-    segments, ddr_bytes = _scheduled(table, drafts, march, effort, crossing, progress)
+    crossing = _place_crossing(
+        table, drafts, march.alignment, (*inputs, *outputs), schedule_options.l2m_bytes
+    )
+    segments, ddr_bytes = _scheduled(table, drafts, march, schedule_options, crossing, progress)
     return Program(
         name=graph.name,
         march=march.name,
@@ -147,7 +149,7 @@ def _scheduled(
     table: TensorTable,
     drafts: list[_Draft | Segment],
     march: March,
-    effort: Effort,
+    schedule_options: ScheduleOptions,
     crossing: tuple[int, int],
     progress: Progress,
 ) -> tuple[list[Segment], int]:
@@ -166,7 +168,7 @@ def _scheduled(
             draft.inputs,
             draft.outputs,
             march,
-            effort=effort,
+            options=schedule_options,
             ddr_base=base,
             ddr_start=crossing[0],
             l2m_start=l2m_bytes,

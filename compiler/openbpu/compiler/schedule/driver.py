@@ -12,25 +12,24 @@ import numpy.typing as npt
 from openbpu.arch.isa import Code, encode
 from openbpu.arch.march import March
 from openbpu.arch.program import Operator, Space, Tensor
-from openbpu.compiler.schedule.jobs import Context, MisfitError, jobs_of
-from openbpu.compiler.schedule.memory.aliasing import places_of
-from openbpu.compiler.schedule.memory.live_ranges import Ends
-from openbpu.compiler.schedule.memory.off_chip import Addresses
+from openbpu.compiler.schedule.jobs import Context, NotAliasableError, jobs_of
+from openbpu.compiler.schedule.memory.aliasing import find_subviews
+from openbpu.compiler.schedule.memory.live_ranges import Boundary
+from openbpu.compiler.schedule.memory.off_chip import OffChipAllocator
 from openbpu.compiler.schedule.problem.job import Job
-from openbpu.compiler.schedule.problem.options import Effort
-from openbpu.compiler.schedule.problem.subviews import Place
-from openbpu.compiler.schedule.search.candidates import Candidates, ways
-from openbpu.compiler.schedule.search.segment import Work
-from openbpu.compiler.schedule.tiling.cost import Rules
+from openbpu.compiler.schedule.problem.options import ScheduleOptions
+from openbpu.compiler.schedule.problem.subviews import Subview
+from openbpu.compiler.schedule.search.candidates import ScheduleSearch, configurations
+from openbpu.compiler.schedule.search.segment_planner import SegmentPlanner
+from openbpu.compiler.schedule.tiling.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A segment ready for the `.hbm`: `tensors` is the program's table with the spaces and addresses chosen
-    here.
+    """A segment ready for the `.hbm`, and the program's `tensors` with the spaces and addresses chosen here.
 
-    `code`: encoded instructions per core; `chip_bytes`: on-chip memory used, by the core that uses most;
-    `ddr_bytes`, `l2m_bytes`: ends of the DDR space and of the L2M used.
+    code: encoded instructions per core · chip_bytes: on-chip memory used, by the core that uses most ·
+    ddr_bytes, l2m_bytes: ends of the DDR space and of the L2M used.
     """
 
     operators: tuple[Operator, ...]
@@ -48,7 +47,7 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     outputs: Sequence[int],
     march: March,
     *,
-    effort: Effort,
+    options: ScheduleOptions,
     ddr_base: int,
     ddr_start: int,
     l2m_start: int = 0,
@@ -62,52 +61,54 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     `constants` is the image of the CONST space; with it Gather and Resize load only the rows their tables
     name.
 
-    `effort.opt` 0: one tile at a time, every tensor through DDR · 1: tiles go round the on-chip memory so
+    `options.opt` 0: one tile at a time, every tensor through DDR · 1: tiles go round the on-chip memory so
     that LOAD, STORE and compute overlap, what is on chip is not loaded again, DDR is reused · 2: tensors
-    also stay on chip. The others say what may be tried (`ways`) and which attempt is kept: that of
-    fewest DDR bytes (`effort.balance` 0), least time (100) or least of both.
+    also stay on chip. The other options say what may be tried (`configurations`) and
+    which schedule is kept: that of fewest DDR bytes (`options.balance` 0), least time (100) or least of both.
 
     Raises CompileError where even the smallest tile of an operator does not fit on chip.
     """
     owners = _Owners(tensors)
-    given, kept = ({owners[t] for t in ids} for ids in (inputs, outputs))
+    live_in, live_out = ({owners[t] for t in ids} for ids in (inputs, outputs))
     context = Context(tensors, owners, {}, constants)
-    places, jobs = _jobs(operators, context, frozenset(given | kept), march, inside=effort.opt > 1)
+    subviews, jobs = _jobs(operators, context, frozenset(live_in | live_out), march, aliased=options.opt > 1)
     used = {operand.root for job in jobs for operand in job.operands}
-    rules = Rules(march, double=effort.opt > 0, reuse=effort.opt > 0, balance=effort.balance)
-    work = Work(jobs, tensors, Ends(given, kept), resident=effort.opt > 1)
-    addresses = Addresses(tensors, march.alignment, ddr_base, ddr_start, l2m_start, 0)
-    best = Candidates(work, operators, rules, addresses).best(ways(effort))
-    split, memories = best.split, best.memories
-    inside = {*places, *(used - {*split.uses, *split.on_chip})}
-    idle = [encode([])] * (effort.cores - len(best.code))
+    policy = Policy(march, double_buffered=options.opt > 0, reuse=options.opt > 0, balance=options.balance)
+    planner = SegmentPlanner(jobs, tensors, Boundary(live_in, live_out), keep_on_chip=options.opt > 1)
+    allocator = OffChipAllocator(tensors, march.alignment, ddr_base, ddr_start, l2m_start, 0)
+    best = ScheduleSearch(planner, operators, policy, allocator).best(configurations(options))
+    plan, addresses = best.plan, best.addresses
+    hidden = {*subviews, *(used - {*plan.live_ranges, *plan.on_chip})}
+    idle = [encode([])] * (options.cores - len(best.code))
     return Scheduled(
         tuple(operators),
-        best.addresses.final(memories, split.on_chip, inside),
+        best.allocator.placed_tensors(addresses, plan.on_chip, hidden),
         (*best.code, *idle),
         best.chip_bytes,
-        memories.ddr_bytes,
-        memories.l2m_bytes,
+        addresses.ddr_bytes,
+        addresses.l2m_bytes,
     )
 
 
 def _jobs(
-    operators: Sequence[Operator], dense: Context, fixed: frozenset[int], march: March, *, inside: bool
-) -> tuple[Mapping[int, Place], list[Job]]:
-    """Places of the tensors that lie inside others (none unless `inside`) and the jobs that see them there.
+    operators: Sequence[Operator], dense: Context, pinned: frozenset[int], march: March, *, aliased: bool
+) -> tuple[Mapping[int, Subview], list[Job]]:
+    """The tensors that are subviews of others (none unless `aliased`), and the jobs that access them as such.
 
-    A tensor that some job cannot see in rows stays apart.
+    A tensor that some job cannot access as a subview keeps memory of its own.
     """
-    apart: frozenset[int] = frozenset()
+    unaliased: frozenset[int] = frozenset()
     while True:
-        places: Mapping[int, Place] = {}
-        if inside:
-            places = places_of(operators, dense.tensors, dense.owners, fixed, apart, march.chip_bytes)
-        context = replace(dense, places=places)
+        subviews: Mapping[int, Subview] = {}
+        if aliased:
+            subviews = find_subviews(
+                operators, dense.tensors, dense.owners, pinned, unaliased, march.chip_bytes
+            )
+        context = replace(dense, subviews=subviews)
         try:
-            return places, [job for i, op in enumerate(operators) for job in jobs_of(i, op, context)]
-        except MisfitError as misfit:
-            apart |= {misfit.owner}
+            return subviews, [job for i, op in enumerate(operators) for job in jobs_of(i, op, context)]
+        except NotAliasableError as refused:
+            unaliased |= {refused.owner}
 
 
 class _Owners(Sequence[int]):

@@ -1,4 +1,4 @@
-"""Tokens: which completions an instruction must wait for, from the bytes it reads and writes.
+"""Dependencies: which completions an instruction must wait for, from the bytes it reads and writes.
 
 Every engine runs its queue in order and counts what it completed. An instruction waits for the last write
 of every byte it reads (RAW) and, for every byte it writes, for the last write (WAW) and all reads since
@@ -9,23 +9,23 @@ and STORE wait for those of other cores too.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from openbpu.arch.isa import ENGINES, MAX_CORES, Engine
+from openbpu.compiler.schedule.problem.byte_ranges import Interval
 
-Interval = tuple[int, int]
 Wait = tuple[int, ...]
+"""How many instructions every engine must have completed, by engine."""
 _NOBODY = (-1, 0)
 _NO_PEERS = (0,) * (2 * (MAX_CORES - 1))
-_State = tuple[
-    int, int, tuple[tuple[int, int], ...]
-]  # engine and count of the last write, (engine, count) of reads
+_State = tuple[int, int, tuple[tuple[int, int], ...]]
+"""Engine and count of the last write, (engine, count) of the reads since."""
 
 
-class Memory:
-    """Who wrote and read which bytes last: disjoint intervals in a sorted list, each with one state."""
+class AccessHistory:
+    """The last write of every byte and the reads since: disjoint intervals, sorted, one state each."""
 
     def __init__(self) -> None:
         self._starts: list[int] = [0]
@@ -63,22 +63,9 @@ class Memory:
         self._starts[low:high] = [span[0]]
         self._states[low:high] = [(engine, count, ())]
 
-    def last_use(self, span: Interval) -> list[int]:
-        """Per engine, the highest count of an instruction that reads or writes some of the bytes (0:
-        none).
-        """
-        used = [0] * ENGINES
-        low, high = bisect_right(self._starts, span[0]) - 1, bisect_left(self._starts, span[1])
-        for writer, written, readers in self._states[low:high]:
-            if writer >= 0:
-                used[writer] = max(used[writer], written)
-            for reader, seen in readers:
-                used[reader] = max(used[reader], seen)
-        return used
 
-
-class Shared:
-    """As Memory, for the memory of several cores: `engine` counts through those of all of them.
+class SharedAccessHistory:
+    """The access history of memory that several cores share; `engine` counts through the engines of all.
 
     What the parts of one job write (all that is written at one `moment`) does not overlap, though its
     intervals may: strided rows count as all between the first and the last byte. They do not wait for each
@@ -140,17 +127,17 @@ def _latest(left: Mapping[int, int], right: Mapping[int, int]) -> dict[int, int]
     return {e: max(left.get(e, 0), right.get(e, 0)) for e in {**left, **right}}
 
 
-class Tokens:
-    """The wait vectors of a core's program, built instruction by instruction in program order.
+class DependencyTracker:
+    """Works out what the instructions of a core must wait for, one by one in program order.
 
-    core, cores: which of how many · ddr: what the cores share; their programs are then built side by side,
-    in one order.
+    core, cores: which of how many · ddr: the history of the memory that the cores share; their programs are
+    then built side by side, in one order.
     """
 
-    def __init__(self, core: int = 0, cores: int = 1, ddr: Shared | None = None) -> None:
+    def __init__(self, core: int = 0, cores: int = 1, ddr: SharedAccessHistory | None = None) -> None:
         self.core, self.cores = core, cores
-        self.chip = Memory()
-        self.ddr: Memory | Shared = ddr or Memory()
+        self.chip = AccessHistory()
+        self.ddr: AccessHistory | SharedAccessHistory = ddr or AccessHistory()
         self.issued = [0] * ENGINES
         self.peers = _NO_PEERS
 

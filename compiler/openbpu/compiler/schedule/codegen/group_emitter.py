@@ -1,41 +1,42 @@
-"""Groups to instructions: every step runs each job's stripe, windows move on in between."""
+"""Fusion groups to instructions: every step runs each job's stripe, windows move on in between."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.codegen.emitter import Emitter, Step, tile_buffer
+from openbpu.compiler.schedule.codegen.emitter import Emitter
+from openbpu.compiler.schedule.codegen.tile_buffers import TileBuffers, tile_buffer
 from openbpu.compiler.schedule.jobs.moves import move_tiles
-from openbpu.compiler.schedule.memory.residency import Home
+from openbpu.compiler.schedule.memory.residency import Residency
 from openbpu.compiler.schedule.problem.index_maps import Box, Ints, Span
 from openbpu.compiler.schedule.problem.job import Job, View
-from openbpu.compiler.schedule.tiling.fusion_groups import Group, Link
-from openbpu.compiler.schedule.tiling.stripes import GroupPlan
+from openbpu.compiler.schedule.tiling.fusion_groups import FusedTensor, FusionGroup
+from openbpu.compiler.schedule.tiling.stripes import GroupTiling
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedGroup:
-    """A group ready to emit: its plan and the homes of tensors outside it, by root."""
+class TiledGroup:
+    """A group ready to emit: how it is cut, and by root where other tensors stay on chip."""
 
-    group: Group
-    plan: GroupPlan
-    homes: Mapping[int, Home]
+    group: FusionGroup
+    tiling: GroupTiling
+    residencies: Mapping[int, Residency]
 
 
 @dataclass(slots=True)
 class _Window:
-    """The rows of a link that are on chip: two buffers, `rows` in the one in use."""
+    """The rows of a fused tensor that are on chip: two buffers, `rows` in the one in use."""
 
-    link: Link
+    tensor: FusedTensor
     addresses: Ints
     turn: int = 0
     rows: Span = (0, 0)
 
-    def home(self) -> Home:
-        """The link as if it lived on chip as a whole: rows in the window are at their true addresses."""
-        address = self.addresses[self.turn] - self.rows[0] * self.link.row_bytes
-        return Home(self.link.root, 0, 0, 0, 0, stored=False, loaded=False, address=address)
+    def residency(self) -> Residency:
+        """The tensor as if all of it stayed on chip: rows in the window are at their true addresses."""
+        address = self.addresses[self.turn] - self.rows[0] * self.tensor.row_bytes
+        return Residency(self.tensor.root, 0, 0, 0, 0, stored=False, loaded=False, address=address)
 
 
 @dataclass(slots=True)
@@ -48,8 +49,8 @@ class _Stage:
     turns: list[int]
     loaded: list[View | None]
 
-    def step(self, box: Box) -> Step:
-        """The buffers of this box."""
+    def step(self, box: Box) -> TileBuffers:
+        """The tile buffers for this box."""
         for k, addresses in self.addresses.items():
             operand = self.job.operands[k]
             region, view = operand.region(box), self.now[k]
@@ -59,41 +60,41 @@ class _Stage:
         return tuple(self.now)
 
 
-def emit_group(emitter: Emitter, placed: PlacedGroup) -> None:
-    """Emit all steps of a group."""
-    group, plan = placed.group, placed.plan
-    stages = [_stage(position, job, plan) for position, job in enumerate(group.jobs)]
-    windows = {root: _Window(link, plan.addresses[-1, root]) for root, link in group.links.items()}
-    for step in plan.steps:
+def emit_group(emitter: Emitter, tiled: TiledGroup) -> None:
+    """Emit all steps of a fusion group."""
+    group, tiling = tiled.group, tiled.tiling
+    stages = [_stage(position, job, tiling) for position, job in enumerate(group.jobs)]
+    windows = {root: _Window(tensor, tiling.addresses[-1, root]) for root, tensor in group.fused.items()}
+    for step in tiling.steps:
         for stage, box in zip(stages, step.boxes, strict=True):
             if box is None:
                 continue
             job = stage.job
             window = windows.get(job.operands[-1].root)
             if window:
-                _advance(emitter, job, window, step.windows[window.link.root])
-            here = {**placed.homes, **{root: w.home() for root, w in windows.items()}}
-            homes = tuple([here.get(o.root) for o in job.operands])
+                _advance(emitter, job, window, step.windows[window.tensor.root])
+            here = {**tiled.residencies, **{root: w.residency() for root, w in windows.items()}}
+            residencies = tuple([here.get(o.root) for o in job.operands])
             buffers = stage.step(box)
             if job.copy:
-                emitter.copy_tile(job, homes, box, buffers[0])
+                emitter.copy_tile(job, residencies, box, buffers[0])
             else:
-                emitter.tile(job, homes, box, buffers, stage.loaded)
+                emitter.tile(job, residencies, box, buffers, stage.loaded)
 
 
-def _stage(position: int, job: Job, plan: GroupPlan) -> _Stage:
-    mine = {k: addresses for (p, k), addresses in plan.addresses.items() if p == position}
+def _stage(position: int, job: Job, tiling: GroupTiling) -> _Stage:
+    mine = {k: addresses for (p, k), addresses in tiling.addresses.items() if p == position}
     count = len(job.operands)
     return _Stage(job, mine, [None] * count, [0] * count, [None] * count)
 
 
 def _advance(emitter: Emitter, job: Job, window: _Window, rows: Span) -> None:
     """Go on to the other buffer; the rows that are still needed come along, by the layout engine."""
-    size, had, before = window.link.row_bytes, window.rows, window.home()
+    size, had, before = window.tensor.row_bytes, window.rows, window.residency()
     window.turn, window.rows = 1 - window.turn, rows
     if not rows[0] < had[1]:
         return
     kept = (had[1] - rows[0]) * size
-    source, target = (h.address + rows[0] * size for h in (before, window.home()))
+    source, target = (r.address + rows[0] * size for r in (before, window.residency()))
     for instr in move_tiles(job.index, 1, (source, target), (kept,), ((1,), (1,))):
         emitter.add(instr, reads=((source, source + kept),), writes=((target, target + kept),))

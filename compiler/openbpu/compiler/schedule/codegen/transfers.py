@@ -1,4 +1,4 @@
-"""Boxes of tensors to LOAD and STORE instructions."""
+"""Transfers: regions of tensors to LOAD and STORE instructions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def transfers(shape: Ints, element: int, ddr: Ints, chip: Ints) -> tuple[Nest, .
 
 
 def loads(index: int, operand: Operand, ddr: int, view: View) -> list[Load]:
-    """Load the view's region of a tensor at DDR address `ddr` into the view."""
+    """LOADs of the view's region of an operand, whose root is at flat address `ddr`, into the view."""
     base = ddr + operand.start(view.region)
     parts = transfers(view.shape(), operand.element, operand.strides, view.strides)
     return [
@@ -42,7 +42,7 @@ def loads(index: int, operand: Operand, ddr: int, view: View) -> list[Load]:
 
 
 def stores(index: int, operand: Operand, ddr: int, view: View) -> list[Store]:
-    """Store the view into its region of a tensor at DDR address `ddr`."""
+    """STOREs of the view into its region of an operand, whose root is at flat address `ddr`."""
     base = ddr + operand.start(view.region)
     parts = transfers(view.shape(), operand.element, operand.strides, view.strides)
     return [

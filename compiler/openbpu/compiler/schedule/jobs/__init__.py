@@ -25,7 +25,7 @@ from openbpu.arch.program import (
     SegmentLut,
     Softmax,
 )
-from openbpu.compiler.schedule.jobs.context import Context, MisfitError
+from openbpu.compiler.schedule.jobs.context import Context, NotAliasableError
 from openbpu.compiler.schedule.jobs.conv import conv_jobs, matmul_jobs
 from openbpu.compiler.schedule.jobs.elementwise import binary_jobs, dequantize_jobs, quantize_jobs, unary_jobs
 from openbpu.compiler.schedule.jobs.moves import concat_jobs, gather_jobs, move_jobs, pad_jobs
@@ -60,4 +60,4 @@ def jobs_of(index: int, op: Operator, context: Context) -> list[Job]:
     return [job for job in JOBS[type(op)](index, op, context) if all(job.extent)]
 
 
-__all__ = ["JOBS", "Context", "MisfitError", "jobs_of"]
+__all__ = ["JOBS", "Context", "NotAliasableError", "jobs_of"]

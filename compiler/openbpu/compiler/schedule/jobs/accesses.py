@@ -94,8 +94,8 @@ def split_at_rows(
 
 def in_rows(c: Context, tensor: int, strides: Ints) -> Ints:
     """Element strides of a dense tensor as they are where its bytes are rows inside another tensor."""
-    place, element = c.place(tensor), c.tensors[tensor].dtype.nbytes
-    row, pitch = place.row // element, place.pitch // element
+    subview, element = c.subview(tensor), c.tensors[tensor].dtype.nbytes
+    row, pitch = subview.row // element, subview.pitch // element
     return tuple(s if abs(s) < row or s % row else s // row * pitch for s in strides)
 
 

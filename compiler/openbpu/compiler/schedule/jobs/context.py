@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.program import Tensor
-from openbpu.compiler.schedule.problem.index_maps import Axis, Ints
+from openbpu.compiler.schedule.problem.index_maps import IndexMap, Ints
 from openbpu.compiler.schedule.problem.job import Operand
-from openbpu.compiler.schedule.problem.subviews import Place
+from openbpu.compiler.schedule.problem.subviews import Subview
 
 
-class MisfitError(Exception):
-    """A job cannot see tensor `owner` in rows inside another tensor's memory."""
+class NotAliasableError(Exception):
+    """A job cannot access tensor `owner` as a subview: its instructions have no strides for those rows."""
 
     def __init__(self, owner: int) -> None:
         super().__init__(owner)
@@ -28,38 +28,38 @@ class MisfitError(Exception):
 class Context:
     """The program's tensors, the owner of each one's bytes, and the image of the constants (None: unknown).
 
-    `places`: where the bytes of some owners are inside other tensors; the others have memory of their own.
+    `subviews`: of owners whose bytes lie inside other tensors; the others have memory of their own.
     """
 
     tensors: Sequence[Tensor]
     owners: Sequence[int]
-    places: Mapping[int, Place]
+    subviews: Mapping[int, Subview]
     constants: npt.NDArray[np.uint8] | None
 
-    def place(self, tensor: int) -> Place:
-        """Where a tensor's bytes are."""
+    def subview(self, tensor: int) -> Subview:
+        """The subview that a tensor's bytes are: of another tensor, or all of its own memory."""
         owner = self.owners[tensor]
         size = self.tensors[owner].nbytes
-        return self.places.get(owner) or Place(owner, 0, size, size)
+        return self.subviews.get(owner) or Subview(owner, 0, size, size)
 
-    def lies(self, tensor: int, local: Place | None) -> bool:
-        """Whether a tensor's bytes already are at a place inside another tensor, so nothing is to copy."""
-        if local is None or self.owners[tensor] not in self.places:
+    def is_aliased(self, tensor: int, local: Subview | None) -> bool:
+        """Whether a tensor's bytes already are the subview `local` of another, so nothing is to copy."""
+        if local is None or self.owners[tensor] not in self.subviews:
             return False
         outer = self.tensors[local.root].nbytes
-        return self.place(tensor) == local.within(self.place(local.root), outer)
+        return self.subview(tensor) == local.within(self.subview(local.root), outer)
 
     def _operand(
-        self, tensor: int, shape: Ints, axes: tuple[Axis, ...], role: str, *, runs: bool = False
+        self, tensor: int, shape: Ints, axes: tuple[IndexMap, ...], role: str, *, runs: bool = False
     ) -> Operand:
-        place, element = self.place(tensor), self.tensors[tensor].dtype.nbytes
-        strides = place.strides(shape, element)
+        subview, element = self.subview(tensor), self.tensors[tensor].dtype.nbytes
+        strides = subview.strides(shape, element)
         if strides is None or (runs and shape[-1] > 1 and strides[-1] != element):
-            raise MisfitError(self.owners[tensor])
+            raise NotAliasableError(self.owners[tensor])
         return Operand(
             tensor,
-            place.root,
-            place.offset,
+            subview.root,
+            subview.offset,
             shape,
             strides,
             element,
@@ -68,18 +68,18 @@ class Context:
             constant=role == "constant",
         )
 
-    def operand(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], *, runs: bool = False) -> Operand:
+    def operand(self, tensor: int, shape: Ints, axes: tuple[IndexMap, ...], *, runs: bool = False) -> Operand:
         """An input: tensor `tensor` seen as `shape`.
 
         runs: the instruction has no stride for the last axis, so its elements must be neighbours.
         """
         return self._operand(tensor, shape, axes, "input", runs=runs)
 
-    def constant(self, tensor: int, shape: Ints, axes: tuple[Axis, ...]) -> Operand:
+    def constant(self, tensor: int, shape: Ints, axes: tuple[IndexMap, ...]) -> Operand:
         """A constant that belongs to the operator: weights, tables, indices."""
         return self._operand(tensor, shape, axes, "constant")
 
-    def output(self, tensor: int, shape: Ints, axes: tuple[Axis, ...], *, runs: bool = False) -> Operand:
+    def output(self, tensor: int, shape: Ints, axes: tuple[IndexMap, ...], *, runs: bool = False) -> Operand:
         """The output: tensor `tensor` seen as `shape`; `runs` as for an input."""
         return self._operand(tensor, shape, axes, "output", runs=runs)
 
@@ -89,7 +89,7 @@ class Context:
 
     def rows(self, tensor: int) -> int:
         """Elements of a row of a tensor's bytes: all of them unless they are inside another tensor."""
-        return self.place(tensor).row // self.tensors[tensor].dtype.nbytes
+        return self.subview(tensor).row // self.tensors[tensor].dtype.nbytes
 
     def flat(self, tensors: Iterable[int]) -> Ints:
         """One shape of few axes for tensors of the same size, such that no axis crosses the end of a row."""

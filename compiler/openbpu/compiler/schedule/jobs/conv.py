@@ -15,9 +15,9 @@ from openbpu.arch.timing import conv_cycles, matmul_cycles, passes
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.problem.index_maps import (
     Along,
-    Axis,
     Box,
     Grouped,
+    IndexMap,
     Int64,
     Tiles,
     Whole,
@@ -103,13 +103,13 @@ def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
     (_, h, w, cin), cout = op.x_shape, op.y_shape[3]
     per_in, per_out = cin // op.groups, cout // op.groups
     reach = [(k - 1) * d for k, d in zip(op.kernel, op.dilations, strict=True)]
-    x_axes: tuple[Axis, ...] = (
+    x_axes: tuple[IndexMap, ...] = (
         Along(0),
         Window(1, h, op.strides[0], reach[0], op.pads[0], op.upsample[0]),
         Window(2, w, op.strides[1], reach[1], op.pads[1], op.upsample[1]),
         Grouped(3, per_out, per_in, op.groups),
     )
-    y_axes: tuple[Axis, ...] = (Along(0), Along(1), Along(2), Along(3))
+    y_axes: tuple[IndexMap, ...] = (Along(0), Along(1), Along(2), Along(3))
     weight = (cout, *op.kernel, per_in)
     words = c.elements(op.params_id) // cout
     operands = [
@@ -206,11 +206,11 @@ def matmul_jobs(index: int, op: MatMul, c: Context) -> list[Job]:
     """The job of a MatMul."""
     batch = max(op.a_batch, op.b_batch)
 
-    def of(n: int) -> Axis:
+    def of(n: int) -> IndexMap:
         return Along(0) if n > 1 else Whole(1)
 
     b_shape = (op.b_batch, op.n, op.k) if op.b_transposed else (op.b_batch, op.k, op.n)
-    b_axes: tuple[Axis, ...] = (Along(2), Whole(op.k)) if op.b_transposed else (Whole(op.k), Along(2))
+    b_axes: tuple[IndexMap, ...] = (Along(2), Whole(op.k)) if op.b_transposed else (Whole(op.k), Along(2))
     operands = [
         c.operand(op.inputs[0], (op.a_batch, op.m, op.k), (of(op.a_batch), Along(1), Whole(op.k)), runs=True),
         c.operand(op.inputs[1], b_shape, (of(op.b_batch), *b_axes), runs=True),

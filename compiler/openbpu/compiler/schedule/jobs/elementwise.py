@@ -11,7 +11,7 @@ from openbpu.arch.timing import elementwise_cycles, lut_cycles, vpu_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import whole_constant
-from openbpu.compiler.schedule.problem.index_maps import Along, Axis, Box, Int64, Ints, Tiles, Whole
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Ints, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
 from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
 
@@ -23,7 +23,7 @@ def widest_bits(job: Job) -> int:
     return 8 * max(o.element for o in job.operands if not o.constant)
 
 
-def along(n: int) -> tuple[Axis, ...]:
+def along(n: int) -> tuple[IndexMap, ...]:
     """Axes 0..n−1 of the box."""
     return tuple(Along(d) for d in range(n))
 
@@ -159,7 +159,7 @@ class DequantizeJob(Job):
 def dequantize_jobs(index: int, op: Dequantize, c: Context) -> list[Job]:
     """The job of a Dequantize."""
     scales = c.tensors[op.scales_id].shape
-    by_channel: Axis = Along(1) if scales[0] > 1 else Whole(1)
+    by_channel: IndexMap = Along(1) if scales[0] > 1 else Whole(1)
     operands = (
         c.operand(op.inputs[0], op.shape, along(3)),
         c.constant(op.scales_id, scales, (by_channel, *(Whole(n) for n in scales[1:]))),

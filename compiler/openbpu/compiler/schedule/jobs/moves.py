@@ -18,7 +18,7 @@ from openbpu.compiler.schedule.jobs.windows import indexed
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
-from openbpu.compiler.schedule.problem.subviews import part_place, slice_place
+from openbpu.compiler.schedule.problem.subviews import concat_subview, slice_subview
 
 
 def move_cost(job: Job, march: March, tile: Tiles, *, run: bool = True) -> Int64:
@@ -68,7 +68,7 @@ class MoveJob(Job):
 def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
     """The job of a Move: a copy where tiles keep their order, none where the output lies in the input."""
     source, target = op.inputs[0], op.outputs[0]
-    if c.lies(target, slice_place(op, c.tensors[target].dtype.nbytes, c.owners[source])):
+    if c.is_aliased(target, slice_subview(op, c.tensors[target].dtype.nbytes, c.owners[source])):
         return []
     views = ((source, op.strides), (target, dense_strides(op.shape, 1)))
     shape, split = split_at_rows(c, op.shape, views)
@@ -120,8 +120,8 @@ def concat_jobs(index: int, op: Concat, c: Context) -> list[Job]:
             c.output(op.outputs[0], (op.outer, width), (Along(0), Along(1, start))),
         )
         start += size
-        local = part_place(op, part, operands[0].element, c.owners[op.outputs[0]])
-        if size == 0 or (mult == 0 and c.lies(tensor, local)):
+        local = concat_subview(op, part, operands[0].element, c.owners[op.outputs[0]])
+        if size == 0 or (mult == 0 and c.is_aliased(tensor, local)):
             continue
         jobs.append(_concat_job(index, part, (op.outer, size), operands, copies=mult == 0))
     return jobs
@@ -166,7 +166,7 @@ class Clipped:
         return (self.dim,)
 
     @property
-    def even(self) -> bool:
+    def uniform(self) -> bool:
         """Yes."""
         return True
 

@@ -15,9 +15,9 @@ from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import sixteen_bits
 from openbpu.compiler.schedule.problem.index_maps import (
     Along,
-    Axis,
     Box,
     Indexed,
+    IndexMap,
     Int64,
     Tiles,
     Whole,
@@ -136,7 +136,7 @@ class ResizeJob(Job):
         ]
 
 
-def indexed(dim: int, tensor: int, columns: int, length: int, c: Context) -> Axis:
+def indexed(dim: int, tensor: int, columns: int, length: int, c: Context) -> IndexMap:
     """The axis that outputs of `dim` read through a constant table of indices [n, ≥ columns]; whole if
     unknown.
     """

@@ -1,4 +1,6 @@
-"""Which tensors can lie inside others, so that concats and slices copy nothing.
+"""Aliasing: which tensors can be subviews of others, so that concats and slices copy nothing.
+
+Tensors in one memory are an alias group; its root is the tensor that owns the memory.
 
 concat(a, b) → y:   a and b are columns of y from the start; their producers write there
 slice(x) → y:       y is columns of x; its readers read there
@@ -11,39 +13,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openbpu.arch.program import Concat, Move, Operator, Space, Tensor
-from openbpu.compiler.schedule.problem.subviews import Place, part_place, slice_place
+from openbpu.compiler.schedule.problem.subviews import Subview, concat_subview, slice_subview
 
 _NEAR = 24
 """Operators between a tensor and its concat up to which it may hold the whole concat's memory early."""
 
 
 @dataclass(slots=True)
-class Insides:
-    """Finds the places. `fixed`: owners that must stay where they are; `apart`: owners that must stay
-    dense.
+class AliasAnalysis:
+    """Finds the subviews of a segment.
+
+    owners: of the bytes of every tensor, by id · pinned: owners that must keep the memory they have ·
+    unaliased: owners that must have memory of their own · chip_bytes: of the on-chip memory.
     """
 
     operators: Sequence[Operator]
     tensors: Sequence[Tensor]
     owners: Sequence[int]
-    fixed: frozenset[int]
-    apart: frozenset[int]
+    pinned: frozenset[int]
+    unaliased: frozenset[int]
     chip_bytes: int
-    places: dict[int, Place] = field(default_factory=dict)
-    _made: dict[int, int] = field(default_factory=dict)  # owner → operator that writes it
+    subviews: dict[int, Subview] = field(default_factory=dict)
+    _producer: dict[int, int] = field(default_factory=dict)  # owner → operator that writes it
 
-    def find(self) -> dict[int, Place]:
-        """The places of all tensors that lie inside another one, by owner."""
+    def find(self) -> dict[int, Subview]:
+        """The subviews of all tensors that lie inside another one, by owner."""
         for index, op in enumerate(self.operators):
             for output in op.outputs:
-                self._made.setdefault(self.owners[output], index)
+                self._producer.setdefault(self.owners[output], index)
             if isinstance(op, Move):
-                self._slice(op)
+                self._alias_slice(op)
         for index, op in enumerate(self.operators):
             if isinstance(op, Concat):
                 for part in range(len(op.inputs)):
-                    self._part(index, op, part)
-        return self.places
+                    self._alias_concat_input(index, op, part)
+        return self.subviews
 
     def _nbytes(self, owner: int) -> int:
         return self.tensors[owner].nbytes
@@ -51,94 +55,94 @@ class Insides:
     def _element(self, tensor: int) -> int:
         return self.tensors[tensor].dtype.nbytes
 
-    def _place(self, owner: int) -> Place:
+    def _subview(self, owner: int) -> Subview:
         size = self._nbytes(owner)
-        return self.places.get(owner) or Place(owner, 0, size, size)
+        return self.subviews.get(owner) or Subview(owner, 0, size, size)
 
-    def _movable(self, owner: int) -> bool:
-        """Whether an owner may get a place: made here, needed nowhere else, not yet inside another."""
+    def _may_alias(self, owner: int) -> bool:
+        """Whether an owner may become a subview: written here, needed nowhere else, not yet a subview."""
         tensor = self.tensors[owner]
         return (
-            owner in self._made
-            and owner not in self.fixed
-            and owner not in self.apart
-            and owner not in self.places
+            owner in self._producer
+            and owner not in self.pinned
+            and owner not in self.unaliased
+            and owner not in self.subviews
             and tensor.space is Space.DDR
             and tensor.address < 0
         )
 
-    def _slice(self, op: Move) -> None:
-        source, target = self.owners[op.inputs[0]], self.owners[op.outputs[0]]
-        if not self._movable(target) or self.tensors[source].space is Space.CONST:
+    def _alias_slice(self, op: Move) -> None:
+        source, output = self.owners[op.inputs[0]], self.owners[op.outputs[0]]
+        if not self._may_alias(output) or self.tensors[source].space is Space.CONST:
             return
-        local = slice_place(op, self._element(op.outputs[0]), source)
-        place = local.within(self._place(source), self._nbytes(source)) if local else None
-        if place:
-            self.places[target] = place
+        local = slice_subview(op, self._element(op.outputs[0]), source)
+        subview = local.within(self._subview(source), self._nbytes(source)) if local else None
+        if subview:
+            self.subviews[output] = subview
 
-    def _part(self, index: int, op: Concat, part: int) -> None:
+    def _alias_concat_input(self, index: int, op: Concat, part: int) -> None:
         whole, owner = self.owners[op.outputs[0]], self.owners[op.inputs[part]]
-        wanted = self._wanted(op, part)
-        if wanted is None or whole == owner or op.mults[part] or not self._worth(index, owner, whole):
+        target = self._target(op, part)
+        if target is None or whole == owner or op.mults[part] or not self._pays(index, owner, whole):
             return
-        if self._movable(owner):
-            self._put(owner, wanted)
-        elif owner in self.places and self._movable(self.places[owner].root):
-            self._put_source(op, part, wanted)
+        if self._may_alias(owner):
+            self._alias(owner, target)
+        elif owner in self.subviews and self._may_alias(self.subviews[owner].root):
+            self._alias_source(op, part, target)
 
-    def _worth(self, index: int, owner: int, whole: int) -> bool:
-        """A part far ahead of its concat would keep memory for all of it, unless that is little or in DDR."""
-        near = index - self._made.get(owner, -1) <= _NEAR
+    def _pays(self, index: int, owner: int, whole: int) -> bool:
+        """Whether memory for all of the concat costs little from here: it is used soon, small or in DDR."""
+        near = index - self._producer.get(owner, -1) <= _NEAR
         size = self._nbytes(whole)
         return near or not self.chip_bytes // 8 < size <= self.chip_bytes // 2
 
-    def _wanted(self, op: Concat, part: int) -> Place | None:
+    def _target(self, op: Concat, part: int) -> Subview | None:
         whole = self.owners[op.outputs[0]]
-        local = part_place(op, part, self._element(op.outputs[0]), whole)
-        return local.within(self._place(whole), self._nbytes(whole))
+        local = concat_subview(op, part, self._element(op.outputs[0]), whole)
+        return local.within(self._subview(whole), self._nbytes(whole))
 
-    def _put(self, owner: int, place: Place) -> bool:
-        """Give an owner a place, and those inside it theirs; nothing changes when one of them would break."""
-        if place.root == owner:
+    def _alias(self, owner: int, subview: Subview) -> bool:
+        """Make an owner a subview, and its own subviews too; nothing changes when one of them would break."""
+        if subview.root == owner:
             return False
-        moved: dict[int, Place] = {owner: place}
-        for other, inner in self.places.items():
+        moved: dict[int, Subview] = {owner: subview}
+        for other, inner in self.subviews.items():
             if inner.root == owner:
-                found = inner.within(place, self._nbytes(owner))
+                found = inner.within(subview, self._nbytes(owner))
                 if found is None:
                     return False
                 moved[other] = found
-        self.places.update(moved)
+        self.subviews.update(moved)
         return True
 
-    def _put_source(self, op: Concat, part: int, wanted: Place) -> None:
-        """Put the tensor that a part is a slice of into the concat, if its slices fill their columns of
-        it.
+    def _alias_source(self, op: Concat, part: int, target: Subview) -> None:
+        """Make the tensor that a part is a slice of a subview of the concat, if its slices fill their columns
+        of it.
         """
-        inner = self.places[self.owners[op.inputs[part]]]
+        inner = self.subviews[self.owners[op.inputs[part]]]
         source = inner.root
-        whole = Place(wanted.root, wanted.offset - inner.offset, inner.pitch, wanted.pitch)
+        whole = Subview(target.root, target.offset - inner.offset, inner.pitch, target.pitch)
         counts = self._nbytes(self.owners[op.inputs[part]]) // inner.row, self._nbytes(source) // inner.pitch
         if inner.row >= inner.pitch or inner.offset >= inner.pitch or counts[0] != counts[1]:
             return
         covered = 0
         for other, tensor in enumerate(op.inputs):
-            place, target = self.places.get(self.owners[tensor]), self._wanted(op, other)
-            if place is None or place.root != source or target is None or op.mults[other]:
+            subview, output = self.subviews.get(self.owners[tensor]), self._target(op, other)
+            if subview is None or subview.root != source or output is None or op.mults[other]:
                 continue
-            if place.within(whole, self._nbytes(source)) == target:
-                covered += place.row
+            if subview.within(whole, self._nbytes(source)) == output:
+                covered += subview.row
         if covered == inner.pitch:
-            self._put(source, whole)
+            self._alias(source, whole)
 
 
-def places_of(
+def find_subviews(
     operators: Sequence[Operator],
     tensors: Sequence[Tensor],
     owners: Sequence[int],
-    fixed: frozenset[int],
-    apart: frozenset[int],
+    pinned: frozenset[int],
+    unaliased: frozenset[int],
     chip_bytes: int,
-) -> Mapping[int, Place]:
-    """See `Insides`."""
-    return Insides(operators, tensors, owners, fixed, apart, chip_bytes).find()
+) -> Mapping[int, Subview]:
+    """The subviews that `AliasAnalysis` finds, by owner."""
+    return AliasAnalysis(operators, tensors, owners, pinned, unaliased, chip_bytes).find()

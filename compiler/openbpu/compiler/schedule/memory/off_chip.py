@@ -1,4 +1,4 @@
-"""Addresses outside the cores: which tensors are in the L2M, which in DDR, and where."""
+"""Addresses outside the cores: which tensors are in the L2M, which in DDR, and at which address."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from openbpu.arch.isa import L2M_BASE
 from openbpu.arch.program import Space, Tensor
-from openbpu.compiler.schedule.memory.allocator import Life, aligned, pack
-from openbpu.compiler.schedule.memory.l2m import choose_shared
-from openbpu.compiler.schedule.memory.live_ranges import Use
+from openbpu.compiler.schedule.memory.allocator import LiveBlock, aligned, pack
+from openbpu.compiler.schedule.memory.l2m import choose_l2m
+from openbpu.compiler.schedule.memory.live_ranges import LiveRange
 from openbpu.compiler.schedule.problem.job import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Memories:
-    """Addresses in DDR and in the L2M by root, and the ends of what is used."""
+class OffChipAddresses:
+    """Addresses by root in DDR and in the L2M, and the first byte behind all that is used of each."""
 
     ddr: Mapping[int, int]
     l2m: Mapping[int, int]
@@ -25,9 +25,11 @@ class Memories:
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """Chooses them. `ddr_base`: flat address of the DDR space · `ddr_start`, `l2m_start`: the first addresses
-    that are free · `l2m_end`: how far the L2M may be used.
+class OffChipAllocator:
+    """Gives addresses to the tensors of a segment that cores load or store.
+
+    ddr_base: flat address of the DDR space · ddr_start, l2m_start: the first addresses that are free ·
+    l2m_end: how far the L2M may be used.
     """
 
     tensors: Sequence[Tensor]
@@ -37,71 +39,72 @@ class Addresses:
     l2m_start: int
     l2m_end: int
 
-    def choose(
+    def allocate(
         self,
-        uses: Mapping[int, Use],
+        live_ranges: Mapping[int, LiveRange],
         moved: AbstractSet[int],
         *,
         reuse: bool,
-        near: AbstractSet[int] | None = None,
-    ) -> Memories:
+        l2m_only: AbstractSet[int] | None = None,
+    ) -> OffChipAddresses:
         """Addresses for the tensors that are `moved` to or from a core and were not placed by the caller.
 
-        `uses`: of all tensors of the segment, by root · `near`: the only tensors that may be in the L2M, if
+        live_ranges: of all tensors of the segment · l2m_only: the only tensors that may be in the L2M, if
         given. Without `reuse` no two tensors share DDR.
         """
-        outside = {r: u for r, u in uses.items() if r in moved and self.tensors[r].address < 0}
+        outside = {r: life for r, life in live_ranges.items() if r in moved and self.tensors[r].address < 0}
         l2m: dict[int, int] = {}
         if self.l2m_start < self.l2m_end:
-            wanted = [r for r, use in outside.items() if not use.kept and (near is None or r in near)]
-            l2m = choose_shared(outside, wanted, self.alignment, self.l2m_start, self.l2m_end)
-        far = {root: use for root, use in outside.items() if root not in l2m}
-        ddr, ddr_bytes = self._ddr(far, uses, reuse=reuse)
+            inner = [root for root, life in outside.items() if not life.live_out]
+            wanted = [root for root in inner if l2m_only is None or root in l2m_only]
+            l2m = choose_l2m(outside, wanted, self.alignment, self.l2m_start, self.l2m_end)
+        far = [life for root, life in outside.items() if root not in l2m]
+        ddr, ddr_bytes = self._ddr(far, live_ranges, reuse=reuse)
         l2m_bytes = max([at + self.tensors[root].nbytes for root, at in l2m.items()], default=0)
-        return Memories(ddr, l2m, ddr_bytes, max(l2m_bytes, self.l2m_start))
+        return OffChipAddresses(ddr, l2m, ddr_bytes, max(l2m_bytes, self.l2m_start))
 
     def _ddr(
-        self, far: Mapping[int, Use], uses: Mapping[int, Use], *, reuse: bool
+        self, far: Iterable[LiveRange], live_ranges: Mapping[int, LiveRange], *, reuse: bool
     ) -> tuple[dict[int, int], int]:
-        end = max((u.last for u in uses.values()), default=0)
-        lives = []
-        for root, use in far.items():
-            whole = use.kept or not reuse
-            lives.append(Life(root, use.nbytes, 0 if whole else use.first, end if whole else use.last))
-        return pack(lives, self.alignment, aligned(self.ddr_start, self.alignment))
+        end = max((life.last for life in live_ranges.values()), default=0)
+        blocks = []
+        for life in far:
+            first, last = (0, end) if life.live_out or not reuse else (life.first, life.last)
+            blocks.append(LiveBlock(life.root, life.nbytes, first, last))
+        return pack(blocks, self.alignment, aligned(self.ddr_start, self.alignment))
 
-    def flat(self, memories: Memories, jobs: Iterable[Job]) -> dict[int, int]:
-        """The flat address of every memory that jobs touch."""
+    def flat_addresses(self, chosen: OffChipAddresses, jobs: Iterable[Job]) -> dict[int, int]:
+        """The flat address, over constants, DDR and L2M, of every root that jobs read or write."""
         used = {operand.root for job in jobs for operand in job.operands}
-        return {root: self._flat(root, memories) for root in used}
+        return {root: self._flat(root, chosen) for root in used}
 
-    def _flat(self, root: int, memories: Memories) -> int:
+    def _flat(self, root: int, chosen: OffChipAddresses) -> int:
         tensor = self.tensors[root]
         if tensor.space is Space.CONST:
             return tensor.address
-        if root in memories.l2m:
-            return L2M_BASE + memories.l2m[root]
+        if root in chosen.l2m:
+            return L2M_BASE + chosen.l2m[root]
         if tensor.space is Space.L2M:
             return L2M_BASE + tensor.address
-        return self.ddr_base + memories.ddr.get(root, tensor.address)
+        return self.ddr_base + chosen.ddr.get(root, tensor.address)
 
-    def final(
-        self, memories: Memories, on_chip: Mapping[int, int], inside: Iterable[int]
+    def placed_tensors(
+        self, chosen: OffChipAddresses, on_chip: Mapping[int, int], hidden: Iterable[int]
     ) -> tuple[Tensor, ...]:
-        """The tensor table with the addresses chosen here. `on_chip`: on-chip address by root.
+        """The tensor table with the chosen addresses; `on_chip`: on-chip addresses by root.
 
-        What lies inside another tensor has no address of its own (−1). Neither have tensors that only a
-        window of a group ever holds, or several cores in parts.
+        `hidden` tensors have no address of their own (−1): they are subviews of others, or only a window of a
+        fusion group ever holds them.
         """
         out = list(self.tensors)
-        for owner in inside:
+        for owner in hidden:
             if out[owner].space is Space.DDR and out[owner].address < 0:
                 out[owner] = replace(out[owner], space=Space.CHIP)
-        for root, address in memories.ddr.items():
+        for root, address in chosen.ddr.items():
             out[root] = replace(out[root], space=Space.DDR, address=address)
-        for root, address in memories.l2m.items():
+        for root, address in chosen.l2m.items():
             out[root] = replace(out[root], space=Space.L2M, address=address)
         for root, address in on_chip.items():
-            if root not in memories.ddr and root not in memories.l2m and out[root].address < 0:
+            if root not in chosen.ddr and root not in chosen.l2m and out[root].address < 0:
                 out[root] = replace(out[root], space=Space.CHIP, address=address)
         return tuple(out)

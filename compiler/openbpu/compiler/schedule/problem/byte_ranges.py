@@ -1,4 +1,4 @@
-"""Which bytes of a tensor's memory an operand touches."""
+"""The bytes of a tensor's memory that a job touches through an operand."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ from math import prod
 from openbpu.compiler.schedule.problem.index_maps import Box
 from openbpu.compiler.schedule.problem.job import Job, Operand, lengths
 
+Interval = tuple[int, int]
+"""The first byte and the last + 1, as addresses or as offsets in a tensor."""
+
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """The bytes of a memory that an operand touches: the first, the last + 1, and how many."""
+class ByteRange:
+    """Bytes of a tensor's memory that are touched: the first, the last + 1, and how many in between."""
 
     low: int
     high: int
     count: int
 
     @property
-    def solid(self) -> bool:
-        """Whether it touches all between the first and the last."""
+    def contiguous(self) -> bool:
+        """Whether all bytes between the first and the last are touched."""
         return self.count == self.high - self.low
 
 
-def extent_of(job: Job, operand: Operand) -> Extent:
-    """What all of a job touches of an operand."""
+def byte_range_of(job: Job, operand: Operand) -> ByteRange:
+    """The bytes of an operand that all iterations of a job together touch."""
     region = operand.region(tuple([(0, n) for n in job.extent]))
     low = operand.start(region)
     sizes = lengths(region)
     reach = sum([(n - 1) * k for n, k in zip(sizes, operand.strides, strict=True)])
-    return Extent(low, low + reach + operand.element, prod(sizes) * operand.element)
+    return ByteRange(low, low + reach + operand.element, prod(sizes) * operand.element)
 
 
-def beyond(operand: Operand, region: Box, own: tuple[int, int]) -> list[Box] | None:
-    """The parts of a region outside the bytes `own`, cut along its first axis of more than one index.
+def regions_outside(operand: Operand, region: Box, inner: Interval) -> list[Box] | None:
+    """The parts of an operand's region outside the bytes `inner`, cut along its first axis of more than one
+    index.
 
     None where an index of that axis touches bytes on both sides.
     """
@@ -48,8 +52,8 @@ def beyond(operand: Operand, region: Box, own: tuple[int, int]) -> list[Box] | N
             first = operand.start(row)
             reach = sum([(n - 1) * k for n, k in zip(lengths(row), operand.strides, strict=True)])
             last = first + reach + operand.element
-            outside = last <= own[0] or own[1] <= first
-            if not outside and not own[0] <= first <= last <= own[1]:
+            outside = last <= inner[0] or inner[1] <= first
+            if not outside and not inner[0] <= first <= last <= inner[1]:
                 return None
         if outside and start is None:
             start = i

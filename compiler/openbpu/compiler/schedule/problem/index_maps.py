@@ -1,4 +1,4 @@
-"""How one axis of an operand follows the iteration box of its operator.
+"""Index maps: which indices of one axis of an operand a tile of the iteration space needs.
 
 A job iterates over a box (its output, mostly). Every axis of every operand is one of the maps below:
 `span(box)` is the part of that axis that the box needs, `size(tile)` an upper bound of its length for any
@@ -16,22 +16,24 @@ import numpy.typing as npt
 
 Ints = tuple[int, ...]
 Span = tuple[int, int]
+"""The first index and the last + 1."""
 Box = tuple[Span, ...]
+"""A part of an iteration space or of a tensor: a span per axis."""
 Int64 = npt.NDArray[np.int64]
 Tiles = Int64
 """Candidate tile shapes, [iteration axes, candidates]."""
 
 
-class Axis(Protocol):
-    """One axis of an operand as a function of the iteration box."""
+class IndexMap(Protocol):
+    """The indices of one axis of an operand as a function of the iteration box."""
 
     @property
     def dims(self) -> Ints:
         """The iteration axes this axis depends on."""
 
     @property
-    def even(self) -> bool:
-        """Whether `size` is the same for every part of the iterations, wherever it begins."""
+    def uniform(self) -> bool:
+        """Whether parts of the iterations of equal length need as many indices, wherever they begin."""
 
     def span(self, box: Box) -> Span:
         """First and last + 1 index that `box` needs; never empty."""
@@ -50,8 +52,8 @@ class Whole:
     dims: Ints = ()
 
     @property
-    def even(self) -> bool:
-        """Yes."""
+    def uniform(self) -> bool:
+        """True: all is needed, wherever a part begins."""
         return True
 
     def span(self, box: Box) -> Span:  # noqa: ARG002 - the same for every box
@@ -76,8 +78,8 @@ class Along:
         return (self.dim,)
 
     @property
-    def even(self) -> bool:
-        """Yes."""
+    def uniform(self) -> bool:
+        """True: as many indices as iterations."""
         return True
 
     def span(self, box: Box) -> Span:
@@ -112,8 +114,8 @@ class Window:
         return (self.dim,)
 
     @property
-    def even(self) -> bool:
-        """Yes."""
+    def uniform(self) -> bool:
+        """True: the bound of a window counts as if all of it were inside the input."""
         return True
 
     def span(self, box: Box) -> Span:
@@ -149,8 +151,8 @@ class Grouped:
         return (self.dim,) if self.groups > 1 else ()
 
     @property
-    def even(self) -> bool:
-        """If no group is cut."""
+    def uniform(self) -> bool:
+        """Whether the counting begins at the first output of a group."""
         return self.low % self.per_out == 0
 
     def span(self, box: Box) -> Span:
@@ -180,8 +182,8 @@ class Affine:
         object.__setattr__(self, "dims", tuple(d for d, _ in self.terms))
 
     @property
-    def even(self) -> bool:
-        """Yes."""
+    def uniform(self) -> bool:
+        """True: the length of the hull depends on lengths alone."""
         return True
 
     def span(self, box: Box) -> Span:
@@ -214,8 +216,8 @@ class Indexed:
         return (self.dim,)
 
     @property
-    def even(self) -> bool:
-        """The table may name anything."""
+    def uniform(self) -> bool:
+        """False: the table may name anything."""
         return False
 
     def span(self, box: Box) -> Span:
@@ -236,35 +238,35 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Shifted:
-    """An axis whose size does not depend on where a box starts, for boxes counted from `low`."""
+    """Another map, for iterations of axis `dim` that are counted from `low`."""
 
-    axis: Axis
+    axis: IndexMap
     dim: int
     low: int
 
     @property
     def dims(self) -> Ints:
-        """As the axis's."""
+        """The iteration axes that the other map depends on."""
         return self.axis.dims
 
     @property
-    def even(self) -> bool:
-        """Yes."""
+    def uniform(self) -> bool:
+        """True: so are all maps that this one is made of."""
         return True
 
     def span(self, box: Box) -> Span:
-        """What the box needs, once it is counted from 0."""
+        """What the other map needs of the box, counted from 0."""
         lo, hi = box[self.dim]
         moved = (*box[: self.dim], (lo + self.low, hi + self.low), *box[self.dim + 1 :])
         return self.axis.span(moved)
 
     def size(self, tile: Tiles) -> Int64:
-        """As the axis's."""
+        """The bound of the other map."""
         return self.axis.size(tile)
 
 
-def shifted(axis: Axis, dim: int, low: int, length: int) -> Axis:
-    """The map of the part low..low + length of iteration axis `dim`, counted from 0."""
+def shifted(axis: IndexMap, dim: int, low: int, length: int) -> IndexMap:
+    """The map for the iterations low..low + length of axis `dim` alone, counted from 0."""
     if dim not in axis.dims:
         return axis
     if isinstance(axis, Along):

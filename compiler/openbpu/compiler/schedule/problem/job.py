@@ -1,4 +1,8 @@
-"""A job: one operator, or one input of a concat, as an iteration box with operands that can be cut."""
+"""Jobs: an operator (or one input of a concat) as a loop nest that can be tiled, with its operands.
+
+A job is what others call a structured operation: an iteration space, one index map per axis of every operand,
+and how a tile becomes instructions.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ import numpy.typing as npt
 
 from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.problem.index_maps import Axis, Box, Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Box, IndexMap, Int64, Ints, Tiles
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A tensor as a job sees it: `shape` (any shape of the same size), bytes per element, a map per axis.
+    """A tensor as a job accesses it: any `shape` of the same size, bytes per `element`, a map per axis.
 
     The bytes are in the memory of tensor `root` from `offset` on, with byte `strides` per axis: dense, or
     inside the rows of a wider tensor.
@@ -29,10 +33,10 @@ class Operand:
     shape: Ints
     strides: Ints
     element: int
-    axes: tuple[Axis, ...]
+    axes: tuple[IndexMap, ...]
     output: bool = False
     constant: bool = False
-    dims: frozenset[int] = field(init=False)  # iteration axes its region depends on
+    dims: frozenset[int] = field(init=False)  # iteration axes that its region depends on
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", frozenset(d for a in self.axes for d in a.dims))
@@ -57,7 +61,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A region of an operand in on-chip memory: address of its first element, byte strides per axis."""
+    """A region of an operand in on-chip memory: the address of its first element, byte strides per axis."""
 
     at: int
     strides: Ints
@@ -75,12 +79,12 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(ABC):
-    """An iteration box `extent` over `operands` (inputs and constants first, the output last).
+    """A loop nest of `extent` iterations per axis over `operands`: inputs and constants, the output last.
 
-    `steps`: tile lengths per axis should be multiples of these; `caps`: tile lengths must not exceed these
-    (() for no limit). `index` is the operator's index in the segment. `copy`: the tile of the first
-    operand, dense, is the tile of the output, so LOAD and STORE do all the work when either side is in DDR.
-    `engine`: the one that computes.
+    index: the operator's index in the segment · engine: the one that computes · steps: tile lengths per axis
+    should be multiples of these · caps: tile lengths must not exceed these (() for no limit) · copy: the tile
+    of the first operand, dense, is the tile of the output, so LOAD and STORE do all the work when either side
+    is in DDR.
     """
 
     index: int
@@ -93,8 +97,8 @@ class Job(ABC):
     copy: bool = False
 
     @property
-    def alike(self) -> Hashable:
-        """The same for jobs whose tiles cost the same."""
+    def cost_key(self) -> Hashable:
+        """A key that jobs share if their tiles cost the same."""
         return id(self)
 
     @abstractmethod

@@ -10,9 +10,9 @@ from openbpu.compiler.schedule.problem.strides import collapse, dense_strides
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Bytes of a tensor in the memory of `root`: `row` bytes at a time, `pitch` bytes apart, from `offset`
-    on.
+class Subview:
+    """The bytes of a tensor inside the memory of tensor `root`: rows of `row` bytes, `pitch` bytes apart, the
+    first at byte `offset`.
 
     A tensor that is one contiguous block has one row, as long as itself (and pitch = row).
     """
@@ -34,40 +34,40 @@ class Place:
                 return None
         return tuple(out)
 
-    def within(self, outer: Place, nbytes: int) -> Place | None:
-        """This place, in a tensor of `nbytes` bytes that is itself at `outer`; None when its rows would
-        break.
+    def within(self, outer: Subview, nbytes: int) -> Subview | None:
+        """The composed subview, where the root (of `nbytes` bytes) is itself the subview `outer` of another
+        tensor; None when rows would break.
 
         (offset 4, row 2, pitch 8) within (offset 10, row 8, pitch 20)  →  (offset 14, row 2, pitch 20)
         """
         if outer.row >= nbytes:
-            return Place(outer.root, outer.offset + self.offset, self.row, self.pitch)
+            return Subview(outer.root, outer.offset + self.offset, self.row, self.pitch)
         line, column = divmod(self.offset, outer.row)
         if self.row == self.pitch and column == 0 and self.row % outer.row == 0:
-            return Place(outer.root, outer.offset + line * outer.pitch, outer.row, outer.pitch)
+            return Subview(outer.root, outer.offset + line * outer.pitch, outer.row, outer.pitch)
         if self.pitch % outer.row or column + self.row > outer.row:
             return None
         start = outer.offset + line * outer.pitch + column
         pitch = self.pitch // outer.row * outer.pitch
-        return Place(outer.root, start, self.row, pitch)
+        return Subview(outer.root, start, self.row, pitch)
 
 
-def rows(root: int, offset: int, row: int, pitch: int, count: int) -> Place:
-    """`count` rows as a place: one block where they touch or there is only one."""
+def strided_rows(root: int, offset: int, row: int, pitch: int, count: int) -> Subview:
+    """The subview of `count` rows: one block where they touch or there is only one."""
     if count == 1 or row == pitch:
-        return Place(root, offset, row * count, row * count)
-    return Place(root, offset, row, pitch)
+        return Subview(root, offset, row * count, row * count)
+    return Subview(root, offset, row, pitch)
 
 
-def part_place(op: Concat, part: int, element: int, root: int) -> Place:
-    """Where input `part` of a concat lies in its output `root`."""
+def concat_subview(op: Concat, part: int, element: int, root: int) -> Subview:
+    """The subview of the concat's output `root` that its input number `part` is; `element`: bytes of one."""
     width = sum(op.sizes)
     start = sum(op.sizes[:part])
-    return rows(root, start * element, op.sizes[part] * element, width * element, op.outer)
+    return strided_rows(root, start * element, op.sizes[part] * element, width * element, op.outer)
 
 
-def slice_place(op: Move, element: int, root: int) -> Place | None:
-    """Where the output of a Move lies in its input `root`, if it is rows of it in their order."""
+def slice_subview(op: Move, element: int, root: int) -> Subview | None:
+    """The subview of the input `root` that the output of a Move is; None unless it is rows of it in order."""
     counts, (_, strides) = collapse(op.shape, (dense_strides(op.shape, 1), op.strides))
     if len(counts) > 2 or (counts and (strides[-1] != 1 or min(strides) < 1)):
         return None
@@ -75,4 +75,4 @@ def slice_place(op: Move, element: int, root: int) -> Place | None:
     count, step = (counts[0], strides[0]) if len(counts) == 2 else (1, run)
     if step < run:
         return None
-    return rows(root, op.offset * element, run * element, step * element, count)
+    return strided_rows(root, op.offset * element, run * element, step * element, count)

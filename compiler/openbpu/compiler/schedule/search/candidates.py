@@ -1,4 +1,4 @@
-"""Finished schedules of one segment: several are made, and the best by the timing of its code is kept.
+"""The search: several schedules of a segment are made, and the best by the timing of its code is kept.
 
 Estimates choose tile shapes and what stays on chip; what is best for single layers need not be for all of
 them, and no estimate knows what engines and cores wait for in the end.
@@ -14,10 +14,11 @@ from openbpu.arch.events import Queues
 from openbpu.arch.isa import Code
 from openbpu.arch.program import Operator
 from openbpu.arch.timing import instruction_costs
-from openbpu.compiler.schedule.memory.off_chip import Addresses, Memories
-from openbpu.compiler.schedule.problem.options import FASTEST, Effort
-from openbpu.compiler.schedule.search.segment import Split, Work
-from openbpu.compiler.schedule.tiling.cost import Rules
+from openbpu.compiler.schedule.memory.off_chip import OffChipAddresses, OffChipAllocator
+from openbpu.compiler.schedule.problem.options import FASTEST, ScheduleOptions
+from openbpu.compiler.schedule.search.segment_plan import SegmentPlan
+from openbpu.compiler.schedule.search.segment_planner import SegmentPlanner
+from openbpu.compiler.schedule.tiling.policy import Policy
 
 _LADDER = (FASTEST, 60, 30, 0)
 """Balances that one core's schedules are made for."""
@@ -31,92 +32,105 @@ leaves next to no memory cuts its neighbours into crumbs, whose tokens take minu
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How a schedule is made: cores that share the work, what its plans are judged by, L2M it may use."""
+class Configuration:
+    """How a schedule is made: cores that share the work, balance that tilings are judged by, bytes of L2M."""
 
     cores: int
     balance: int
     l2m_bytes: int
 
 
-def ways(effort: Effort) -> list[Way]:
-    """What is tried, with fewer cores and without the L2M first: the first of equals is kept.
+def configurations(options: ScheduleOptions) -> list[Configuration]:
+    """The configurations to try, with fewer cores and without the L2M first: the first of equals is kept.
 
-    The same for every balance that is asked for, and all that less effort would try: so a lower balance never
-    means more DDR bytes, nor a higher one, another core or the L2M more time.
+    The same for every balance that is asked for, and all that fewer cores or no L2M would try: so a lower
+    balance never means more DDR bytes, nor a higher one, another core or the L2M more time.
     """
-    rooms = sorted({0, effort.l2m_bytes})
-    alone = [Way(1, balance, room) for room in rooms for balance in _LADDER]
-    several = range(2, effort.cores + 1)
-    return [*alone, *(Way(cores, balance, room) for cores in several for room in rooms for balance in _ENDS)]
+    found = []
+    for cores in range(1, options.cores + 1):
+        for l2m_bytes in sorted({0, options.l2m_bytes}):
+            balances = _LADDER if cores == 1 else _ENDS
+            found += [Configuration(cores, balance, l2m_bytes) for balance in balances]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A finished schedule: instructions of the cores that do something, on-chip bytes of the core that uses
-    most, DDR bytes that all load and store.
+class FinishedSchedule:
+    """A schedule with its code: that of the cores that do something.
+
+    chip_bytes: on-chip memory used by the core that uses most · ddr_bytes: loaded and stored by all cores.
     """
 
-    split: Split
-    addresses: Addresses
-    memories: Memories
+    plan: SegmentPlan
+    allocator: OffChipAllocator
+    addresses: OffChipAddresses
     code: tuple[Code, ...]
     chip_bytes: int
     ddr_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
-    """The schedules that a segment may have. `addresses`: without the L2M."""
+class ScheduleSearch:
+    """Makes the schedules that a segment may have, and keeps the best.
 
-    work: Work
+    `policy` and `allocator` are those of the options asked for, without the L2M.
+    """
+
+    planner: SegmentPlanner
     operators: Sequence[Operator]
-    rules: Rules
-    addresses: Addresses
+    policy: Policy
+    allocator: OffChipAllocator
 
-    def best(self, tried: Sequence[Way]) -> Attempt:
-        """The attempt that is best by the balance of `rules`.
+    def best(self, tried: Sequence[Configuration]) -> FinishedSchedule:
+        """The schedule that is best by the balance of `policy`, of those that the configurations make.
 
         Raises CompileError where even the smallest tile of an operator does not fit on chip.
         """
-        made: list[Attempt] = []
-        drafts: list[tuple[Split, Memories]] = []
+        made: list[FinishedSchedule] = []
+        plans: list[tuple[SegmentPlan, OffChipAddresses]] = []
         fewest: float = math.inf
-        for way in tried:
-            rules, addresses, split, memories = self._draft(way)
-            if (split, memories) in drafts:
+        for configuration in tried:
+            policy, allocator, plan, addresses = self._planned(configuration)
+            if (plan, addresses) in plans:
                 continue
-            drafts.append((split, memories))
-            if split.tiles > max(_MANY_TILES, _TIMES_AS_MANY * fewest):
+            plans.append((plan, addresses))
+            if plan.tiles > max(_MANY_TILES, _TIMES_AS_MANY * fewest):
                 continue
-            fewest = min(fewest, split.tiles)
-            emitters = split.emit(addresses.flat(memories, self.work.jobs), addresses.ddr_base, rules)
+            fewest = min(fewest, plan.tiles)
+            flat = allocator.flat_addresses(addresses, self.planner.jobs)
+            emitters = plan.emit(flat, allocator.ddr_base, policy)
             code = tuple([e.code() for e in emitters])
             chip_bytes, ddr_bytes = max(e.chip_bytes for e in emitters), sum(e.ddr_bytes for e in emitters)
-            made.append(Attempt(split, addresses, memories, code, chip_bytes, ddr_bytes))
+            made.append(FinishedSchedule(plan, allocator, addresses, code, chip_bytes, ddr_bytes))
         if len(made) == 1:
             return made[0]
-        return min(made, key=lambda a: self.rules.rank(self._cycles(a), a.ddr_bytes))
+        return min(made, key=lambda s: self.policy.rank(self._cycles(s), s.ddr_bytes))
 
-    def _draft(self, way: Way) -> tuple[Rules, Addresses, Split, Memories]:
+    def _planned(
+        self, configuration: Configuration
+    ) -> tuple[Policy, OffChipAllocator, SegmentPlan, OffChipAddresses]:
         """What is done where; made again once it is known what is in the L2M."""
-        rules = replace(self.rules, balance=way.balance)
-        addresses = replace(self.addresses, l2m_end=way.l2m_bytes)
-        split = self._split(way, rules)
-        memories = addresses.choose(split.uses, split.outside(), reuse=rules.reuse)
-        if memories.l2m:
-            rules = replace(rules, shared=frozenset(memories.l2m))
-            split = self._split(way, rules)
-            memories = addresses.choose(split.uses, split.outside(), reuse=rules.reuse, near=rules.shared)
-        return rules, addresses, split, memories
+        policy = replace(self.policy, balance=configuration.balance)
+        allocator = replace(self.allocator, l2m_end=configuration.l2m_bytes)
+        plan = self._plan(configuration, policy)
+        addresses = allocator.allocate(plan.live_ranges, plan.moved(), reuse=policy.reuse)
+        if addresses.l2m:
+            policy = replace(policy, in_l2m=frozenset(addresses.l2m))
+            plan = self._plan(configuration, policy)
+            addresses = allocator.allocate(
+                plan.live_ranges, plan.moved(), reuse=policy.reuse, l2m_only=policy.in_l2m
+            )
+        return policy, allocator, plan, addresses
 
-    def _split(self, way: Way, rules: Rules) -> Split:
-        if way.cores == 1:
-            return self.work.on_one(rules)
-        return self.work.on_several(way.cores, max(way.l2m_bytes - self.addresses.l2m_start, 0), rules)
+    def _plan(self, configuration: Configuration, policy: Policy) -> SegmentPlan:
+        if configuration.cores == 1:
+            return self.planner.on_one_core(policy)
+        return self.planner.on_cores(
+            configuration.cores, max(configuration.l2m_bytes - self.allocator.l2m_start, 0), policy
+        )
 
-    def _cycles(self, attempt: Attempt) -> int:
-        """The cycles of an attempt, as the timing simulator counts them."""
-        march = self.rules.march
-        costs = [instruction_costs(c, self.operators, self.work.tensors, march) for c in attempt.code]
-        return Queues(attempt.code, march, "schedule").cycles(costs)
+    def _cycles(self, finished: FinishedSchedule) -> int:
+        """The cycles of a schedule, as the timing simulator counts them."""
+        march = self.policy.march
+        costs = [instruction_costs(c, self.operators, self.planner.tensors, march) for c in finished.code]
+        return Queues(finished.code, march, "schedule").cycles(costs)

@@ -1,15 +1,15 @@
-"""Which jobs run depth-first together: those between which a tensor would go through DDR, where it pays."""
+"""The choice of fusion groups: jobs run depth-first where that keeps a tensor from going through DDR."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from openbpu.compiler.schedule.memory.live_ranges import Use
+from openbpu.compiler.schedule.memory.live_ranges import LiveRange
 from openbpu.compiler.schedule.problem.job import Job
-from openbpu.compiler.schedule.search.planner import Placement, Planner, Unit
-from openbpu.compiler.schedule.tiling.fusion_groups import Group, make_group
-from openbpu.compiler.schedule.tiling.stripes import search_group
+from openbpu.compiler.schedule.search.core_planner import CorePlan, Planner, Unit
+from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup, make_group
+from openbpu.compiler.schedule.tiling.stripes import search_stripes
 
 _REACH = 3
 """How many jobs a group may have before the writer and behind the last reader of the tensor it is made
@@ -19,66 +19,77 @@ _JOBS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class _Candidate:
     """Jobs first..last as a group, and the cycles it would save."""
 
     first: int
     last: int
-    group: Group
+    group: FusionGroup
     gain: int
 
 
-def fused(jobs: Sequence[Job], uses: Mapping[int, Use], planner: Planner, placement: Placement) -> list[Unit]:
-    """The jobs with groups in place of some: the offers that save most, none of them overlapping."""
-    housed = {h.root for h in placement.homes}
-    inside = [use for use in uses.values() if _inside(use) and use.root not in housed]
-    offers = [o for use in inside for o in _offers(jobs, uses, planner, placement, use)]
-    taken: list[_Offer] = []
-    for offer in sorted(offers, key=lambda o: (-o.gain, o.first, o.last)):
-        if all(offer.last < t.first or t.last < offer.first for t in taken):
-            taken.append(offer)
+def fuse_jobs(
+    jobs: Sequence[Job], live_ranges: Mapping[int, LiveRange], planner: Planner, plan: CorePlan
+) -> list[Unit]:
+    """The jobs with fusion groups in place of some: those that save most, none of them overlapping.
+
+    `plan`: what `planner` made of the jobs without groups.
+    """
+    resident = {r.root for r in plan.residencies}
+    inner = [life for life in live_ranges.values() if _may_fuse(life) and life.root not in resident]
+    candidates = [c for life in inner for c in _candidates(jobs, live_ranges, planner, plan, life)]
+    taken: list[_Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (-c.gain, c.first, c.last)):
+        if all(candidate.last < t.first or t.last < candidate.first for t in taken):
+            taken.append(candidate)
     units: list[Unit] = []
     at = 0
-    for offer in sorted(taken, key=lambda o: o.first):
-        units += [*jobs[at : offer.first], offer.group]
-        at = offer.last + 1
+    for candidate in sorted(taken, key=lambda c: c.first):
+        units += [*jobs[at : candidate.first], candidate.group]
+        at = candidate.last + 1
     return [*units, *jobs[at:]]
 
 
-def _offers(
-    jobs: Sequence[Job], uses: Mapping[int, Use], planner: Planner, placement: Placement, use: Use
-) -> Iterator[_Offer]:
-    """Groups that keep a tensor inside, where they save cycles."""
-    for first in range(max(use.first - _REACH, 0), use.first + 1):
-        for last in range(use.last, min(use.last + _REACH, len(jobs) - 1) + 1):
-            group = _group(jobs, uses, first, last) if last - first < _JOBS else None
-            gain = _gain(planner, placement, group, first, last) if group else 0
+def _candidates(
+    jobs: Sequence[Job],
+    live_ranges: Mapping[int, LiveRange],
+    planner: Planner,
+    plan: CorePlan,
+    life: LiveRange,
+) -> Iterator[_Candidate]:
+    """The groups that keep a tensor inside, where they save cycles."""
+    for first in range(max(life.first - _REACH, 0), life.first + 1):
+        for last in range(life.last, min(life.last + _REACH, len(jobs) - 1) + 1):
+            group = _group(jobs, live_ranges, first, last) if last - first < _JOBS else None
+            gain = _gain(planner, plan, group, first, last) if group else 0
             if group and gain > 0:
-                yield _Offer(first, last, group, gain)
+                yield _Candidate(first, last, group, gain)
 
 
-def _inside(use: Use) -> bool:
+def _may_fuse(life: LiveRange) -> bool:
     """Whether a tensor could stay inside a group: one job writes it, later ones read it, that is all."""
-    made_once = len(use.writes) == 1 and not (use.kept or use.given)
-    return made_once and bool(use.reads) and use.reads[0] > use.writes[0]
+    made_once = len(life.writes) == 1 and not (life.live_out or life.live_in)
+    return made_once and bool(life.reads) and life.reads[0] > life.writes[0]
 
 
-def _group(jobs: Sequence[Job], uses: Mapping[int, Use], first: int, last: int) -> Group | None:
+def _group(
+    jobs: Sequence[Job], live_ranges: Mapping[int, LiveRange], first: int, last: int
+) -> FusionGroup | None:
     inner = {}
     for moment in range(first, last):
-        use = uses[jobs[moment].operands[-1].root]
-        if not _inside(use) or use.last > last:
+        life = live_ranges[jobs[moment].operands[-1].root]
+        if not _may_fuse(life) or life.last > last:
             return None
-        inner[use.root] = use.nbytes
+        inner[life.root] = life.nbytes
     return make_group(jobs[first : last + 1], inner)
 
 
-def _gain(planner: Planner, placement: Placement, group: Group, first: int, last: int) -> int:
-    """Cycles that the group saves beside the homes that its jobs have now."""
+def _gain(planner: Planner, plan: CorePlan, group: FusionGroup, first: int, last: int) -> int:
+    """Cycles that the group saves beside the tensors that are resident now."""
     span = range(first, last + 1)
-    homes = {h.root: h for m in span for h in placement.live[m] if h.root not in group.links}
-    live, resident = list(homes.values()), frozenset(homes)
-    plan = search_group(group, resident, planner.rules, planner.gaps(live), planner.memo)
-    if plan is None:
+    by_root = {r.root: r for m in span for r in plan.live[m] if r.root not in group.fused}
+    live, resident = list(by_root.values()), frozenset(by_root)
+    tiling = search_stripes(group, resident, planner.policy, planner.gaps(live), planner.memo)
+    if tiling is None:
         return 0
-    return sum(planner.cost(m, placement.live[m]) for m in span) - plan.cost
+    return sum(planner.cost(m, plan.live[m]) for m in span) - tiling.cost

@@ -9,53 +9,13 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.march import March
 from openbpu.arch.timing import memory_cycles, port_cycles, shared_cycles
 from openbpu.compiler.schedule.problem.index_maps import Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand
-from openbpu.compiler.schedule.problem.options import FASTEST
-
-_DEAR = 8
-"""What a cycle of transfer at full rate weighs beside a cycle of latency at a balance of 50."""
-_RATE_BITS = 8
+from openbpu.compiler.schedule.tiling.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a schedule may do.
-
-    double: tiles are double buffered, so engines overlap · reuse: a tile that is on chip is not loaded again.
-    balance: what plans are judged by, from DDR bytes (0) to latency (100). shared: roots whose memory is in
-    the L2M instead of DDR.
-    """
-
-    march: March
-    double: bool
-    reuse: bool
-    balance: int = FASTEST
-    shared: frozenset[int] = frozenset()
-
-    def cost(self, cycles: Int64, ddr_bytes: Int64) -> Int64:
-        """What plans are compared by: their cycles, or with a lower balance a sum of those and DDR bytes.
-
-        Bytes count as the cycles that the memory takes for them at full rate, `_DEAR` times. At 0 cycles
-        weigh so little that they only decide between plans of as many bytes.
-        """
-        if self.balance == FASTEST:
-            return cycles
-        rate = (self.march.clock_hz << _RATE_BITS) // self.march.ddr.bytes_per_second
-        moving = ddr_bytes * rate >> _RATE_BITS
-        return max(self.balance, 1) * cycles + (FASTEST - self.balance) * _DEAR * moving
-
-    def rank(self, cycles: int, ddr_bytes: int) -> tuple[int, int]:
-        """What finished schedules are compared by: time at 100, DDR bytes at 0, in between what plans are."""
-        if self.balance == 0:
-            return ddr_bytes, cycles
-        cost = int(self.cost(np.array(cycles), np.array(ddr_bytes)))
-        return cost, ddr_bytes if self.balance == FASTEST else cycles
-
-
-class Buffers(Enum):
+class Buffering(Enum):
     """Which operands have two tile buffers, so that one is filled or emptied while the other is in use."""
 
     DOUBLE = "all whose tile changes"
@@ -64,11 +24,11 @@ class Buffers(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What a job's neighbours mean for it.
+class TilingContext:
+    """What surrounds a job: which of its operands are resident, and who waits for its output.
 
-    resident: operands (by position) that live on chip, so they need neither buffer nor transfer · stored: the
-    output lives on chip and is stored too · handoff: another engine waits for the output, tile by tile.
+    resident: operands (by position) that stay on chip, so they need neither buffer nor transfer · stored: the
+    output stays on chip and is stored too · handoff: another engine waits for the output, tile by tile.
     """
 
     resident: frozenset[int] = frozenset()
@@ -77,8 +37,8 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """One operand for all candidates: bytes of its tile, engine and memory cycles to move it once."""
+class TileTraffic:
+    """Moving one operand's tile once, per candidate: its bytes, cycles of LOAD or STORE and of the memory."""
 
     nbytes: Int64
     engine: Int64
@@ -86,8 +46,8 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Looped:
-    """Candidates under one loop order, int64 [n]: estimated cycles, DDR bytes, on-chip bytes of all buffers.
+class OrderCosts:
+    """What candidates cost under one loop order, int64 [n]: cycles, DDR bytes, on-chip bytes of all buffers.
 
     `depths`: number of buffers, [operands, n].
     """
@@ -99,27 +59,27 @@ class Looped:
     depths: Int64
 
 
-class Costs:
-    """A job's candidate tiles [axes, n]: what does not depend on the loop order, worked out once.
+class TileCosts:
+    """The cost of a job's candidate tiles [axes, n]; what does not depend on the loop order, worked out once.
 
     `sizes`: bytes of a buffer per operand, [operands, n]; 0 where it needs none.
     """
 
-    def __init__(self, job: Job, tiles: Tiles, setting: Setting, rules: Rules) -> None:
-        self.job, self.tiles, self.setting, self.rules = job, tiles, setting, rules
+    def __init__(self, job: Job, tiles: Tiles, context: TilingContext, policy: Policy) -> None:
+        self.job, self.tiles, self.context, self.policy = job, tiles, context, policy
         extent = np.array(job.extent)[:, None]
         self.trips = -(-extent // tiles)
         self.total: Int64 = self.trips.prod(axis=0)
-        self.traffic = [traffic_of(o, tiles, rules) for o in job.operands]
-        self.compute = job.cycles(rules.march, tiles)
-        align = rules.march.alignment
+        self.traffic = [traffic_of(o, tiles, policy) for o in job.operands]
+        self.compute = job.cycles(policy.march, tiles)
+        align = policy.march.alignment
         self.sizes = np.zeros((len(self.traffic), tiles.shape[1]), dtype=np.int64)
         for k, part in enumerate(self.traffic):
             if self._buffered(k):
                 self.sizes[k] = -(-part.nbytes // align) * align
 
-    def looped(self, order: Ints, buffers: Buffers) -> Looped:
-        """The candidates with their loops in one order."""
+    def under_order(self, order: Ints, buffers: Buffering) -> OrderCosts:
+        """What the candidates cost with their loops in this order, outermost first."""
         changes = [self._changes(k, order) for k in range(len(self.traffic))]
         doubled = [self._doubled(times, buffers) for times in changes]
         depths = np.zeros_like(self.sizes)
@@ -127,12 +87,12 @@ class Costs:
             if self._buffered(k):
                 depths[k] = 1 + twice
         cycles = self._cycles(changes, doubled, buffers)
-        return Looped(order, cycles, self._ddr_bytes(changes), (self.sizes * depths).sum(axis=0), depths)
+        return OrderCosts(order, cycles, self._ddr_bytes(changes), (self.sizes * depths).sum(axis=0), depths)
 
     def _changes(self, k: int, order: Ints) -> Int64:
         """How often operand k changes its region while the loops turn."""
         operand = self.job.operands[k]
-        if not (self.rules.reuse or operand.output):
+        if not (self.policy.reuse or operand.output):
             return self.total
         seen: Int64 = np.ones_like(self.total)
         turns = seen
@@ -142,35 +102,35 @@ class Costs:
                 seen = np.where(self.trips[d] > 1, turns, seen)
         return seen
 
-    def _doubled(self, changes: Int64, buffers: Buffers) -> npt.NDArray[np.bool_]:
+    def _doubled(self, changes: Int64, buffers: Buffering) -> npt.NDArray[np.bool_]:
         """Whether an operand whose tile changes so often has two buffers."""
-        if buffers is Buffers.SINGLE:
+        if buffers is Buffering.SINGLE:
             return np.zeros_like(changes, dtype=np.bool_)
-        least = 2 if buffers is Buffers.DOUBLE else np.maximum(self.total, 2)
+        least = 2 if buffers is Buffering.DOUBLE else np.maximum(self.total, 2)
         return np.asarray(changes >= least)
 
     def _buffered(self, k: int) -> bool:
         """Whether operand k has a tile buffer of its own: a copy's output leaves from its input's buffer."""
-        if k in self.setting.resident:
+        if k in self.context.resident:
             return False
-        return not self.job.copy or (k == 0 and not self.setting.resident)
+        return not self.job.copy or (k == 0 and not self.context.resident)
 
     def _ddr_bytes(self, changes: Sequence[Int64]) -> Int64:
         """Bytes between DDR and chip, by candidate."""
         total = np.zeros_like(self.total)
         for k, part in enumerate(self.traffic):
-            if self._travels(k) and self.job.operands[k].root not in self.rules.shared:
+            if self._travels(k) and self.job.operands[k].root not in self.policy.in_l2m:
                 total += changes[k] * part.nbytes
         return total
 
     def _travels(self, k: int) -> bool:
         """Whether operand k goes through DDR or the L2M."""
-        if k not in self.setting.resident:
+        if k not in self.context.resident:
             return True
-        return k == len(self.traffic) - 1 and self.setting.stored
+        return k == len(self.traffic) - 1 and self.context.stored
 
     def _cycles(
-        self, changes: Sequence[Int64], doubled: Sequence[npt.NDArray[np.bool_]], buffers: Buffers
+        self, changes: Sequence[Int64], doubled: Sequence[npt.NDArray[np.bool_]], buffers: Buffering
     ) -> Int64:
         """Estimated cycles of the job, by candidate: the busiest engine, then what cannot overlap with it.
 
@@ -186,7 +146,7 @@ class Costs:
             memory = memory + times * part.memory
             moved = moved + times * part.nbytes
             alone: Int64 = np.where(doubled[k], 0, times - 1)
-            exposed = exposed + alone * (part.engine + self.rules.march.ddr.latency_cycles)
+            exposed = exposed + alone * (part.engine + self.policy.march.ddr.latency_cycles)
             if k == last:
                 stores = times * part.engine
                 first = first + part.engine
@@ -194,20 +154,20 @@ class Costs:
                 loads = loads + times * part.engine
                 first = first + (part.engine // 4 if self.job.operands[k].constant else part.engine)
         compute = self.total * self.compute
-        if self.job.copy and len(self.setting.resident) < 2:
+        if self.job.copy and len(self.context.resident) < 2:
             compute = np.zeros_like(compute)
-        compute = compute + port_cycles(self.rules.march, moved)
+        compute = compute + port_cycles(self.policy.march, moved)
         everything: Int64 = loads + stores + compute
-        if buffers is Buffers.SINGLE:
+        if buffers is Buffering.SINGLE:
             return np.asarray(exposed + first + compute + everything // 2)
         busiest = np.maximum(np.maximum(loads, stores), np.maximum(memory, compute))
-        tail = self.compute if self.setting.handoff else np.minimum(self.compute, first)
+        tail = self.compute if self.context.handoff else np.minimum(self.compute, first)
         return np.asarray(busiest + exposed + first + tail + everything // 2)
 
 
-def traffic_of(operand: Operand, tiles: Tiles, rules: Rules) -> Traffic:
-    """What one operand's tile costs to move, per candidate tile shape."""
-    march = rules.march
+def traffic_of(operand: Operand, tiles: Tiles, policy: Policy) -> TileTraffic:
+    """What moving one operand's tile costs, per candidate tile shape."""
+    march = policy.march
     shape = operand.tile_shape(tiles)
     rows = run = np.ones(tiles.shape[1], dtype=np.int64)
     contiguous = np.ones(tiles.shape[1], dtype=np.bool_)
@@ -222,7 +182,9 @@ def traffic_of(operand: Operand, tiles: Tiles, rules: Rules) -> Traffic:
         contiguous = contiguous & (n == full)
         reach = stride * full
     nbytes = rows * run * operand.element
-    if operand.root in rules.shared:
-        return Traffic(nbytes, march.ddr.issue_cycles + shared_cycles(march, nbytes), np.zeros_like(nbytes))
+    if operand.root in policy.in_l2m:
+        return TileTraffic(
+            nbytes, march.ddr.issue_cycles + shared_cycles(march, nbytes), np.zeros_like(nbytes)
+        )
     memory = memory_cycles(march, rows=rows, run=run * operand.element)
-    return Traffic(nbytes, memory + march.ddr.issue_cycles, memory)
+    return TileTraffic(nbytes, memory + march.ddr.issue_cycles, memory)

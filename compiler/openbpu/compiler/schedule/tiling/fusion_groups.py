@@ -1,4 +1,4 @@
-"""Groups of jobs that run depth-first: a stripe of rows through all of them, then the next stripe.
+"""Fusion groups: jobs that run depth-first, a stripe of rows through all of them, then the next stripe.
 
 conv → T → conv, T too large for the chip:
 
@@ -23,9 +23,10 @@ from openbpu.compiler.schedule.problem.strides import dense_strides
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A tensor inside a group as rows: its producer (position in the group) writes `row_bytes` per index of
-    `dim`.
+class FusedTensor:
+    """A tensor that stays inside a group, as rows of `row_bytes`: one per index of the producer's axis `dim`.
+
+    `producer`: position in the group of the job that writes it.
     """
 
     root: int
@@ -35,19 +36,23 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Consecutive jobs and the tensors between them. It looks like a job to those who place tensors."""
+class FusionGroup:
+    """Consecutive jobs and the tensors between them; for the choice of residency it is like a job.
+
+    fused: the tensors that stay inside, by root · operands: all others that its jobs access, the output last
+    · readers: the jobs (by position in the group) that read a fused tensor, by root.
+    """
 
     jobs: tuple[Job, ...]
-    links: Mapping[int, Link]  # by root
-    operands: tuple[Operand, ...] = field(init=False)  # all that are not links; the output last
-    readers: Mapping[int, Ints] = field(init=False)  # positions of the jobs that read a link, by root
+    fused: Mapping[int, FusedTensor]
+    operands: tuple[Operand, ...] = field(init=False)
+    readers: Mapping[int, Ints] = field(init=False)
 
     def __post_init__(self) -> None:
-        outer = [o for job in self.jobs for o in job.operands if o.root not in self.links]
+        outer = [o for job in self.jobs for o in job.operands if o.root not in self.fused]
         object.__setattr__(self, "operands", tuple(outer))
         inputs = [{o.root for o in job.operands[:-1]} for job in self.jobs]
-        reads = {root: tuple(p for p, roots in enumerate(inputs) if root in roots) for root in self.links}
+        reads = {root: tuple(p for p, roots in enumerate(inputs) if root in roots) for root in self.fused}
         object.__setattr__(self, "readers", reads)
 
     @property
@@ -56,24 +61,24 @@ class Group:
         return self.jobs[-1].engine
 
     @property
-    def alike(self) -> Hashable:
-        """The same for groups of the same jobs around the same tensors."""
-        return tuple([id(job) for job in self.jobs]), frozenset(self.links)
+    def cost_key(self) -> Hashable:
+        """A key that groups share if they fuse the same jobs around the same tensors."""
+        return tuple([id(job) for job in self.jobs]), frozenset(self.fused)
 
 
 @dataclass(frozen=True, slots=True)
-class Stride:
-    """One step of a group: the box of every job (None: nothing new), and the rows each link's window then
-    holds.
+class GroupStep:
+    """One stripe through a group: the box of every job (None: nothing new), and the rows that the window of
+    every fused tensor then holds.
     """
 
     boxes: tuple[Box | None, ...]
     windows: Mapping[int, Span]
 
 
-def link_of(jobs: Sequence[Job], position: int, nbytes: int) -> Link | None:
-    """The output of jobs[position] as rows, if it is dense and its first axis of more than one index is a
-    plain one.
+def fused_tensor_of(jobs: Sequence[Job], position: int, nbytes: int) -> FusedTensor | None:
+    """The output of jobs[position] as rows; None unless it is dense and its first axis of more than one index
+    simply follows an iteration axis.
     """
     job = jobs[position]
     y = job.operands[-1]
@@ -85,7 +90,7 @@ def link_of(jobs: Sequence[Job], position: int, nbytes: int) -> Link | None:
     rule = y.axes[axis]
     if not isinstance(rule, Along) or rule.offset or job.extent[rule.dim] != y.shape[axis]:
         return None
-    return Link(y.root, position, rule.dim, prod(y.shape[axis + 1 :]) * y.element)
+    return FusedTensor(y.root, position, rule.dim, prod(y.shape[axis + 1 :]) * y.element)
 
 
 def _dense(operand: Operand, nbytes: int) -> bool:
@@ -93,30 +98,30 @@ def _dense(operand: Operand, nbytes: int) -> bool:
     return whole and operand.strides == dense_strides(operand.shape, operand.element)
 
 
-def make_group(jobs: Sequence[Job], inner: Mapping[int, int]) -> Group | None:
-    """Jobs as a group; `inner` are the tensors to keep inside, root → bytes. None where that cannot be."""
-    links: dict[int, Link] = {}
+def make_group(jobs: Sequence[Job], inner: Mapping[int, int]) -> FusionGroup | None:
+    """Jobs as a group that keeps the tensors `inner` (root → bytes) inside; None where that cannot be."""
+    fused: dict[int, FusedTensor] = {}
     for position, job in enumerate(jobs[:-1]):
         root = job.operands[-1].root
-        link = link_of(jobs, position, inner[root]) if root in inner else None
-        if link is None:
+        tensor = fused_tensor_of(jobs, position, inner[root]) if root in inner else None
+        if tensor is None:
             return None
-        links[root] = link
-    reads = [o for job in jobs for o in job.operands[:-1] if o.root in links]
+        fused[root] = tensor
+    reads = [o for job in jobs for o in job.operands[:-1] if o.root in fused]
     if not all(_dense(o, inner[o.root]) for o in reads):
         return None
-    return Group(tuple(jobs), links)
+    return FusionGroup(tuple(jobs), fused)
 
 
-def strides_of(group: Group, dim: int, length: int) -> list[Stride] | None:
-    """The steps of a group whose last job goes along `dim` in tiles of `length`; None where rows would go
-    back.
+def steps_of(group: FusionGroup, dim: int, length: int) -> list[GroupStep] | None:
+    """The steps of a group whose last job goes along `dim` in stripes of `length`; None where a window would
+    have to go back.
     """
     last = group.jobs[-1]
     extent = last.extent[dim]
     seen: dict[tuple[int, int], int] = {}  # (reader, root) → first row it needed last
     windows: dict[int, Span] = {}
-    out: list[Stride] = []
+    out: list[GroupStep] = []
     for start in range(0, extent, length):
         whole: list[Span] = [(0, n) for n in last.extent]
         whole[dim] = (start, min(start + length, extent))
@@ -129,8 +134,8 @@ def strides_of(group: Group, dim: int, length: int) -> list[Stride] | None:
 
 
 def _step(
-    group: Group, box: Box, before: Mapping[int, Span], seen: dict[tuple[int, int], int]
-) -> Stride | None:
+    group: FusionGroup, box: Box, before: Mapping[int, Span], seen: dict[tuple[int, int], int]
+) -> GroupStep | None:
     """One step, worked out from the last job's box backwards; updates `seen`."""
     boxes: list[Box | None] = [None] * len(group.jobs)
     boxes[-1] = box
@@ -138,22 +143,24 @@ def _step(
     windows = dict(before)
     for position in reversed(range(len(group.jobs))):
         job = group.jobs[position]
-        link = group.links.get(job.operands[-1].root)
-        if link:
-            had = before.get(link.root, (0, 0))
-            low = min(seen.get((r, link.root), 0) for r in group.readers[link.root])
-            high = max(needs.get(link.root, 0), had[1])
+        tensor = group.fused.get(job.operands[-1].root)
+        if tensor:
+            had = before.get(tensor.root, (0, 0))
+            low = min(seen.get((r, tensor.root), 0) for r in group.readers[tensor.root])
+            high = max(needs.get(tensor.root, 0), had[1])
             fresh = (max(low, had[1]), high)
-            if low < had[0] or (fresh[0] < fresh[1] and high > job.extent[link.dim]):
+            if low < had[0] or (fresh[0] < fresh[1] and high > job.extent[tensor.dim]):
                 return None
             if fresh[0] < fresh[1]:
-                boxes[position] = tuple(fresh if d == link.dim else (0, n) for d, n in enumerate(job.extent))
-                windows[link.root] = (low, high)
+                boxes[position] = tuple(
+                    fresh if d == tensor.dim else (0, n) for d, n in enumerate(job.extent)
+                )
+                windows[tensor.root] = (low, high)
         mine = boxes[position]
         if mine is None:
             continue
         for operand in job.operands[:-1]:
-            inner = group.links.get(operand.root)
+            inner = group.fused.get(operand.root)
             if inner is None:
                 continue
             rows = _rows(operand, operand.region(mine), inner.row_bytes)
@@ -161,18 +168,18 @@ def _step(
                 return None
             seen[position, inner.root] = rows[0]
             needs[inner.root] = max(needs.get(inner.root, 0), rows[1])
-    return Stride(tuple(boxes), windows)
+    return GroupStep(tuple(boxes), windows)
 
 
 def _rows(operand: Operand, region: Box, row_bytes: int) -> Span:
-    """The rows of a link that a region of it touches."""
+    """The rows of a fused tensor that a region of it touches."""
     first = operand.start(region)
     last = sum([(hi - 1) * k for (_, hi), k in zip(region, operand.strides, strict=True)]) + operand.element
     return (first // row_bytes, -(-last // row_bytes))
 
 
-def cut_axes(group: Group) -> Ints:
-    """The axes of the last job along which less of the links is needed at a time, best first."""
+def stripe_axes(group: FusionGroup) -> Ints:
+    """The axes of the last job whose stripes need only part of the fused tensors at a time, best first."""
     job = group.jobs[-1]
     found = []
     for dim, n in enumerate(job.extent):
@@ -180,10 +187,10 @@ def cut_axes(group: Group) -> Ints:
             continue
         box = tuple([(0, 1) if d == dim else (0, m) for d, m in enumerate(job.extent)])
         parts = [
-            (hi - lo) * group.links[o.root].row_bytes / o.nbytes
+            (hi - lo) * group.fused[o.root].row_bytes / o.nbytes
             for o in job.operands[:-1]
-            if o.root in group.links
-            for lo, hi in [_rows(o, o.region(box), group.links[o.root].row_bytes)]
+            if o.root in group.fused
+            for lo, hi in [_rows(o, o.region(box), group.fused[o.root].row_bytes)]
         ]
         if parts and max(parts) < 0.5:
             found.append((max(parts), dim))

@@ -1,4 +1,4 @@
-"""Candidate tiles of a job and what they cost."""
+"""Grids: the candidate tile shapes of a job and what they cost."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import numpy as np
 
 from openbpu.compiler.schedule.problem.index_maps import Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job
-from openbpu.compiler.schedule.tiling.cost import Buffers, Costs, Looped, Rules, Setting
-from openbpu.compiler.schedule.tiling.loop_orders import orders
+from openbpu.compiler.schedule.tiling.cost import Buffering, OrderCosts, TileCosts, TilingContext
+from openbpu.compiler.schedule.tiling.loop_orders import loop_orders
 from openbpu.compiler.schedule.tiling.memo import Memo
+from openbpu.compiler.schedule.tiling.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """The legal candidates among some tile shapes: tiles [axes, n], bytes of a buffer [operands, n], and
-    their costs by loop order.
+class TileGrid:
+    """The legal candidates: tile shapes [axes, n], bytes of a buffer [operands, n], and what they cost under
+    every loop order.
     """
 
     tiles: Tiles
     sizes: Int64
-    loops: tuple[Looped, ...]
+    loops: tuple[OrderCosts, ...]
 
     @property
     def nbytes(self) -> int:
-        """What the arrays take."""
+        """Bytes of the arrays, which a memo keeps."""
         found = [self.tiles, self.sizes]
         for loop in self.loops:
             found += [loop.cycles, loop.ddr_bytes, loop.nbytes, loop.depths]
@@ -36,24 +37,28 @@ class Grid:
 def grid_of(
     job: Job,
     lengths: Sequence[Sequence[int]],
-    setting: Setting,
-    rules: Rules,
-    buffers: Buffers,
+    context: TilingContext,
+    policy: Policy,
+    buffers: Buffering,
     memo: Memo,
-) -> Grid:
+) -> TileGrid:
     """The grid of all combinations of tile lengths, given by axis.
 
-    All `rules` that a memo is used with differ in balance, DDR and L2M only.
+    All policies that a memo is used with differ in balance, DDR and L2M only.
     """
-    near = tuple([o.root in rules.shared for o in job.operands])
+    in_l2m = tuple([o.root in policy.in_l2m for o in job.operands])
     shape = tuple([tuple(n) for n in lengths])
-    key = (job.alike, shape, setting, buffers, near, rules.march.ddr)
-    return memo.recall(key, job, lambda: _grid(job, shape, setting, rules, buffers), lambda grid: grid.nbytes)
+    key = (job.cost_key, shape, context, buffers, in_l2m, policy.march.ddr)
+    return memo.recall(
+        key, job, lambda: _grid(job, shape, context, policy, buffers), lambda grid: grid.nbytes
+    )
 
 
-def _grid(job: Job, lengths: tuple[Ints, ...], setting: Setting, rules: Rules, buffers: Buffers) -> Grid:
+def _grid(
+    job: Job, lengths: tuple[Ints, ...], context: TilingContext, policy: Policy, buffers: Buffering
+) -> TileGrid:
     tiles: Tiles = np.stack([a.ravel() for a in np.meshgrid(*lengths, indexing="ij")])
     legal = job.legal(tiles)
-    costs = Costs(job, tiles if legal.all() else tiles[:, legal], setting, rules)
-    loops = tuple([costs.looped(order, buffers) for order in orders(lengths)])
-    return Grid(costs.tiles, costs.sizes, loops)
+    costs = TileCosts(job, tiles if legal.all() else tiles[:, legal], context, policy)
+    loops = tuple([costs.under_order(order, buffers) for order in loop_orders(lengths)])
+    return TileGrid(costs.tiles, costs.sizes, loops)

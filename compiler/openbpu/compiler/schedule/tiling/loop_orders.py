@@ -9,7 +9,7 @@ from math import prod
 from openbpu.compiler.schedule.problem.index_maps import Ints
 
 
-def sizes_of(n: int, step: int, cap: int) -> list[int]:
+def tile_lengths(n: int, step: int, cap: int) -> list[int]:
     """Tile lengths worth trying for an axis of length n: even cuts into 1, 2, 3, 4, 6, 8, 12, … parts."""
     out: list[int] = []
     parts = 1
@@ -24,7 +24,7 @@ def sizes_of(n: int, step: int, cap: int) -> list[int]:
 
 
 def thinned(lists: Sequence[list[int]], limit: int) -> list[list[int]]:
-    """Fewer lengths per axis, evenly spread with both ends, until there are at most `limit` combinations."""
+    """Fewer of the lengths per axis, evenly spread with both ends: at most `limit` combinations."""
     out = [list(c) for c in lists]
     while prod(len(c) for c in out) > limit:
         longest = max(range(len(out)), key=lambda d: len(out[d]))
@@ -36,8 +36,8 @@ def thinned(lists: Sequence[list[int]], limit: int) -> list[list[int]]:
     return out
 
 
-def orders(lists: Sequence[Sequence[int]]) -> list[Ints]:
-    """Loop orders worth trying: all of the (few) axes that may be cut, the rest outermost."""
+def loop_orders(lists: Sequence[Sequence[int]]) -> list[Ints]:
+    """Loop orders worth trying, given the tile lengths of every axis; those never cut are outermost."""
     cut = [d for d, c in enumerate(lists) if len(c) > 1]
     rest = [d for d in range(len(lists)) if d not in cut]
     if len(cut) < 2:

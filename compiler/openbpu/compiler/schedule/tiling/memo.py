@@ -1,4 +1,4 @@
-"""What was worked out once and is asked for again."""
+"""A memo for searches: what candidate tiles and stripes cost is worked out once per segment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEPT = 1 << 27
 
 
 class Memo:
-    """Results of one segment's searches.
+    """The results of one segment's searches by key.
 
     The same jobs are searched again beside other tensors on chip, by another balance, with another split of
     the work. What their tiles take does not change with these, only which of them is best.

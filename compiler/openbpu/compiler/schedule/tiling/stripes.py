@@ -1,4 +1,4 @@
-"""How large a group's stripes are, what they cost, and where their buffers go."""
+"""Stripes: how a fusion group is cut, what that costs, and where its buffers go."""
 
 from __future__ import annotations
 
@@ -10,56 +10,57 @@ import numpy as np
 
 from openbpu.arch.isa import ENGINES, Engine
 from openbpu.arch.timing import move_cycles
-from openbpu.compiler.schedule.memory.allocator import Gap, aligned
+from openbpu.compiler.schedule.memory.allocator import aligned, first_fit
+from openbpu.compiler.schedule.problem.byte_ranges import Interval
 from openbpu.compiler.schedule.problem.index_maps import Box, Int64, Ints
 from openbpu.compiler.schedule.problem.job import Operand, lengths
-from openbpu.compiler.schedule.tiling.cost import Rules, traffic_of
-from openbpu.compiler.schedule.tiling.fusion_groups import Group, Stride, cut_axes, strides_of
-from openbpu.compiler.schedule.tiling.loop_orders import sizes_of
+from openbpu.compiler.schedule.tiling.cost import traffic_of
+from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup, GroupStep, steps_of, stripe_axes
+from openbpu.compiler.schedule.tiling.loop_orders import tile_lengths
 from openbpu.compiler.schedule.tiling.memo import Memo
-from openbpu.compiler.schedule.tiling.tile_search import place_blocks
+from openbpu.compiler.schedule.tiling.policy import Policy
 
 _STEPS = 96
 """Most steps of a group: stripes thinner than that cost more instructions than they save memory."""
 _ENTRY = 200
 """Bytes of memory that a buffer's entry takes, about."""
 Buffer = tuple[int, int]
-"""(position of the job, position of the operand), or (−1, root) for the windows of a link."""
+"""A buffer: (position of the job, of the operand), or (−1, root) for the windows of a fused tensor."""
 Blocks = dict[Buffer, tuple[int, int]]
-"""Bytes and number of buffers."""
+"""Bytes and number of every buffer."""
 
 
 @dataclass(frozen=True, slots=True)
-class GroupPlan:
-    """The steps of a group and the addresses of its buffers; `nbytes`: of all of them."""
+class GroupTiling:
+    """How a fusion group is cut: its steps, the addresses of its buffers, and the bytes of all of them."""
 
-    steps: tuple[Stride, ...]
+    steps: tuple[GroupStep, ...]
     addresses: Mapping[Buffer, Ints]
     nbytes: int
     cost: int
 
 
 class _Stripes:
-    """Ways to cut a group along one axis: what they need and cost, from the memo or worked out now."""
+    """The ways to cut a group along one axis: what they need and cost, from the memo or worked out now."""
 
-    def __init__(self, group: Group, resident: frozenset[int], rules: Rules, memo: Memo) -> None:
-        self.group, self.rules, self.memo = group, rules, memo
+    def __init__(self, group: FusionGroup, resident: frozenset[int], policy: Policy, memo: Memo) -> None:
+        self.group, self.policy, self.memo = group, policy, memo
         touched = [o.root for job in group.jobs for o in job.operands]
         self.resident = resident.intersection(touched)
-        self.near = rules.shared.intersection(touched)
+        self.in_l2m = policy.in_l2m.intersection(touched)
 
-    def steps(self, dim: int, length: int) -> list[Stride] | None:
-        """The steps; None where rows would go back."""
-        return strides_of(self.group, dim, length)
+    def steps(self, dim: int, length: int) -> list[GroupStep] | None:
+        """The steps of stripes of `length`; None where a window would have to go back."""
+        return steps_of(self.group, dim, length)
 
     def blocks(self, dim: int, length: int) -> Blocks | None:
-        """Bytes and number of the buffers, beside what lives on chip; None where rows would go back."""
+        """The buffers beside what is resident; None where a window would have to go back."""
 
         def make() -> Blocks | None:
             steps = self.steps(dim, length)
-            return _blocks(self.group, steps, self.rules.march.alignment) if steps else None
+            return _blocks(self.group, steps, self.policy.march.alignment) if steps else None
 
-        found = self.memo.recall((self.group.alike, dim, length), self.group, make, _size_of)
+        found = self.memo.recall((self.group.cost_key, dim, length), self.group, make, _size_of)
         if found is None:
             return None
         operands = [job.operands for job in self.group.jobs]
@@ -70,68 +71,66 @@ class _Stripes:
         }
 
     def cost(self, dim: int, length: int) -> int | None:
-        """What plans are compared by; None when a tile does not fit its instruction."""
+        """What ways are compared by; None when a tile does not fit its instruction."""
 
         def make() -> tuple[int, int] | None:
             steps = self.steps(dim, length)
-            return _cost(self.group, steps, self.resident, self.rules) if steps else None
+            return _cost(self.group, steps, self.resident, self.policy) if steps else None
 
-        key = (self.group.alike, dim, length, self.resident, self.near, self.rules.march.ddr)
+        key = (self.group.cost_key, dim, length, self.resident, self.in_l2m, self.policy.march.ddr)
         found = self.memo.recall(key, self.group, make, _size_of)
-        return None if found is None else int(self.rules.cost(*(np.array(n) for n in found)))
+        return None if found is None else int(self.policy.cost(*(np.array(n) for n in found)))
 
 
 def _size_of(found: Sized | None) -> int:
     return _ENTRY * (1 + len(found or ()))
 
 
-def search_group(
-    group: Group, resident: frozenset[int], rules: Rules, gaps: Sequence[Gap], memo: Memo
-) -> GroupPlan | None:
-    """The cheapest stripes whose buffers fit the gaps, or None. `resident`: roots that live on chip."""
-    stripes = _Stripes(group, resident, rules, memo)
+def search_stripes(
+    group: FusionGroup, resident: frozenset[int], policy: Policy, gaps: Sequence[Interval], memo: Memo
+) -> GroupTiling | None:
+    """The cheapest stripes whose buffers fit the gaps, or None. `resident`: roots that stay on chip."""
+    stripes = _Stripes(group, resident, policy, memo)
     room = sum(hi - lo for lo, hi in gaps)
     best: tuple[int, int, int] | None = None
-    for dim in cut_axes(group)[:2]:
+    for dim in stripe_axes(group)[:2]:
         extent = group.jobs[-1].extent[dim]
-        for length in sizes_of(extent, 1, extent):
+        for length in tile_lengths(extent, 1, extent):
             if extent > length * _STEPS:
                 break
             blocks = stripes.blocks(dim, length)
             if blocks is None or sum(size * count for size, count in blocks.values()) > room:
                 continue
             cost = stripes.cost(dim, length)
-            if (
-                cost is None
-                or (best and cost >= best[0])
-                or place_blocks(list(blocks.values()), gaps) is None
-            ):
+            if cost is None or (best and cost >= best[0]) or first_fit(list(blocks.values()), gaps) is None:
                 continue
             best = (cost, dim, length)
-    return _plan(stripes, gaps, *best) if best else None
+    return _tiling(stripes, gaps, *best) if best else None
 
 
-def _plan(stripes: _Stripes, gaps: Sequence[Gap], cost: int, dim: int, length: int) -> GroupPlan | None:
-    """The plan of stripes that fit."""
+def _tiling(
+    stripes: _Stripes, gaps: Sequence[Interval], cost: int, dim: int, length: int
+) -> GroupTiling | None:
+    """The tiling by stripes that fit."""
     steps, blocks = stripes.steps(dim, length), stripes.blocks(dim, length)
-    addresses = place_blocks(list(blocks.values()), gaps) if blocks else None
+    addresses = first_fit(list(blocks.values()), gaps) if blocks else None
     if not (steps and blocks and addresses):
         return None
     nbytes = sum(size * count for size, count in blocks.values())
-    return GroupPlan(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, cost)
+    return GroupTiling(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, cost)
 
 
-def _blocks(group: Group, steps: Sequence[Stride], alignment: int) -> Blocks:
+def _blocks(group: FusionGroup, steps: Sequence[GroupStep], alignment: int) -> Blocks:
     """(bytes, number) of every buffer: one of what never changes, two of what does."""
     out: dict[Buffer, tuple[int, int]] = {}
-    for root, link in group.links.items():
+    for root, tensor in group.fused.items():
         rows = max((hi - lo for lo, hi in (s.windows.get(root, (0, 0)) for s in steps)), default=0)
-        out[-1, root] = (aligned(rows * link.row_bytes, alignment), 2)
+        out[-1, root] = (aligned(rows * tensor.row_bytes, alignment), 2)
     for position, job in enumerate(group.jobs):
         for k, operand in enumerate(job.operands):
-            if operand.root in group.links:
+            if operand.root in group.fused:
                 continue
-            if job.copy and (k > 0 or job.operands[-1].root in group.links):
+            if job.copy and (k > 0 or job.operands[-1].root in group.fused):
                 continue  # LOAD writes the window itself; a last copy's output leaves from its input
             regions = [operand.region(b) for b in (s.boxes[position] for s in steps) if b is not None]
             if not regions:
@@ -143,10 +142,10 @@ def _blocks(group: Group, steps: Sequence[Stride], alignment: int) -> Blocks:
 
 
 def _cost(
-    group: Group, steps: Sequence[Stride], resident: frozenset[int], rules: Rules
+    group: FusionGroup, steps: Sequence[GroupStep], resident: frozenset[int], policy: Policy
 ) -> tuple[int, int] | None:
-    """Estimated cycles as `Costs` counts them, of the busiest engine and one step for the pipeline to fill;
-    DDR bytes.
+    """Estimated cycles as `TileCosts` counts them, of the busiest engine and one step for the pipeline to
+    fill; DDR bytes.
 
     None when a tile does not fit its instruction.
     """
@@ -157,49 +156,49 @@ def _cost(
         tiles = _tiles(done)
         if not done or not job.legal(tiles).all():
             return None
-        compute = job.cycles(rules.march, tiles)
+        compute = job.cycles(policy.march, tiles)
         if not job.copy:
             busy[job.engine] += int(compute.sum())
             first += int(compute.max())
         for operand in job.operands:
-            if operand.root in group.links or operand.root in resident:
+            if operand.root in group.fused or operand.root in resident:
                 continue
-            engine, part, longest = _moved(operand, done, tiles, rules)
+            engine, part, longest = _moved(operand, done, tiles, policy)
             busy[engine] += part[0]
             memory += part[1]
             ddr_bytes += part[2]
             first += longest
-    busy[Engine.TRANS] += _halos(group, steps, rules)
+    busy[Engine.TRANS] += _halos(group, steps, policy)
     cycles = max(busy.max(), memory) + first + busy.sum() // 2
     return int(cycles), ddr_bytes
 
 
 def _moved(
-    operand: Operand, done: Sequence[Box], tiles: Int64, rules: Rules
+    operand: Operand, done: Sequence[Box], tiles: Int64, policy: Policy
 ) -> tuple[Engine, tuple[int, int, int], int]:
     """LOAD or STORE; its cycles, memory cycles and DDR bytes for an operand over all steps; the longest of
     one step.
     """
-    cost = traffic_of(operand, tiles, rules)
+    cost = traffic_of(operand, tiles, policy)
     engine = Engine.STORE if operand.output else Engine.LOAD
     regions = [operand.region(b) for b in done]
     new = np.array([i == 0 or r != regions[i - 1] for i, r in enumerate(regions)])
     longest = int(cost.engine.max()) // (4 if operand.constant else 1)
     sums = [int(part[new].sum()) for part in (cost.engine, cost.memory, cost.nbytes)]
-    through_ddr = 0 if operand.root in rules.shared else sums[2]
+    through_ddr = 0 if operand.root in policy.in_l2m else sums[2]
     return engine, (sums[0], sums[1], through_ddr), longest
 
 
-def _halos(group: Group, steps: Sequence[Stride], rules: Rules) -> int:
+def _halos(group: FusionGroup, steps: Sequence[GroupStep], policy: Policy) -> int:
     """Cycles of the layout engine to copy the rows that a window keeps when it moves on."""
     total = 0
-    for root, link in group.links.items():
+    for root, tensor in group.fused.items():
         before = (0, 0)
         for step in steps:
             low, high = step.windows.get(root, (0, 0))
             if high > before[1] > low:
-                kept = (before[1] - low) * link.row_bytes
-                total += int(move_cycles(rules.march, rows=1, run=kept, element=1))
+                kept = (before[1] - low) * tensor.row_bytes
+                total += int(move_cycles(policy.march, rows=1, run=kept, element=1))
             before = (low, high)
     return total
 

@@ -8,15 +8,17 @@ from itertools import product
 
 import numpy as np
 
+from openbpu.compiler.schedule.memory.allocator import first_fit
+from openbpu.compiler.schedule.problem.byte_ranges import Interval
 from openbpu.compiler.schedule.problem.index_maps import Box, Ints
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.problem.options import FASTEST
-from openbpu.compiler.schedule.tiling.cost import Buffers, Costs, Rules, Setting
+from openbpu.compiler.schedule.tiling.cost import Buffering, TileCosts, TilingContext
 from openbpu.compiler.schedule.tiling.grids import grid_of
-from openbpu.compiler.schedule.tiling.loop_orders import sizes_of, thinned
+from openbpu.compiler.schedule.tiling.loop_orders import thinned, tile_lengths
 from openbpu.compiler.schedule.tiling.memo import Memo
+from openbpu.compiler.schedule.tiling.policy import Policy
 
-Gap = tuple[int, int]
 _GRID = 1200
 """Candidates of one search: enough for four axes of six lengths."""
 _TIGHT = 0.5
@@ -29,10 +31,10 @@ _TRIED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How a job is cut: tile shape, loop order (outermost first), bytes and number of buffers per operand.
+class Tiling:
+    """How a job is tiled: tile shape, loop order (outermost first), and bytes of a tile buffer per operand.
 
-    `addresses`: of those buffers, all live at once. `cost` is what plans are compared by.
+    addresses: of every operand's buffers, all live at once · cost: what tilings are compared by.
     """
 
     tile: Ints
@@ -47,66 +49,55 @@ class Plan:
         return sum(size * len(a) for size, a in zip(self.sizes, self.addresses, strict=True))
 
 
-def boxes(extent: Ints, tile: Ints, order: Ints) -> Iterator[Box]:
-    """The tiles of an iteration box, in loop order."""
+def tile_boxes(extent: Ints, tile: Ints, order: Ints) -> Iterator[Box]:
+    """The tiles of an iteration space, in loop order."""
     spans = [[(lo, min(lo + tile[d], extent[d])) for lo in range(0, extent[d], tile[d])] for d in order]
     back = sorted(range(len(order)), key=lambda i: order[i])
     for box in product(*spans):
         yield tuple([box[i] for i in back])
 
 
-def place_blocks(blocks: Sequence[tuple[int, int]], gaps: Sequence[Gap]) -> tuple[Ints, ...] | None:
-    """Addresses for (bytes, number) of each operand's buffers in free gaps, largest first; None if they do
-    not fit.
-    """
-    free = [list(gap) for gap in gaps]
-    out: list[list[int]] = [[] for _ in blocks]
-    for size, k in sorted(((size, k) for k, (size, n) in enumerate(blocks) for _ in range(n)), reverse=True):
-        gap = next((g for g in free if g[1] - g[0] >= size), None)
-        if gap is None:
-            return None
-        out[k].append(gap[0])
-        gap[0] += size
-    return tuple(tuple(addresses) for addresses in out)
-
-
 @dataclass(frozen=True, slots=True)
 class _Sought:
-    """What a plan is sought for."""
+    """What a tiling is sought for."""
 
     job: Job
-    setting: Setting
-    rules: Rules
+    context: TilingContext
+    policy: Policy
     memo: Memo
 
 
-def search(job: Job, setting: Setting, rules: Rules, gaps: Sequence[Gap], memo: Memo) -> Plan | None:
-    """The cheapest plan whose buffers fit the gaps, or None.
+def search_tiling(
+    job: Job, context: TilingContext, policy: Policy, gaps: Sequence[Interval], memo: Memo
+) -> Tiling | None:
+    """The cheapest tiling of a job whose buffers fit the free gaps, or None.
 
     Where memory is so tight that double buffers of preferred sizes cost much more than they would with
     room, fewer buffers and smaller tiles are tried too.
     """
-    sought = _Sought(job, setting, rules, memo)
-    first = Buffers.DOUBLE if rules.double else Buffers.SINGLE
+    sought = _Sought(job, context, policy, memo)
+    first = Buffering.DOUBLE if policy.double_buffered else Buffering.SINGLE
     steps, ones = job.steps, (1,) * len(job.extent)
     best, ideal = _refined(sought, steps, gaps, first)
-    if best and best.cost <= ideal * (1 + _TIGHT * rules.balance / FASTEST):
+    if best and best.cost <= ideal * (1 + _TIGHT * policy.balance / FASTEST):
         return best
-    rest = [(steps, b) for b in Buffers if b is not first and rules.double]
-    for finer, buffers in (*rest, *((ones, b) for b in Buffers if rules.double or b is first)):
-        plan, _ = _refined(sought, finer, gaps, buffers)
-        if plan and (best is None or plan.cost < best.cost):
-            best = plan
+    rest = [(steps, b) for b in Buffering if b is not first and policy.double_buffered]
+    for finer, buffers in (*rest, *((ones, b) for b in Buffering if policy.double_buffered or b is first)):
+        found, _ = _refined(sought, finer, gaps, buffers)
+        if found and (best is None or found.cost < best.cost):
+            best = found
     return best
 
 
-def _refined(sought: _Sought, steps: Ints, gaps: Sequence[Gap], buffers: Buffers) -> tuple[Plan | None, int]:
-    """The cheapest plan that fits, first on a coarse grid, then around it; and the cheapest with all the
+def _refined(
+    sought: _Sought, steps: Ints, gaps: Sequence[Interval], buffers: Buffering
+) -> tuple[Tiling | None, int]:
+    """The cheapest tiling that fits, first on a coarse grid, then around it; and the cheapest with all the
     room.
     """
     job = sought.job
     caps = job.caps or job.extent
-    full = [sizes_of(n, min(s, n), c) for n, s, c in zip(job.extent, steps, caps, strict=True)]
+    full = [tile_lengths(n, min(s, n), c) for n, s, c in zip(job.extent, steps, caps, strict=True)]
     coarse = thinned(full, _GRID)
     best, ideal = _cheapest(sought, coarse, gaps, buffers)
     if best is None or coarse == full:
@@ -124,15 +115,15 @@ def _around(full: list[int], coarse: list[int], chosen: int) -> list[int]:
 
 
 def _cheapest(
-    sought: _Sought, lists: Sequence[list[int]], gaps: Sequence[Gap], buffers: Buffers
-) -> tuple[Plan | None, int]:
-    """The cheapest plan of a grid that fits the gaps (None: none does), and the least cost if all would."""
-    grid = grid_of(sought.job, lists, sought.setting, sought.rules, buffers, sought.memo)
+    sought: _Sought, lists: Sequence[list[int]], gaps: Sequence[Interval], buffers: Buffering
+) -> tuple[Tiling | None, int]:
+    """The cheapest tiling of a grid that fits the gaps (None: none does), and the least cost if all would."""
+    grid = grid_of(sought.job, lists, sought.context, sought.policy, buffers, sought.memo)
     room = sum(hi - lo for lo, hi in gaps)
-    best: Plan | None = None
+    best: Tiling | None = None
     ideal = 1 << 62
     for loop in grid.loops:
-        cost = sought.rules.cost(loop.cycles, loop.ddr_bytes)
+        cost = sought.policy.cost(loop.cycles, loop.ddr_bytes)
         ideal = min(ideal, int(cost.min(initial=ideal)))
         fits = loop.nbytes <= room
         if best is not None:
@@ -140,15 +131,15 @@ def _cheapest(
         candidates = np.flatnonzero(fits)
         for i in candidates[np.argsort(cost[candidates], kind="stable")][:_TRIED].tolist():
             sizes = tuple(grid.sizes[:, i].tolist())
-            addresses = place_blocks(list(zip(sizes, loop.depths[:, i].tolist(), strict=True)), gaps)
+            addresses = first_fit(list(zip(sizes, loop.depths[:, i].tolist(), strict=True)), gaps)
             if addresses is not None:
                 tile = tuple(grid.tiles[:, i].tolist())
-                best = Plan(tile, loop.order, sizes, addresses, int(cost[i]))
+                best = Tiling(tile, loop.order, sizes, addresses, int(cost[i]))
                 break
     return best, ideal
 
 
-def smallest_bytes(job: Job, setting: Setting, rules: Rules) -> int:
+def smallest_tile_bytes(job: Job, context: TilingContext, policy: Policy) -> int:
     """On-chip bytes of the smallest tile: one element of every axis, single buffers."""
     tile = np.ones((len(job.extent), 1), dtype=np.int64)
-    return int(Costs(job, tile, setting, rules).sizes.sum())
+    return int(TileCosts(job, tile, context, policy).sizes.sum())
