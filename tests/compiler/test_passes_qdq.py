@@ -9,7 +9,7 @@ from compiler.passing import passed
 from compiler.reading import model
 from openbpu.arch.errors import QuantizationError
 from openbpu.compiler import check
-from openbpu.compiler.passes.qdq import Scaling, scaling
+from openbpu.compiler.ir.qdq import Scaling, scaling
 
 NODES = "q = QuantizeLinear<axis = {a}>(x, s, z)  y = DequantizeLinear<axis = {a}>(q, s, z)"
 

@@ -20,12 +20,12 @@ from openbpu.arch.program import Placement, Program
 from openbpu.compiler import passes
 from openbpu.compiler.batch import batched, can_be_batched
 from openbpu.compiler.ir import Graph
+from openbpu.compiler.ir.qdq import spell_offsets
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
 from openbpu.compiler.net import Progress, caught, telling
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.channels_last import channels_last_ends
 from openbpu.compiler.passes.integerise import integerise
-from openbpu.compiler.passes.qdq import spell_offsets
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.reader import read_model

@@ -8,7 +8,7 @@ from typing import Any
 from openbpu.arch import program as p
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Node
-from openbpu.compiler.lower.geometry import Ints, broadcast_strides, collapse, dense_strides, product
+from openbpu.compiler.ir.geometry import Ints, broadcast_strides, collapse, dense_strides, product
 from openbpu.compiler.lower.tensors import TensorTable
 
 _NO_CONSTANTS: Mapping[str, str] = {}

@@ -8,9 +8,9 @@ from dataclasses import replace
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.arch.program import Placement
 from openbpu.compiler.ir import Graph, Node, Origin
+from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.ops import OPS
-from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
 from openbpu.compiler.passes.refusals import Refusal
 
 _QDQ = (QUANTIZE, DEQUANTIZE, "Quantize", "Dequantize")

@@ -13,7 +13,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
-from openbpu.compiler.passes.qdq import BPU_CODES, Scaling, is_dequantize, scaling
+from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
 
 Float64 = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.arch.onnx_ops import VIEWS
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter
-from openbpu.compiler.passes.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
+from openbpu.compiler.ir.qdq import BPU_CODES, is_dequantize, is_quantize, scaling
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
+from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
 from openbpu.compiler.net import caught
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
 from openbpu.compiler.passes.forms import CODES, forms, peel
 from openbpu.compiler.passes.moves import is_move, sink_dequantize
-from openbpu.compiler.passes.qdq import Scaling, is_dequantize, is_quantize, scaling
 from openbpu.compiler.passes.refusals import Refusal, Refusals, refusal_of, strange_result
 from openbpu.compiler.passes.wishes import Wishes
 

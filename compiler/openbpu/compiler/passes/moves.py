@@ -17,7 +17,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.onnx_ops import VIEWS, only_moves
 from openbpu.compiler.ir import Array, Graph, Node, Rewriter
-from openbpu.compiler.passes.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
+from openbpu.compiler.ir.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
 
 
 def is_move(graph: Graph, node: Node) -> bool:

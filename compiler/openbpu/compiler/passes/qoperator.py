@@ -12,7 +12,7 @@ import numpy as np
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir import Graph, Node, Rewriter
-from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE
+from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
 
 MS = "com.microsoft"
 Rule = Callable[["_Unfold"], None]

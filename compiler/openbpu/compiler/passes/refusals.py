@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from openbpu.compiler.ir import Node, Origin
+from openbpu.compiler.ir.qdq import Scaling
 from openbpu.compiler.ops import Refused
 from openbpu.compiler.passes.forms import CODES
-from openbpu.compiler.passes.qdq import Scaling
 
 
 @dataclass(frozen=True, slots=True)

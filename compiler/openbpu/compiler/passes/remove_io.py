@@ -9,7 +9,7 @@ import numpy as np
 
 from openbpu.arch.numerics import unpacked_scales
 from openbpu.compiler.ir import Graph, Node, Value
-from openbpu.compiler.passes.qdq import is_dequantize, is_quantize
+from openbpu.compiler.ir.qdq import is_dequantize, is_quantize
 
 _QUANTIZE = frozenset({"Quantize"})
 _DEQUANTIZE = frozenset({"Dequantize"})

@@ -14,7 +14,7 @@ import numpy as np
 
 from openbpu.arch.onnx_ops import CARRIERS
 from openbpu.compiler.ir import Graph, Node, Rewriter
-from openbpu.compiler.passes.qdq import DEQUANTIZE, QUANTIZE, SIGNED, is_dequantize, is_quantize
+from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE, SIGNED, is_dequantize, is_quantize
 
 HALF = {"uint8": 128, "uint16": 32768}
 

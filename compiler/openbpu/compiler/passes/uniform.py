@@ -9,7 +9,7 @@ import numpy as np
 
 from openbpu.arch.uniform import BROADCAST, is_spare, lone_value
 from openbpu.compiler.ir import Graph, Node, Rewriter
-from openbpu.compiler.passes.qdq import is_dequantize, scaling
+from openbpu.compiler.ir.qdq import is_dequantize, scaling
 
 
 def uniform_to_scalar(graph: Graph) -> Graph:
