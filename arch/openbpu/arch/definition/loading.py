@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import walk_packages
+from types import ModuleType
 
 
-def load_all(package: str, path: Iterable[str]) -> None:
-    """Import every module of a package (its `__name__` and `__path__`) and of the packages in it."""
-    for module in walk_packages(path, f"{package}."):
-        import_module(module.name)
+def load_all(package: str, path: Iterable[str]) -> tuple[ModuleType, ...]:
+    """Import every module of a package (its `__name__` and `__path__`) and of the packages in it, by name."""
+    names = sorted(module.name for module in walk_packages(path, f"{package}."))
+    return tuple(import_module(name) for name in names)

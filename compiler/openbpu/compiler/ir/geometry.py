@@ -51,3 +51,8 @@ def collapse(shape: Sequence[int], operands: Sequence[Ints]) -> tuple[Ints, tupl
     if not dims:
         return (1,), tuple((1,) for _ in operands)
     return tuple(dims), tuple(tuple(s) for s in strides)
+
+
+def around(shape: Sequence[int], axis: int) -> Ints:
+    """[A, R, B]: what is in front of an axis, the axis, and what is behind it."""
+    return product(shape[:axis]), shape[axis], product(shape[axis + 1 :])

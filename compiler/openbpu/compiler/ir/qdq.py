@@ -112,7 +112,7 @@ def spell_offsets(graph: Graph) -> Graph:
         along = [-1 if i == scale.axis else 1 for i in range(len(shape))] if scale.offset.size > 1 else []
         offset = rw.constant(f"{out}/offset", scale.offset.reshape(along))
         rw.nodes.append(replace(node, inputs=node.inputs[:2], outputs=(product,)))
-        rw.add("Add", (product, offset), (out,), node.origins, domain="")
+        rw.add("Add", (product, offset), (out,), node.origins)
     return rw.finish()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from openbpu.compiler.ir.dialect import bpu_node
 from openbpu.compiler.ir.graph import Array, Graph, Node, Origin, Quant, Value
 
 
@@ -53,11 +54,21 @@ class Rewriter:
         outputs: Sequence[str],
         origins: tuple[Origin, ...] = (),
         name: str = "",
-        domain: str = "bpu",
         **attrs: Any,
     ) -> Node:
-        """Append a node; returns it."""
-        node = Node(op, tuple(inputs), tuple(outputs), attrs, name or f"{op}:{outputs[0]}", domain, origins)
+        """Append a node of ONNX; returns it."""
+        node = Node(op, tuple(inputs), tuple(outputs), attrs, name or f"{op}:{outputs[0]}", "", origins)
+        self.nodes.append(node)
+        return node
+
+    def bpu(
+        self, op: str, output: str, origins: tuple[Origin, ...] = (), name: str = "", **parts: Any
+    ) -> Node:
+        """Append a node of the BPU, made of operands and attributes by name; returns it.
+
+        Raises TypeError for what is not of its form.
+        """
+        node = bpu_node(op, output, origins, name or f"{op}:{output}", **parts)
         self.nodes.append(node)
         return node
 

@@ -1,24 +1,20 @@
-"""The operator table: a row per ONNX operator that the BPU runs, read by placement, lowering, docs, tests."""
+"""The operator table: a row per ONNX operator that the BPU runs, read by placement, lowering, docs, tests.
+
+A file per family: how an operator of ONNX becomes nodes of the BPU (its row), and how these become operators
+of the program (their forms). Every file of the folder is loaded; none is listed.
+"""
 
 from __future__ import annotations
 
-from openbpu.compiler.ops import (
-    concat,
-    conv,
-    elementwise,
-    matmul,
-    moves,
-    pool,
-    powers,
-    reduce,
-    rows,
-    select,
-    tables,
-)
+from openbpu.arch.definition.loading import load_all
+from openbpu.arch.definition.rooms import require_total
+from openbpu.compiler.ir.dialect import LOWERED
 from openbpu.compiler.ops.rule import Limit, OpRule
 from openbpu.compiler.ops.site import Refused, Site
 
-FAMILIES = (conv, matmul, elementwise, tables, pool, reduce, powers, rows, concat, select, moves)
-OPS: dict[str, OpRule] = {rule.op: rule for family in FAMILIES for rule in family.RULES}
+_FILES = load_all(__name__, __path__)
+require_total("openbpu.compiler", LOWERED)
 
-__all__ = ["FAMILIES", "OPS", "Limit", "OpRule", "Refused", "Site"]
+OPS: dict[str, OpRule] = {rule.op: rule for file in _FILES for rule in getattr(file, "RULES", ())}
+
+__all__ = ["OPS", "Limit", "OpRule", "Refused", "Site"]

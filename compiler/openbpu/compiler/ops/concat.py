@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from openbpu.arch import numerics
+from openbpu.arch.program import Concat
+from openbpu.compiler.ir import Node
+from openbpu.compiler.ir.dialect import Builder, form
+from openbpu.compiler.ir.geometry import product
 from openbpu.compiler.ops.elementwise import CHANNELS
 from openbpu.compiler.ops.rule import Limit, OpRule, in_range
 from openbpu.compiler.ops.site import Leaf, Site
@@ -20,8 +24,8 @@ def _lower(site: Site) -> None:
         zeros = (0,) * count
         site.emit(
             "Concat",
-            site.node.inputs,
             site.target,
+            xs=site.node.inputs,
             axis=axis,
             x_zeros=zeros,
             mults=zeros,
@@ -37,7 +41,7 @@ def _lower(site: Site) -> None:
     low, high = site.bounds()
     site.finish(
         "Concat",
-        [leaf.codes for leaf in leaves],
+        xs=[leaf.codes for leaf in leaves],
         axis=axis,
         x_zeros=tuple(leaf.z for leaf in leaves),
         mults=mults,
@@ -77,3 +81,9 @@ RULES = (
         note="inputs of another scale are rescaled on the way",
     ),
 )
+
+
+@form(Concat, "xs*", geometry="outer sizes", extra="axis")
+def _concat(b: Builder, node: Node) -> None:
+    axis, shapes = node.attrs["axis"], [b.shape(name) for name in node.inputs]
+    b.push(node, outer=product(shapes[0][:axis]), sizes=tuple(product(s[axis:]) for s in shapes))

@@ -7,7 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from openbpu.arch import numerics
-from openbpu.compiler.ir import Array
+from openbpu.arch.program import Binary
+from openbpu.compiler.ir import Array, Node
+from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ir.geometry import broadcast_strides, collapse
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site, doubles
@@ -20,7 +23,8 @@ def emit_binary(site: Site, fn: str, a: str, b: str, fixed: numerics.FixedPoint,
     mults = [int(m[0]) for m in fixed.multipliers]
     site.finish(
         "Binary",
-        (a, b, ""),
+        a=a,
+        b=b,
         fn=fn,
         mult_a=mults[0],
         mult_b=mults[1] if len(mults) > 1 else 0,
@@ -87,7 +91,7 @@ def _lower_div(site: Site) -> None:
     table, unit = numerics.reciprocal_table(b.z)
     name = site.rw.constant(f"{site.target}/reciprocal", table)
     mid = site.rw.value(f"{site.target}/reciprocal/q", b.shape, "int32")
-    site.emit("Lut", (b.codes, name), mid)
+    site.emit("Lut", mid, x=b.codes, table=name)
     factor = a.s * (unit / b.s) / out.s
     fixed = numerics.fixed_point_sum((factor,), (float(a.reach) * 2.0 ** (numerics.RECIPROCAL_BITS + 4),))
     emit_binary(site, "mul", a.codes, mid, fixed, a_zero=a.z, b_zero=0)
@@ -207,3 +211,11 @@ RULES = (
         note="folded into a convolution where it can",
     ),
 )
+
+
+@form(Binary, "a b table?", geometry="shape a_strides b_strides")
+def _binary(b: Builder, node: Node) -> None:
+    shape = b.shape(node.outputs[0])
+    operands = tuple(broadcast_strides(b.shape(operand(node, name)), shape) for name in ("a", "b"))
+    collapsed, (a_strides, b_strides) = collapse(shape, operands)
+    b.push(node, shape=collapsed, a_strides=a_strides, b_strides=b_strides)

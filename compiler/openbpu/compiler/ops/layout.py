@@ -12,9 +12,9 @@ def to_nhwc(site: Site, codes: str) -> str:
     if len(shape) == 3:
         n, c, length = shape
         moved = site.rw.value(f"{codes}/nlc", (n, length, c), value.dtype, value.quant)
-        site.rw.add("Transpose", (codes,), (moved,), site.origins, perm=(0, 2, 1))
+        site.rw.bpu("Transpose", moved, site.origins, x=codes, perm=(0, 2, 1))
         out = site.rw.value(f"{codes}/nhwc", (n, 1, length, c), value.dtype, value.quant)
-        site.rw.add("Reshape", (moved,), (out,), site.origins)
+        site.rw.bpu("Reshape", out, site.origins, x=moved)
         return out
     if len(shape) != 4:
         raise Refused(
@@ -23,7 +23,7 @@ def to_nhwc(site: Site, codes: str) -> str:
         )
     n, c, h, w = shape
     out = site.rw.value(f"{codes}/nhwc", (n, h, w, c), value.dtype, value.quant)
-    site.rw.add("Transpose", (codes,), (out,), site.origins, perm=(0, 2, 3, 1))
+    site.rw.bpu("Transpose", out, site.origins, x=codes, perm=(0, 2, 3, 1))
     return out
 
 
@@ -33,8 +33,8 @@ def from_nhwc(site: Site, nhwc: str, target: str) -> int:
     if len(site.rw.values[target].shape or ()) == 3:
         n, _, w, c = source.shape or (0, 0, 0, 0)
         flat = site.rw.value(f"{nhwc}/nlc", (n, w, c), source.dtype, source.quant)
-        site.rw.add("Reshape", (nhwc,), (flat,), site.origins)
-        site.rw.add("Transpose", (flat,), (target,), site.origins, perm=(0, 2, 1))
+        site.rw.bpu("Reshape", flat, site.origins, x=nhwc)
+        site.rw.bpu("Transpose", target, site.origins, x=flat, perm=(0, 2, 1))
     else:
-        site.rw.add("Transpose", (nhwc,), (target,), site.origins, perm=(0, 3, 1, 2))
+        site.rw.bpu("Transpose", target, site.origins, x=nhwc, perm=(0, 3, 1, 2))
     return 1

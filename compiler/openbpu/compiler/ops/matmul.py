@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch import numerics
-from openbpu.compiler.ir import Array
+from openbpu.arch.program import MatMul
+from openbpu.compiler.ir import Array, Node
+from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import (
@@ -27,7 +29,7 @@ def _rows(shape: tuple[int, ...]) -> int:
 def _reshaped(site: Site, codes: str, shape: tuple[int, ...]) -> str:
     value = site.rw.values[codes]
     out = site.rw.value(f"{codes}/rows", shape, value.dtype, value.quant)
-    site.rw.add("Reshape", (codes,), (out,), site.origins)
+    site.rw.bpu("Reshape", out, site.origins, x=codes)
     return out
 
 
@@ -47,7 +49,7 @@ def _product(site: Site, x: Leaf, right: Array, scale: Float64, bias: Array | No
 
 def _back(site: Site, codes: str, target: str) -> int:
     """Reshape the result of a product to its target; columns are the last axis."""
-    site.rw.add("Reshape", (codes,), (target,), site.origins)
+    site.rw.bpu("Reshape", target, site.origins, x=codes)
     return len(site.rw.values[target].shape or ()) - 1
 
 
@@ -101,12 +103,13 @@ def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     fixed = numerics.fixed_point_sum((x.s * y.s / site.out_quant().s,), (float(min(reach, 2**31)),))
     low, high = site.bounds()
     out = site.rw.value(f"{site.target}/bmn", (size, m, n), site.out_dtype, site.quant())
-    site.rw.add(
+    site.rw.bpu(
         "MatMul",
-        (left, other, ""),
-        (out,),
+        out,
         site.origins,
         site.node.name,
+        a=left,
+        b=other,
         mult=fixed.multipliers[0].item(),
         offset=0,
         shift=fixed.shift.item(),
@@ -117,7 +120,7 @@ def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
         **attrs,
     )
     site.rw.set_quant(site.target, site.quant())
-    site.rw.add("Reshape", (out,), (site.target,), site.origins)
+    site.rw.bpu("Reshape", site.target, site.origins, x=out)
 
 
 def _dynamic_raw(
@@ -131,7 +134,8 @@ def _dynamic_raw(
     if np.isfinite(site.clamp).any():
         raise Refused("its output is not quantized, so nothing can be fused behind it", "quantize the output")
     out = site.rw.value(f"{site.target}/bmn", shape, "int32")
-    site.rw.add("MatMul", (*inputs, ""), (out,), site.origins, site.node.name, raw=True, **attrs)
+    a, b = inputs
+    site.rw.bpu("MatMul", out, site.origins, site.node.name, a=a, b=b, raw=True, **attrs)
     scale = np.array([x.s * y.s], np.float32)
     emit_dequantized(site, out, scale, lambda codes, target: _back(site, codes, target))
 
@@ -146,7 +150,7 @@ def _batched(site: Site, leaf: Leaf, shape: tuple[int, ...], batch: tuple[int, .
         full = (*batch, *shape[-2:])
         value = site.rw.values[codes]
         expanded = site.rw.value(f"{codes}/batch", full, value.dtype, value.quant)
-        site.rw.add("Expand", (codes,), (expanded,), site.origins)
+        site.rw.bpu("Expand", expanded, site.origins, x=codes)
         codes, size = expanded, total
     return _reshaped(site, codes, (size, *shape[-2:]))
 
@@ -186,3 +190,10 @@ RULES = (
     ),
     OpRule("MatMul", "TAE", _DTYPES, _lower_matmul, _LIMITS, fuses=True, raw=True),
 )
+
+
+@form(MatMul, "a b table?", geometry="a_batch b_batch m k n")
+def _matmul(b: Builder, node: Node) -> None:
+    (a_batch, m, k), (b_batch, *sides) = b.shape(operand(node, "a")), b.shape(operand(node, "b"))
+    n = sides[0] if node.attrs["b_transposed"] else sides[1]
+    b.push(node, a_batch=a_batch, b_batch=b_batch, m=m, k=k, n=n)

@@ -7,6 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from openbpu.arch.program import Gather, Move, Pad
+from openbpu.compiler.ir import Node
+from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ir.geometry import Ints, around, broadcast_strides, dense_strides
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
@@ -20,12 +24,12 @@ _PAD_MODES: dict[str, Literal["edge", "reflect", "wrap"]] = {
 
 
 def _lower_reshape(site: Site) -> None:
-    site.emit("Reshape", (source_codes(site),), site.target)
+    site.emit("Reshape", site.target, x=source_codes(site))
 
 
 def _lower_transpose(site: Site) -> None:
     perm = tuple(site.node.attrs.get("perm") or reversed(range(len(site.shape()))))
-    site.emit("Transpose", (source_codes(site),), site.target, perm=tuple(int(p) for p in perm))
+    site.emit("Transpose", site.target, x=source_codes(site), perm=tuple(int(p) for p in perm))
 
 
 def _ints(site: Site, index: int) -> tuple[int, ...] | None:
@@ -48,7 +52,7 @@ def _lower_slice(site: Site) -> None:
             slice(start, end if not (step < 0 and end < -shape[axis]) else None, step)
         ]
         starts[axis], steps[axis] = (picked[0] if len(picked) else 0), step
-    site.emit("Slice", (source,), site.target, starts=tuple(starts), steps=tuple(steps))
+    site.emit("Slice", site.target, x=source, starts=tuple(starts), steps=tuple(steps))
 
 
 def _lower_split(site: Site) -> None:
@@ -62,12 +66,12 @@ def _lower_split(site: Site) -> None:
         starts = tuple(start if i == axis else 0 for i in range(rank))
         if quant is not None:
             site.rw.set_quant(out, quant)
-        site.rw.add("Slice", (source,), (out,), site.origins, starts=starts, steps=(1,) * rank)
+        site.rw.bpu("Slice", out, site.origins, x=source, starts=starts, steps=(1,) * rank)
         start += size
 
 
 def _lower_expand(site: Site) -> None:
-    site.emit("Expand", (source_codes(site),), site.target)
+    site.emit("Expand", site.target, x=source_codes(site))
 
 
 def _lower_tile(site: Site) -> None:
@@ -77,9 +81,9 @@ def _lower_tile(site: Site) -> None:
     split = tuple(v for d in shape for v in (1, d))
     spread = tuple(v for r, d in zip(repeats, shape, strict=True) for v in (r, d))
     a, b = intermediate(site, "split", split), intermediate(site, "spread", spread)
-    site.emit("Reshape", (source,), a)
-    site.emit("Expand", (a,), b)
-    site.emit("Reshape", (b,), site.target)
+    site.emit("Reshape", a, x=source)
+    site.emit("Expand", b, x=a)
+    site.emit("Reshape", site.target, x=b)
 
 
 def _lower_gather(site: Site) -> None:
@@ -109,7 +113,7 @@ def _lower_pad(site: Site) -> None:
     if value is None:
         raise Refused("its pad value is computed", "make it a constant")
     site.emit(
-        "Pad", (source,), site.target, before=tuple(before), after=tuple(after), value=int(value.reshape(()))
+        "Pad", site.target, x=source, before=tuple(before), after=tuple(after), value=int(value.reshape(()))
     )
 
 
@@ -129,7 +133,7 @@ def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int],
         gather_axis(site, source, target, axis, pattern.astype(np.int32))
         source = target
     if not todo:
-        site.emit("Reshape", (source,), site.target)
+        site.emit("Reshape", site.target, x=source)
 
 
 def _lower_depth_to_space(site: Site) -> None:
@@ -143,11 +147,11 @@ def _lower_depth_to_space(site: Site) -> None:
     perm = (0, 1, 4, 2, 5, 3) if crd else (0, 1, 3, 2, 4, 5)
     mixed = intermediate(site, "mixed", (n, h, b, w, b, d))
     y = intermediate(site, "y", (n, h * b, w * b, d))
-    site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
-    site.emit("Reshape", (x,), split)
-    site.emit("Transpose", (split,), mixed, perm=perm)
-    site.emit("Reshape", (mixed,), y)
-    site.emit("Transpose", (y,), site.target, perm=(0, 3, 1, 2))
+    site.emit("Transpose", x, x=source, perm=(0, 2, 3, 1))
+    site.emit("Reshape", split, x=x)
+    site.emit("Transpose", mixed, x=split, perm=perm)
+    site.emit("Reshape", y, x=mixed)
+    site.emit("Transpose", site.target, x=y, perm=(0, 3, 1, 2))
 
 
 def _lower_space_to_depth(site: Site) -> None:
@@ -159,11 +163,11 @@ def _lower_space_to_depth(site: Site) -> None:
     split = intermediate(site, "split", (n, h // b, b, w // b, b, c))
     mixed = intermediate(site, "mixed", (n, h // b, w // b, c, b, b) if crd else (n, h // b, w // b, b, b, c))
     y = intermediate(site, "y", (n, h // b, w // b, b * b * c))
-    site.emit("Transpose", (source,), x, perm=(0, 2, 3, 1))
-    site.emit("Reshape", (x,), split)
-    site.emit("Transpose", (split,), mixed, perm=perm)
-    site.emit("Reshape", (mixed,), y)
-    site.emit("Transpose", (y,), site.target, perm=(0, 3, 1, 2))
+    site.emit("Transpose", x, x=source, perm=(0, 2, 3, 1))
+    site.emit("Reshape", split, x=x)
+    site.emit("Transpose", mixed, x=split, perm=perm)
+    site.emit("Reshape", y, x=mixed)
+    site.emit("Transpose", site.target, x=y, perm=(0, 3, 1, 2))
 
 
 def _index(site: Site) -> Violation:
@@ -207,3 +211,45 @@ RULES = (
         note="nearest (exact) and linear (±1 step) over H and W",
     ),
 )
+
+
+_WALK = "shape strides offset"
+
+
+@form(None, "x", op="Reshape")
+def _reshape(b: Builder, node: Node) -> None:
+    b.view(node.outputs[0], operand(node, "x"))
+
+
+@form(Move, "x", op="Transpose", geometry=_WALK, extra="perm")
+def _transpose(b: Builder, node: Node) -> None:
+    strides = dense_strides(b.shape(operand(node, "x")))
+    _move(b, node, tuple(strides[i] for i in node.attrs["perm"]))
+
+
+@form(Move, "x", op="Slice", geometry=_WALK, extra="starts steps")
+def _slice(b: Builder, node: Node) -> None:
+    starts, steps = node.attrs["starts"], node.attrs["steps"]
+    strides = dense_strides(b.shape(operand(node, "x")))
+    offset = sum(s * start for s, start in zip(strides, starts, strict=True))
+    _move(b, node, tuple(s * step for s, step in zip(strides, steps, strict=True)), offset)
+
+
+@form(Move, "x", op="Expand", geometry=_WALK)
+def _expand(b: Builder, node: Node) -> None:
+    _move(b, node, broadcast_strides(b.shape(operand(node, "x")), b.shape(node.outputs[0])))
+
+
+def _move(b: Builder, node: Node, strides: Ints, offset: int = 0) -> None:
+    target = node.outputs[0]
+    b.push_move(operand(node, "x"), target, b.shape(target), strides, offset)
+
+
+@form(Pad, "x", geometry="shape")
+def _pad(b: Builder, node: Node) -> None:
+    b.push(node, shape=b.shape(operand(node, "x")))
+
+
+@form(Gather, "x indices", geometry="shape", extra="axis")
+def _gather(b: Builder, node: Node) -> None:
+    b.push(node, shape=around(b.shape(operand(node, "x")), node.attrs["axis"]))

@@ -66,9 +66,9 @@ def gather_axis(site: Site, source: str, target: str, axis: int, index: npt.NDAr
         rank = len(shape)
         starts = tuple(int(index[0]) if i == axis else 0 for i in range(rank))
         stride = tuple(int(steps[0]) if i == axis and index.size > 1 else 1 for i in range(rank))
-        site.rw.add("Slice", (source,), (out,), site.origins, starts=starts, steps=stride)
+        site.rw.bpu("Slice", out, site.origins, x=source, starts=starts, steps=stride)
     else:
         table = site.rw.constant(f"{target}/indices", index.astype(np.int32))
-        site.rw.add("Gather", (source, table), (out,), site.origins, axis=axis)
+        site.rw.bpu("Gather", out, site.origins, x=source, indices=table, axis=axis)
     if not same:
-        site.rw.add("Reshape", (out,), (target,), site.origins)
+        site.rw.bpu("Reshape", target, site.origins, x=out)

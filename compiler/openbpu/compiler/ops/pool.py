@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch import numerics
-from openbpu.compiler.ir import Array
+from openbpu.arch.program import Pool
+from openbpu.compiler.ir import Array, Node
+from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.conv import Window, window
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
@@ -29,12 +31,13 @@ def _emit_pool(site: Site, codes: str, win: Window, fn: str, counts: Array, **at
     quant = source.quant if site.out is None else site.quant()
     y = site.rw.value(f"{site.target}/nhwc", (n, oh, ow, channels), dtype, quant)
     table = site.rw.constant(f"{site.target}/counts", counts.astype(np.int64))
-    site.rw.add(
+    site.rw.bpu(
         "Pool",
-        (x, table),
-        (y,),
+        y,
         site.origins,
         site.node.name,
+        x=x,
+        counts=table,
         fn=fn,
         kernel=win.kernel,
         strides=win.strides,
@@ -166,3 +169,8 @@ RULES = (
         ),
     ),
 )
+
+
+@form(Pool, "x counts", geometry="x_shape y_shape")
+def _pool(b: Builder, node: Node) -> None:
+    b.push(node, x_shape=b.shape(operand(node, "x")), y_shape=b.shape(node.outputs[0]))

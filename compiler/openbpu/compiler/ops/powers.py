@@ -38,7 +38,7 @@ def _terms(site: Site, op: Callable[[Float64], Float64]) -> _Terms:
     zero = 0 if most <= _MOST else DType.INT16.qmin
     table = site.rw.constant(f"{site.target}/terms/table", (steps + zero).astype(np.int16))
     codes = site.declare(f"{site.target}/terms", site.shape(), "int16")
-    site.emit("Lut", (x.codes, table), codes)
+    site.emit("Lut", codes, x=x.codes, table=table)
     return _Terms(codes, zero, float(op(np.asarray(x.s))), most)
 
 
@@ -64,7 +64,7 @@ def _root(site: Site) -> None:
     roots = np.sqrt(np.maximum(numerics.codes(DType.INT16).astype(np.float64), 0) * scale)
     lines = segments_of(site, np.clip(roots / out.s + out.z, low, high), (site.node,), low, high)
     table = site.rw.constant(f"{site.target}/segments", lines)
-    site.finish("SegmentLut", (sums, table), lo=low, hi=high)
+    site.finish("SegmentLut", x=sums, segments=table, lo=low, hi=high)
 
 
 _DTYPES = "int8 → int8, int16"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.program import Reduce
+from openbpu.compiler.ir import Node
+from openbpu.compiler.ir.dialect import Builder, form, operand, with_operand
+from openbpu.compiler.ir.geometry import dense_strides, product
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
@@ -51,9 +55,9 @@ def lower_sum(
     scaling = _scaling(ratio, most * count)
     attrs = {"fn": "sum", "axes": axes, "x_zero": x_zero, **scaling, **bounds}
     if out is None:
-        site.finish("Reduce", (codes,), **attrs)
+        site.finish("Reduce", x=codes, **attrs)
     else:
-        site.emit("Reduce", (codes,), out, **attrs)
+        site.emit("Reduce", out, x=codes, **attrs)
 
 
 def _sum(*, mean: bool = False) -> Callable[[Site], None]:
@@ -73,7 +77,7 @@ def _extreme(fn: str) -> Callable[[Site], None]:
         low, high = site.bounds()
         scaling = _scaling(x.s / out.s, x.reach)
         attrs = {"fn": fn, "axes": axes, "x_zero": x.z, **scaling, "zero": out.z, "lo": low, "hi": high}
-        site.finish("Reduce", (x.codes,), **attrs)
+        site.finish("Reduce", x=x.codes, **attrs)
 
     return lower
 
@@ -114,3 +118,27 @@ RULES = (
     OpRule("GlobalAveragePool", "VAE", _DTYPES, _sum(mean=True), LIMITS),
     OpRule("GlobalMaxPool", "VAE", _DTYPES, _extreme("max"), LIMITS),
 )
+
+
+@form(Reduce, "x", geometry="shape", extra="axes")
+def _reduce(b: Builder, node: Node) -> None:
+    """Axes [A, R, B]; reduced axes with others between them are first moved to the end."""
+    shape, axes = b.shape(operand(node, "x")), node.attrs["axes"]
+    long = [a for a in axes if shape[a] != 1] or list(axes[:1])
+    kept = [a for a in range(len(shape)) if a not in long]
+    reduced = product([shape[a] for a in long])
+    if not any(a not in long and shape[a] != 1 for a in range(long[0], long[-1] + 1)):
+        b.push(node, shape=(product(shape[: long[0]]), reduced, product(shape[long[-1] + 1 :])))
+        return
+    moved = with_operand(node, "x", _to_end(b, node, kept, long))
+    b.push(moved, shape=(product([shape[a] for a in kept]), reduced, 1))
+
+
+def _to_end(b: Builder, node: Node, kept: Sequence[int], last: Sequence[int]) -> str:
+    """Append a transpose of the input into a temporary tensor that ends in the axes `last`; returns it."""
+    source = operand(node, "x")
+    shape, perm = b.shape(source), (*kept, *last)
+    moved, strides = tuple(shape[i] for i in perm), dense_strides(shape)
+    target = b.temporary(f"{node.outputs[0]}/moved", moved, source)
+    b.push_move(source, target, moved, tuple(strides[i] for i in perm))
+    return target

@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.program import Resize
+from openbpu.compiler.ir import Node
+from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.rule import Limit, Violation
@@ -84,7 +87,7 @@ def _lower_nearest(site: Site) -> None:
     changed = [a for a in range(len(shape)) if shape[a] != out[a] or factors[a] != 1]
     source, current = name, list(shape)
     if not changed:
-        site.emit("Reshape", (name,), site.target)
+        site.emit("Reshape", site.target, x=name)
     for axis in changed:
         index = _nearest_index(site, shape[axis], out[axis], factors[axis])
         current[axis] = out[axis]
@@ -134,16 +137,14 @@ def _lower_linear(site: Site) -> None:
     low, high = site.bounds()
     y = site.rw.value(f"{site.target}/nhwc", (shape[0], oh, ow, shape[1]), out.dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
-    site.rw.add(
+    site.rw.bpu(
         "Resize",
-        (
-            to_nhwc(site, x.codes),
-            site.rw.constant(f"{site.target}/rows", rows),
-            site.rw.constant(f"{site.target}/cols", cols),
-        ),
-        (y,),
+        y,
         site.origins,
         site.node.name,
+        x=to_nhwc(site, x.codes),
+        rows=site.rw.constant(f"{site.target}/rows", rows),
+        cols=site.rw.constant(f"{site.target}/cols", cols),
         x_zero=x.z,
         mult=fixed.multipliers[0].item(),
         shift=fixed.shift.item(),
@@ -162,3 +163,8 @@ def _powers_of_two(site: Site) -> Violation:
 RESIZE_LIMITS = (
     Limit("factors must be powers of two", _powers_of_two, "resize by 2, 4, …", when="resize_power_of_two"),
 )
+
+
+@form(Resize, "x rows cols", geometry="x_shape y_shape")
+def _resize(b: Builder, node: Node) -> None:
+    b.push(node, x_shape=b.shape(operand(node, "x")), y_shape=b.shape(node.outputs[0]))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch import numerics
-from openbpu.compiler.ir import Array
+from openbpu.arch.program import LayerNorm, Softmax
+from openbpu.compiler.ir import Array, Node
+from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ir.geometry import product
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 from openbpu.compiler.ops.tensor_engine import require_finite
@@ -24,7 +27,7 @@ def _axis_last(site: Site, codes: str, axis: int) -> tuple[str, tuple[int, ...]]
     if axis == len(shape) - 1:
         return codes, perm
     out = site.rw.value(f"{codes}/rows", tuple(shape[i] for i in perm), value.dtype, value.quant)
-    site.rw.add("Transpose", (codes,), (out,), site.origins, perm=perm)
+    site.rw.bpu("Transpose", out, site.origins, x=codes, perm=perm)
     return out, perm
 
 
@@ -42,12 +45,13 @@ def _lower_softmax(site: Site) -> None:
     shape = site.rw.values[source].shape or ()
     y = site.target if identity else site.rw.value(f"{site.target}/rows", shape, out.dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
-    site.rw.add(
+    site.rw.bpu(
         "Softmax",
-        (source, table),
-        (y,),
+        y,
         site.origins,
         site.node.name,
+        x=source,
+        exp=table,
         mult=mult,
         shift=shift,
         out_mult=out_mult.item(),
@@ -57,9 +61,7 @@ def _lower_softmax(site: Site) -> None:
         hi=high,
     )
     if not identity:
-        site.rw.add(
-            "Transpose", (y,), (site.target,), site.origins, perm=tuple(int(i) for i in np.argsort(perm))
-        )
+        site.rw.bpu("Transpose", site.target, site.origins, x=y, perm=tuple(int(i) for i in np.argsort(perm)))
 
 
 def _require_coarse(scale: float, least: float, fix: str = "calibrate with larger values") -> None:
@@ -99,7 +101,9 @@ def _lower_layernorm(site: Site) -> None:
     low, high = site.bounds()
     site.finish(
         "LayerNorm",
-        (x.codes, gain_name, bias_name),
+        x=x.codes,
+        gain=gain_name,
+        bias=bias_name,
         length=length,
         epsilon=epsilon,
         epsilon_shift=epsilon_shift,
@@ -183,3 +187,15 @@ RULES = (
         note="as LayerNormalization, not centred; ±0.51 steps",
     ),
 )
+
+
+@form(Softmax, "x exp", geometry="shape")
+def _softmax(b: Builder, node: Node) -> None:
+    *outer, length = b.shape(operand(node, "x"))
+    b.push(node, shape=(product(outer), length))
+
+
+@form(LayerNorm, "x gain bias", geometry="shape", extra="length")
+def _layernorm(b: Builder, node: Node) -> None:
+    length = node.attrs["length"]
+    b.push(node, shape=(product(b.shape(operand(node, "x"))) // length, length))

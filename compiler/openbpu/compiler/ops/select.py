@@ -36,7 +36,8 @@ def _lower(site: Site) -> None:
     mults = [int(m[0]) for m in fixed.multipliers]
     site.finish(
         "Binary",
-        (terms[0], terms[1], ""),
+        a=terms[0],
+        b=terms[1],
         fn="add",
         mult_a=mults[0],
         mult_b=mults[1],
@@ -82,8 +83,9 @@ def _kept(site: Site, index: int, mask: Array, target: str) -> None:
     site.rw.set_quant(target, site.quant())
     site.emit(
         "Binary",
-        (leaf.codes, site.rw.constant(f"{site.target}/mask{index}", mask.astype(np.int8)), ""),
         target,
+        a=leaf.codes,
+        b=site.rw.constant(f"{site.target}/mask{index}", mask.astype(np.int8)),
         fn="mul",
         mult_a=fixed.multipliers[0].item(),
         mult_b=0,

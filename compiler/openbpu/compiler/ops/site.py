@@ -195,16 +195,14 @@ class Site:
         """Declare an intermediate integer value."""
         return self.rw.value(stem, shape, dtype or self.out_dtype)
 
-    def emit(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> None:
-        """Emit a BPU node that belongs to this operator."""
-        self.rw.add(
-            op, inputs, (output,), self.origins, f"{self.node.name}" if output == self.target else "", **attrs
-        )
+    def emit(self, op: str, output: str, **parts: Any) -> None:
+        """Emit a BPU node that belongs to this operator; its operands and attributes by name."""
+        self.rw.bpu(op, output, self.origins, self.node.name if output == self.target else "", **parts)
 
-    def finish(self, op: str, inputs: Sequence[str], **attrs: Any) -> None:
+    def finish(self, op: str, **parts: Any) -> None:
         """Emit the BPU node that makes the target."""
         self.rw.set_quant(self.target, self.quant())
-        self.emit(op, inputs, self.target, **attrs)
+        self.emit(op, self.target, **parts)
 
 
 def doubles(data: Array) -> Float64:

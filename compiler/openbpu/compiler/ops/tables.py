@@ -10,7 +10,9 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import CASTS, COMPARISONS, POINTWISE, UNARY
+from openbpu.arch.program import Lut, Rescale, SegmentLut
 from openbpu.compiler.ir import Node, Origin
+from openbpu.compiler.ir.dialect import Builder, form
 from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
@@ -143,11 +145,11 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     if leaf.dtype == "int8":
         entries = np.clip(np.rint(target / out.s) + out.z, info.min, info.max)
         table = site.rw.constant(f"{site.target}/table", entries.astype(out.dtype))
-        site.finish("Lut", (leaf.codes, table))
+        site.finish("Lut", x=leaf.codes, table=table)
         return
     segments = segments_of(site, target / out.s + out.z, nodes, int(info.min), int(info.max))
     table = site.rw.constant(f"{site.target}/segments", segments)
-    site.finish("SegmentLut", (leaf.codes, table), lo=int(info.min), hi=int(info.max))
+    site.finish("SegmentLut", x=leaf.codes, segments=table, lo=int(info.min), hi=int(info.max))
 
 
 def _gelu_rank(site: Site) -> Violation:
@@ -195,7 +197,7 @@ def _rescale(site: Site, leaf: Leaf, slope: float, offset: float) -> None:
     bottom, top = site.bounds()
     site.finish(
         "Rescale",
-        (leaf.codes,),
+        x=leaf.codes,
         x_zero=leaf.z,
         mult=fixed.multipliers[0].item(),
         offset=int(fixed.offset[0]),
@@ -290,3 +292,10 @@ RULES = tuple(
     for op in UNARY
     if op != "Identity"
 )
+
+
+@form(Lut, "x table")
+@form(SegmentLut, "x segments")
+@form(Rescale, "x")
+def _unary(b: Builder, node: Node) -> None:
+    b.push(node)

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
-from openbpu.compiler.ir import Array, Quant
+from openbpu.arch.program import Conv
+from openbpu.compiler.ir import Array, Node, Quant
+from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 INT32_MAX = 2**31 - 1
@@ -180,12 +182,16 @@ def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
     low, high = site.bounds()
     y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, site.out_dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
-    site.rw.add(
+    site.rw.bpu(
         "Conv",
-        (conv.source, conv.residual, weight, params, rmult, ""),
-        (y,),
+        y,
         site.origins,
         site.node.name,
+        x=conv.source,
+        residual=conv.residual,
+        weight=weight,
+        params=params,
+        rmult=rmult,
         pad_value=conv.x.z,
         r_zero=site.residual.z if site.residual else 0,
         zero=site.out_quant().z,
@@ -211,12 +217,14 @@ def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> Non
     params = np.zeros((conv.channels, 4), np.int32)
     params[:, 0] = total
     y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, "int32")
-    site.rw.add(
+    site.rw.bpu(
         "Conv",
-        (conv.source, "", weight, site.rw.constant(f"{site.target}/params", params), "", ""),
-        (y,),
+        y,
         site.origins,
         site.node.name,
+        x=conv.source,
+        weight=weight,
+        params=site.rw.constant(f"{site.target}/params", params),
         pad_value=conv.x.z,
         raw=True,
         wide=bool((reach + np.abs(total) > INT32_MAX).any()),
@@ -252,4 +260,9 @@ def emit_dequantized(
     inputs: tuple[str, ...] = (moved, scale)
     if offsets is not None and offsets.any():
         inputs = (moved, scale, "", site.rw.constant(f"{site.target}/offset", offsets))
-    site.rw.add("DequantizeLinear", inputs, (site.target,), domain="", axis=axis)
+    site.rw.add("DequantizeLinear", inputs, (site.target,), axis=axis)
+
+
+@form(Conv, "x residual? weight params rmult? table?", geometry="x_shape y_shape")
+def _conv(b: Builder, node: Node) -> None:
+    b.push(node, x_shape=b.shape(operand(node, "x")), y_shape=b.shape(node.outputs[0]))

@@ -31,12 +31,12 @@ def place_borders(graph: Graph, march: March) -> Graph:
                 floats.add(node.outputs[0])
         elif node.op in VIEWS and node.domain == "" and node.inputs[0] in floats and _static(rw, node):
             # Scales per channel of an axis that it splits cannot sink below it, but it moves nothing.
-            rw.add("Reshape", node.inputs[:1], node.outputs, node.origins, node.name)
+            rw.bpu("Reshape", node.outputs[0], node.origins, node.name, x=node.inputs[0])
             floats.add(node.outputs[0])
         elif node.op == "Transpose" and node.domain == "" and node.inputs[0] in floats and _static(rw, node):
             rank = len(rw.graph.values[node.outputs[0]].shape or ())
             perm = tuple(node.attrs.get("perm") or reversed(range(rank)))
-            rw.add("Transpose", node.inputs[:1], node.outputs, node.origins, node.name, perm=perm)
+            rw.bpu("Transpose", node.outputs[0], node.origins, node.name, x=node.inputs[0], perm=perm)
             floats.add(node.outputs[0])
         else:
             rw.nodes.append(node)
@@ -80,12 +80,12 @@ def _quantize(rw: Rewriter, node: Node) -> None:
         return
     dtype = DType(scale.dtype)
     rw.set_quant(node.outputs[0], Quant((scale.s,), scale.z))
-    rw.add(
+    rw.bpu(
         "Quantize",
-        node.inputs[:1],
-        node.outputs,
+        node.outputs[0],
         node.origins,
         node.name,
+        x=node.inputs[0],
         scale=scale.s,
         zero=scale.z,
         lo=dtype.qmin,
@@ -103,12 +103,13 @@ def _dequantize(rw: Rewriter, node: Node) -> None:
         return
     scales = scale.scale if scale.offset is None else np.stack([scale.scale, scale.offset], axis=1)
     name = rw.constant(f"{node.outputs[0]}/scales", scales.astype(np.float32))
-    rw.add(
+    rw.bpu(
         "Dequantize",
-        (node.inputs[0], name),
-        node.outputs,
+        node.outputs[0],
         node.origins,
         node.name,
+        x=node.inputs[0],
+        scales=name,
         axis=scale.axis,
         x_zero=scale.z,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from openbpu.compiler.ir import Graph, Node, Value
+from openbpu.compiler.ir.dialect import bpu_node
 
 _LAST = (0, 2, 3, 1)
 _FIRST = (0, 3, 1, 2)
@@ -54,9 +55,9 @@ def _turned(graph: Graph, names: Collection[str]) -> Graph:
         values[inner[name]] = replace(graph.values[name], name=inner[name])
         values[name] = _last(graph.values[name])
         if name in graph.inputs:
-            before.append(Node("Transpose", (name,), (inner[name],), {"perm": _FIRST}, domain="bpu"))
+            before.append(bpu_node("Transpose", inner[name], x=name, perm=_FIRST))
         else:
-            after.append(Node("Transpose", (inner[name],), (name,), {"perm": _LAST}, domain="bpu"))
+            after.append(bpu_node("Transpose", name, x=inner[name], perm=_LAST))
     return replace(graph, values=values).with_nodes([*before, *nodes, *after])
 
 

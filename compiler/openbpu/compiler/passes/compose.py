@@ -15,9 +15,9 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Graph, Node, Origin, Rewriter
+from openbpu.compiler.ir.dialect import form_of, operand, with_operand
 
 Int64 = npt.NDArray[np.int64]
-_TABLE_INPUT = {"Conv": 5, "MatMul": 2, "Binary": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def compose_tables(graph: Graph) -> Graph:
             rw.nodes.append(node)
             continue
         table = rw.constant(f"{out}/table", unary.table.astype(graph.values[out].dtype))
-        rw.add("Lut", (unary.root, table), (out,), node.origins, node.name)
+        rw.bpu("Lut", out, node.origins, node.name, x=unary.root, table=table)
         composed[out] = (node, unary.root)
     return _named(rw.finish(), graph, composed)
 
@@ -84,18 +84,18 @@ def _unary(graph: Graph, node: Node, known: dict[str, _Unary]) -> _Unary | None:
         if x is None or x.root is None:
             return None
         if node.op == "Lut":
-            table = graph.const(node.inputs[1])
+            table = graph.const(operand(node, "table"))
             return None if table is None else _Unary(x.root, table.astype(np.int64)[x.table + 128])
         a = node.attrs
         total = (x.table - a["x_zero"]) * a["mult"] + a["offset"]
         return _Unary(x.root, numerics.requantize(total, a["shift"], a["zero"], a["lo"], a["hi"]))
-    if node.op == "Binary" and not node.inputs[2]:
+    if node.op == "Binary" and not operand(node, "table"):
         return _binary(graph, node, known)
     return None
 
 
 def _binary(graph: Graph, node: Node, known: dict[str, _Unary]) -> _Unary | None:
-    a, b = (_operand(graph, n, known) for n in node.inputs[:2])
+    a, b = (_operand(graph, n, known) for n in (operand(node, "a"), operand(node, "b")))
     shape = graph.values[node.outputs[0]].shape
     if a is None or b is None or (a.root is None and b.root is None):
         return None
@@ -130,6 +130,13 @@ def _operand(graph: Graph, name: str, known: dict[str, _Unary]) -> _Unary | None
     return _Unary(name, numerics.codes(DType.INT8)) if value.dtype == "int8" else None
 
 
+def takes_table(node: Node) -> bool:
+    """Whether a node can look its result up, and does not yet."""
+    if not node.is_bpu or not form_of(node).may_lack("table") or node.attrs.get("raw", False):
+        return False
+    return not operand(node, "table")
+
+
 def fuse_tables(graph: Graph) -> Graph:
     """Let the operator in front of a look-up do it, where nothing else reads the int8 result in between."""
     consumers = graph.consumers()
@@ -138,14 +145,14 @@ def fuse_tables(graph: Graph) -> Graph:
     dead: set[int] = set()
     for lut in graph.nodes:
         maker = producers.get(lut.inputs[0]) if lut.is_bpu and lut.op == "Lut" else None
-        if maker is None or not maker.is_bpu or maker.op not in _TABLE_INPUT or maker.attrs.get("raw", False):
+        if maker is None or not takes_table(maker):
             continue
-        index, name = _TABLE_INPUT[maker.op], lut.inputs[0]
-        if maker.inputs[index] or len(consumers[name]) != 1 or name in graph.outputs:
+        name = operand(lut, "x")
+        if len(consumers[name]) != 1 or name in graph.outputs:
             continue
-        inputs = tuple(lut.inputs[1] if i == index else n for i, n in enumerate(maker.inputs))
         origins = tuple(dict.fromkeys([*maker.origins, *lut.origins]))
-        fused[id(maker)] = replace(maker, inputs=inputs, outputs=lut.outputs, origins=origins)
+        with_table = with_operand(maker, "table", operand(lut, "table"))
+        fused[id(maker)] = replace(with_table, outputs=lut.outputs, origins=origins)
         dead.add(id(lut))
     if not fused:
         return graph

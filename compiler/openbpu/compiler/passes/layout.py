@@ -129,11 +129,11 @@ class _Settle:
 
     def emit_reshape(self, source: str, node: Node) -> None:
         source = self.shaped.get(source, source)
-        self.rw.add("Reshape", (source,), node.outputs, node.origins, node.name)
+        self.rw.bpu("Reshape", node.outputs[0], node.origins, node.name, x=source)
         self.shaped[node.outputs[0]] = source
 
     def emit_transpose(self, source: str, target: str, perm: Perm, node: Node) -> None:
-        self.rw.add("Transpose", (source,), (target,), node.origins, perm=perm)
+        self.rw.bpu("Transpose", target, node.origins, x=source, perm=perm)
         self.moved[target] = (source, perm)
 
     def reshape(self, node: Node) -> bool:
@@ -149,7 +149,7 @@ class _Settle:
             return False
         shape, new_perm = plan
         early = self.like(inner, f"{target}/early", shape)
-        self.rw.add("Reshape", (self.shaped.get(inner, inner),), (early,), node.origins)
+        self.rw.bpu("Reshape", early, node.origins, x=self.shaped.get(inner, inner))
         self.shaped[early] = self.shaped.get(inner, inner)
         self.emit_transpose(early, target, new_perm, node)
         return True
@@ -232,7 +232,7 @@ class _Settle:
         if not is_free(shape, back):
             return None
         out = self.like(name, f"{name}/t", permuted(shape, back))
-        self.rw.add("Reshape", (self.shaped.get(name, name),), (out,), node.origins)
+        self.rw.bpu("Reshape", out, node.origins, x=self.shaped.get(name, name))
         self.shaped[out] = self.shaped.get(name, name)
         return out
 

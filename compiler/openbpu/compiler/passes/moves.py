@@ -117,7 +117,7 @@ def _sink(rw: Rewriter, node: Node, dq_of: dict[str, Node]) -> bool:
         if out:
             attrs: dict[str, Any] = {} if first.per_tensor else {"axis": axis}
             terms = [_part(rw, name, part) for name in dqs[0].inputs[1:]]
-            dq_of[out] = rw.add(DEQUANTIZE, (code, *terms), (out,), domain="", **attrs)
+            dq_of[out] = rw.add(DEQUANTIZE, (code, *terms), (out,), **attrs)
     return True
 
 
@@ -217,7 +217,7 @@ def _sink_constant(rw: Rewriter, node: Node, dq: Node, scale: Scaling, dq_of: di
     if moved is None:
         return False
     code = rw.constant(f"{node.outputs[0]}/q", moved)
-    dq_of[node.outputs[0]] = rw.add(DEQUANTIZE, (code, *dq.inputs[1:]), node.outputs, domain="", **attrs)
+    dq_of[node.outputs[0]] = rw.add(DEQUANTIZE, (code, *dq.inputs[1:]), node.outputs, **attrs)
     return True
 
 

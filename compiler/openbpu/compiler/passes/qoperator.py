@@ -32,7 +32,7 @@ class _Unfold:
         value = self.rw.values[q]
         out = self.rw.value(f"{q}/f", value.shape, "float32")
         inputs = (q, scale, zero) if zero else (q, scale)
-        self.rw.add(DEQUANTIZE, inputs, (out,), self.node.origins, domain="", axis=axis)
+        self.rw.add(DEQUANTIZE, inputs, (out,), self.node.origins, axis=axis)
         return out
 
     def triple(self, index: int, axis: int = 1) -> str:
@@ -51,15 +51,15 @@ class _Unfold:
         """Give codes another shape; returns the value that has it."""
         out = target or self.rw.value(f"{q}/rows", shape, self.rw.values[q].dtype)
         sizes = self.rw.constant(f"{out}/shape", np.array(shape, np.int64))
-        self.rw.add("Reshape", (q, sizes), (out,), self.node.origins, domain="")
+        self.rw.add("Reshape", (q, sizes), (out,), self.node.origins)
         return out
 
     def emit(self, op: str, inputs: list[str], scale: str, zero: str, **attrs: object) -> None:
         """Emit the float operator and the Quantize that makes the node's output."""
         out = self.node.outputs[0]
         floats = self.rw.value(f"{out}/f", self.rw.values[out].shape, "float32")
-        self.rw.add(op, inputs, (floats,), self.node.origins, self.node.name, domain="", **attrs)
-        self.rw.add(QUANTIZE, (floats, scale, zero) if zero else (floats, scale), (out,), domain="")
+        self.rw.add(op, inputs, (floats,), self.node.origins, self.node.name, **attrs)
+        self.rw.add(QUANTIZE, (floats, scale, zero) if zero else (floats, scale), (out,))
 
 
 def _conv(u: _Unfold) -> None:
@@ -114,8 +114,8 @@ def _softmax(u: _Unfold) -> None:
     flat = u.dequantized(u.reshaped(i[0], rows), i[1], i[2] if u.has(2) else "")
     soft = u.rw.value(f"{out}/f", rows, "float32")
     codes = u.rw.value(f"{out}/rows", rows, u.rw.values[out].dtype)
-    u.rw.add("Softmax", (flat,), (soft,), u.node.origins, u.node.name, domain="", axis=1)
-    u.rw.add(QUANTIZE, (soft, i[3], i[4]) if u.has(4) else (soft, i[3]), (codes,), domain="")
+    u.rw.add("Softmax", (flat,), (soft,), u.node.origins, u.node.name, axis=1)
+    u.rw.add(QUANTIZE, (soft, i[3], i[4]) if u.has(4) else (soft, i[3]), (codes,))
     u.reshaped(codes, shape, out)
 
 

@@ -85,7 +85,7 @@ class _Walk:
         shape = self.shape(reshape.inputs[0]) or ()
         target = self.rw.constant(f"{name}/rows/shape", np.array(shape, np.int64))
         rows = self.rw.value(f"{name}/rows", shape, self.rw.values[name].dtype)
-        self.rw.add("Reshape", (name, target), (rows,), domain="")
+        self.rw.add("Reshape", (name, target), (rows,))
         return rows
 
     def swapped(self, node: Node, reshape: Node, others: tuple[str, ...]) -> None:

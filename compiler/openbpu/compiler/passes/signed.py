@@ -148,5 +148,5 @@ def _convert(rw: Rewriter, source: str, target: str, *, to_signed: bool) -> None
     zero = rw.constant("zero", np.array(0, dtype))
     floats = rw.value(f"{target}/float", rw.values[source].shape, "float32")
     first, second = (zero, low) if to_signed else (low, zero)
-    rw.add(DEQUANTIZE, (source, one, first), (floats,), domain="")
-    rw.add(QUANTIZE, (floats, one, second), (target,), domain="")
+    rw.add(DEQUANTIZE, (source, one, first), (floats,))
+    rw.add(QUANTIZE, (floats, one, second), (target,))

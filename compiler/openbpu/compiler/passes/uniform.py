@@ -66,5 +66,5 @@ def _scalar(rw: Rewriter, name: str, producers: Mapping[str, Node]) -> str | Non
         if one is not None
     ]
     out = rw.value(f"{name}/scalar", (), rw.values[name].dtype)
-    rw.add(node.op, inputs, [out], node.origins, domain="")
+    rw.add(node.op, inputs, [out], node.origins)
     return out
