@@ -14,7 +14,6 @@ import pytest
 from test_layout import REPO, ROOTS
 
 MENDED = (
-    ("openbpu.compiler.ops", "openbpu.compiler.passes"),
     tuple(f"openbpu.quantization.onnx.{name}" for name in ("choice", "corrections", "report", "usage")),
     tuple(f"openbpu.simulator.fast.{name}" for name in ("jit", "lower", "vector")),
 )
