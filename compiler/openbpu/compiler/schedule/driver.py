@@ -74,7 +74,7 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
     subviews, jobs = _jobs(operators, context, frozenset(live_in | live_out), march, aliased=options.opt > 1)
     used = {operand.root for job in jobs for operand in job.operands}
     policy = Policy(march, double_buffered=options.opt > 0, reuse=options.opt > 0, balance=options.balance)
-    planner = SegmentPlanner(jobs, tensors, Boundary(live_in, live_out), keep_on_chip=options.opt > 1)
+    planner = SegmentPlanner(jobs, tensors, Boundary(live_in, live_out), march, keep_on_chip=options.opt > 1)
     allocator = OffChipAllocator(tensors, march.alignment, ddr_base, ddr_start, l2m_start, 0)
     best = ScheduleSearch(planner, operators, policy, allocator).best(configurations(options))
     plan, addresses = best.plan, best.addresses

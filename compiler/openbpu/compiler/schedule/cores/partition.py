@@ -40,16 +40,19 @@ class _Option:
 class Partitioner:
     """Chooses a partition for every job of a segment.
 
-    constant: whether a tensor is one, by id · l2m_bytes: L2M that tensors may take, so that they need no DDR.
+    constant: whether a tensor is one, by id · options: the partitions that every job may have · chosen: which
+    of them it has now · writers, readers: the jobs that write and read a tensor, by root · known: what was
+    chosen, by bytes of L2M.
     """
 
     jobs: Sequence[Job]
     constant: Sequence[bool]
     march: March
     cores: int
-    l2m_bytes: int
     options: list[list[_Option]] = field(init=False)
     chosen: list[int] = field(init=False)
+    l2m_bytes: int = field(init=False)
+    known: dict[int, tuple[int, ...]] = field(default_factory=dict)
     writers: dict[int, list[int]] = field(init=False)
     readers: dict[int, list[int]] = field(init=False)
 
@@ -57,22 +60,30 @@ class Partitioner:
         self.options = [
             [self._option(parts) for parts in partitions_of(job, self.cores)] for job in self.jobs
         ]
-        self.chosen = [min(1, len(options) - 1) for options in self.options]
         self.writers, self.readers = {}, {}
         for moment, job in enumerate(self.jobs):
             self.writers.setdefault(job.operands[-1].root, []).append(moment)
             for root in self.options[moment][0].reads:
                 self.readers.setdefault(root, []).append(moment)
 
-    def partitions(self) -> list[Partition]:
-        """The chosen partition of every job, in order."""
+    def choose(self, l2m_bytes: int) -> tuple[int, ...]:
+        """Which partition every job has, where tensors may take so much of the L2M instead of DDR."""
+        if l2m_bytes in self.known:
+            return self.known[l2m_bytes]
+        self.l2m_bytes = l2m_bytes
+        self.chosen = [min(1, len(options) - 1) for options in self.options]
         for _ in range(_ROUNDS):
             before = list(self.chosen)
             for moment in range(len(self.jobs)):
                 self._choose(moment)
             if before == self.chosen:
                 break
-        return [options[k].parts for options, k in zip(self.options, self.chosen, strict=True)]
+        self.known[l2m_bytes] = tuple(self.chosen)
+        return self.known[l2m_bytes]
+
+    def partitions(self, chosen: Sequence[int]) -> list[Partition]:
+        """The partitions that are chosen, of all jobs in order."""
+        return [options[k].parts for options, k in zip(self.options, chosen, strict=True)]
 
     def _choose(self, moment: int) -> None:
         root = self.jobs[moment].operands[-1].root

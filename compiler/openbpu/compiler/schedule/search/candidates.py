@@ -109,25 +109,19 @@ class ScheduleSearch:
     def _planned(
         self, configuration: Configuration
     ) -> tuple[Policy, OffChipAllocator, SegmentPlan, OffChipAddresses]:
-        """What is done where; made again once it is known what is in the L2M."""
+        """The plan of a configuration: with the L2M, the plan without it says which tensors are there."""
         policy = replace(self.policy, balance=configuration.balance)
         allocator = replace(self.allocator, l2m_end=configuration.l2m_bytes)
-        plan = self._plan(configuration, policy)
+        cores, l2m_bytes = configuration.cores, max(configuration.l2m_bytes - allocator.l2m_start, 0)
+        plan = self.planner.plan(cores, l2m_bytes, policy)
         addresses = allocator.allocate(plan.live_ranges, plan.moved(), reuse=policy.reuse)
         if addresses.l2m:
             policy = replace(policy, in_l2m=frozenset(addresses.l2m))
-            plan = self._plan(configuration, policy)
+            plan = self.planner.plan(cores, l2m_bytes, policy)
             addresses = allocator.allocate(
                 plan.live_ranges, plan.moved(), reuse=policy.reuse, l2m_only=policy.in_l2m
             )
         return policy, allocator, plan, addresses
-
-    def _plan(self, configuration: Configuration, policy: Policy) -> SegmentPlan:
-        if configuration.cores == 1:
-            return self.planner.on_one_core(policy)
-        return self.planner.on_cores(
-            configuration.cores, max(configuration.l2m_bytes - self.allocator.l2m_start, 0), policy
-        )
 
     def _cycles(self, finished: FinishedSchedule) -> int:
         """The cycles of a schedule, as the timing simulator counts them."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from openbpu.arch.errors import CompileError
-from openbpu.arch.march import with_values
+from openbpu.arch.march import March, with_values
 from openbpu.arch.program import Space, Tensor
 from openbpu.compiler.schedule.cores.partition import Partitioner
 from openbpu.compiler.schedule.cores.parts import Partition
@@ -25,21 +25,33 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlanner:
-    """Plans the jobs of a segment, for one policy or another.
+    """Plans the jobs of a segment, for one policy or another; no plan is made twice.
 
-    keep_on_chip: whether tensors may stay on chip · partitions: of the jobs, by number of cores and bytes of
-    the L2M, once they were asked for.
+    keep_on_chip: whether tensors may stay on chip · march: the policies differ in balance and L2M only.
     """
 
     jobs: Sequence[Job]
     tensors: Sequence[Tensor]
     boundary: Boundary
+    march: March
     keep_on_chip: bool
     memo: Memo = field(default_factory=Memo)
-    partitions: dict[tuple[int, int], Sequence[Partition]] = field(default_factory=dict)
+    _plans: dict[Hashable, SegmentPlan] = field(default_factory=dict)
+    _partitioners: dict[int, Partitioner] = field(default_factory=dict)
 
-    def on_one_core(self, policy: Policy) -> SegmentPlan:
-        """The plan in which one core does everything, in fusion groups where that is cheaper."""
+    def plan(self, cores: int, l2m_bytes: int, policy: Policy) -> SegmentPlan:
+        """The plan for so many cores; `l2m_bytes`: how much of the L2M tensors between them may take.
+
+        Raises CompileError when a job does not fit on chip.
+        """
+        chosen = self._partitioner(cores).choose(l2m_bytes) if cores > 1 else ()
+        key = (cores, chosen, policy.balance, policy.in_l2m)
+        if key not in self._plans:
+            self._plans[key] = self._on_cores(cores, chosen, policy) if cores > 1 else self._on_one(policy)
+        return self._plans[key]
+
+    def _on_one(self, policy: Policy) -> SegmentPlan:
+        """One core does everything, in fusion groups where that is cheaper."""
         core_plan = self._with_groups(policy)
         live_ranges = self._live_ranges(core_plan.units)
         return SegmentPlan((core_plan,), (tuple(range(len(core_plan.units))),), live_ranges)
@@ -61,23 +73,21 @@ class SegmentPlanner:
     def _live_ranges(self, units: Sequence[Unit]) -> dict[int, LiveRange]:
         return live_ranges_of(units, self.tensors, self.boundary)
 
-    def on_cores(self, cores: int, l2m_bytes: int, policy: Policy) -> SegmentPlan:
-        """The plan in which every core does a part of every job, and counts on its share of the DDR rate."""
-        partitions = self._partitions(cores, l2m_bytes, policy)
+    def _partitioner(self, cores: int) -> Partitioner:
+        if cores not in self._partitioners:
+            constant = [t.space is Space.CONST for t in self.tensors]
+            self._partitioners[cores] = Partitioner(self.jobs, constant, self.march, cores)
+        return self._partitioners[cores]
+
+    def _on_cores(self, cores: int, chosen: Sequence[int], policy: Policy) -> SegmentPlan:
+        """Every core does a part of every job, and counts on its share of the DDR rate."""
+        partitions = self._partitioner(cores).partitions(chosen)
         rate = {"ddr.bytes_per_second": policy.march.ddr.bytes_per_second // -(-cores // _AT_ONCE)}
         crowded = replace(policy, march=with_values(policy.march, rate))
         accesses = accesses_of(partitions, self.tensors)
         planned = [self._core(core, partitions, accesses, crowded) for core in range(cores)]
         core_plans, moments = zip(*planned, strict=True)
         return SegmentPlan(core_plans, moments, self._live_ranges(self.jobs))
-
-    def _partitions(self, cores: int, l2m_bytes: int, policy: Policy) -> Sequence[Partition]:
-        key = (cores, l2m_bytes)
-        if key not in self.partitions:
-            constant = [t.space is Space.CONST for t in self.tensors]
-            partitioner = Partitioner(self.jobs, constant, policy.march, cores, l2m_bytes)
-            self.partitions[key] = partitioner.partitions()
-        return self.partitions[key]
 
     def _core(
         self, core: int, partitions: Sequence[Partition], accesses: Accesses, policy: Policy
