@@ -21,6 +21,7 @@ from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.isa import L2M_BASE, Instr, Load, Store, decode, encode
 from openbpu.arch.march import March, get_march, with_values
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, Space
+from openbpu.arch.shapes import dense_strides
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.schedule.codegen.dependencies import SharedAccessHistory
 from openbpu.compiler.schedule.cores.parts import partitions_of
@@ -38,7 +39,6 @@ from openbpu.compiler.schedule.problem.index_maps import (
     shifted,
 )
 from openbpu.compiler.schedule.problem.job import Job, Operand
-from openbpu.compiler.schedule.problem.strides import dense_strides
 from openbpu.report.info import info_json
 from openbpu.report.performance import performance_json
 from openbpu.runtime import Session

@@ -13,12 +13,13 @@ from compiler.chains import Net
 from openbpu.arch.isa import ENGINES
 from openbpu.arch.march import get_march
 from openbpu.arch.program import Move
+from openbpu.arch.shapes import collapse, dense_strides
 from openbpu.compiler.schedule.codegen.dependencies import DependencyTracker
 from openbpu.compiler.schedule.codegen.transfers import transfers
 from openbpu.compiler.schedule.jobs import Context, jobs_of
 from openbpu.compiler.schedule.memory.allocator import LiveBlock, RingAllocator, gaps_between, pack
 from openbpu.compiler.schedule.problem.index_maps import Affine, Grouped, Indexed, IndexMap, Window
-from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
+from openbpu.compiler.schedule.problem.strides import nests
 from openbpu.compiler.schedule.problem.subviews import Subview, slice_subview, strided_rows
 from openbpu.compiler.schedule.tiling import tile_search
 from openbpu.compiler.schedule.tiling.cost import TilingContext

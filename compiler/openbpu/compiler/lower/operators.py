@@ -7,9 +7,9 @@ from typing import Any
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Move, Operator
+from openbpu.arch.shapes import Ints, collapse
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import form_of
-from openbpu.compiler.ir.geometry import Ints, collapse
 from openbpu.compiler.lower.tensors import TensorTable
 
 
@@ -50,7 +50,7 @@ class OperatorBuilder:
 
     def push_move(self, source: str, target: str, shape: Ints, strides: Ints, offset: int = 0) -> None:
         """Append a Move; `shape` and `strides` walk `source` from `offset`, in elements."""
-        collapsed, (packed,) = collapse(shape, (strides,))
+        collapsed, (packed,) = collapse(shape, (strides,), least=1)
         inputs, outputs = self._ids((source,)), self._ids((target,))
         walk = Move(
             inputs=inputs,

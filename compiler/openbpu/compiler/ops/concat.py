@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from openbpu.arch import numerics
 from openbpu.arch.program import Concat
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form
-from openbpu.compiler.ir.geometry import product
 from openbpu.compiler.ops.elementwise import CHANNELS
 from openbpu.compiler.ops.rule import Limit, OpRule, in_range
 from openbpu.compiler.ops.site import Leaf, Site
@@ -86,4 +87,4 @@ RULES = (
 @form(Concat, "xs*", geometry="outer sizes", extra="axis")
 def _concat(b: Builder, node: Node) -> None:
     axis, shapes = node.attrs["axis"], [b.shape(name) for name in node.inputs]
-    b.push(node, outer=product(shapes[0][:axis]), sizes=tuple(product(s[axis:]) for s in shapes))
+    b.push(node, outer=prod(shapes[0][:axis]), sizes=tuple(prod(s[axis:]) for s in shapes))

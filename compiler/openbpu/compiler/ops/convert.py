@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from openbpu.arch.program import Dequantize, Quantize
+from openbpu.arch.shapes import around
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ir.geometry import around, product
 
 
 @form(Quantize, "x")
@@ -17,4 +19,4 @@ def _quantize(b: Builder, node: Node) -> None:
 def _dequantize(b: Builder, node: Node) -> None:
     shape = b.shape(operand(node, "x"))
     per_tensor = b.shape(operand(node, "scales"))[0] == 1
-    b.push(node, shape=(1, 1, product(shape)) if per_tensor else around(shape, node.attrs["axis"]))
+    b.push(node, shape=(1, 1, prod(shape)) if per_tensor else around(shape, node.attrs["axis"]))

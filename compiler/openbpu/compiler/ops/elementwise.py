@@ -8,9 +8,9 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.program import Binary
+from openbpu.arch.shapes import broadcast_strides, collapse
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ir.geometry import broadcast_strides, collapse
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site, doubles
@@ -217,5 +217,5 @@ RULES = (
 def _binary(b: Builder, node: Node) -> None:
     shape = b.shape(node.outputs[0])
     operands = tuple(broadcast_strides(b.shape(operand(node, name)), shape) for name in ("a", "b"))
-    collapsed, (a_strides, b_strides) = collapse(shape, operands)
+    collapsed, (a_strides, b_strides) = collapse(shape, operands, least=1)
     b.push(node, shape=collapsed, a_strides=a_strides, b_strides=b_strides)

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from openbpu.arch.program import Gather, Move, Pad
+from openbpu.arch.shapes import Ints, around, broadcast_strides, dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ir.geometry import Ints, around, broadcast_strides, dense_strides
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Reduce
+from openbpu.arch.shapes import dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand, with_operand
-from openbpu.compiler.ir.geometry import dense_strides, product
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
@@ -126,12 +127,12 @@ def _reduce(b: Builder, node: Node) -> None:
     shape, axes = b.shape(operand(node, "x")), node.attrs["axes"]
     long = [a for a in axes if shape[a] != 1] or list(axes[:1])
     kept = [a for a in range(len(shape)) if a not in long]
-    reduced = product([shape[a] for a in long])
+    reduced = prod([shape[a] for a in long])
     if not any(a not in long and shape[a] != 1 for a in range(long[0], long[-1] + 1)):
-        b.push(node, shape=(product(shape[: long[0]]), reduced, product(shape[long[-1] + 1 :])))
+        b.push(node, shape=(prod(shape[: long[0]]), reduced, prod(shape[long[-1] + 1 :])))
         return
     moved = with_operand(node, "x", _to_end(b, node, kept, long))
-    b.push(moved, shape=(product([shape[a] for a in kept]), reduced, 1))
+    b.push(moved, shape=(prod([shape[a] for a in kept]), reduced, 1))
 
 
 def _to_end(b: Builder, node: Node, kept: Sequence[int], last: Sequence[int]) -> str:

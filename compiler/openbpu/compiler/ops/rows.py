@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.program import LayerNorm, Softmax
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ir.geometry import product
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 from openbpu.compiler.ops.tensor_engine import require_finite
@@ -192,10 +193,10 @@ RULES = (
 @form(Softmax, "x exp", geometry="shape")
 def _softmax(b: Builder, node: Node) -> None:
     *outer, length = b.shape(operand(node, "x"))
-    b.push(node, shape=(product(outer), length))
+    b.push(node, shape=(prod(outer), length))
 
 
 @form(LayerNorm, "x gain bias", geometry="shape", extra="length")
 def _layernorm(b: Builder, node: Node) -> None:
     length = node.attrs["length"]
-    b.push(node, shape=(product(b.shape(operand(node, "x"))) // length, length))
+    b.push(node, shape=(prod(b.shape(operand(node, "x"))) // length, length))

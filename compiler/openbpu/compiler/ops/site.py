@@ -12,6 +12,7 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
+from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
 
@@ -218,6 +219,5 @@ def dequantized(leaf: Leaf) -> Float64:
     scale, zero = leaf.scaling.scale.astype(np.float64), leaf.scaling.zero
     if leaf.scaling.per_tensor:
         return (leaf.const.astype(np.float64) - float(zero[0])) * float(scale[0])
-    shape = [1] * leaf.const.ndim
-    shape[leaf.scaling.axis] = -1
+    shape = along(leaf.scaling.axis, leaf.const.ndim)
     return (leaf.const.astype(np.float64) - zero.reshape(shape)) * scale.reshape(shape)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
+from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
@@ -50,8 +51,7 @@ def read_weights(site: Site, index: int, channel_axis: int, *, groups_axis: bool
             f"(axis {channel_axis})",
             "quantize the weight per output channel or per tensor",
         )
-    shape = [1] * leaf.const.ndim
-    shape[channel_axis] = leaf.scaling.scale.size
+    shape = along(channel_axis, leaf.const.ndim)
     codes = _narrow(leaf.const.astype(np.int64) - leaf.scaling.zero.reshape(shape))
     scale = leaf.scaling.scale.astype(np.float64)
     if groups_axis and scale.size > 1:

@@ -16,6 +16,7 @@ from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.onnx_ops import VIEWS, only_moves
+from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
 
@@ -55,9 +56,7 @@ def fold_constant_quantize(graph: Graph) -> Graph:
             raise QuantizationError(
                 must(where, f"constant '{node.inputs[0]}'", "made of numbers", "NaN", fix)
             )
-        shape = [1] * np.ndim(data)
-        if not scale.per_tensor:
-            shape[scale.axis] = -1
+        shape = along(None if scale.per_tensor else scale.axis, np.ndim(data))
         codes = numerics.quantize(
             data, scale.scale.reshape(shape), scale.zero.reshape(shape), DType(scale.dtype)
         )

@@ -12,6 +12,7 @@ from onnx import helper
 
 from openbpu.arch import numerics
 from openbpu.arch.program import BpuSegment, DebugEntry
+from openbpu.arch.shapes import along
 from openbpu.evaluation.analysis.cut import Graph, Kind
 from openbpu.evaluation.analysis.rounding import Rounding
 from openbpu.evaluation.ends import Ends
@@ -92,7 +93,5 @@ class Simulated:
     def value(self, pair: Rounding, codes: Array) -> Array:
         """Return codes as the float values that they stand for."""
         scale = pair.scale if pair.scale is not None else np.ones((), dtype=np.float32)
-        shape = [1] * codes.ndim
-        if scale.size > 1:
-            shape[pair.axis % codes.ndim] = -1
+        shape = along(pair.axis if scale.size > 1 else None, codes.ndim)
         return numerics.dequantize(codes, scale.reshape(shape), pair.zero.reshape(shape))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.shapes import along
 from openbpu.quantization.onnx.net import Array
 
 BLOCK = 1 << 18
@@ -26,7 +27,7 @@ def magnitudes(array: Array, axis: int | None) -> npt.NDArray[np.float64]:
 
 def codes(array: Array, scale: Array, axis: int | None, dtype: DType) -> Array:
     """Return `array` quantized with a scale of shape () or one per entry of `axis`, zero point 0."""
-    shape = [-1 if i == axis else 1 for i in range(array.ndim)]
+    shape = along(axis, array.ndim)
     steps = np.broadcast_to(scale.reshape(shape), array.shape)
     if array.size <= BLOCK:
         return numerics.quantize(array, steps, 0, dtype)

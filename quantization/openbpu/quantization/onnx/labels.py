@@ -18,6 +18,7 @@ import numpy.typing as npt
 from onnx import NodeProto
 
 from openbpu.arch.onnx_ops import PRODUCTS, RESHAPES
+from openbpu.arch.shapes import along
 from openbpu.quantization.onnx.corrections.equalise import input_axis
 from openbpu.quantization.onnx.net import Net, attribute
 
@@ -114,9 +115,7 @@ def first_labels(net: Net, concat: NodeProto) -> Labels | None:
     if sum(lengths) != shape[axis] or not isinstance((net.shapes.get(concat.output[0]) or ())[axis], int):
         return None
     line = np.repeat(np.arange(len(lengths), dtype=np.int16), lengths)
-    across = [1] * len(shape)
-    across[axis] = -1
-    return np.broadcast_to(line.reshape(across), shape)
+    return np.broadcast_to(line.reshape(along(axis, len(shape))), shape)
 
 
 def behind(net: Net, node: NodeProto, name: str, labels: Labels) -> Labels | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from openbpu.arch.shapes import along
 from openbpu.quantization.torch.scope import scope
 
 
@@ -43,8 +44,7 @@ def _rounded(
     if scale.numel() == 1:
         steps, zero = scale.reshape(()), zero_point.reshape(())
     else:
-        shape = [1] * x.ndim
-        shape[axis] = -1
+        shape = along(axis, x.ndim)
         steps, zero = scale.reshape(shape), zero_point.reshape(shape)
     low, high = (qmin, qmax) if not zero.any() else (qmin - zero, qmax - zero)
     if x.requires_grad and torch.is_grad_enabled():

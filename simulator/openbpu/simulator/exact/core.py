@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
-from openbpu.arch.dtypes import DType
 from openbpu.arch.isa import L2M_BASE
 from openbpu.arch.program import Program
 from openbpu.simulator.exact.memory import Array, Box, FaultError, Memory
@@ -46,10 +45,6 @@ class Core:
         """The box of a whole constant tensor that was loaded to an on-chip address."""
         t = self.program.tensors[tensor_id]
         return self.chip.dense(address, t.shape, t.dtype.numpy)
-
-    def is_8_bit(self, tensor_id: int) -> bool:
-        """Whether a tensor's elements are int8."""
-        return self.program.tensors[tensor_id].dtype is DType.INT8
 
     def sat32(self, total: Int64, *, wide: bool) -> Int64:
         """Saturate exact sums once to int32; not `wide` is a promise that none needs it."""

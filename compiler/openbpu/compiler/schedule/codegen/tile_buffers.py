@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from openbpu.arch.shapes import dense_strides
 from openbpu.compiler.schedule.memory.allocator import RingAllocator
 from openbpu.compiler.schedule.memory.residency import Residency
 from openbpu.compiler.schedule.problem.byte_ranges import Interval
 from openbpu.compiler.schedule.problem.index_maps import Box
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
-from openbpu.compiler.schedule.problem.strides import dense_strides
 from openbpu.compiler.schedule.tiling.tile_search import Tiling
 
 _CROWDED = 8

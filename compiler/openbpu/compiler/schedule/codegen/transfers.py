@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from openbpu.arch.isa import Load, Store
+from openbpu.arch.shapes import collapse
 from openbpu.compiler.schedule.problem.index_maps import Ints
 from openbpu.compiler.schedule.problem.job import Operand, View
-from openbpu.compiler.schedule.problem.strides import collapse, nests
+from openbpu.compiler.schedule.problem.strides import nests
 
 _DEPTH = 4
 Nest = tuple[Ints, int, Ints, Ints, Ints]  # (ddr, chip) offset, row_bytes, counts, ddr strides, chip strides

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from openbpu.arch.isa import BinaryTile, DequantizeTile, Engine, Instr, QuantizeTile, UnaryTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
+from openbpu.arch.shapes import collapse, dense_strides
 from openbpu.arch.timing import elementwise_cycles, lut_cycles, vpu_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import Context
 from openbpu.compiler.schedule.jobs.conv import whole_constant
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Ints, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
-from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
+from openbpu.compiler.schedule.problem.strides import nests
 
 _STEP = 64
 

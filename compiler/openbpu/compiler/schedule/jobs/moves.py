@@ -10,6 +10,7 @@ import numpy as np
 from openbpu.arch.isa import Engine, FillTile, GatherTile, Instr, MoveTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Concat, Gather, Move, Pad
+from openbpu.arch.shapes import collapse, dense_strides
 from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import Context
@@ -17,7 +18,7 @@ from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_ste
 from openbpu.compiler.schedule.jobs.windows import indexed
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
-from openbpu.compiler.schedule.problem.strides import collapse, dense_strides, nests
+from openbpu.compiler.schedule.problem.strides import nests
 from openbpu.compiler.schedule.problem.subviews import concat_subview, slice_subview
 
 

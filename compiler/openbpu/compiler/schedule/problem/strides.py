@@ -1,43 +1,11 @@
-"""Strided loop nests: fewer dimensions where the data allows, a fixed number of them where an instruction
-wants it.
-"""
+"""Strided loop nests with a fixed number of dimensions, as an instruction wants them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-Ints = tuple[int, ...]
-
-
-def dense_strides(shape: Sequence[int], element: int) -> Ints:
-    """Byte strides of a dense row-major array."""
-    out, step = [], element
-    for n in reversed(shape):
-        out.append(step)
-        step *= n
-    return tuple(reversed(out))
-
-
-def collapse(counts: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[Ints, tuple[Ints, ...]]:
-    """Drop loops of one turn and join neighbours that step evenly for every operand: the same elements in
-    the same order.
-
-    counts (2, 1, 3, 4), strides ((12, 12, 4, 1), (24, 9, 8, 2))  →  (24,), ((1,), (2,))
-    """
-    kept: list[int] = []
-    out: list[list[int]] = [[] for _ in strides]
-    for d in range(len(counts) - 1, -1, -1):
-        n = counts[d]
-        if n == 1:
-            continue
-        if kept and all(s[d] == o[-1] * kept[-1] for s, o in zip(strides, out, strict=True)):
-            kept[-1] *= n
-            continue
-        kept.append(n)
-        for s, o in zip(strides, out, strict=True):
-            o.append(s[d])
-    return tuple(reversed(kept)), tuple(tuple(reversed(o)) for o in out)
+from openbpu.arch.shapes import Ints, collapse
 
 
 def nests(

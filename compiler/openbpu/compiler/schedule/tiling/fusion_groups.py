@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from math import prod
 
 from openbpu.arch.isa import Engine
+from openbpu.arch.shapes import dense_strides
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Ints, Span
 from openbpu.compiler.schedule.problem.job import Job, Operand
-from openbpu.compiler.schedule.problem.strides import dense_strides
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.shapes import along
 
 _TRACE = "pkg.torch.onnx.stack_trace"
 _FRAME = re.compile(r'^\s*File "([^"]+)", line \d+.*$')
@@ -74,9 +75,7 @@ def _elem_type(node: Any) -> Any:
 
 
 def _codes(data: Any, scale: Any, dtype: Any, axis: int) -> Any:
-    shape = [1] * data.ndim
-    if scale.size > 1:
-        shape[axis] = -1
+    shape = along(axis if scale.size > 1 else None, data.ndim)
     return numerics.quantize(data, scale.reshape(shape), 0, DType.of(dtype))
 
 

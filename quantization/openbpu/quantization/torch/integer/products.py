@@ -12,6 +12,7 @@ from torch import nn
 
 from openbpu.arch import numerics
 from openbpu.arch.march import get_march as load_march
+from openbpu.arch.shapes import along
 from openbpu.quantization.torch.integer.values import Clamp, Codes, Float64, Grid, Int64, codes_of
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor import QTensor
@@ -32,9 +33,7 @@ class Product:
 
     def along(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values per channel in a shape that broadcasts against the sums."""
-        shape = [1] * self.sums.ndim
-        shape[self.axis] = -1
-        return np.reshape(values, shape)
+        return np.reshape(values, along(self.axis, self.sums.ndim))
 
     def rounded(self, out: Grid, clamp: Clamp, residual: Codes | None = None) -> Int64:
         """The formula of program.Conv: saturated sums and bias, one rounding of all."""
@@ -83,8 +82,7 @@ def weighted_product(module: Any, x: QTensor) -> Product | None:
         return None
     weight, bias = module.folded()
     scale = quantizer.scale.detach().cpu().numpy()
-    shape = [1] * weight.ndim
-    shape[module.channel_axis] = -1
+    shape = along(module.channel_axis, weight.ndim)
     codes = numerics.quantize(weight.detach().cpu().numpy(), scale.reshape(shape), 0, storage).astype(
         np.int64
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from openbpu.arch.errors import must
+from openbpu.arch.shapes import along
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def own_per_channel(x: Any, scales: Any, zero_points: Any, axis: int, dtype: Any
         given = f"{scales.numel()} scales and {zero_points.numel()} zero points"
         raise RuntimeError(must("quantize_per_channel", "scales and zero points", x.shape[axis], given))
     axis %= x.dim()
-    shape = [-1 if a == axis else 1 for a in range(x.dim())]
+    shape = along(axis, x.dim())
     steps, zeros = scales.double(), zero_points.long()
     integers = _integers(x, steps.reshape(shape), zeros.reshape(shape), own)
     return AffineTensor(integers, steps, zeros, own, axis)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
+from openbpu.arch.shapes import along
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.quantized import Quantized
@@ -134,9 +135,7 @@ class Weighted(Quantized):
 
     def _along(self, gain: torch.Tensor) -> torch.Tensor:
         """`gain` per output channel in a shape that broadcasts against the weight."""
-        shape = [1] * self.weight.ndim
-        shape[self.channel_axis] = -1
-        return gain.reshape(shape)
+        return gain.reshape(along(self.channel_axis, self.weight.ndim))
 
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The linear operator itself."""

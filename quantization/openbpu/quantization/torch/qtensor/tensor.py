@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from openbpu.arch.shapes import along
 from openbpu.quantization.torch.dtype import QDType
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.scope import here
@@ -181,9 +182,7 @@ class QTensor(torch.Tensor):
             return torch.zeros(1)
         if self._axis < 0:
             return values
-        shape = [1] * self.plain.ndim
-        shape[self._axis] = -1
-        return values.reshape(shape)
+        return values.reshape(along(self._axis, self.plain.ndim))
 
     @classmethod
     def __torch_function__(

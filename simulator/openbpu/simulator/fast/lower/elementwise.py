@@ -7,6 +7,7 @@ import numpy as np
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
+from openbpu.arch.shapes import collapse
 from openbpu.simulator.fast.lower.packed64 import binary_packed, lut_packed
 from openbpu.simulator.fast.lower.steps import Lowering
 
@@ -16,27 +17,9 @@ Axis = tuple[int, ...]
 
 
 def merge_axes(shape: Axis, *strides: Axis) -> tuple[list[int], list[list[int]]]:
-    """Return the same walk with as few axes as possible:
-
-    axes of size 1 go, axes that continue each other join.
-    """
-    sizes: list[int] = []
-    merged: list[list[int]] = [[] for _ in strides]
-    for axis, size in enumerate(shape):
-        if size == 1:
-            continue
-        here = [s[axis] for s in strides]
-        if sizes and all(m[-1] == h * size for m, h in zip(merged, here, strict=True)):
-            sizes[-1] *= size
-            for m, h in zip(merged, here, strict=True):
-                m[-1] = h
-            continue
-        sizes.append(size)
-        for m, h in zip(merged, here, strict=True):
-            m.append(h)
-    if not sizes:
-        return [1], [[1] for _ in strides]
-    return sizes, merged
+    """Return the same walk with as few axes as possible, one at least: its sizes, and strides per operand."""
+    sizes, merged = collapse(shape, strides, least=1)
+    return list(sizes), [list(s) for s in merged]
 
 
 def lower_binary(op: Binary, low: Lowering) -> None:

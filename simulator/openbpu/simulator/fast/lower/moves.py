@@ -7,16 +7,12 @@ from itertools import accumulate
 import numpy as np
 
 from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
+from openbpu.arch.shapes import dense_strides
 from openbpu.simulator.fast.lower.elementwise import add_rescale, merge_axes
 from openbpu.simulator.fast.lower.packed64 import interleave_packed
 from openbpu.simulator.fast.lower.steps import Lowering, Place
 
 Axis = tuple[int, ...]
-
-
-def dense_strides(shape: Axis) -> Axis:
-    """Return the element strides of a dense row-major tensor."""
-    return tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
 
 
 def add_move(
