@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from openbpu.compiler.schedule.codegen.emitter import Emitter
 from openbpu.compiler.schedule.codegen.tile_buffers import TileBuffers, tile_buffer
-from openbpu.compiler.schedule.jobs.moves import move_tiles
+from openbpu.compiler.schedule.jobs.move import move_tiles
 from openbpu.compiler.schedule.memory.residency import Residency
 from openbpu.compiler.schedule.problem.index_maps import Box, Ints, Span
 from openbpu.compiler.schedule.problem.job import Job, View

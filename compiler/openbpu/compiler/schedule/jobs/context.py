@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.arch.program import Tensor
+from openbpu.arch.definition.rooms import Room
+from openbpu.arch.program import OPERATORS, Operator, Tensor
 from openbpu.compiler.schedule.problem.index_maps import IndexMap, Ints
-from openbpu.compiler.schedule.problem.job import Operand
+from openbpu.compiler.schedule.problem.job import Job, Operand
 from openbpu.compiler.schedule.problem.subviews import Subview
 
 
@@ -107,3 +109,12 @@ class Context:
             return None
         t = self.tensors[tensor]
         return self.constants[t.address : t.address + t.nbytes].view(t.dtype.numpy).reshape(t.shape)
+
+
+JOBS: Room[type[Operator], Callable[[int, Any, Context], list[Job]]] = Room(
+    "the jobs of the schedule",
+    OPERATORS,
+    "openbpu.compiler.schedule.jobs",
+    decorator="a function under @JOBS.of({})",
+)
+"""How every kind of operator becomes jobs: (index in the segment, operator, context) → jobs in order."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openbpu.arch.isa import BinaryTile, DequantizeTile, Engine, Instr, QuantizeTile, UnaryTile
+from openbpu.arch.isa import BinaryTile, Engine, Instr, UnaryTile
 from openbpu.arch.march import March
-from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
+from openbpu.arch.program import Binary, Lut, Rescale, SegmentLut
 from openbpu.arch.shapes import collapse, dense_strides
-from openbpu.arch.timing import elementwise_cycles, lut_cycles, vpu_cycles
+from openbpu.arch.timing import elementwise_cycles, lut_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
-from openbpu.compiler.schedule.jobs.context import Context
-from openbpu.compiler.schedule.jobs.conv import whole_constant
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Ints, Tiles, Whole
+from openbpu.compiler.schedule.jobs.context import JOBS, Context
+from openbpu.compiler.schedule.jobs.tensor import whole_constant
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
 from openbpu.compiler.schedule.problem.strides import nests
 
@@ -74,6 +74,7 @@ class UnaryJob(Job):
         ]
 
 
+@JOBS.of(Lut, SegmentLut, Rescale)
 def unary_jobs(index: int, op: Lut | SegmentLut | Rescale, c: Context) -> list[Job]:
     """The job of a table look-up or a Rescale: flat."""
     x, y = op.inputs[0], op.outputs[0]
@@ -88,92 +89,6 @@ def unary_jobs(index: int, op: Lut | SegmentLut | Rescale, c: Context) -> list[J
             steps=flat_steps(extent),
             operands=(c.operand(x, extent, axes), *tables, c.output(y, extent, axes)),
             engine=Engine.VAE,
-        )
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeJob(Job):
-    """Box: flat. Operands: x float32, y."""
-
-    def cycles(self, march: March, tile: Tiles) -> Int64:
-        """QuantizeTiles of one tile."""
-        rows, run = rows_and_run(tile)
-        out: Int64 = vpu_cycles(march, rows=rows, run=run)
-        return out
-
-    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """QuantizeTiles of at most 4 axes."""
-        x, y = views
-        return [
-            QuantizeTile(
-                operator=self.index, x=x.at + dx, y=y.at + dy, counts=counts, x_strides=xs, y_strides=ys
-            )
-            for (dx, dy), counts, (xs, ys) in nests(lengths(box), (x.strides, y.strides), 4)
-        ]
-
-
-def quantize_jobs(index: int, op: Quantize, c: Context) -> list[Job]:
-    """The job of a Quantize: flat."""
-    x, y = op.inputs[0], op.outputs[0]
-    extent = c.flat((x, y))
-    axes = along(len(extent))
-    return [
-        QuantizeJob(
-            index=index,
-            name="Quantize",
-            extent=extent,
-            steps=flat_steps(extent),
-            operands=(c.operand(x, extent, axes), c.output(y, extent, axes)),
-            engine=Engine.VPU,
-        )
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DequantizeJob(Job):
-    """Box: A, C, B. Operands: x, scales, y."""
-
-    def cycles(self, march: March, tile: Tiles) -> Int64:
-        """One DequantizeTile."""
-        rows, run = rows_and_run(tile)
-        out: Int64 = vpu_cycles(march, rows=rows, run=run)
-        return out
-
-    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One DequantizeTile."""
-        x, scales, y = views
-        return [
-            DequantizeTile(
-                operator=self.index,
-                x=x.at,
-                y=y.at,
-                scales=scales.at,
-                scale_stride=scales.strides[0] if self.operands[1].shape[0] > 1 else 0,
-                counts=lengths(box),
-                x_strides=x.strides,
-                y_strides=y.strides,
-            )
-        ]
-
-
-def dequantize_jobs(index: int, op: Dequantize, c: Context) -> list[Job]:
-    """The job of a Dequantize."""
-    scales = c.tensors[op.scales_id].shape
-    by_channel: IndexMap = Along(1) if scales[0] > 1 else Whole(1)
-    operands = (
-        c.operand(op.inputs[0], op.shape, along(3)),
-        c.constant(op.scales_id, scales, (by_channel, *(Whole(n) for n in scales[1:]))),
-        c.output(op.outputs[0], op.shape, along(3)),
-    )
-    return [
-        DequantizeJob(
-            index=index,
-            name="Dequantize",
-            extent=op.shape,
-            steps=flat_steps(op.shape),
-            operands=operands,
-            engine=Engine.VPU,
         )
     ]
 
@@ -213,6 +128,7 @@ class BinaryJob(Job):
         ]
 
 
+@JOBS.of(Binary)
 def binary_jobs(index: int, op: Binary, c: Context) -> list[Job]:
     """The job of a Binary."""
     (x, other), y = op.inputs, op.outputs[0]

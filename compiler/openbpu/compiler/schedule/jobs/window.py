@@ -11,8 +11,8 @@ from openbpu.arch.isa import Engine, Instr, PoolTile, ResizeTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Pool, Resize
 from openbpu.arch.timing import pool_cycles, resize_cycles
-from openbpu.compiler.schedule.jobs.context import Context
-from openbpu.compiler.schedule.jobs.conv import sixteen_bits
+from openbpu.compiler.schedule.jobs.context import JOBS, Context
+from openbpu.compiler.schedule.jobs.tensor import sixteen_bits
 from openbpu.compiler.schedule.problem.index_maps import (
     Along,
     Box,
@@ -77,6 +77,7 @@ class PoolJob(Job):
         ]
 
 
+@JOBS.of(Pool)
 def pool_jobs(index: int, op: Pool, c: Context) -> list[Job]:
     """The job of a Pool."""
     _, h, w, channels = op.x_shape
@@ -147,6 +148,7 @@ def indexed(dim: int, tensor: int, columns: int, length: int, c: Context) -> Ind
     return Indexed(dim, used.min(axis=1), used.max(axis=1))
 
 
+@JOBS.of(Resize)
 def resize_jobs(index: int, op: Resize, c: Context) -> list[Job]:
     """The job of a Resize."""
     (_, h, w, channels), (_, oh, ow, _) = op.x_shape, op.y_shape

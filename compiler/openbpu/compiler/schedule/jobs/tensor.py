@@ -12,7 +12,7 @@ from openbpu.arch.isa import ConvTile, Engine, Instr, MatMulTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Conv, MatMul
 from openbpu.arch.timing import conv_cycles, matmul_cycles, passes
-from openbpu.compiler.schedule.jobs.context import Context
+from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.problem.index_maps import (
     Along,
     Box,
@@ -98,6 +98,7 @@ class ConvJob(Job):
         ]
 
 
+@JOBS.of(Conv)
 def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
     """The job of a Conv."""
     (_, h, w, cin), cout = op.x_shape, op.y_shape[3]
@@ -202,6 +203,7 @@ class MatMulJob(Job):
         ]
 
 
+@JOBS.of(MatMul)
 def matmul_jobs(index: int, op: MatMul, c: Context) -> list[Job]:
     """The job of a MatMul."""
     batch = max(op.a_batch, op.b_batch)

@@ -13,9 +13,9 @@ from openbpu.arch.program import Concat, Gather, Move, Pad
 from openbpu.arch.shapes import collapse, dense_strides
 from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
-from openbpu.compiler.schedule.jobs.context import Context
+from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
-from openbpu.compiler.schedule.jobs.windows import indexed
+from openbpu.compiler.schedule.jobs.window import indexed
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.problem.strides import nests
@@ -66,6 +66,7 @@ class MoveJob(Job):
         return move_tiles(self.index, self.operands[0].element, at, lengths(box), strides)
 
 
+@JOBS.of(Move)
 def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
     """The job of a Move: a copy where tiles keep their order, none where the output lies in the input."""
     source, target = op.inputs[0], op.outputs[0]
@@ -111,6 +112,7 @@ class CopyJob(Job):
         return move_tiles(self.index, self.operands[0].element, (x.at, y.at), lengths(box), strides)
 
 
+@JOBS.of(Concat)
 def concat_jobs(index: int, op: Concat, c: Context) -> list[Job]:
     """One job per input of a Concat: a copy, or a UnaryTile where the scale changes."""
     jobs: list[Job] = []
@@ -217,6 +219,7 @@ class PadJob(Job):
         return out
 
 
+@JOBS.of(Pad)
 def pad_jobs(index: int, op: Pad, c: Context) -> list[Job]:
     """The job of a Pad."""
     shape, before, after = list(op.shape), list(op.before), list(op.after)
@@ -273,6 +276,7 @@ class GatherJob(Job):
         ]
 
 
+@JOBS.of(Gather)
 def gather_jobs(index: int, op: Gather, c: Context) -> list[Job]:
     """The job of a Gather: the rows between the smallest and the largest index of a tile are loaded."""
     a, r, b = op.shape

@@ -1,17 +1,17 @@
-"""VAE: functions of whole rows (Softmax, LayerNorm) and reductions of an axis."""
+"""VAE: functions of whole rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openbpu.arch.isa import Engine, Instr, ReduceTile, RowTile
+from openbpu.arch.isa import Engine, Instr, RowTile
 from openbpu.arch.march import March
-from openbpu.arch.program import LayerNorm, Reduce, Softmax
-from openbpu.arch.timing import reduce_cycles, row_cycles
-from openbpu.compiler.schedule.jobs.context import Context
-from openbpu.compiler.schedule.jobs.conv import whole_constant
+from openbpu.arch.program import LayerNorm, Softmax
+from openbpu.arch.timing import row_cycles
+from openbpu.compiler.schedule.jobs.context import JOBS, Context
+from openbpu.compiler.schedule.jobs.tensor import whole_constant
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Tiles, Whole
-from openbpu.compiler.schedule.problem.job import Job, View, lengths
+from openbpu.compiler.schedule.problem.job import Job, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class RowJob(Job):
         ]
 
 
+@JOBS.of(Softmax, LayerNorm)
 def row_jobs(index: int, op: Softmax | LayerNorm, c: Context) -> list[Job]:
     """The job of a Softmax or a LayerNorm: rows may be cut, a row never is."""
     rows, length = op.shape
@@ -61,47 +62,5 @@ def row_jobs(index: int, op: Softmax | LayerNorm, c: Context) -> list[Job]:
             operands=operands,
             engine=Engine.VAE,
             norm=isinstance(op, LayerNorm),
-        )
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReduceJob(Job):
-    """Box: A, B. Operands: x [A,R,B], y [A,B]."""
-
-    def cycles(self, march: March, tile: Tiles) -> Int64:
-        """One ReduceTile."""
-        x = self.operands[0]
-        a, b, r = tile[0], tile[1], x.shape[1]
-        if x.shape[2] == 1:
-            rows, run = a, r
-        else:
-            rows, run = a * r, b
-        out: Int64 = reduce_cycles(march, rows=rows, run=run, outputs=a * b, bits=8 * x.element)
-        return out
-
-    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One ReduceTile."""
-        x, y = views
-        a, b = lengths(box)
-        counts = (a, x.shape()[1], b)
-        return [
-            ReduceTile(
-                operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides
-            )
-        ]
-
-
-def reduce_jobs(index: int, op: Reduce, c: Context) -> list[Job]:
-    """The job of a Reduce: the reduced axis is never cut."""
-    a, r, b = op.shape
-    operands = (
-        c.operand(op.inputs[0], op.shape, (Along(0), Whole(r), Along(1))),
-        c.output(op.outputs[0], (a, b), (Along(0), Along(1))),
-    )
-    steps = (1, min(64, b))
-    return [
-        ReduceJob(
-            index=index, name="Reduce", extent=(a, b), steps=steps, operands=operands, engine=Engine.VAE
         )
     ]
