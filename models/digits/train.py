@@ -137,9 +137,10 @@ def main() -> None:
     calibration = {"image": to_input(train_images[:CALIBRATION_IMAGES]).numpy()}
     np.savez_compressed(FOLDER / "calibration.npz", **calibration)
     if arguments.quantize:
-        from openbpu.quantization.onnx import quantize
+        from openbpu.quantization.onnx import Corrections, quantize
 
-        quantize(FOLDER / "digits.onnx", calibration, FOLDER / "digits.q.onnx")
+        plain = Corrections(bias_correction=False)
+        quantize(FOLDER / "digits.onnx", calibration, FOLDER / "digits.q.onnx", corrections=plain)
 
 
 if __name__ == "__main__":

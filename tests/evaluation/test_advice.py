@@ -63,7 +63,8 @@ def quantized(model: ModelProto, data: Data, options: list[str], folder: Path) -
     onnx.save(model, source)
     np.savez(calibration, allow_pickle=False, **data)
     made.unlink(missing_ok=True)
-    arguments = ["quantize", str(source), "--calib", str(calibration), "-o", str(made), *options]
+    files = [str(source), "--calib", str(calibration), "-o", str(made)]
+    arguments = ["quantize", *files, "--no-bias-correction", *options]
     COMMAND(arguments, standalone_mode=False)
     return onnx.load(made)
 

@@ -16,7 +16,7 @@ from openbpu.compiler import compile as build
 from openbpu.evaluation import Analysis, analyze
 from openbpu.evaluation.analysis import Analyzer, analyzer, dump
 from openbpu.evaluation.reference import evaluate
-from openbpu.quantization.onnx import quantize
+from openbpu.quantization.onnx import Corrections, quantize
 from quantization.float_models import constant, float_model, noise, samples
 
 Array = npt.NDArray[Any]
@@ -34,8 +34,9 @@ def data(net: ModelProto) -> dict[str, Array]:
 
 @pytest.fixture(scope="module")
 def q(net: ModelProto, data: dict[str, Array]) -> ModelProto:
-    """Symmetric: with hand-made steps a code is a multiple of the step."""
-    return quantize(net, data, tail=DType.INT8, asymmetric=False)
+    """Symmetric: with hand-made steps a code is a multiple of the step; with biases as they are."""
+    plain = Corrections(bias_correction=False)
+    return quantize(net, data, tail=DType.INT8, asymmetric=False, corrections=plain)
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def quantized_as_the_command_does(
     np.savez(folder / "c.npz", x=noise(2, 4, 8, 8, seed=9))
     job = Job(
         folder / "m.onnx", folder / "c.npz", folder / "q.onnx", Pixels(None, [0], [1]), None,
-        quant_config(None, None, int8, None), False, False, "max", corrections(False, False, False), False,
+        quant_config(None, None, int8, None), False, False, "max", corrections(False, False, None), False,
     )  # fmt: skip
     data, told = samples(job)
     made, _ = quantized_for(job, march, data, told, None)

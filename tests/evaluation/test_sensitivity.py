@@ -15,7 +15,7 @@ from openbpu.arch.errors import InputError
 from openbpu.evaluation.analysis import Analyzer, Sensitivity, sensitivity
 from openbpu.evaluation.distribution import Pool
 from openbpu.evaluation.reference import evaluate
-from openbpu.quantization.onnx import quantize
+from openbpu.quantization.onnx import Corrections, quantize
 from quantization.float_models import constant, samples
 
 Array = npt.NDArray[Any]
@@ -33,7 +33,7 @@ def data(net: ModelProto) -> dict[str, Array]:
 
 @pytest.fixture(scope="module")
 def q(net: ModelProto, data: dict[str, Array]) -> ModelProto:
-    return quantize(net, data, tail=DType.INT8)
+    return quantize(net, data, tail=DType.INT8, corrections=Corrections(bias_correction=False))
 
 
 def output(model: ModelProto, data: dict[str, Array]) -> Array:

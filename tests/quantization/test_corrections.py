@@ -61,9 +61,12 @@ def feeds(count: int = 8) -> list[dict[str, Array]]:
     return [{"x": np.abs(noise(1, 4, 9, 9, seed=20 + n)) + 0.1} for n in range(count)]
 
 
+NONE = Corrections(bias_correction=False)
+
+
 def nets(model: ModelProto = MIXED) -> tuple[Net, Net]:
     """The quantized net, with biases everywhere, and the float net behind it."""
-    made = quantize(model, feeds())
+    made = quantize(model, feeds(), corrections=NONE)
     return infer(with_biases(infer(take_apart(made)))), prepare(model, 21)
 
 
@@ -172,17 +175,20 @@ def test_a_walk_makes_what_the_whole_net_makes() -> None:
     assert net.outputs == walk.net.outputs
 
 
+SEQUENCE = float_model(
+    """(float[1,4] x) => (float[1,4] y) {
+        s = SequenceConstruct(x) a = Gemm(x, w, c) r = Relu(a) i = SequenceAt(s, n)
+        b = Add(r, i) y = Gemm(b, v, c)
+    }""",
+    {"w": noise(4, 4), "v": noise(4, 4, seed=1), "c": noise(4, seed=2), "n": np.int64(0)},
+)
+
+
 def test_what_is_no_tensor_is_refused_by_name() -> None:
-    model = float_model(
-        """(float[1,4] x) => (float[1,4] y) {
-            s = SequenceConstruct(x) a = MatMul(x, w) c = Relu(a) i = SequenceAt(s, n)
-            b = Add(c, i) y = MatMul(b, v)
-        }""",
-        {"w": noise(4, 4), "v": noise(4, 4, seed=1), "n": np.int64(0)},
-    )
     data = [{"x": noise(1, 4, seed=n)} for n in range(4)]
-    with pytest.raises(QuantizationError, match="'s' must be a tensor, not a sequence"):
-        quantize(model, data, corrections=Corrections(adaptive_rounding=True))
+    for wanted in (Corrections(adaptive_rounding=True), Corrections(bias_correction=True)):
+        with pytest.raises(QuantizationError, match="'s' must be a tensor, not a sequence"):
+            quantize(SEQUENCE, data, corrections=wanted)
 
 
 def test_every_fourth_sample_is_held_out() -> None:
@@ -197,16 +203,17 @@ def test_every_fourth_sample_is_held_out() -> None:
 
 @pytest.mark.parametrize(
     "wanted",
-    [Corrections(adaptive_rounding=True), Corrections(bias_correction=True), Corrections(True, True, True)],
+    [Corrections(False, True, False), Corrections(False, False, True), Corrections(True, True, True)],
 )
 def test_corrections_say_what_they_won_and_are_kept_only_then(wanted: Corrections) -> None:
     found: list[Choice] = []
     made = quantize(MIXED, feeds(), corrections=wanted, told=found.append)
-    plain = quantize(MIXED, feeds())
+    plain = quantize(MIXED, feeds(), corrections=NONE)
     onnx.checker.check_model(made, full_check=True)
     assert made == quantize(MIXED, feeds(), corrections=wanted)
     (choice,) = found
-    assert len(choice.corrections) == wanted.equalisation + wanted.adaptive_rounding + wanted.bias_correction
+    flags = wanted.equalisation, wanted.adaptive_rounding, wanted.bias_correction
+    assert len(choice.corrections) == flags.count(True)
     for one, following in zip(choice.corrections, choice.corrections[1:], strict=False):
         assert following.before == (one.after if one.kept else one.before)
     for one in choice.corrections:
@@ -217,6 +224,26 @@ def test_corrections_say_what_they_won_and_are_kept_only_then(wanted: Correction
     if not wanted.equalisation:
         assert scale.tobytes() == stored(plain, "y", 1)[1].tobytes()
     assert same.dtype == np.int8
+
+
+@pytest.mark.parametrize(("count", "tried"), [(3, False), (4, True), (8, True)])
+def test_biases_are_corrected_where_samples_can_be_held_out(count: int, tried: bool) -> None:
+    told: list[Choice] = []
+    usual = quantize(MIXED, feeds(count), told=told.append)
+    asked = quantize(MIXED, feeds(count), corrections=Corrections(bias_correction=True), told=told.append)
+    none = quantize(MIXED, feeds(count), corrections=NONE, told=told.append)
+    assert [len(choice.corrections) for choice in told] == [tried, 1, 0]
+    assert usual == (asked if tried else none)
+    assert told[1].corrections[0].kept == (asked != none)
+
+
+def test_what_nobody_asked_for_refuses_nothing_and_says_nothing_of_nothing() -> None:
+    told: list[Choice] = []
+    data = [{"x": noise(1, 4, seed=n)} for n in range(4)]
+    made = quantize(SEQUENCE, data, told=told.append)
+    assert made == quantize(SEQUENCE, data, corrections=NONE)
+    quantize(float_model("(float[1,4] x) => (float[1,4] y) { y = Sigmoid(x) }"), data, told=told.append)
+    assert [choice.corrections for choice in told] == [(), ()]
 
 
 def test_nothing_is_corrected_where_there_is_no_product() -> None:

@@ -121,7 +121,10 @@ def test_corrections_are_those_of_the_command_and_of_the_config(by: str, which: 
     )
     asked = {key: value for (key, value), is_on in zip(keys, flags, strict=True) if is_on and by == "config"}
     given = Corrections(*flags) if by == "command" else Corrections()
-    assert corrections_of(read_config({"model_config": {"weight": asked}}), given) == Corrections(*flags)
+    expected = given if by == "command" else Corrections(flags[0], flags[1], flags[2] or None)
+    assert corrections_of(read_config({"model_config": {"weight": asked}}), given) == expected
+    denied = Corrections(bias_correction=False)
+    assert corrections_of(read_config({"model_config": {"weight": dict(keys[2:])}}), denied) == denied
     off = read_config({"model_config": {"weight": {"equalisation": False, "adaptive_rounding": False}}})
     assert corrections_of(off, Corrections()) == Corrections()
 

@@ -73,7 +73,12 @@ AdaptiveRounding = Annotated[
     typer.Option("--adaptive-rounding", help="Round weights so that products are closest; takes longer."),
 ]
 BiasCorrection = Annotated[
-    bool, typer.Option("--bias-correction", help="Take off biases what rounding shifts the means by.")
+    bool | None,
+    typer.Option(
+        "--bias-correction/--no-bias-correction",
+        show_default="from 4 samples on",
+        help="Take off biases what rounding shifts the means by.",
+    ),
 ]
 
 
@@ -147,7 +152,7 @@ def _names(given: Sequence[str] | None, option: str) -> list[str]:
     return found
 
 
-def corrections(equalisation: bool, adaptive_rounding: bool, bias_correction: bool) -> Corrections:
+def corrections(equalisation: bool, adaptive_rounding: bool, bias_correction: bool | None) -> Corrections:
     """Return the corrections that are tried."""
     from openbpu.quantization.onnx import Corrections
 

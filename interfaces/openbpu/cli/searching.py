@@ -214,8 +214,18 @@ def as_chosen(job: Job, found: Search) -> Job:
 
     types = read_config(found.config)
     return replace(
-        job, types=types, int8_tail=False, method="max", corrections=Corrections(), asymmetric=None
+        job,
+        types=types,
+        int8_tail=False,
+        method="max",
+        corrections=Corrections(bias_correction=False if denied(job) else None),
+        asymmetric=None,
     )
+
+
+def denied(job: Job) -> bool:
+    """Whether biases must stay as they are, which a `quant_config` has no word for."""
+    return job.corrections.bias_correction is False
 
 
 def told(job: Job, found: Search, march: str) -> Iterator[str]:
@@ -227,7 +237,7 @@ def told(job: Job, found: Search, march: str) -> Iterator[str]:
     yield from notes(found)
     path = config_path(job.output)
     write_text(path, config_text(found.config, config_comments(found)))
-    more = "" if job.hold_out else " --no-hold-out"
+    more = ("" if job.hold_out else " --no-hold-out") + (" --no-bias-correction" if denied(job) else "")
     on = "" if march == quantizing.CLOSING_MARCH else f" --march {march}"
     files = f"{job.model} --calib {job.calib} --quant-config {path}{on}{more} -o {job.output}"
     again = f"openbpu quantize {files}"

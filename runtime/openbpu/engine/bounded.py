@@ -26,12 +26,13 @@ _QUIET = 4  # what fails is raised
 _POLL = 0.1  # seconds: how long a signal waits at most on systems whose locks cannot be interrupted
 
 
-def check(model: str | bytes) -> None:
+def check(model: str | bytes, nodes: bytes | None = None) -> None:
     """Raise ModelError for a model (a path or bytes) that `openbpu.arch.runnable` refuses.
 
-    What is no model at all is left to ONNX Runtime.
+    What is no model at all is left to ONNX Runtime. nodes: those of the model and its functions, where they
+    are at hand without the weights, which take long to search.
     """
-    if not _holds(model, (*_REPEATING, *_DRAWING)):
+    if not _holds(model if nodes is None else nodes, (*_REPEATING, *_DRAWING)):
         return
     import onnx  # noqa: PLC0415  # few models hold these words
 
@@ -49,7 +50,7 @@ def _without_weights(path: str) -> Any:
 
 
 def bounded(session: Any, model: str | bytes) -> Any:
-    """Return `session` itself, or one that ends where `model` (a path or bytes) repeats a body."""
+    """Return `session` itself, or one that ends where `model` (a path, bytes or its nodes) repeats a body."""
     return Bounded(session) if _holds(model, _REPEATING) else session
 
 

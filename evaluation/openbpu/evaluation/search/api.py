@@ -35,7 +35,7 @@ TRIALS = 40
 """Configurations that are tried where nobody says how many; most searches end with fewer."""
 _JUDGED = 16
 """Calibration samples that stand for held-out ones where there are too few to hold some out."""
-_NO_CORRECTIONS = Corrections()
+_USUAL_CORRECTIONS = Corrections()
 
 
 def search(  # noqa: PLR0913  # an argument per question
@@ -51,7 +51,7 @@ def search(  # noqa: PLR0913  # an argument per question
     config: ConfigLike | None = None,
     method: str = "",
     tail: DType = DType.INT16,
-    corrections: Corrections = _NO_CORRECTIONS,
+    corrections: Corrections = _USUAL_CORRECTIONS,
     asymmetric: bool | None = None,
     hold_out: bool | None = None,
     shapes: Shapes | None = None,
@@ -81,7 +81,9 @@ def search(  # noqa: PLR0913  # an argument per question
     shown = setting or Setting(shapes={name: tuple(shape) for name, shape in (shapes or {}).items()})
     test = Test(data, metric or make_metrics([usual_metric(data)])[0], shown, limit)
     work = pool or Pool()
-    bench = Bench(Job(_file(model, work), ground.feeds, base, test, march, shapes, ground.fixed))
+    biases = corrections.bias_correction is not False
+    job = Job(_file(model, work), ground.feeds, base, test, march, shapes, ground.fixed, biases=biases)
+    bench = Bench(job)
     report = progress or (lambda _stage, _done, _total: None)
     tried = Trials(bench, goal or Goal(), work, trials, report)
     gains = walk(tried, Senses(bench, ground.fixed, work, report))

@@ -22,7 +22,7 @@ from openbpu.evaluation.left_float import Left, leave_float
 from openbpu.evaluation.search.score import Scorer, Test
 from openbpu.evaluation.search.setup import Setup
 from openbpu.evaluation.search.times import node_times
-from openbpu.quantization.onnx import quantize, read_config, with_node_types
+from openbpu.quantization.onnx import Corrections, quantize, read_config, with_node_types
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.runtime.latency import latency_of
 
@@ -55,7 +55,8 @@ class Job:
     """What is the same for all trials, and travels once.
 
     model: the float one · feeds: what it is calibrated with · base: the `quant_config` that was asked for, as
-    a mapping · march: its name or file · kept: what nodes make that `base` gives a type of their own.
+    a mapping · march: its name or file · kept: what nodes make that `base` gives a type of their own ·
+    biases: whether they are corrected, which `base` cannot deny.
     """
 
     model: ModelFile
@@ -65,6 +66,12 @@ class Job:
     march: str | March
     shapes: Shapes | None = None
     kept: frozenset[str] = frozenset()
+    biases: bool = True
+
+    @property
+    def corrections(self) -> Corrections:
+        """Those that `base` says nothing of."""
+        return Corrections(bias_correction=None if self.biases else False)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -153,7 +160,10 @@ class Bench:
 
         def make(left: Left) -> Written:
             types = with_node_types(config, {DType.FLOAT32: list(left.values())})
-            model = quantize(self.model(), self.job.feeds, config=types, shapes=self.job.shapes)
+            job = self.job
+            model = quantize(
+                self.model(), job.feeds, config=types, shapes=job.shapes, corrections=job.corrections
+            )
             return Written(model, compile_model(model, march=self.march), left)
 
         kept = self.job.kept | {made for name in named for made in self._made.get(name, (name,))}

@@ -105,7 +105,7 @@ def quantize(  # noqa: PLR0917  # an argument per option
     asymmetric: quantizing.Asymmetric = None,
     equalisation: quantizing.Equalisation = False,
     adaptive_rounding: quantizing.AdaptiveRounding = False,
-    bias_correction: quantizing.BiasCorrection = False,
+    bias_correction: quantizing.BiasCorrection = None,
     hold_out: quantizing.HoldOut = None,
     auto: searching.Auto = False,
     budget: searching.Budget = None,

@@ -23,6 +23,7 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.choice import Choice
+from openbpu.quantization.onnx.classes import PRODUCTS
 from openbpu.quantization.onnx.clock import Clock
 from openbpu.quantization.onnx.config import (
     ConfigLike,
@@ -56,7 +57,7 @@ from openbpu.quantization.save import write_model
 Method = Literal["max", "percentile", "mse", "kl", "mix"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-NO_CORRECTIONS = Corrections()
+USUAL_CORRECTIONS = Corrections()
 
 
 def quantize(  # noqa: PLR0913  # an argument per choice
@@ -70,7 +71,7 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     method: Method = "max",
     config: ConfigLike | None = None,
     shapes: Shapes | None = None,
-    corrections: Corrections = NO_CORRECTIONS,
+    corrections: Corrections = USUAL_CORRECTIONS,
     asymmetric: bool | None = None,
     judge: bool = False,
     hold_out: bool = True,
@@ -89,8 +90,9 @@ def quantize(  # noqa: PLR0913  # an argument per choice
     float where they do not fit. `tail` is the type of the activations behind the last product on the way to
     an output: what is computed there is the result, and a step of int8 would be its error. `config` is a
     `quant_config` (a JSON or YAML file, or a mapping): types of operators, nodes, inputs and subgraphs, float
-    among them. `corrections` are tried in turn; each is kept where samples that it was made without agree.
-    Same input, same bytes. Weights in other files are read where they lie; then, and where the
+    among them. `corrections` are tried in turn; each is kept where samples that it was made without agree;
+    that of biases is tried from 4 samples on where nothing is said of it. Same input, same bytes.
+    Weights in other files are read where they lie; then, and where the
     result would take 2 GiB, its own go to a file beside `out` (see `write_model`). `progress` is called as
     progress(stage, done, total), `told` once with the method and the ranges that were chosen. `judge` says
     in `Choice.report` how close the result is, by every tenth of 10 samples or more, which it holds out of
@@ -280,8 +282,13 @@ def _planned(
         return net, make_plan(at_shapes(net, shapes) if shapes else net, activation, tail, types=types)
 
     wide = DType.INT16 in {activation, weight}
-    net, plan = attempt(max(least, OPSET_INT16 if wide else OPSET_PER_CHANNEL))
-    if plan.has_int16 and net.opset < OPSET_INT16:  # a tail, or an operator that takes nothing but int16
+    behind = tail is DType.INT16 and any(
+        node.op_type in PRODUCTS for node in given.nodes
+    )  # so there is a tail
+    net, plan = attempt(max(least, OPSET_INT16 if wide or behind else OPSET_PER_CHANNEL))
+    if behind and not (wide or plan.has_int16) and given.opset < OPSET_INT16:
+        net, plan = attempt(max(least, OPSET_PER_CHANNEL))
+    if plan.has_int16 and net.opset < OPSET_INT16:
         net, plan = attempt(OPSET_INT16)
     if plan.is_empty and wanted is not None:
         wanted.refuse_all_float()

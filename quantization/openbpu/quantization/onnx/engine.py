@@ -11,9 +11,11 @@ from onnx import ModelProto, ValueInfoProto
 from openbpu.arch.errors import ModelError
 from openbpu.quantization.onnx.net import SMALL, Array, Net, Shape, assemble
 
-APART = 64 << 20
-"""A net whose constants take more bytes is run on them where they are: a model of protobuf holds 2 GiB."""
+APART = 1 << 20
+"""A net whose constants take more bytes is run on them where they are.
 
+That spares three copies of them, and a model of protobuf holds 2 GiB at most.
+"""
 
 HUGE = 1 << 30
 """From here on the engine does not keep a second form of every weight, which would be faster."""
@@ -54,6 +56,8 @@ def session(
     options = ort.SessionOptions()
     # Pairs stay pairs: integer kernels round otherwise, and overflow on processors without VNNI.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Waiting threads that spin take a core from whatever runs between two runs: a third of the time of many.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised with its message
     levels = ort.GraphOptimizationLevel
@@ -67,13 +71,14 @@ def session(
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED  # as the nodes stand in the file
     try:
         data = model.SerializeToString()
-        check(data)
+        named = b"".join(part.SerializeToString() for part in (*model.graph.node, *model.functions))
+        check(data, named)
         made = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except ModelError:  # of the check
         raise
     except Exception as error:  # ONNX Runtime has an exception class per status code, protobuf one for 2 GiB
         raise ModelError(f"model '{model.graph.name}': ONNX Runtime cannot load it ({error})") from error
-    return bounded(made, data)
+    return bounded(made, named)
 
 
 def float_shapes(model: ModelProto, names: Sequence[str]) -> dict[str, Shape | None]:

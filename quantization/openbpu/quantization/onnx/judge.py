@@ -9,11 +9,14 @@ import numpy as np
 from onnx import ModelProto
 
 from openbpu.quantization.measures import Sums
-from openbpu.quantization.onnx.engine import APART, net_session, run, session
+from openbpu.quantization.onnx.engine import net_session, run, session
 from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
 from openbpu.quantization.onnx.net import Array, Net, take_apart
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
+
+APART = 64 << 20
+"""A model with more weights is taken apart, since protobuf cannot hand 2 GiB over as a whole."""
 
 JUDGED_SAMPLES = 16
 """A comparison reads this many samples at most."""
@@ -34,7 +37,7 @@ def run_all(model: ModelLike | Net, names: Sequence[str], feeds: Sequence[Feed])
     """Return the outputs `names` for every feed."""
     whole = model if isinstance(model, Net) else read_model(model)
     if isinstance(whole, ModelProto) and not whole.functions and _is_large(whole):
-        whole = take_apart(whole)  # protobuf cannot hand it over as a whole
+        whole = take_apart(whole)
     engine = net_session(whole) if isinstance(whole, Net) else session(whole)
     return [run(engine, feed, names) for feed in feeds]
 

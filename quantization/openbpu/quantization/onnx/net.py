@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import (
+    AttributeProto,
     FunctionProto,
     GraphProto,
     ModelProto,
@@ -130,8 +131,8 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 def reads(node: NodeProto) -> Iterator[str]:
     """Yield the tensors `node` reads, with those its subgraphs take from outside."""
-    yield from (name for name in node.input if name)
-    for body in subgraphs(node):
+    yield from filter(None, node.input)
+    for body in subgraphs(node) if node.attribute else ():
         inner = _given(body)
         for child in body.node:
             yield from (name for name in reads(child) if name not in inner)
@@ -145,12 +146,17 @@ def _given(body: GraphProto) -> set[str]:
     return {v.name for v in body.input} | {t.name for t in body.initializer} | set(weights)
 
 
+_BODIES = {AttributeProto.UNDEFINED, AttributeProto.GRAPH, AttributeProto.GRAPHS}
+"""Types of attributes that hold graphs; old files leave them out."""
+
+
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Yield the graphs that `node` carries as attributes."""
     for item in node.attribute:
-        if item.HasField("g"):
-            yield item.g
-        yield from item.graphs
+        if item.type in _BODIES:
+            if item.HasField("g"):
+                yield item.g
+            yield from item.graphs
 
 
 def remake(

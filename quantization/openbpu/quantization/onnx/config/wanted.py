@@ -64,12 +64,13 @@ def base_types(config: QuantConfig, activation: DType, tail: DType) -> tuple[DTy
 
 
 def corrections_of(config: QuantConfig, corrections: Corrections) -> Corrections:
-    """Return `corrections` with those that the config asks for."""
+    """Return `corrections` with those that the config asks for; where they say no, that counts."""
     asked = config.model.weight
+    biases = corrections.bias_correction
     return Corrections(
         equalisation=corrections.equalisation or any(asked.equalisation or ()),
         adaptive_rounding=corrections.adaptive_rounding or any(asked.adaptive_rounding or ()),
-        bias_correction=corrections.bias_correction or asked.bias_correction is not None,
+        bias_correction=True if biases is None and asked.bias_correction is not None else biases,
     )
 
 

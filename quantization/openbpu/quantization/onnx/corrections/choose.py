@@ -16,11 +16,18 @@ HELD_OUT = 16
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """Which corrections `quantize` tries; what makes outputs worse on held-out samples is left out."""
+    """Which corrections `quantize` tries; what makes outputs worse on held-out samples is left out.
+
+    bias_correction: None: where there are samples to hold out that judge it, and it reaches all it needs.
+    """
 
     equalisation: bool = False
     adaptive_rounding: bool = False
-    bias_correction: bool = False
+    bias_correction: bool | None = None
+
+    def tries_biases(self, samples: int) -> bool:
+        """Whether biases are corrected where there are so many calibration samples."""
+        return samples >= EVERY if self.bias_correction is None else self.bias_correction
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from onnx import ModelProto
 
+from openbpu.arch.errors import QuantizationError
 from openbpu.quantization.onnx.calibrate import Progress
 from openbpu.quantization.onnx.choice import Choice, Closeness
 from openbpu.quantization.onnx.corrections.bias import correct_biases, with_biases
@@ -26,7 +27,8 @@ def corrected(
 ) -> tuple[Net, ModelProto, Choice]:
     """Return the float `net`, equalised if that wins, and quantized with those `wanted` that win."""
     model, choice = calibrated(net)
-    if wanted == Corrections():
+    biases = wanted.tries_biases(len(feeds))
+    if not (wanted.equalisation or wanted.adaptive_rounding or biases):
         return net, model, choice
     trials = _Trials(net, model, feeds, progress)
     if wanted.equalisation:
@@ -38,11 +40,22 @@ def corrected(
         quantized = infer(take_apart(trials.model))
         rounded, changed = round_adaptively(quantized, float_weights(quantized, net), trials.train, progress)
         trials.wins("adaptive rounding", assemble(rounded), changed)
-    if wanted.bias_correction:
-        quantized = infer(with_biases(infer(take_apart(trials.model))))
-        shifted, changed = correct_biases(quantized, net, trials.train, progress)
-        trials.wins("bias correction", assemble(shifted), changed)
+    if biases:
+        _correct_biases(trials, net, progress, asked=wanted.bias_correction is not None)
     return net, trials.model, replace(choice, corrections=tuple(trials.won))
+
+
+def _correct_biases(trials: _Trials, net: Net, progress: Progress, *, asked: bool) -> None:
+    """Try bias correction; where nobody asked for it, what it does not reach is no matter."""
+    quantized = infer(with_biases(infer(take_apart(trials.model))))
+    try:
+        shifted, changed = correct_biases(quantized, net, trials.train, progress)
+    except QuantizationError:
+        if asked:
+            raise
+        return
+    if changed or asked:
+        trials.wins("bias correction", assemble(shifted), changed)
 
 
 class _Trials:
