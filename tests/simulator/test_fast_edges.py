@@ -12,11 +12,11 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import SimulationError
 from openbpu.arch.program import Conv, MatMul, Operator, Program, Quantize, Rescale, Softmax
 from openbpu.simulator.fast import FastSegment
+from openbpu.simulator.fast.conv.arguments import MAX_ROWS
+from openbpu.simulator.fast.conv.plan import lower_conv
+from openbpu.simulator.fast.conv.vector import add_tiles, tile_name
 from openbpu.simulator.fast.jit.cpu import host
-from openbpu.simulator.fast.lower.conv import lower_conv
-from openbpu.simulator.fast.lower.steps import Lowering
-from openbpu.simulator.fast.lower.tiles import MAX_ROWS
-from openbpu.simulator.fast.vector.gemm import add_tiles, tile_name
+from openbpu.simulator.fast.plan.steps import Lowering
 from simulator.build import Build, one_operator_program, random_tensor, segment_of
 from simulator.oracle import Array, Oracle
 from simulator.test_fast_operators import check

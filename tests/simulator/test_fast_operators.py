@@ -56,7 +56,7 @@ def test_two_threads_give_the_same_bits(kind: str, seed: int) -> None:
 
 
 def test_every_operator_is_lowered_and_has_kernels() -> None:
-    from openbpu.simulator.fast.lower.table import FAMILIES, LOWER
+    from openbpu.simulator.fast.operators import FAMILIES, LOWER
 
     assert set(LOWER) == set(FAMILIES) == set(OPERATORS)
 

@@ -13,9 +13,9 @@ import pytest
 
 from openbpu.arch.program import Binary, Conv, Move, Pool, Program, Space
 from openbpu.simulator.fast import FastSegment, kernels_are_cached, warm_up
-from openbpu.simulator.fast.lower.steps import Buffer
-from openbpu.simulator.fast.pace import Pace
-from openbpu.simulator.fast.plan import plan_buffers
+from openbpu.simulator.fast.plan.steps import Buffer
+from openbpu.simulator.fast.run.memory import plan_buffers
+from openbpu.simulator.fast.run.pace import Pace
 from simulator.build import Build, random_tensor, segment_of
 from simulator.oracle import Array, Oracle
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openbpu.arch.program import Program
-    from openbpu.simulator.fast.segment import FastSegment
+    from openbpu.simulator.fast.run.segment import FastSegment
 
 __all__ = ["FastSegment", "kernel_cache_dir", "kernel_cache_refusals", "kernels_are_cached", "warm_up"]
 
 
 def __getattr__(name: str) -> object:
     if name == "FastSegment":
-        from openbpu.simulator.fast.segment import FastSegment  # noqa: PLC0415 - loads ctypes and LLVM on first use
+        from openbpu.simulator.fast.run.segment import FastSegment  # noqa: PLC0415 - loads ctypes and LLVM on first use
 
         return FastSegment
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -47,7 +47,7 @@ def kernels_are_cached(program: Program | None = None) -> bool:
     from openbpu.arch.program import BpuSegment  # noqa: PLC0415
     from openbpu.simulator.fast.jit.cpu import kernel_mode  # noqa: PLC0415
     from openbpu.simulator.fast.jit.library import library  # noqa: PLC0415
-    from openbpu.simulator.fast.lower import FAMILIES, families_of  # noqa: PLC0415
+    from openbpu.simulator.fast.operators import FAMILIES, families_of  # noqa: PLC0415
 
     kinds = set(FAMILIES)
     if program is not None:
@@ -59,7 +59,7 @@ def kernels_are_cached(program: Program | None = None) -> bool:
 def warm_up(program: Program) -> None:
     """Compile or load every kernel that `program` needs."""
     from openbpu.arch.program import BpuSegment  # noqa: PLC0415
-    from openbpu.simulator.fast.segment import FastSegment  # noqa: PLC0415
+    from openbpu.simulator.fast.run.segment import FastSegment  # noqa: PLC0415
 
     for segment in program.segments:
         if isinstance(segment, BpuSegment):

@@ -1,66 +1,37 @@
-"""Operator → function that lowers it."""
+"""All operators become steps: which kernel, how many units, which arguments. Done once per segment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from openbpu.arch.program import OPERATORS
+from openbpu.simulator.fast.conv import plan as conv
+from openbpu.simulator.fast.elementwise import plan as elementwise
+from openbpu.simulator.fast.matmul import plan as matmul
+from openbpu.simulator.fast.moves import plan as moves
+from openbpu.simulator.fast.plan.registry import FAMILIES, LOWER, families_of
+from openbpu.simulator.fast.plan.steps import Lowering
+from openbpu.simulator.fast.rows import plan as rows
+from openbpu.simulator.fast.windows import plan as windows
 
-from openbpu.arch import program as p
-from openbpu.simulator.fast.lower import elementwise, moves, windows
-from openbpu.simulator.fast.lower.conv import lower_conv
-from openbpu.simulator.fast.lower.matmul import lower_matmul
-from openbpu.simulator.fast.lower.steps import Lowering
+__all__ = ["FAMILIES", "LOWER", "families_of", "lower_segment"]
 
-LOWER: dict[type[p.Operator], Callable[[Any, Lowering], None]] = {
-    p.Conv: lower_conv,
-    p.MatMul: lower_matmul,
-    p.Binary: elementwise.lower_binary,
-    p.Lut: elementwise.lower_lut,
-    p.SegmentLut: elementwise.lower_segment_lut,
-    p.Rescale: elementwise.lower_rescale,
-    p.Pool: windows.lower_pool,
-    p.Reduce: windows.lower_reduce,
-    p.Softmax: windows.lower_softmax,
-    p.LayerNorm: windows.lower_layernorm,
-    p.Move: moves.lower_move,
-    p.Concat: moves.lower_concat,
-    p.Pad: moves.lower_pad,
-    p.Gather: moves.lower_gather,
-    p.Resize: windows.lower_resize,
-    p.Quantize: elementwise.lower_quantize,
-    p.Dequantize: elementwise.lower_dequantize,
-}
+PLANS = (conv, elementwise, matmul, moves, rows, windows)
+"""The modules that register plans."""
 
 
-_BYTES = ("elementwise", "vector")
-_SUMS = ("conv", "vector")
-
-FAMILIES: dict[type[p.Operator], tuple[str, ...]] = {
-    p.Conv: (*_SUMS, "depthwise", "moves"),
-    p.MatMul: (*_SUMS, "rare"),
-    p.Binary: _BYTES,
-    p.Lut: _BYTES,
-    p.SegmentLut: _BYTES,
-    p.Rescale: _BYTES,
-    p.Pool: ("pool",),
-    p.Reduce: ("pool",),
-    p.Softmax: ("rows",),
-    p.LayerNorm: ("rows",),
-    p.Move: ("moves", "vector"),
-    p.Concat: ("moves", *_BYTES),
-    p.Pad: ("moves",),
-    p.Gather: ("moves",),
-    p.Resize: ("pool",),
-    p.Quantize: _BYTES,
-    p.Dequantize: _BYTES,
-}
-"""The families of kernels that may run an operator; "vector" is the one of the kernel mode."""
+def _check_total() -> None:
+    missing = [operator.__name__ for operator in OPERATORS if operator not in LOWER]
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise NotImplementedError(
+            f"fast simulator: no plan for {names}; write one with @lowers in {_rooms()}"
+        )
 
 
-def families_of(kinds: Iterable[type[p.Operator]], mode: str) -> tuple[str, ...]:
-    """Return the families of kernels that a segment with operators of these kinds loads."""
-    wanted = {"drive", *(family for kind in kinds for family in FAMILIES[kind])}
-    return tuple(sorted(f"vector_{mode}" if family == "vector" else family for family in wanted))
+def _rooms() -> str:
+    return ", ".join(plan.__name__ for plan in PLANS)
+
+
+_check_total()
 
 
 def lower_segment(low: Lowering) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from openbpu.simulator.fast.vector.bytes64 import add_bytes64
-from openbpu.simulator.fast.vector.depthwise16 import add_depthwise16
-from openbpu.simulator.fast.vector.depthwise64 import add_depthwise
-from openbpu.simulator.fast.vector.epilogue import add_epilogues
-from openbpu.simulator.fast.vector.epilogue64 import add_epilogues64
-from openbpu.simulator.fast.vector.gemm import add_tiles
+from openbpu.simulator.fast.conv.vector import add_tiles
+from openbpu.simulator.fast.depthwise.vector16 import add_depthwise16
+from openbpu.simulator.fast.depthwise.vector64 import add_depthwise
+from openbpu.simulator.fast.elementwise.vector64 import add_bytes64
+from openbpu.simulator.fast.layer.vector import add_epilogues
+from openbpu.simulator.fast.layer.vector64 import add_epilogues64
+from openbpu.simulator.fast.moves.vector64 import add_interleave
 
 
 def vector_text(family: str, mode: str, *, fused: bool, tables: bool) -> str:
@@ -24,6 +25,7 @@ def vector_text(family: str, mode: str, *, fused: bool, tables: bool) -> str:
         add_epilogues64(module, tables=tables)
         add_depthwise(module, tables=tables)
         add_bytes64(module, tables=tables)
+        add_interleave(module)
     for function in _defined(module):
         function.name = f"{family}.{function.name}"
     return str(module)

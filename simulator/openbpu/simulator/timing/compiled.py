@@ -19,7 +19,7 @@ _STEP = 8  # bytes
 
 @lru_cache(maxsize=1)
 def _function(words: int) -> Any:
-    return ctypes.CFUNCTYPE(ctypes.c_int32, *[_WORD] * words)(library().address("events", mode=""))
+    return ctypes.CFUNCTYPE(ctypes.c_int32, *[_WORD] * words)(library().address("events", "run"))
 
 
 def run_compiled(*tables: Int64) -> int:

@@ -8,16 +8,20 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
-from openbpu.simulator.fast.lower.depthwise import add_any, add_depthwise
-from openbpu.simulator.fast.lower.depthwise64 import add_depthwise64, is_plain
-from openbpu.simulator.fast.lower.gemm import add_gemm
-from openbpu.simulator.fast.lower.layer import Layer, layer_of
-from openbpu.simulator.fast.lower.moves import add_pad
-from openbpu.simulator.fast.lower.steps import Lowering
+from openbpu.simulator.fast.conv.arguments import WidenWords
+from openbpu.simulator.fast.conv.gemm import add_gemm
+from openbpu.simulator.fast.depthwise.plan import add_depthwise
+from openbpu.simulator.fast.depthwise.plan64 import add_depthwise64, is_plain
+from openbpu.simulator.fast.direct.plan import add_direct
+from openbpu.simulator.fast.layer.plan import Layer, layer_of
+from openbpu.simulator.fast.moves.plan import add_pad
+from openbpu.simulator.fast.plan.registry import VECTOR, lowers
+from openbpu.simulator.fast.plan.steps import Lowering
 
 _MERGE_CHANNELS = 16
 
 
+@lowers(Conv, "conv", "depthwise", "moves", VECTOR)
 def lower_conv(op: Conv, low: Lowering) -> None:
     """Choose the kernel."""
     layer = layer_of(op, low)
@@ -29,7 +33,7 @@ def lower_conv(op: Conv, low: Lowering) -> None:
         return
     both_wide = layer.x_dtype is DType.INT16 and low.dtype(op.weight_id) is DType.INT16
     if both_wide or layer.x_dtype.nbytes > 2 or low.kind(op.weight_id) > 2:
-        add_any(layer, low)
+        add_direct(layer, low)
         return
     words = low.mode == "portable" or DType.INT16 in (layer.x_dtype, low.dtype(op.weight_id))
     if words and layer.x_dtype is DType.INT8:
@@ -40,7 +44,7 @@ def lower_conv(op: Conv, low: Lowering) -> None:
 def _widened(layer: Layer, low: Lowering) -> Layer:
     count = int(np.prod(layer.x_shape, dtype=np.int64))
     wide = low.temporary(2 * count)
-    low.add("widen_words", count, (layer.x, wide), count * 0.1)
+    low.add(WidenWords(x=layer.x, y=wide), count, count * 0.1)
     return replace(layer, x=wide, x_dtype=DType.INT16)
 
 

@@ -7,17 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.simulator.fast.lower.steps import Lowering, Symbol, Symbols
+from openbpu.simulator.fast.conv.arguments import GROUP, MAX_ROWS, TILE_SLOTS, Unit
+from openbpu.simulator.fast.plan.steps import Lowering, Symbol, Symbols
 
-GROUP = 16
-"""Channels of one group: a 512-bit register of int32."""
-
-TILE_SLOTS = 17
-MAX_ROWS = {"vnni512": (0, 16, 14, 9, 6), "vnni256": (0, 6), "portable": (0, 6)}
-"""By mode and number of groups: the most rows whose accumulators fit the registers of vector.gemm."""
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -28,41 +20,37 @@ def split_even(total: int, most: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Channels:
     """Channels that share the tiles of one micro-kernel."""
 
     start: int  # first channel
-    channels: int
+    count: int
     groups: int  # registers of 16 channels
 
 
-def channel_blocks(start: int, count: int, mode: str) -> list[Block]:
+def channel_blocks(start: int, count: int, mode: str) -> list[Channels]:
     """Cut `count` channels from `start` on."""
     widest = len(MAX_ROWS[mode]) - 1
     blocks, done = [], 0
     for groups in split_even(-(-count // GROUP), widest):
         channels = min(groups * GROUP, count - done)
-        blocks.append(Block(start + done, channels, groups))
+        blocks.append(Channels(start + done, channels, groups))
         done += channels
     return blocks
 
 
-Unit = tuple[int, int, int, int]
 Runs = list[tuple[int, int, int]]
 """Rows of A whose outputs lie at one distance: first offset, rows, first pixel of y."""
 
 
 def tile_units(block: int, groups: int, runs: Runs, mode: str, distance: int = 1) -> list[Unit]:
-    """Return (block, first offset, rows, first pixel of y) of every tile;
-
-    rows are `distance` pixels apart.
-    """
+    """Return every tile of a block; its rows become pixels of y that are `distance` apart."""
     most = MAX_ROWS[mode][groups]
     units = []
-    for offset, rows, row in runs:
+    for first, rows, pixel in runs:
         done = 0
         for size in split_even(rows, most):
-            units.append((block, offset + done, size, row + done * distance))
+            units.append(Unit(block=block, first=first + done, rows=size, pixel=pixel + done * distance))
             done += size
     return units
 
@@ -78,15 +66,10 @@ def pack_weights(weights: npt.NDArray[np.integer], groups: int, word: int) -> By
 
 
 def tile_symbols(low: Lowering, *, words: bool) -> Symbols:
-    """Return the micro-kernels by [groups·17 + rows]."""
+    """Return the micro-kernels by [groups·TILE_SLOTS + rows]."""
     name = "words" if words else "bytes"
     slots: list[Symbol | None] = [None] * (5 * TILE_SLOTS)
     for groups, most in enumerate(MAX_ROWS[low.mode]):
         for rows in range(1, most + 1):
             slots[groups * TILE_SLOTS + rows] = Symbol(f"gemm_{name}_{rows}x{groups}")
     return tuple(slots)
-
-
-def wrap32(values: Int64) -> Int32:
-    """Return the low 32 bits: sums of products may pass int32 on the way to a total that fits."""
-    return values.astype(np.int64).astype(np.uint64).astype(np.uint32).view(np.int32)

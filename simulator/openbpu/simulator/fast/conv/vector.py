@@ -16,19 +16,17 @@ from typing import Any
 
 from llvmlite import ir
 
-from openbpu.simulator.fast.lower.tiles import GROUP, MAX_ROWS
+from openbpu.simulator.fast.conv.arguments import GROUP, MAX_ROWS
+from openbpu.simulator.fast.vector.multiply import multiplier
 from openbpu.simulator.fast.vector.types import (
     I8,
-    I16,
     I32,
     I64,
     PTR,
     at,
     const,
-    external,
     function,
     load,
-    shuffle,
     splat,
     vec,
 )
@@ -44,28 +42,6 @@ def tile_name(words: bool, groups: int, rows: int) -> str:
 def has_bytes(mode: str) -> bool:
     """Whether a mode multiplies bytes; the portable one widens them to 16 bits first."""
     return mode != "portable"
-
-
-def multiplier(module: Any, mode: str, *, words: bool) -> Any:
-    """Return build(builder, acc, a, b) for one register."""
-    lanes = 16 if mode == "vnni512" else 8
-    kind = vec(I32, lanes)
-    if mode != "portable":
-        name = "vpdpwssd" if words else "vpdpbusd"
-        dot = external(module, f"llvm.x86.avx512.{name}.{lanes * 32}", kind, [kind, kind, kind])
-        return lambda builder, acc, a, b: builder.call(dot, [acc, a, b])
-
-    def pairs(builder: Any, acc: Any, a: Any, b: Any) -> Any:
-        # LLVM finds pmaddwd in this, and its like on other machines.
-        half, whole = vec(I16, 2 * lanes), vec(I32, 2 * lanes)
-        product = builder.mul(
-            builder.sext(builder.bitcast(a, half), whole), builder.sext(builder.bitcast(b, half), whole)
-        )
-        even = shuffle(builder, product, product, list(range(0, 2 * lanes, 2)))
-        odd = shuffle(builder, product, product, list(range(1, 2 * lanes, 2)))
-        return builder.add(acc, builder.add(even, odd))
-
-    return pairs
 
 
 class _Tile:

@@ -4,44 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.simulator.fast.kernels.lang import helper, int32, int64
-from openbpu.simulator.fast.kernels.pointers import KERNEL, address_of, call, ld, p8, p16, p32, p64, st
-from openbpu.simulator.fast.kernels.tile import OUT, WIDE_AT, finish, saturate
+from openbpu.simulator.fast.depthwise.arguments import (
+    CHANNELS,
+    PACKED_PIXELS,
+    TILE_PIXELS,
+    Depthwise,
+    DepthwisePacked,
+    DepthwiseTiled,
+)
+from openbpu.simulator.fast.language.lang import helper, int32, int64
+from openbpu.simulator.fast.language.pointers import address_of, call, ld, p8, p16, p32, p64, st
+from openbpu.simulator.fast.language.records import kernel
+from openbpu.simulator.fast.layer.arguments import LANES, PARAM_BYTES
+from openbpu.simulator.fast.layer.kernels import finish, saturate
+from openbpu.simulator.fast.scratch import WIDE_AT
 
-GROUP_FIELDS = 8
 
-
-def depthwise(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Units are (output pixel, 64 channels): one input channel per output channel, any dtype, any window.
-
-    args: 0 x, 1 offsets (bytes), 2 row pitch of offsets, 3 taps, 4 element size of x, 5 weights int32 [taps,
-    C], 6 C, 7 blocks per pixel, 10 params, 11 bias int64, 12 wide, 13 saturation counter; OUT.
-    """
-    offsets, pitch, taps, kind = p32(ld(args, 1)), ld(args, 2), ld(args, 3), ld(args, 4)
-    channels, per_pixel = ld(args, 6), ld(args, 7)
-    out = p64(address_of(args) + 8 * OUT)
+@kernel
+def depthwise(args: Depthwise, lo: int, hi: int, scratch: Any) -> None:
+    """Units are (output pixel, 64 channels)."""
+    offsets, pixels, taps, kind = args.offsets, args.pixels, args.taps, args.x_kind
+    channels, per_pixel = args.channels, args.per_pixel
+    out = args.out
     tile, wide = p32(address_of(scratch)), p64(address_of(scratch) + WIDE_AT)
     for unit in range(lo, hi):
-        pixel, start = unit // per_pixel, (unit % per_pixel) * 64
-        n = min(channels - start, 64)
-        bias = p64(ld(args, 11) + 8 * start)
+        pixel, start = unit // per_pixel, (unit % per_pixel) * CHANNELS
+        n = min(channels - start, CHANNELS)
+        bias = p64(args.bias + 8 * start)
         for c in range(n):
             st(wide, c, ld(bias, c))
             st(tile, c, int32(ld(bias, c)))
         for tap in range(taps):
-            x = ld(args, 0) + int64(ld(offsets, tap * pitch + pixel)) + start * kind
-            weights = p32(ld(args, 5) + 4 * (tap * channels + start))
-            if ld(args, 12):
+            x = args.x + int64(ld(offsets, tap * pixels + pixel)) + start * kind
+            weights = p32(args.weights + 4 * (tap * channels + start))
+            if args.wide:
                 _tap_wide(wide, x, kind, weights, n)
             else:
                 _tap(tile, x, kind, weights, n)
-        if ld(args, 12):
-            saturate(tile, wide, 1, 64, n, p64(ld(args, 13)))
-        y = ld(out, 2) + pixel * ld(out, 3) + start * ld(out, 4)
-        r_kind = ld(out, 6) // channels
-        r = ld(out, 5) + pixel * ld(out, 6) + start * r_kind
-        groups = (n + 15) // 16
-        params = ld(args, 10) + (start // 16) * 512
+        if args.wide:
+            saturate(tile, wide, 1, CHANNELS, n, args.saturations)
+        y = out.y + pixel * out.y_pitch + start * out.y_kind
+        r_kind = out.r_pitch // channels
+        r = out.r + pixel * out.r_pitch + start * r_kind
+        groups = (n + LANES - 1) // LANES
+        params = args.params + (start // LANES) * PARAM_BYTES
         finish(out, address_of(scratch), 1, groups, n, params, y, r)
 
 
@@ -65,65 +71,43 @@ def _tap_wide(wide: Any, x: int, kind: int, weights: Any, n: int) -> None:
             st(wide, c, ld(wide, c) + int64(ld(p16(x), c)) * int64(ld(weights, c)))
 
 
-def depthwise_tiled(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Depthwise by vector.depthwise16. Units are chunks of 16 output pixels.
-
-    args: 0 x, 1 offsets, 2 row pitch of offsets, 3 pixels, 4 pairs of taps, 5 element size of x, 6 channels,
-    7 kernel, 8 weights, 9 init, 10 params; OUT.
-    """
-    pixels, pairs, channels = ld(args, 3), ld(args, 4), ld(args, 6)
-    out = p64(address_of(args) + 8 * OUT)
+@kernel
+def depthwise_tiled(args: DepthwiseTiled, lo: int, hi: int, scratch: Any) -> None:
+    """Units are chunks of 16 output pixels."""
+    pixels, pairs, channels = args.pixels, args.pairs, args.channels
+    out = args.out
     tile = address_of(scratch)
     for unit in range(lo, hi):
-        first = unit * 16
-        count = min(pixels - first, 16)
-        y, r = ld(out, 2) + first * ld(out, 8), ld(out, 5) + first * ld(out, 9)
-        for block in range((channels + 15) // 16):
-            start = block * 16
-            x, offsets = ld(args, 0) + start * ld(args, 5), ld(args, 1) + 4 * first
-            weights, init = ld(args, 8) + block * pairs * 64, ld(args, 9) + block * 64
-            call(ld(args, 7), (x, offsets, ld(args, 2), count, pairs, weights, init, tile))
-            n, params = min(channels - start, 16), ld(args, 10) + block * 512
-            y_at, r_at = y + start * ld(out, 4), r + start * (ld(out, 9) // channels)
+        first = unit * TILE_PIXELS
+        count = min(pixels - first, TILE_PIXELS)
+        y, r = out.y + first * out.y_pixel, out.r + first * out.r_pixel
+        for block in range((channels + LANES - 1) // LANES):
+            start = block * LANES
+            x, offsets = args.x + start * args.x_kind, args.offsets + 4 * first
+            weights, init = args.weights + block * pairs * 64, args.init + block * 64
+            call(args.code, (x, offsets, pixels, count, pairs, weights, init, tile))
+            n, params = min(channels - start, LANES), args.params + block * PARAM_BYTES
+            y_at, r_at = y + start * out.y_kind, r + start * (out.r_pixel // channels)
             finish(out, tile, count, 1, n, params, y_at, r_at)
 
 
-def depthwise_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
-    """Depthwise by the kernels of vector.depthwise64. Units are chunks of output pixels.
-
-    args: 0 x, 1 offsets, 2 row pitch of offsets, 3 pixels, 4 quads of taps, 5 pixels of a chunk, 6 blocks, 7
-    their table int64 [·,8] = kernel, first channel, channels, weights, init, params (byte offsets); 8
-    kernels, 9 weights, 10 init, 11 params, 12 consts, 13 y, 14 bytes of a pixel.
-    """
-    blocks, kernels = ld(args, 7), p64(ld(args, 8))
-    pixels, chunk, pitch = ld(args, 3), ld(args, 5), ld(args, 14)
+@kernel
+def depthwise_packed(args: DepthwisePacked, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as all
+    """Units are chunks of 32 output pixels."""
+    blocks, codes = args.blocks, args.codes
+    pixels, channels = args.pixels, args.channels
     for unit in range(lo, hi):
-        start = unit * chunk
-        count = min(chunk, pixels - start)
-        for index in range(ld(args, 6)):
-            block = p64(blocks + index * (8 * GROUP_FIELDS))
-            first = ld(block, 1)
+        start = unit * PACKED_PIXELS
+        count = min(PACKED_PIXELS, pixels - start)
+        for index in range(args.block_count):
+            block = blocks[index]
+            x, offsets = args.x + block.first, args.offsets + 4 * start
+            weights, init = args.weights + block.weights, args.init + block.init
+            params, y = args.params + block.params, args.y + start * channels + block.first
             call(
-                ld(kernels, ld(block, 0)),
+                ld(codes, block.width),
                 (
-                    ld(args, 0) + first,
-                    ld(args, 1) + 4 * start,
-                    ld(args, 2),
-                    count,
-                    ld(args, 4),
-                    ld(args, 9) + ld(block, 3),
-                    ld(args, 10) + ld(block, 4),
-                    ld(args, 11) + ld(block, 5),
-                    ld(args, 13) + start * pitch + first,
-                    pitch,
-                    ld(block, 2),
-                    ld(args, 12),
+                    x, offsets, pixels, count, args.quads, weights, init, params, y, channels, block.channels,
+                    args.consts,
                 ),
-            )
-
-
-KERNELS = {
-    "depthwise": (depthwise, KERNEL),
-    "depthwise_tiled": (depthwise_tiled, KERNEL),
-    "depthwise_packed": (depthwise_packed, KERNEL),
-}
+            )  # fmt: skip

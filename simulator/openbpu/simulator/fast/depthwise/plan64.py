@@ -1,4 +1,4 @@
-"""Depthwise convolutions of bytes on processors that permute bytes: see vector.depthwise64."""
+"""Depthwise convolutions of bytes on processors that permute bytes: see depthwise.vector64."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
-from openbpu.simulator.fast.lower.indirection import late_offsets, whole_window
-from openbpu.simulator.fast.lower.layer import Layer, Parts, window_sums
-from openbpu.simulator.fast.lower.steps import Argument, Lowering, Symbol
-from openbpu.simulator.fast.lower.tiles import wrap32
+from openbpu.simulator.fast.depthwise.arguments import PACKED_PIXELS, WIDTHS, DepthwisePacked, PackedBlock
+from openbpu.simulator.fast.layer.indirection import late_offsets, whole_window
+from openbpu.simulator.fast.layer.plan import Layer, Parts, window_sums, wrap32
+from openbpu.simulator.fast.plan.steps import Lowering, Symbol
 
 Int64 = npt.NDArray[np.int64]
-
-_WIDTHS = (64, 32, 16)
-_PIXELS = 32
 
 
 def is_plain(layer: Layer, low: Lowering) -> bool:
@@ -25,7 +22,7 @@ def is_plain(layer: Layer, low: Lowering) -> bool:
 
 
 def add_depthwise64(layer: Layer, low: Lowering) -> None:
-    """Append the kernels of vector.depthwise64."""
+    """Append the kernels of depthwise.vector64."""
     op, channels = layer.op, layer.op.y_shape[3]
     pixels, weights, bias = whole_window(layer)
     taps = weights.reshape(channels, -1).astype(np.int64)
@@ -42,16 +39,20 @@ def add_depthwise64(layer: Layer, low: Lowering) -> None:
         at = parts.append(
             np.ascontiguousarray(mixed), start[source], layer.requant.pick(source).params(real=True)
         )
-        blocks.append((_WIDTHS.index(width), first, min(channels - first, width), *at, 0, 0))
+        blocks.append(PackedBlock(
+            width=WIDTHS.index(width), first=first, channels=min(channels - first, width), weights=at[0],
+            init=at[1], params=at[2],
+        ))  # fmt: skip
     table = int(op.table_id >= 0)
-    names = tuple(Symbol(f"depthwise_{width}_{table}") for width in _WIDTHS)
-    units = -(-layer.out_rows // _PIXELS)
-    arguments: tuple[Argument, ...] = (
-        layer.x, late_offsets(layer, pixels, low), pixels.shape[1], layer.out_rows, quads, _PIXELS,
-        len(blocks), np.array(blocks, dtype=np.int64), names, *parts.arrays(), layer.finish.consts,
-        low.write(op.outputs[0]), channels,
+    mixed_weights, init, params = parts.arrays()
+    arguments = DepthwisePacked(
+        x=layer.x, offsets=late_offsets(layer, pixels, low), pixels=layer.out_rows, quads=quads,
+        block_count=len(blocks), blocks=tuple(blocks),
+        codes=tuple(Symbol(f"depthwise_{width}_{table}") for width in WIDTHS), weights=mixed_weights,
+        init=init, params=params, consts=layer.finish.consts, y=low.write(op.outputs[0]), channels=channels,
     )  # fmt: skip
-    low.add("depthwise_packed", units, arguments, 500 + layer.out_rows * channels * (0.1 + 0.03 * quads))
+    units = -(-layer.out_rows // PACKED_PIXELS)
+    low.add(arguments, units, 500 + layer.out_rows * channels * (0.1 + 0.03 * quads))
 
 
 def _width_blocks(channels: int) -> list[tuple[int, int]]:
@@ -66,6 +67,6 @@ def _width_blocks(channels: int) -> list[tuple[int, int]]:
 
 
 def lane_order(width: int) -> Int64:
-    """Return [4, 16]: the channel in each lane of the four registers of vector.depthwise64."""
+    """Return [4, 16]: the channel in each lane of the four registers of depthwise.vector64."""
     lane, register, i = np.arange(4)[None, :, None], np.arange(4)[:, None, None], np.arange(4)[None, None, :]
     return (lane * 16 % width + register * 4 + i).reshape(4, 16)

@@ -4,7 +4,7 @@ depthwise16(x, offsets, pitch, pixels, pairs, weights, init, tile)
 
 offsets [2·pairs][pitch] int32 bytes; weights [pairs][16 channels][2 taps] int16; init [16] int32; the result
 is a tile [pixels][16] of int32 for the epilogue. The int16 of two taps are interleaved and multiplied as in
-`gemm`.
+`conv.vector`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from openbpu.simulator.fast.vector.gemm import multiplier
+from openbpu.simulator.fast.layer.arguments import LANES
 from openbpu.simulator.fast.vector.loops import counted
+from openbpu.simulator.fast.vector.multiply import multiplier
 from openbpu.simulator.fast.vector.types import (
     I8,
     I16,
@@ -29,7 +30,6 @@ from openbpu.simulator.fast.vector.types import (
     vec,
 )
 
-LANES = 16
 _PAIR_BYTES = 4 * LANES
 
 

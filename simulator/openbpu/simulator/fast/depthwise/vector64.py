@@ -2,8 +2,8 @@
 at once.
 
 The bytes of four taps are interleaved, so that vpdpbusd multiplies the four taps of one channel; within
-128-bit lanes that order is what packing (`pack64`) undoes. Per 64 outputs and four taps: 4 loads, 4 xor, 8
-unpacks, 4 vpdpbusd.
+128-bit lanes that order is what packing (`layer.vector_pack`) undoes. Per 64 outputs and four taps: 4 loads,
+4 xor, 8 unpacks, 4 vpdpbusd.
 
 depthwise(x, offsets, pitch, pixels, quads, weights, init, params, y, y_pitch, channels, consts) offsets
 [4·quads][pitch] int32; weights [quads][4][64 bytes], init [4][16] int32, params [4][PARAM_BYTES]; all in the
@@ -16,8 +16,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.depthwise.arguments import WIDTHS
+from openbpu.simulator.fast.layer.arguments import PARAM_BYTES
+from openbpu.simulator.fast.layer.vector_pack import WIDTH, Pack64
 from openbpu.simulator.fast.vector.loops import counted
-from openbpu.simulator.fast.vector.pack64 import PARAM_BYTES, WIDTH, Pack64
 from openbpu.simulator.fast.vector.types import (
     I8,
     I32,
@@ -33,7 +35,6 @@ from openbpu.simulator.fast.vector.types import (
     vec,
 )
 
-WIDTHS = (64, 32, 16)
 _BYTES = vec(I8, WIDTH)
 _SUMS = vec(I32, 16)
 

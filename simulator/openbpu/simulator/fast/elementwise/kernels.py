@@ -4,50 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.simulator.fast.kernels.blocks import (
-    BLOCK,
+from openbpu.simulator.fast.elementwise.arguments import (
+    ADD,
+    MAX,
+    MIN,
+    MUL,
+    Binary,
+    BinaryPacked,
+    Dequantize,
+    Lut,
+    LutPacked,
+    Quantize,
+    Rescale,
+)
+from openbpu.simulator.fast.language.blocks import (
     look_up,
     narrow,
+    outer_offset,
     requantize,
     scratch_block,
     widen,
 )
-from openbpu.simulator.fast.kernels.lang import float32, float64, helper, int8, int16, int32, int64
-from openbpu.simulator.fast.kernels.pointers import (
-    KERNEL,
-    bits32,
-    call,
-    ld,
-    p8,
-    p16,
-    p32,
-    p64,
-    pf32,
-    rint64,
-    st,
-)
+from openbpu.simulator.fast.language.lang import float32, float64, helper, int8, int16, int32, int64
+from openbpu.simulator.fast.language.pointers import bits32, call, ld, p8, p16, p32, rint64, st
+from openbpu.simulator.fast.language.records import kernel
+from openbpu.simulator.fast.scratch import BLOCK, CHUNK
 
-ADD, MUL, MAX, MIN, PRELU = range(5)
-PACKED_CHUNK = 4096
 _INTEGERS = 1.5 * 2.0**23
 _INTEGERS_BITS = 0x4B400000
 
 
 @helper
-def outer_offset(outer: int, rank: int, shape: Any, strides: Any) -> Any:
-    """Element offset of the outer-th row, the axes before the last counted row-major."""
-    offset = int64(0)
-    for axis in range(rank - 2, -1, -1):
-        size = ld(shape, axis)
-        offset += (outer % size) * ld(strides, axis)
-        outer = outer // size
-    return offset
-
-
-@helper
-def _combine(fn: int, va: Any, vb: Any, n: int, p: Any) -> None:
-    """Va = the sum v of the Binary formula; p: a_zero, b_zero, mult_a, mult_b, offset."""
-    a_zero, b_zero, mult_a, mult_b, offset = ld(p, 0), ld(p, 1), ld(p, 2), ld(p, 3), ld(p, 4)
+def _combine(args: Binary, va: Any, vb: Any, n: int) -> None:
+    """Va = the sum v of the Binary formula."""
+    fn, a_zero, b_zero = args.fn, args.a_zero, args.b_zero
+    mult_a, mult_b, offset = args.mult_a, args.mult_b, args.offset
     if fn == ADD:
         for i in range(n):
             st(va, i, (ld(va, i) - a_zero) * mult_a + (ld(vb, i) - b_zero) * mult_b + offset)
@@ -67,18 +58,14 @@ def _combine(fn: int, va: Any, vb: Any, n: int, p: Any) -> None:
             st(va, i, (a * mult_a if a >= 0 else below) + offset)
 
 
-def binary(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Units are blocks of the rows of the last axis.
-
-    args: a, a_kind, b, b_kind, y, y_kind, fn, rank, shape, a_strides, b_strides, blocks per row, row length,
-    a_zero, b_zero, mult_a, mult_b, offset, shift, zero, lo, hi, table, kind before the table.
-    """
-    a, a_kind, b, b_kind = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3)
-    y, y_kind, fn, rank = ld(args, 4), ld(args, 5), ld(args, 6), ld(args, 7)
-    shape, a_strides, b_strides = p64(ld(args, 8)), p64(ld(args, 9)), p64(ld(args, 10))
-    per_row, length = ld(args, 11), ld(args, 12)
+@kernel
+def binary(args: Binary, lo: int, hi: int, scratch: Any) -> None:
+    """Units are blocks of the rows of the last axis."""
+    a, a_kind, b, b_kind = args.a, args.a_kind, args.b, args.b_kind
+    y, y_kind, rank = args.y, args.y_kind, args.rank
+    shape, a_strides, b_strides = args.shape, args.a_strides, args.b_strides
+    per_row, length = args.per_row, args.length
     a_step, b_step = ld(a_strides, rank - 1), ld(b_strides, rank - 1)
-    numbers = p64(ld(args, 23))
     va, vb = scratch_block(scratch, 0), scratch_block(scratch, 1)
     for unit in range(lo, hi):
         row, start = unit // per_row, (unit % per_row) * BLOCK
@@ -87,44 +74,39 @@ def binary(args: Any, lo: int, hi: int, scratch: Any) -> None:
         b_at = outer_offset(row, rank, shape, b_strides) + start * b_step
         widen(va, a + a_at * a_kind, a_kind, a_step, n)
         widen(vb, b + b_at * b_kind, b_kind, b_step, n)
-        _combine(fn, va, vb, n, numbers)
-        requantize(va, n, ld(args, 18), ld(args, 19), ld(args, 20), ld(args, 21))
-        look_up(va, n, ld(args, 22), y_kind)
+        _combine(args, va, vb, n)
+        requantize(va, n, args.shift, args.zero, args.lo, args.hi)
+        look_up(va, n, args.table, y_kind)
         narrow(y + (row * length + start) * y_kind, y_kind, va, n)
 
 
-def binary_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
-    """Add or multiply bytes by vector.bytes64. Units are pieces of 4096 of the rows.
-
-    args: 0 kernel, 1 a, 2 row pitch of a, 3 b, 4 row pitch of b, 5 params, 6 y, 7 row length, 8 pieces per
-    row, 9 consts.
-    """
-    length, per_row = ld(args, 7), ld(args, 8)
+@kernel
+def binary_packed(args: BinaryPacked, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
+    """Units are chunks of the rows."""
+    length, per_row = args.length, args.per_row
     for unit in range(lo, hi):
-        row, start = unit // per_row, (unit % per_row) * PACKED_CHUNK
-        count = min(length - start, PACKED_CHUNK)
-        a = ld(args, 1) + row * ld(args, 2) + start
-        b = ld(args, 3) + row * ld(args, 4) + start
-        call(ld(args, 0), (a, b, ld(args, 5), ld(args, 6) + row * length + start, count, ld(args, 9)))
+        row, start = unit // per_row, (unit % per_row) * CHUNK
+        count = min(length - start, CHUNK)
+        a = args.a + row * args.a_pitch + start
+        b = args.b + row * args.b_pitch + start
+        call(args.code, (a, b, args.params, args.y + row * length + start, count, args.consts))
 
 
-def lut_packed(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
-    """Bytes by a table of bytes. Units are pieces of 4096. args: kernel, x, y, elements, consts."""
+@kernel
+def lut_packed(args: LutPacked, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
+    """Units are chunks."""
     for unit in range(lo, hi):
-        start = unit * PACKED_CHUNK
-        count = min(ld(args, 3) - start, PACKED_CHUNK)
-        call(ld(args, 0), (ld(args, 1) + start, ld(args, 2) + start, count, ld(args, 4)))
+        start = unit * CHUNK
+        count = min(args.count - start, CHUNK)
+        call(args.code, (args.x + start, args.y + start, count, args.consts))
 
 
-def rescale(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Units are blocks of rows; rows of y may be further apart than they are long (Concat).
-
-    args: x, x_kind, y, y_kind, row length, blocks per row, row pitch of y, x_zero, mult, offset, shift,
-    zero, lo, hi.
-    """
-    x, x_kind, y, y_kind = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3)
-    length, per_row, pitch = ld(args, 4), ld(args, 5), ld(args, 6)
-    x_zero, mult, offset = ld(args, 7), ld(args, 8), ld(args, 9)
+@kernel
+def rescale(args: Rescale, lo: int, hi: int, scratch: Any) -> None:
+    """Units are blocks of rows."""
+    x, x_kind, y, y_kind = args.x, args.x_kind, args.y, args.y_kind
+    length, per_row, pitch = args.length, args.per_row, args.pitch
+    x_zero, mult, offset = args.x_zero, args.mult, args.offset
     v = scratch_block(scratch, 0)
     for unit in range(lo, hi):
         row, start = unit // per_row, (unit % per_row) * BLOCK
@@ -132,14 +114,15 @@ def rescale(args: Any, lo: int, hi: int, scratch: Any) -> None:
         widen(v, x + (row * length + start) * x_kind, x_kind, 1, n)
         for i in range(n):
             st(v, i, (ld(v, i) - x_zero) * mult + offset)
-        requantize(v, n, ld(args, 10), ld(args, 11), ld(args, 12), ld(args, 13))
+        requantize(v, n, args.shift, args.zero, args.lo, args.hi)
         narrow(y + (row * pitch + start) * y_kind, y_kind, v, n)
 
 
-def lut(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - every kernel has this signature
-    """Units are elements. args: x, x_kind, y, y_kind, table, bias: y = table[x + bias]."""
-    x, x_kind, y, y_kind = ld(args, 0), ld(args, 1), ld(args, 2), ld(args, 3)
-    table, bias = ld(args, 4), ld(args, 5)
+@kernel
+def lut(args: Lut, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001 - as every kernel
+    """Units are elements."""
+    x, x_kind, y, y_kind = args.x, args.x_kind, args.y, args.y_kind
+    table, bias = args.table, args.bias
     if x_kind == 2 and y_kind == 1:
         for i in range(lo, hi):
             st(p8(y), i, ld(p8(table), ld(p16(x), i) + bias))
@@ -167,11 +150,12 @@ def _divided(x: float, scale: float, lowest: float, highest: float) -> Any:
     return bits32(q + float32(_INTEGERS)) - int32(_INTEGERS_BITS)
 
 
-def quantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
-    """Units are elements. args: x, y, y_kind, address of the float32 scale, zero, lo, hi."""
-    x, y, y_kind, scale = pf32(ld(args, 0)), ld(args, 1), ld(args, 2), ld(pf32(ld(args, 3)), 0)
-    zero = ld(args, 4)
-    lowest, highest = float64(ld(args, 5) - zero), float64(ld(args, 6) - zero)
+@kernel
+def quantize(args: Quantize, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
+    """Units are elements."""
+    x, y, y_kind, scale = args.x, args.y, args.y_kind, ld(args.scale, 0)
+    zero = args.zero
+    lowest, highest = float64(args.lo - zero), float64(args.hi - zero)
     low, high = float32(lowest), float32(highest)
     if y_kind == 1:
         for i in range(lo, hi):
@@ -185,11 +169,12 @@ def quantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
             st(p32(y), i, int32(int64(min(max(q, lowest), highest)) + zero))
 
 
-def dequantize(args: Any, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
-    """Units are the rows [B] of x [A,C,B]. args: x, x_kind, y, scales, offsets, channels, B, x_zero."""
-    x, x_kind, y = ld(args, 0), ld(args, 1), pf32(ld(args, 2))
-    scales, offsets = pf32(ld(args, 3)), pf32(ld(args, 4))
-    channels, length, x_zero = ld(args, 5), ld(args, 6), ld(args, 7)
+@kernel
+def dequantize(args: Dequantize, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
+    """Units are the rows of x."""
+    x, x_kind, y = args.x, args.x_kind, args.y
+    scales, offsets = args.scales, args.offsets
+    channels, length, x_zero = args.channels, args.length, args.x_zero
     if length == 1:
         for i in range(lo, hi):
             c = i % channels
@@ -215,14 +200,3 @@ def _dequantize_row(
     else:
         for i in range(start, start + n):
             st(y, i, float32(int64(ld(p32(x), i)) - x_zero) * scale + offset)
-
-
-KERNELS = {
-    "binary": (binary, KERNEL),
-    "binary_packed": (binary_packed, KERNEL),
-    "lut_packed": (lut_packed, KERNEL),
-    "rescale": (rescale, KERNEL),
-    "lut": (lut, KERNEL),
-    "quantize": (quantize, KERNEL),
-    "dequantize": (dequantize, KERNEL),
-}

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
-from openbpu.arch.shapes import collapse
-from openbpu.simulator.fast.lower.packed64 import binary_packed, lut_packed
-from openbpu.simulator.fast.lower.steps import Lowering
+from openbpu.simulator.fast.elementwise import arguments
+from openbpu.simulator.fast.elementwise.plan64 import binary_packed, lut_packed
+from openbpu.simulator.fast.plan.axes import merge_axes
+from openbpu.simulator.fast.plan.registry import VECTOR, lowers
+from openbpu.simulator.fast.plan.steps import Array, Lowering, Place
+from openbpu.simulator.fast.scratch import BLOCK
 
-BLOCK = 1024
-_FUNCTIONS = {"add": 0, "mul": 1, "max": 2, "min": 3, "prelu": 4}
-Axis = tuple[int, ...]
+_FUNCTIONS = {
+    "add": arguments.ADD,
+    "mul": arguments.MUL,
+    "max": arguments.MAX,
+    "min": arguments.MIN,
+    "prelu": arguments.PRELU,
+}
 
 
-def merge_axes(shape: Axis, *strides: Axis) -> tuple[list[int], list[list[int]]]:
-    """Return the same walk with as few axes as possible, one at least: its sizes, and strides per operand."""
-    sizes, merged = collapse(shape, strides, least=1)
-    return list(sizes), [list(s) for s in merged]
-
-
+@lowers(Binary, "elementwise", VECTOR)
 def lower_binary(op: Binary, low: Lowering) -> None:
-    """Blocks of rows; see kernels.elementwise.binary."""
+    """Blocks of rows."""
     (a, b), (y,) = op.inputs, op.outputs
     sizes, (a_strides, b_strides) = merge_axes(op.shape, op.a_strides, op.b_strides)
     if binary_packed(op, low, sizes, (a_strides, b_strides)):
@@ -31,21 +34,18 @@ def lower_binary(op: Binary, low: Lowering) -> None:
     per_row = -(-sizes[-1] // BLOCK)
     units = int(np.prod(sizes[:-1], dtype=np.int64)) * per_row
     total = int(np.prod(sizes, dtype=np.int64))
-    arguments = (
-        low.read(a), low.kind(a), low.read(b), low.kind(b), low.write(y), low.kind(y), _FUNCTIONS[op.fn],
-        len(sizes), _ints(sizes), _ints(a_strides), _ints(b_strides), per_row, sizes[-1],
-        0, 0, 0, 0, 0, op.shift, op.zero, op.lo, op.hi, _table(op.table_id, low),
-        _ints([op.a_zero, op.b_zero, op.mult_a, op.mult_b, op.offset]),
+    made = arguments.Binary(
+        a=low.read(a), a_kind=low.kind(a), b=low.read(b), b_kind=low.kind(b), y=low.write(y),
+        y_kind=low.kind(y), fn=_FUNCTIONS[op.fn], rank=len(sizes), shape=_ints(sizes),
+        a_strides=_ints(a_strides), b_strides=_ints(b_strides), per_row=per_row, length=sizes[-1],
+        a_zero=op.a_zero, b_zero=op.b_zero, mult_a=op.mult_a, mult_b=op.mult_b, offset=op.offset,
+        shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi, table=low.table(op.table_id),
     )  # fmt: skip
-    low.add("binary", units, arguments, total * 2.0)
+    low.add(made, units, total * 2.0)
 
 
-def _ints(values: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+def _ints(values: list[int]) -> npt.NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
-
-
-def _table(table_id: int, low: Lowering) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | int:
-    return np.ascontiguousarray(low.constant(table_id)) if table_id >= 0 else 0
 
 
 def add_rescale(op: Rescale, low: Lowering, rows: int, length: int, pitch: int, column: int) -> None:
@@ -53,14 +53,16 @@ def add_rescale(op: Rescale, low: Lowering, rows: int, length: int, pitch: int, 
     (x,), (y,) = op.inputs, op.outputs
     per_row = -(-length // BLOCK)
     target = low.write(y)
-    place = type(target)(target.buffer, target.offset + column * low.kind(y))
-    arguments = (
-        low.read(x), low.kind(x), place, low.kind(y), length, per_row, pitch,
-        op.x_zero, op.mult, op.offset, op.shift, op.zero, op.lo, op.hi,
+    made = arguments.Rescale(
+        x=low.read(x), x_kind=low.kind(x),
+        y=Place(target.buffer, target.offset + column * low.kind(y)), y_kind=low.kind(y), length=length,
+        per_row=per_row, pitch=pitch, x_zero=op.x_zero, mult=op.mult, offset=op.offset, shift=op.shift,
+        zero=op.zero, lo=op.lo, hi=op.hi,
     )  # fmt: skip
-    low.add("rescale", rows * per_row, arguments, rows * length * 1.5)
+    low.add(made, rows * per_row, rows * length * 1.5)
 
 
+@lowers(Rescale, "elementwise", VECTOR)
 def lower_rescale(op: Rescale, low: Lowering) -> None:
     """One row of everything."""
     count = _count(op.inputs[0], low)
@@ -71,35 +73,45 @@ def _count(tensor_id: int, low: Lowering) -> int:
     return int(np.prod(low.tensor(tensor_id).shape, dtype=np.int64))
 
 
+@lowers(Lut, "elementwise", VECTOR)
 def lower_lut(op: Lut, low: Lowering) -> None:
     """A gather from 256 entries."""
     (x,), (y,) = op.inputs, op.outputs
     if lut_packed(op, low):
         return
-    count = _count(x, low)
-    arguments = (low.read(x), low.kind(x), low.write(y), low.kind(y), _table(op.table_id, low), 128)
-    low.add("lut", count, arguments, count * 0.5)
+    _add_lut(x, y, low.table(op.table_id), 128, low, _count(x, low) * 0.5)
 
 
+def _add_lut(x: int, y: int, table: Array | int, bias: int, low: Lowering, work: float) -> None:
+    made = arguments.Lut(
+        x=low.read(x), x_kind=low.kind(x), y=low.write(y), y_kind=low.kind(y), table=table, bias=bias
+    )
+    low.add(made, _count(x, low), work)
+
+
+@lowers(SegmentLut, "elementwise", VECTOR)
 def lower_segment_lut(op: SegmentLut, low: Lowering) -> None:
     """The 65,536 answers of numerics.segment_lut, looked up."""
     (x,), (y,) = op.inputs, op.outputs
     segments = low.constant(op.segments_id).astype(np.int64)
     answers = numerics.segment_lut(numerics.codes(DType.INT16), segments, op.lo, op.hi)
     table = answers.astype(low.dtype(y).numpy)
-    count = _count(x, low)
-    low.add("lut", count, (low.read(x), low.kind(x), low.write(y), low.kind(y), table, 32768), count * 1.0)
+    _add_lut(x, y, table, 32768, low, _count(x, low) * 1.0)
 
 
+@lowers(Quantize, "elementwise", VECTOR)
 def lower_quantize(op: Quantize, low: Lowering) -> None:
     """Float to integer."""
     (x,), (y,) = op.inputs, op.outputs
     count = _count(x, low)
     scale = np.array([op.scale], dtype=np.float32)
-    arguments = (low.read(x), low.write(y), low.kind(y), scale, op.zero, op.lo, op.hi)
-    low.add("quantize", count, arguments, count * 0.3)
+    made = arguments.Quantize(
+        x=low.read(x), y=low.write(y), y_kind=low.kind(y), scale=scale, zero=op.zero, lo=op.lo, hi=op.hi
+    )
+    low.add(made, count, count * 0.3)
 
 
+@lowers(Dequantize, "elementwise", VECTOR)
 def lower_dequantize(op: Dequantize, low: Lowering) -> None:
     """Integer to float."""
     (x,), (y,) = op.inputs, op.outputs
@@ -115,5 +127,8 @@ def lower_dequantize(op: Dequantize, low: Lowering) -> None:
         while inner % parts:
             parts -= 1
         rows, inner = parts, inner // parts
-    arguments = (low.read(x), low.kind(x), low.write(y), scales, offsets, channels, inner, op.x_zero)
-    low.add("dequantize", rows, arguments, rows * inner * 0.3)
+    made = arguments.Dequantize(
+        x=low.read(x), x_kind=low.kind(x), y=low.write(y), scales=scales, offsets=offsets, channels=channels,
+        length=inner, x_zero=op.x_zero,
+    )  # fmt: skip
+    low.add(made, rows, rows * inner * 0.3)

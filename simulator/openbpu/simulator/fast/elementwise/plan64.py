@@ -1,4 +1,4 @@
-"""Element-wise operators on bytes, on processors that permute bytes: see vector.pack64.
+"""Element-wise operators on bytes, on processors that permute bytes: see elementwise.vector64.
 
 Each function returns whether it appended the step; where it did not, any other kernel does the same.
 """
@@ -11,12 +11,11 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Binary, Lut
+from openbpu.simulator.fast.elementwise import arguments
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
-from openbpu.simulator.fast.lower.pack64 import packed_consts
-from openbpu.simulator.fast.lower.requant import Requant, choose_finish
-from openbpu.simulator.fast.lower.steps import Lowering, Place, Symbol
-
-PACKED_CHUNK = 4096
+from openbpu.simulator.fast.layer.requant import Requant, choose_finish, packed_consts
+from openbpu.simulator.fast.plan.steps import Lowering, Symbol
+from openbpu.simulator.fast.scratch import CHUNK
 
 
 def binary_packed(op: Binary, low: Lowering, sizes: list[int], strides: tuple[list[int], list[int]]) -> bool:
@@ -36,12 +35,13 @@ def binary_packed(op: Binary, low: Lowering, sizes: list[int], strides: tuple[li
     consts[24:40] = np.array([op.a_zero, op.b_zero], dtype=np.int64).view(np.uint8)
     pitches = [s[0] if len(sizes) == 2 else 0 for s in strides]
     rows, length = (sizes[0] if len(sizes) == 2 else 1), sizes[-1]
-    pieces = -(-length // PACKED_CHUNK)
-    arguments = (
-        Symbol(f"{op.fn}64_{int(table is not None)}"), low.read(a), pitches[0], low.read(b), pitches[1],
-        requant.params(real=True), low.write(y), length, pieces, consts,
+    pieces = -(-length // CHUNK)
+    made = arguments.BinaryPacked(
+        code=Symbol(f"{op.fn}64_{int(table is not None)}"), a=low.read(a), a_pitch=pitches[0],
+        b=low.read(b), b_pitch=pitches[1], params=requant.params(real=True), y=low.write(y), length=length,
+        per_row=pieces, consts=consts,
     )  # fmt: skip
-    low.add("binary_packed", rows * pieces, arguments, rows * (20 + length * 0.15))
+    low.add(made, rows * pieces, rows * (20 + length * 0.15))
     return True
 
 
@@ -63,15 +63,9 @@ def lut_packed(op: Lut, low: Lowering) -> bool:
         return False
     count = prod(low.tensor(x).shape)
     consts = packed_consts(0, -128, 127, low.constant(op.table_id))
-    pieces = -(-count // PACKED_CHUNK)
-    low.add("lut_packed", pieces, (Symbol("lut64"), low.read(x), low.write(y), count, consts), count * 0.05)
-    return True
-
-
-def interleave_packed(low: Lowering, start: Place, y: int, sizes: list[int], strides: list[int]) -> bool:
-    """Three planes become pixels of three bytes."""
-    if low.mode != "vnni512" or not permutes_bytes() or sizes[1:] != [3] or strides != [1, sizes[0]]:
-        return False
-    units = -(-sizes[0] // PACKED_CHUNK)
-    low.add("interleave", units, (Symbol("interleave3"), start, sizes[0], low.write(y)), sizes[0] * 0.2)
+    pieces = -(-count // CHUNK)
+    made = arguments.LutPacked(
+        code=Symbol("lut64"), x=low.read(x), y=low.write(y), count=count, consts=consts
+    )
+    low.add(made, pieces, count * 0.05)
     return True

@@ -3,9 +3,8 @@
 add(a, b, params, y, count, consts)   y = table[clamp(rhe(a·mult + b·rmult + offset) + zero)]
 mul(a, b, params, y, count, consts)   y = table[clamp(rhe((a − a_zero)·(b − b_zero)·mult + offset) + zero)]
 lut(x, y, count, consts)              y = table[x]
-interleave3(x, pitch, y, count)       y[3·i + c] = x[c·pitch + i]: planes of an image become pixels
 
-Factors and constants as in `pack64`; mul finds a_zero and b_zero behind them, int64 at byte 24.
+Factors and constants as in `layer.vector_pack`; mul finds a_zero and b_zero behind them, int64 at byte 24.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.layer.arguments import LANES
+from openbpu.simulator.fast.layer.vector_pack import WIDTH, Pack64
 from openbpu.simulator.fast.vector.loops import counted
-from openbpu.simulator.fast.vector.pack64 import LANES, WIDTH, Pack64
 from openbpu.simulator.fast.vector.types import (
     I8,
     I32,
@@ -26,7 +26,6 @@ from openbpu.simulator.fast.vector.types import (
     const,
     function,
     load,
-    shuffle,
     splat,
     vec,
 )
@@ -107,22 +106,6 @@ def _lut(module: Any) -> None:
     made.build(lambda i: made.pack.look_up(load(made.b, at(made.b, x, i, I8), _BYTES)))
 
 
-def _interleave3(module: Any) -> None:
-    f = function(module, "interleave3", [PTR, I64, PTR, I64])
-    b = ir.IRBuilder(f.append_basic_block("entry"))
-    x, pitch, y, count = f.args
-    with counted(b, count, WIDTH) as i:
-        planes = [load(b, at(b, x, b.add(i, b.mul(pitch, const(I64, c))), I8), _BYTES) for c in range(3)]
-        place = at(b, y, b.mul(i, const(I64, 3)), I8)
-        for part in range(3):
-            want = range(part * WIDTH, (part + 1) * WIDTH)
-            two = [(k // 3) + (k % 3) * WIDTH if k % 3 < 2 else 0 for k in want]
-            mixed = shuffle(b, planes[0], planes[1], two)
-            three = [n if k % 3 < 2 else WIDTH + k // 3 for n, k in enumerate(want)]
-            b.store(shuffle(b, mixed, planes[2], three), at(b, place, part * WIDTH, I8), align=1)
-    b.ret_void()
-
-
 def add_bytes64(module: Any, *, tables: bool) -> None:
     """Add the kernels; with fused tables where the CPU permutes bytes."""
     for table in (False, True) if tables else (False,):
@@ -130,4 +113,3 @@ def add_bytes64(module: Any, *, tables: bool) -> None:
         _mul(module, table=table)
     if tables:
         _lut(module)
-    _interleave3(module)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from openbpu.arch.events import run
-from openbpu.simulator.fast.kernels.lang import types
+from openbpu.simulator.fast.language.lang import export, types
 
 _TABLES = 10
 
-KERNELS = {"events": (run, types.int64(*[types.int64[::1]] * _TABLES))}
+export("events", types.int64(*[types.int64[::1]] * _TABLES), run)

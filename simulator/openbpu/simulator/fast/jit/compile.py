@@ -8,12 +8,9 @@ therefore works on plain addresses only: it allocates nothing and raises nothing
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from openbpu.simulator.fast.jit.cpu import host
-
-Kernel = Callable[..., Any]
 
 
 def target_machine() -> Any:
@@ -29,14 +26,15 @@ def target_machine() -> Any:
     return target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=3, jit=True)
 
 
-def numba_module(kernels: dict[str, tuple[Kernel, Any]]) -> Any:
-    """Return one LLVM module that exports each kernel, compiled for its numba signature, under its name."""
+def numba_module(family: str) -> Any:
+    """Return one LLVM module with the kernels that a family exports, as `family.kernel`."""
     import llvmlite.binding as llvm  # noqa: PLC0415
 
-    from openbpu.simulator.fast.kernels.lang import compiled_for  # noqa: PLC0415
+    from openbpu.simulator.fast.language.lang import EXPORTS, compiled_for  # noqa: PLC0415
 
     whole = llvm.parse_assembly("")
-    for name, (function, signature) in kernels.items():
+    for kernel, (function, signature) in EXPORTS[family].items():
+        name = f"{family}.{kernel}"
         result = compiled_for(signature, function)
         module = llvm.parse_assembly(result.library.get_llvm_str())
         _keep_only(module, result.fndesc.llvm_func_name, name)

@@ -16,35 +16,19 @@ from openbpu.simulator.fast.jit.cpu import host, permutes_bytes
 
 _HERE = Path(__file__).parents[1]
 
-KERNELS = {
-    "drive": ("drive", "drive_alone"),
-    "conv": ("gemm", "gemm_wide", "widen_words"),
-    "depthwise": ("depthwise", "depthwise_tiled", "depthwise_packed"),
-    "rare": ("conv_any", "pack_b", "matmul_any"),
-    "elementwise": ("binary", "binary_packed", "lut_packed", "rescale", "lut", "quantize", "dequantize"),
-    "moves": ("move", "interleave", "gather", "fill"),
-    "pool": ("pool", "max_pool_bytes", "reduce", "resize"),
-    "rows": ("softmax", "layernorm"),
-    "events": ("events",),
-}
-"""Family, which is a module under `kernels`, to what it exports:
+_PACKAGE = "openbpu.simulator.fast"
+_VECTOR = "vector_"
+"""Families of vector kernels: one for each kernel mode. Any other is the folder that has its `kernels.py`."""
 
-named here so that finding a kernel needs no numba.
-"""
-
-FAMILY_OF = {kernel: family for family, kernels in KERNELS.items() for kernel in kernels}
+_SHARED = ("jit/compile.py", "declaration.py", "scratch.py", "*/arguments.py")
+_SOURCES = {True: ("vectors.py", "vector/*.py", "*/vector*.py"), False: ("language/*.py", "*/kernels.py")}
 
 
-def family_of(symbol: str, mode: str) -> str:
-    """Return the family that exports a kernel; there is one of vector kernels for each kernel mode."""
-    return FAMILY_OF.get(symbol, f"vector_{mode}")
-
-
-def _sources(family: str) -> tuple[Path, ...]:
+def sources(family: str) -> tuple[Path, ...]:
     """All that a family is made from, and more: better compiled once too often than once too few."""
-    folder = "vector" if family.startswith("vector_") else "kernels"
-    shared = (Path(events.__file__),) if family == "events" else ()
-    return (_HERE / "jit" / "compile.py", *shared, *sorted((_HERE / folder).glob("*.py")))
+    patterns = (*_SHARED, *_SOURCES[family.startswith(_VECTOR)])
+    other = (Path(events.__file__),) if family == "events" else ()
+    return (*other, *(path for pattern in patterns for path in sorted(_HERE.glob(pattern))))
 
 
 class KernelLibrary:
@@ -57,7 +41,7 @@ class KernelLibrary:
 
     def is_cached(self, family: str) -> bool:
         """Whether a family needs no compilation."""
-        return family in self._loaded or cache.load(cache.object_name(family, _sources(family))) is not None
+        return family in self._loaded or cache.load(cache.object_name(family, sources(family))) is not None
 
     def require(self, families: tuple[str, ...]) -> None:
         """Load families, compiling what is not in the cache."""
@@ -66,9 +50,8 @@ class KernelLibrary:
                 if family not in self._loaded:
                     self._load(family)
 
-    def address(self, symbol: str, mode: str) -> int:
+    def address(self, family: str, symbol: str) -> int:
         """Return where a kernel starts."""
-        family = family_of(symbol, mode)
         self.require((family,))
         name = f"{family}.{symbol}"
         with self._lock:
@@ -80,7 +63,7 @@ class KernelLibrary:
     def _load(self, family: str) -> None:
         import llvmlite.binding as llvm  # noqa: PLC0415 - loaded when the first kernel is
 
-        name = cache.object_name(family, _sources(family))
+        name = cache.object_name(family, sources(family))
         code = cache.load(name)
         if code is None:
             code = compile_family(family)
@@ -105,15 +88,14 @@ def compile_family(family: str) -> bytes:
     """Return the object code of a family; takes seconds."""
     from openbpu.simulator.fast.jit import compile as compiler  # noqa: PLC0415
 
-    if family.startswith("vector_"):
-        from openbpu.simulator.fast.vector.module import vector_text  # noqa: PLC0415
+    if family.startswith(_VECTOR):
+        from openbpu.simulator.fast.vectors import vector_text  # noqa: PLC0415
 
-        text = vector_text(
-            family, family.removeprefix("vector_"), fused="fma" in host().flags, tables=permutes_bytes()
-        )
+        mode = family.removeprefix(_VECTOR)
+        text = vector_text(family, mode, fused="fma" in host().flags, tables=permutes_bytes())
         return compiler.emit(compiler.vector_module(text))
-    table = import_module(f"openbpu.simulator.fast.kernels.{family}").KERNELS
-    return compiler.emit(compiler.numba_module({f"{family}.{k}": v for k, v in table.items()}))
+    import_module(f"{_PACKAGE}.{family}.kernels")
+    return compiler.emit(compiler.numba_module(family))
 
 
 _library = KernelLibrary()

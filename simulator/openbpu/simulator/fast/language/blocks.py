@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.simulator.fast.kernels.lang import helper, int8, int16, int32, int64
-from openbpu.simulator.fast.kernels.pointers import address_of, ld, p8, p16, p32, p64, st
-
-BLOCK = 1024
-"""Elements of a block: four of them stay in the first-level cache."""
+from openbpu.simulator.fast.language.lang import helper, int8, int16, int32, int64
+from openbpu.simulator.fast.language.pointers import address_of, ld, p8, p16, p32, p64, st
+from openbpu.simulator.fast.scratch import BLOCK
 
 
 @helper
@@ -103,6 +101,17 @@ def copy_bytes(y: int, x: int, n: int) -> None:
     """Copy n bytes (memcpy)."""
     for i in range(n):
         st(p8(y), i, ld(p8(x), i))
+
+
+@helper
+def outer_offset(outer: int, rank: int, shape: Any, strides: Any) -> Any:
+    """Element offset of the outer-th row, the axes before the last counted row-major."""
+    offset = int64(0)
+    for axis in range(rank - 2, -1, -1):
+        size = ld(shape, axis)
+        offset += (outer % size) * ld(strides, axis)
+        outer = outer // size
+    return offset
 
 
 @helper

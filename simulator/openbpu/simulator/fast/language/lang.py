@@ -5,7 +5,8 @@ numba without its annotations, since inside a kernel nothing is a Python value.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 from numba import types as _types
@@ -20,6 +21,17 @@ int8, int16, int32, int64 = types.int8, types.int16, types.int32, types.int64
 
 helper = _njit(_nrt=False, error_model="numpy", no_cpython_wrapper=True)
 """For functions that kernels call: compiled with the first kernel that does, inlined where LLVM sees fit."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+EXPORTS: dict[str, dict[str, tuple[Callable[..., Any], Any]]] = {}
+"""Family → name → function and signature; filled when `<family>/kernels.py` is imported."""
+
+
+def export(family: str, signature: Any, function: Function) -> Function:
+    """Make a function part of a family under its own name."""
+    EXPORTS.setdefault(family, {})[function.__name__] = (function, signature)
+    return function
 
 
 def compiled_for(signature: Any, function: Any) -> Any:

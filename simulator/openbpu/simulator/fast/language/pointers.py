@@ -12,12 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from openbpu.simulator.fast.kernels.lang import intrinsic, types
+from openbpu.simulator.fast.language.lang import intrinsic, types
 
 P8 = types.CPointer(types.int8)
 P64 = types.CPointer(types.int64)
-KERNEL = types.void(P64, types.int64, types.int64, P8)
-"""The signature of every kernel: args, lo, hi, scratch."""
 
 
 def _pointer_cast(element: Any) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.simulator.fast.lower.layer import Integers, Layer
-from openbpu.simulator.fast.lower.steps import Late, Lowering, Place
+from openbpu.simulator.fast.layer.plan import Integers, Layer
+from openbpu.simulator.fast.plan.steps import Late, Lowering, Place
 
 Int64 = npt.NDArray[np.int64]
 

@@ -1,39 +1,33 @@
-"""The end of every layer that accumulates: an int32 tile in scratch memory becomes rows of the output.
-
-Arguments that the kernels ending here share, from args[OUT] on: 0 epilogue (0: raw), 1 its constants, 2 y, 3
-y pitch, 4 element size of y, 5 r, 6 r pitch, 7 table, 8 bytes of a pixel of y, 9 of r. A pitch is the
-distance of the rows of a tile: that of pixels, or more when phases interleave.
-"""
+"""The end of every layer that accumulates: an int32 tile in scratch memory becomes rows of the output."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from openbpu.simulator.fast.kernels.lang import helper, int32, int64
-from openbpu.simulator.fast.kernels.pointers import atomic_add, call, ld, p8, p16, p32, st
+from openbpu.simulator.fast.language.lang import helper, int32, int64
+from openbpu.simulator.fast.language.pointers import atomic_add, call, ld, p8, p16, p32, st
+from openbpu.simulator.fast.layer.arguments import Out
+from openbpu.simulator.fast.scratch import BYTES_AT
 
-OUT = 14
-WIDE_AT, BYTES_AT = 4096, 12288
-"""In scratch memory, behind the int32 tile: the int64 tile, and the bytes before a table."""
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 
 
 @helper
-def finish(out: Any, tile: int, rows: int, groups: int, channels: int, params: int, y: int, r: int) -> None:
-    """Requantize an int32 tile [rows][16·groups] into rows of y; `out` points at the OUT arguments."""
+def finish(out: Out, tile: int, rows: int, groups: int, channels: int, params: int, y: int, r: int) -> None:
+    """Requantize an int32 tile [rows][16·groups] into rows of y, with rows of r."""
     tmp = tile + BYTES_AT
-    epilogue, consts, pitch, kind = ld(out, 0), ld(out, 1), ld(out, 3), ld(out, 4)
+    epilogue, consts, pitch, kind = out.epilogue, out.consts, out.y_pitch, out.y_kind
     if epilogue == 0:
         for row in range(rows):
             source, target = p32(tile + row * groups * 64), p32(y + row * pitch)
             for c in range(channels):
                 st(target, c, ld(source, c))
         return
-    table = ld(out, 7)
+    table = out.table
     if table == 0:
-        call(epilogue, (tile, rows, groups, params, channels, y, pitch, r, ld(out, 6), consts))
+        call(epilogue, (tile, rows, groups, params, channels, y, pitch, r, out.r_pitch, consts))
         return
-    call(epilogue, (tile, rows, groups, params, channels, tmp, groups * 16, r, ld(out, 6), consts))
+    call(epilogue, (tile, rows, groups, params, channels, tmp, groups * 16, r, out.r_pitch, consts))
     for row in range(rows):
         _look_up_row(y + row * pitch, kind, tmp + row * groups * 16, table, channels)
 

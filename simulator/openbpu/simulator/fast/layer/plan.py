@@ -11,9 +11,11 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
-from openbpu.simulator.fast.lower.requant import Finish, Requant, choose_finish
-from openbpu.simulator.fast.lower.steps import Argument, Array, Lowering, Place
+from openbpu.simulator.fast.layer.arguments import Out
+from openbpu.simulator.fast.layer.requant import Finish, Requant, choose_finish
+from openbpu.simulator.fast.plan.steps import Array, Lowering, Place
 
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Integers = npt.NDArray[np.integer]
 
@@ -74,21 +76,26 @@ def window_sums(weights: Integers) -> Int64:
     return np.asarray(weights.sum(axis=(1, 2, 3), dtype=np.int64))
 
 
+def wrap32(values: Int64) -> Int32:
+    """Return the low 32 bits: sums of products may pass int32 on the way to a total that fits."""
+    return values.astype(np.int64).astype(np.uint64).astype(np.uint32).view(np.int32)
+
+
 def _magnitudes(weights: Integers) -> Int64:
     """Return the sum of |w| per output channel."""
     return window_sums(np.maximum(weights, 0)) - window_sums(np.minimum(weights, 0))
 
 
-def output_arguments(layer: Layer, low: Lowering, distance: int = 1) -> tuple[Argument, ...]:
-    """The OUT arguments of kernels.conv; rows of a tile are `distance` pixels apart."""
+def out_of(layer: Layer, low: Lowering, distance: int = 1) -> Out:
+    """Return where the rows of a tile go; they are `distance` pixels apart."""
     op, finish = layer.op, layer.finish
     channels, kind = op.y_shape[3], low.kind(op.outputs[0])
     residual = low.kind(op.inputs[1]) if op.rmult_id >= 0 else 0
-    r_place: Argument = low.read(op.inputs[1]) if residual else 0
-    return (
-        0 if op.raw else finish.symbol, finish.consts, low.write(op.outputs[0]), distance * channels * kind,
-        kind, r_place, distance * channels * residual, 0 if finish.table is None else finish.table, channels
-        * kind, channels * residual,
+    return Out(
+        epilogue=0 if op.raw else finish.symbol, consts=finish.consts, y=low.write(op.outputs[0]),
+        y_pitch=distance * channels * kind, y_kind=kind, r=low.read(op.inputs[1]) if residual else 0,
+        r_pitch=distance * channels * residual, table=0 if finish.table is None else finish.table,
+        y_pixel=channels * kind, r_pixel=channels * residual,
     )  # fmt: skip
 
 
@@ -98,12 +105,12 @@ class Parts:
     def __init__(self) -> None:
         self._lists: tuple[list[Array], ...] = ([], [], [])
 
-    def append(self, weights: Array, start: Array, params: Array) -> tuple[int, ...]:
+    def append(self, weights: Array, start: Array, params: Array) -> tuple[int, int, int]:
         """Append a block; return the byte offsets of its weights, init and params."""
-        offsets = tuple(sum(a.nbytes for a in part) for part in self._lists)
+        first, second, third = (sum(a.nbytes for a in part) for part in self._lists)
         for part, values in zip(self._lists, (weights, start, params), strict=True):
             part.append(values.reshape(-1))
-        return offsets
+        return first, second, third
 
     def arrays(self) -> tuple[Array, ...]:
         """Return the weights, init and params of all blocks."""

@@ -1,5 +1,6 @@
-"""Requantization parameters for the epilogues of `vector`, and the proofs that faster arithmetic gives the
-same bits.
+"""Requantization parameters for the epilogues of `layer.vector`, and the proofs that faster arithmetic
+
+gives the same bits.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
-from openbpu.simulator.fast.lower.pack64 import packed_consts
-from openbpu.simulator.fast.lower.steps import Array, Symbol
+from openbpu.simulator.fast.layer.arguments import LANES, TABLE_AT
+from openbpu.simulator.fast.plan.steps import Array, Symbol
 
 Int64 = npt.NDArray[np.int64]
 
-LANES = 16
 _EXACT = float(2**53)
 _SLOP = 2.0**10
 
@@ -104,6 +104,15 @@ class Finish:
     real: bool
     packed: bool
     table: Array | None
+
+
+def packed_consts(zero: int, lo: int, hi: int, table: Array | None) -> npt.NDArray[np.uint8]:
+    """Return the consts of `layer.vector_pack`: zero, lo, hi, and the table by the byte of its index."""
+    image = np.zeros(TABLE_AT + 256, dtype=np.uint8)
+    image[:24] = np.array([zero, lo, hi], dtype=np.int64).view(np.uint8)
+    if table is not None:
+        image[TABLE_AT:] = np.roll(table.reshape(-1).view(np.uint8), -128)
+    return image
 
 
 def choose_finish(requant: Requant, mode: str, residual: int, out: int, table: Array | None) -> Finish:

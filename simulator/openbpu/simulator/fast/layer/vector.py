@@ -3,7 +3,7 @@
     y = clamp(rhe((acc·mult + r·rmult + offset) / 2^shift) + zero)
 
 "int": 64-bit integers, as numerics has it. "real": the same in float64, with every factor divided by 2^shift
-(an exact change of exponent) and rounding by adding 1.5·2^52. lower/requant.py proves for each layer that
+(an exact change of exponent) and rounding by adding 1.5·2^52. layer/requant.py proves for each layer that
 all sums that can reach the clamped range are below 2^53, so that no operation before the last rounds; a
 layer without proof is "int".
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.layer.arguments import LANES, PARAM_BYTES
 from openbpu.simulator.fast.vector.loops import counted
 from openbpu.simulator.fast.vector.types import (
     F64,
@@ -35,8 +36,6 @@ from openbpu.simulator.fast.vector.types import (
     vec,
 )
 
-LANES = 16
-PARAM_BYTES = 4 * LANES * 8
 _MAGIC = 1.5 * 2.0**52
 _KINDS = {1: I8, 2: I16}
 

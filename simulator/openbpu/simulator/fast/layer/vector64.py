@@ -1,5 +1,5 @@
-"""The epilogue of `epilogue` for AVX-512, int8 results and sums below 2^31: four registers at a time
-(`pack64`).
+"""The epilogue of `layer.vector` for AVX-512, int8 results and sums below 2^31: four registers at a time
+(`vector_pack`).
 
 Same signature; tables are fused. A tile row is 1..4 registers of 16 channels: rows are taken 4, 2 or 1 at a
 time.
@@ -11,8 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from openbpu.simulator.fast.layer.arguments import LANES, PARAM_BYTES
+from openbpu.simulator.fast.layer.vector_pack import Pack64
 from openbpu.simulator.fast.vector.loops import counted
-from openbpu.simulator.fast.vector.pack64 import LANES, PARAM_BYTES, Pack64
 from openbpu.simulator.fast.vector.types import I8, I32, I64, PTR, at, const, function, load, splat, vec
 
 _SUMS = vec(I32, LANES)

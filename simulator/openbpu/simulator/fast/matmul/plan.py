@@ -7,13 +7,18 @@ import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import MatMul
-from openbpu.simulator.fast.lower.requant import Requant, choose_finish
-from openbpu.simulator.fast.lower.steps import Argument, Lowering, Place, Saturations
-from openbpu.simulator.fast.lower.tiles import Unit, tile_symbols, tile_units
+from openbpu.simulator.fast.conv.arguments import GROUP, Block, Gemm, Unit, WidenWords
+from openbpu.simulator.fast.conv.tiles import tile_symbols, tile_units
+from openbpu.simulator.fast.layer.arguments import PARAM_BYTES, Out
+from openbpu.simulator.fast.layer.requant import Requant, choose_finish
+from openbpu.simulator.fast.matmul.arguments import MatmulAny, PackB
+from openbpu.simulator.fast.plan.registry import VECTOR, lowers
+from openbpu.simulator.fast.plan.steps import Lowering, Place, Saturations
 
 Int64 = npt.NDArray[np.int64]
 
 
+@lowers(MatMul, "conv", "matmul", VECTOR)
 def lower_matmul(op: MatMul, low: Lowering) -> None:
     """Choose between the micro-kernels and the slow way, which takes anything."""
     kinds = {low.dtype(t) for t in op.inputs}
@@ -27,14 +32,14 @@ def lower_matmul(op: MatMul, low: Lowering) -> None:
 def _any(op: MatMul, low: Lowering) -> None:
     (a, b), (y,) = op.inputs, op.outputs
     batches = max(op.a_batch, op.b_batch)
-    table = np.ascontiguousarray(low.constant(op.table_id)) if op.table_id >= 0 else 0
-    arguments: tuple[Argument, ...] = (
-        low.read(a), low.kind(a), low.read(b), low.kind(b), low.write(y), low.kind(y), op.m, op.k, op.n,
-        int(op.a_batch == 1), int(op.b_batch == 1), int(op.b_transposed), op.a_zero, op.b_zero,
-        op.mult, op.offset, op.shift, op.zero, op.lo, op.hi, table, int(op.raw), Saturations(),
+    made = MatmulAny(
+        a=low.read(a), a_kind=low.kind(a), b=low.read(b), b_kind=low.kind(b), y=low.write(y),
+        y_kind=low.kind(y), rows=op.m, depth=op.k, columns=op.n, a_shared=int(op.a_batch == 1),
+        b_shared=int(op.b_batch == 1), transposed=int(op.b_transposed), a_zero=op.a_zero, b_zero=op.b_zero,
+        mult=op.mult, offset=op.offset, shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi,
+        table=low.table(op.table_id), raw=int(op.raw), saturations=Saturations(),
     )  # fmt: skip
-    macs = batches * op.m * op.k * op.n
-    low.add("matmul_any", batches * op.m, arguments, macs * 0.5)
+    low.add(made, batches * op.m, batches * op.m * op.k * op.n * 0.5)
 
 
 def _tiled(op: MatMul, low: Lowering) -> None:
@@ -45,45 +50,51 @@ def _tiled(op: MatMul, low: Lowering) -> None:
     if words and kind == 1:
         count = op.a_batch * op.m * op.k
         wide = low.temporary(2 * count)
-        low.add("widen_words", count, (source, wide), count * 0.1)
+        low.add(WidenWords(x=source, y=wide), count, count * 0.1)
         source, kind = wide, 2
-    groups, steps = -(-op.n // 16), -(-op.k // word)
+    groups, steps = -(-op.n // GROUP), -(-op.k // word)
     packed = low.temporary(op.b_batch * groups * steps * 64)
     init = low.temporary(op.b_batch * groups * 64)
-    minus = op.a_zero + (0 if words else 128)
-    arguments: tuple[Argument, ...] = (
-        low.read(b), low.kind(b), op.k, op.n, int(op.b_transposed), packed, init, word, op.b_zero, minus,
+    made = PackB(
+        b=low.read(b), b_kind=low.kind(b), depth=op.k, columns=op.n, transposed=int(op.b_transposed),
+        packed=packed, init=init, word=word, b_zero=op.b_zero, lift=op.a_zero + (0 if words else 128),
     )  # fmt: skip
-    low.add("pack_b", op.b_batch * groups, arguments, op.b_batch * op.n * op.k * 1.0)
+    low.add(made, op.b_batch * groups, op.b_batch * op.n * op.k * 1.0)
     _tiles(op, low, (source, kind), (packed, init), words=words)
 
 
 def _tiles(op: MatMul, low: Lowering, a: tuple[Place, int], b: tuple[Place, Place], *, words: bool) -> None:
     """Blocks of one group of 16 columns, since pack_b packs by groups; a row of a is one tap."""
     word, kind, y = 2 if words else 4, low.kind(op.outputs[0]), op.outputs[0]
-    groups, steps = -(-op.n // 16), -(-op.k // word)
+    groups, steps = -(-op.n // GROUP), -(-op.k // word)
     requant = _requant(op, low)
     lookup = low.constant(op.table_id) if op.table_id >= 0 else None
     finish = choose_finish(requant, low.mode, 0, kind, lookup)
-    table: list[tuple[int, ...]] = []
+    blocks: list[Block] = []
     units: list[Unit] = []
     for batch in range(max(op.a_batch, op.b_batch)):
         b_batch = batch if op.b_batch > 1 else 0
         a_at = batch * op.m * op.k * a[1] if op.a_batch > 1 else 0
         for group in range(groups):
             block = b_batch * groups + group
-            channels = min(16, op.n - group * 16)
-            y_at = (batch * op.m * op.n + group * 16) * kind
-            units += tile_units(len(table), 1, [(0, op.m, 0)], low.mode)
-            table.append((a_at, y_at, 0, block * steps * 64, block * 64, group * 512, channels, 1))
-    offsets = (np.arange(op.m) * (op.k * a[1])).astype(np.int32)
-    arguments: tuple[Argument, ...] = (
-        a[0], offsets, op.m, 1, steps, np.array(units, dtype=np.int32), np.array(table, dtype=np.int64),
-        tile_symbols(low, words=words), b[0], b[1], requant.params(real=finish.real), 0, 0, Saturations(),
-        0 if op.raw else finish.symbol, finish.consts, low.write(y), op.n * kind, kind, 0, 0,
-        0 if finish.table is None else finish.table, op.n * kind, 0,
+            channels = min(GROUP, op.n - group * GROUP)
+            y_at = (batch * op.m * op.n + group * GROUP) * kind
+            units += tile_units(len(blocks), 1, [(0, op.m, 0)], low.mode)
+            blocks.append(Block(
+                x=a_at, y=y_at, r=0, weights=block * steps * 64, init=block * 64,
+                params=group * PARAM_BYTES, channels=channels, groups=1,
+            ))  # fmt: skip
+    out = Out(
+        epilogue=0 if op.raw else finish.symbol, consts=finish.consts, y=low.write(y),
+        y_pitch=op.n * kind, y_kind=kind, r=0, r_pitch=0,
+        table=0 if finish.table is None else finish.table, y_pixel=op.n * kind, r_pixel=0,
     )  # fmt: skip
-    low.add("gemm", len(units), arguments, max(op.a_batch, op.b_batch) * op.m * op.n * op.k * 0.01)
+    made = Gemm(
+        x=a[0], offsets=(np.arange(op.m) * (op.k * a[1])).astype(np.int32), pixels=op.m, taps=1, steps=steps,
+        units=tuple(units), blocks=tuple(blocks), tiles=tile_symbols(low, words=words), weights=b[0],
+        init=b[1], params=requant.params(real=finish.real), out=out,
+    )  # fmt: skip
+    low.add(made, len(units), max(op.a_batch, op.b_batch) * op.m * op.n * op.k * 0.01)
 
 
 def _requant(op: MatMul, low: Lowering) -> Requant:

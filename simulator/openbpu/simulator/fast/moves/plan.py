@@ -7,12 +7,13 @@ from itertools import accumulate
 import numpy as np
 
 from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
-from openbpu.arch.shapes import dense_strides
-from openbpu.simulator.fast.lower.elementwise import add_rescale, merge_axes
-from openbpu.simulator.fast.lower.packed64 import interleave_packed
-from openbpu.simulator.fast.lower.steps import Lowering, Place
-
-Axis = tuple[int, ...]
+from openbpu.simulator.fast.elementwise.plan import add_rescale
+from openbpu.simulator.fast.jit.cpu import permutes_bytes
+from openbpu.simulator.fast.moves import arguments
+from openbpu.simulator.fast.plan.axes import Axis, dense_strides, merge_axes
+from openbpu.simulator.fast.plan.registry import VECTOR, lowers
+from openbpu.simulator.fast.plan.steps import Lowering, Place, Symbol
+from openbpu.simulator.fast.scratch import CHUNK
 
 
 def add_move(
@@ -32,11 +33,13 @@ def add_move(
         sizes, xs, ys = [1, *sizes], [0, *xs], [0, *ys]
     units = int(np.prod(sizes[:-2], dtype=np.int64))
     total = int(np.prod(sizes, dtype=np.int64))
-    lists = tuple(np.array(v, dtype=np.int64) for v in (sizes, xs, ys))
+    walk, from_x, to_y = (np.array(v, dtype=np.int64) for v in (sizes, xs, ys))
     each = 0.1 * kind if xs[-1] == 1 and ys[-1] == 1 else 0.7
-    low.add("move", units, (x, y, kind, len(sizes), *lists), total * each)
+    made = arguments.Move(x=x, y=y, size=kind, rank=len(sizes), shape=walk, x_strides=from_x, y_strides=to_y)
+    low.add(made, units, total * each)
 
 
+@lowers(Move, "moves", VECTOR)
 def lower_move(op: Move, low: Lowering) -> None:
     """A walk over x."""
     (x,), (y,) = op.inputs, op.outputs
@@ -49,9 +52,18 @@ def lower_move(op: Move, low: Lowering) -> None:
     add_move(low, start, low.write(y), kind, op.shape, op.strides, dense_strides(op.shape))
 
 
+def interleave_packed(low: Lowering, start: Place, y: int, sizes: list[int], strides: list[int]) -> bool:
+    """Three planes become pixels of three bytes by moves.vector64; returns whether they did."""
+    if low.mode != "vnni512" or not permutes_bytes() or sizes[1:] != [3] or strides != [1, sizes[0]]:
+        return False
+    made = arguments.Interleave(code=Symbol("interleave3"), x=start, plane=sizes[0], y=low.write(y))
+    low.add(made, -(-sizes[0] // CHUNK), sizes[0] * 0.2)
+    return True
+
+
 def add_fill(low: Lowering, y: Place, kind: int, count: int, value: int) -> None:
     """Append y[..] = value."""
-    low.add("fill", count, (y, kind, value), count * 0.05 * kind)
+    low.add(arguments.Fill(y=y, size=kind, value=value), count, count * 0.05 * kind)
 
 
 def add_pad(
@@ -65,12 +77,14 @@ def add_pad(
     add_move(low, x, Place(y.buffer, y.offset + inside * kind), kind, shape, dense_strides(shape), strides)
 
 
+@lowers(Pad, "moves")
 def lower_pad(op: Pad, low: Lowering) -> None:
     """Fill, then copy."""
     (x,), (y,) = op.inputs, op.outputs
     add_pad(low, low.read(x), low.write(y), low.kind(x), op.shape, op.before, op.after, op.value)
 
 
+@lowers(Concat, "moves", "elementwise", VECTOR)
 def lower_concat(op: Concat, low: Lowering) -> None:
     """Each input fills its columns, copied or rescaled."""
     (y,) = op.outputs
@@ -90,6 +104,7 @@ def lower_concat(op: Concat, low: Lowering) -> None:
         add_rescale(part, low, op.outer, size, pitch, column)
 
 
+@lowers(Gather, "moves")
 def lower_gather(op: Gather, low: Lowering) -> None:
     """Rows by index."""
     (x,), (y,) = op.inputs, op.outputs
@@ -97,5 +112,7 @@ def lower_gather(op: Gather, low: Lowering) -> None:
     indices = low.constant(op.indices_id).astype(np.int32).reshape(-1)
     row_bytes = inner * low.kind(x)
     units = outer * indices.size
-    work = units * (2.0 + row_bytes * 0.1)
-    low.add("gather", units, (low.read(x), low.write(y), row_bytes, rows, indices.size, indices), work)
+    made = arguments.Gather(
+        x=low.read(x), y=low.write(y), row_bytes=row_bytes, rows=rows, count=indices.size, indices=indices
+    )
+    low.add(made, units, units * (2.0 + row_bytes * 0.1))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import BpuSegment, Program, Space, Tensor
+from openbpu.simulator.fast.declaration import Arguments, family_of, name_of, pack
 from openbpu.simulator.fast.jit.cpu import kernel_mode
 
 Array = npt.NDArray[np.generic]
@@ -54,6 +55,7 @@ Argument = int | Symbols | Place | Symbol | Late | Saturations | Array
 class Step:
     """One call of a kernel over `units`; `work` estimates its nanoseconds on one thread."""
 
+    family: str
     kernel: str
     units: int
     arguments: tuple[Argument, ...]
@@ -101,6 +103,10 @@ class Lowering:
     def constant(self, tensor_id: int) -> Array:
         """Return the values of a constant tensor."""
         return self.program.constant(tensor_id)
+
+    def table(self, table_id: int) -> Array | int:
+        """Return the values of a table, 0 where there is none."""
+        return np.ascontiguousarray(self.constant(table_id)) if table_id >= 0 else 0
 
     def read(self, tensor_id: int) -> Place:
         """Return where an input of the current operator lies."""
@@ -153,7 +159,8 @@ class Lowering:
             self.buffers.pop()
         return Place(self._pads[key])
 
-    def add(self, kernel: str, units: int, arguments: tuple[Argument, ...], work: float) -> None:
-        """Append a step; one without units does nothing and is left out."""
+    def add(self, arguments: Arguments, units: int, work: float) -> None:
+        """Append a step of the kernel that takes these; one without units does nothing and is left out."""
         if units > 0:
-            self.steps.append(Step(kernel, units, arguments, work))
+            kind = type(arguments)
+            self.steps.append(Step(family_of(kind), name_of(kind), units, pack(arguments), work))

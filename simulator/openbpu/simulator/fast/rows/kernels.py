@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.simulator.fast.kernels.blocks import narrow, rhe_shift, scratch_block
-from openbpu.simulator.fast.kernels.lang import float64, helper, int64
-from openbpu.simulator.fast.kernels.pointers import KERNEL, ld, p8, p16, p64, st
+from openbpu.simulator.fast.language.blocks import narrow, rhe_shift, scratch_block
+from openbpu.simulator.fast.language.lang import float64, helper, int64
+from openbpu.simulator.fast.language.pointers import ld, p8, p16, st
+from openbpu.simulator.fast.language.records import kernel
+from openbpu.simulator.fast.rows.arguments import Layernorm, Softmax
 
 _INVERSE_BITS = 61
 _ROOT_BITS = 60
@@ -23,16 +25,15 @@ def _code(x: int, kind: int, i: int) -> Any:
     return int64(ld(p8(x), i)) if kind == 1 else int64(ld(p16(x), i))
 
 
-def softmax(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Units are rows. args: x, x_kind, y, y_kind, R, exponentials by distance from the maximum (int64),
-    out_mult, out_shift, zero, lo, hi.
-    """
-    x_kind, y_kind, length, exponentials = ld(args, 1), ld(args, 3), ld(args, 4), p64(ld(args, 5))
-    out_mult, out_shift, zero, low, high = ld(args, 6), ld(args, 7), ld(args, 8), ld(args, 9), ld(args, 10)
+@kernel
+def softmax(args: Softmax, lo: int, hi: int, scratch: Any) -> None:
+    """Units are rows."""
+    x_kind, y_kind, length, exponentials = args.x_kind, args.y_kind, args.length, args.exponentials
+    out_mult, out_shift, zero, low, high = args.out_mult, args.out_shift, args.zero, args.lo, args.hi
     result = scratch_block(scratch, 0)
     for row in range(lo, hi):
-        x = ld(args, 0) + row * length * x_kind
-        y = ld(args, 2) + row * length * y_kind
+        x = args.x + row * length * x_kind
+        y = args.y + row * length * y_kind
         top = _code(x, x_kind, 0)
         for i in range(length):
             top = max(top, _code(x, x_kind, i))
@@ -75,19 +76,18 @@ def _shifted(v: int, by: int) -> Any:
     return v << by if by >= 0 else v >> min(-by, int64(63))
 
 
-def layernorm(args: Any, lo: int, hi: int, scratch: Any) -> None:
-    """Units are rows. args: x, x_kind, y, y_kind, R, gain, gain step (0: one for all), bias, bias step,
-    epsilon, epsilon shift, centred, x_zero, shift, zero, lo, hi, norm bits.
-    """
-    x_kind, y_kind, length = ld(args, 1), ld(args, 3), ld(args, 4)
-    gain, gain_step, bias, bias_step = p64(ld(args, 5)), ld(args, 6), p64(ld(args, 7)), ld(args, 8)
-    x_zero, shift, zero, low, high = ld(args, 12), ld(args, 13), ld(args, 14), ld(args, 15), ld(args, 16)
+@kernel
+def layernorm(args: Layernorm, lo: int, hi: int, scratch: Any) -> None:
+    """Units are rows."""
+    x_kind, y_kind, length = args.x_kind, args.y_kind, args.length
+    gain, gain_step, bias, bias_step = args.gain, args.gain_step, args.bias, args.bias_step
+    x_zero, shift, zero, low, high = args.x_zero, args.shift, args.zero, args.lo, args.hi
     result = scratch_block(scratch, 0)
     for row in range(lo, hi):
-        x = ld(args, 0) + row * length * x_kind
-        y = ld(args, 2) + row * length * y_kind
+        x = args.x + row * length * x_kind
+        y = args.y + row * length * y_kind
         total, factor, mean = int64(0), int64(1), int64(0)
-        if ld(args, 11):
+        if args.centred:
             for i in range(length):
                 total += _code(x, x_kind, i) - x_zero
             factor = length
@@ -98,15 +98,12 @@ def layernorm(args: Any, lo: int, hi: int, scratch: Any) -> None:
             squares += near * near
         rest, minus = total - length * mean, total + factor * x_zero
         power = factor * squares - rest * rest
-        lift = _row_lift(power, ld(args, 10))
-        v = max(_shifted(power, lift) + _shifted(ld(args, 9), lift - ld(args, 10)), int64(1))
+        lift = _row_lift(power, args.epsilon_shift)
+        v = max(_shifted(power, lift) + _shifted(args.epsilon, lift - args.epsilon_shift), int64(1))
         inverse = (int64(1) << _ROOT_BITS) // _isqrt(v)
-        drop = _ROOT_BITS - ld(args, 17) - lift // 2
+        drop = _ROOT_BITS - args.bits - lift // 2
         for i in range(length):
             n = rhe_shift((factor * _code(x, x_kind, i) - minus) * inverse, drop)
             y_code = rhe_shift(n * ld(gain, i * gain_step) + ld(bias, i * bias_step), shift) + zero
             st(result, 0, min(max(y_code, low), high))
             narrow(y + i * y_kind, y_kind, result, 1)
-
-
-KERNELS = {"softmax": (softmax, KERNEL), "layernorm": (layernorm, KERNEL)}

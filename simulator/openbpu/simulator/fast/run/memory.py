@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openbpu.simulator.fast.lower.steps import SLACK, Buffer
+from openbpu.simulator.fast.plan.steps import SLACK, Buffer
 
 ALIGNMENT = 64
 

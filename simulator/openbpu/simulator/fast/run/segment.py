@@ -13,12 +13,21 @@ from openbpu.arch.errors import SimulationError, must
 from openbpu.arch.memory import check_fits
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.simulator.fast.jit.library import library
-from openbpu.simulator.fast.lower import Lowering, families_of, lower_segment
-from openbpu.simulator.fast.lower.steps import Argument, Array, Late, Place, Saturations, Symbol
-from openbpu.simulator.fast.pace import Pace
-from openbpu.simulator.fast.plan import plan_buffers
-from openbpu.simulator.fast.threads import helpers
-from openbpu.simulator.fast.workspace import Row, SharedRun, Workspace, aligned_copy
+from openbpu.simulator.fast.operators import families_of, lower_segment
+from openbpu.simulator.fast.plan.steps import (
+    Argument,
+    Array,
+    Late,
+    Lowering,
+    Place,
+    Saturations,
+    Step,
+    Symbol,
+)
+from openbpu.simulator.fast.run.memory import plan_buffers
+from openbpu.simulator.fast.run.pace import Pace
+from openbpu.simulator.fast.run.threads import helpers
+from openbpu.simulator.fast.run.workspace import Row, SharedRun, Workspace, aligned_copy
 
 Tensors = dict[int, Array]
 
@@ -81,7 +90,7 @@ class _Plan:
         self.constants: list[Array] = []
         self.rows = [
             Row(
-                self.symbols[step.kernel], step.units, self._chunks(step.units, step.work),
+                _kernel(step), step.units, self._chunks(step.units, step.work),
                 [self._fixed(a) for a in step.arguments],
             )
             for step in low.steps
@@ -118,7 +127,7 @@ class _Plan:
         with self._lock:
             workspace = self._free.pop() if self._free else None
         if workspace is None:
-            workspace = Workspace(self.size, self.images, self.rows, self.threads, self.symbols)
+            workspace = Workspace(self.size, self.images, self.rows, self.threads)
         shared = self.threads > 1 and self._pace.shared_now()
         run = SharedRun(workspace, self.threads - 1 if shared else 0, self._release)
         try:
@@ -143,11 +152,15 @@ class _Plan:
             self._free.append(workspace)
 
 
+def _kernel(step: Step) -> int:
+    return library().address(step.family, step.kernel)
+
+
 def _symbols(low: Lowering) -> dict[str, int]:
-    """Find every kernel that the steps name."""
-    names = {"drive", "drive_alone", *(step.kernel for step in low.steps)}
+    """Find every vector kernel that the steps name."""
+    names: set[str] = set()
     for step in low.steps:
         for argument in step.arguments:
             group = argument if isinstance(argument, tuple) else (argument,)
             names.update(s.name for s in group if isinstance(s, Symbol))
-    return {name: library().address(name, low.mode) for name in sorted(names)}
+    return {name: library().address(f"vector_{low.mode}", name) for name in sorted(names)}

@@ -5,22 +5,23 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.simulator.fast.lower.steps import Array, Place, Saturations
-from openbpu.simulator.fast.threads import helpers
+from openbpu.simulator.fast.declaration import layout, words_of
+from openbpu.simulator.fast.jit.library import library
+from openbpu.simulator.fast.plan.steps import Array, Place, Saturations
+from openbpu.simulator.fast.run.arguments import COUNTERS, StepRow
+from openbpu.simulator.fast.run.threads import helpers
+from openbpu.simulator.fast.scratch import SCRATCH
 
 Bytes = npt.NDArray[np.uint8]
 
-_ROW, _HEAD, _COUNTERS = 40, 3, 16
-"""As in kernels.drive, which cannot be imported without numba."""
-_SCRATCH = 65536
-"""Bytes of scratch memory per thread: four blocks of 1024 int64, or the tiles of kernels.tile."""
+_ROW, _ARGUMENTS = words_of(StepRow), layout(StepRow)["arguments"].at
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,18 @@ class Workspace:
         images: Sequence[tuple[int, Array]],
         rows: Sequence[Row],
         threads: int,
-        symbols: Mapping[str, int],
     ) -> None:
         self.memory = aligned_zeros(size)
         for offset, image in images:
             self.memory[offset : offset + image.nbytes] = image.view(np.uint8)
         self._saturations = np.zeros(8, dtype=np.int64)
-        self._counters = np.zeros((len(rows) + 1) * _COUNTERS, dtype=np.int64)
-        self._scratch = aligned_zeros(_SCRATCH * threads)
+        self._counters = np.zeros((len(rows) + 1) * COUNTERS, dtype=np.int64)
+        self._scratch = aligned_zeros(SCRATCH * threads)
         self._table = np.zeros((len(rows) + 1, _ROW), dtype=np.int64)
         for line, row in zip(self._table, rows, strict=False):
-            line[:_HEAD] = row.kernel, row.units, row.chunks
-            line[_HEAD : _HEAD + len(row.arguments)] = [self._number(a) for a in row.arguments]
-        self.alone, self.take_part = self._calls(len(rows), symbols)
+            line[:_ARGUMENTS] = row.kernel, row.units, row.chunks
+            line[_ARGUMENTS : _ARGUMENTS + len(row.arguments)] = [self._number(a) for a in row.arguments]
+        self.alone, self.take_part = self._calls(len(rows))
 
     def _number(self, argument: int | Place | Saturations) -> int:
         if isinstance(argument, Place):
@@ -80,9 +80,7 @@ class Workspace:
             return int(self._saturations.ctypes.data)
         return argument
 
-    def _calls(
-        self, steps: int, symbols: Mapping[str, int]
-    ) -> tuple[Callable[[], int], Callable[[int], int]]:
+    def _calls(self, steps: int) -> tuple[Callable[[], int], Callable[[int], int]]:
         """Return what runs all steps alone, and what does so as the n-th of several threads."""
         table, scratch = self._table.ctypes.data, self._scratch.ctypes.data
         counters, yield_core = self._counters.ctypes.data, yield_address()
@@ -90,11 +88,11 @@ class Workspace:
         # numba's convention: pointers for a result and an error come first; kernels use neither.
         self._unused = np.zeros(2, dtype=np.int64)
         unused = self._unused.ctypes.data
-        alone = ctypes.CFUNCTYPE(result, *[word] * 5)(symbols["drive_alone"])
-        shared = ctypes.CFUNCTYPE(result, *[word] * 7)(symbols["drive"])
+        alone = ctypes.CFUNCTYPE(result, *[word] * 5)(library().address("run", "drive_alone"))
+        shared = ctypes.CFUNCTYPE(result, *[word] * 7)(library().address("run", "drive"))
         return (
             lambda: int(alone(unused, unused, table, steps, scratch)),
-            lambda n: int(shared(unused, unused, table, steps, counters, scratch + n * _SCRATCH, yield_core)),
+            lambda n: int(shared(unused, unused, table, steps, counters, scratch + n * SCRATCH, yield_core)),
         )
 
     def reset(self) -> None:

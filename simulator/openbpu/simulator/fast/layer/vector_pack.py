@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openbpu.simulator.fast.layer.arguments import LANES, TABLE_AT
 from openbpu.simulator.fast.vector.types import (
     F64,
     I1,
@@ -33,9 +34,6 @@ from openbpu.simulator.fast.vector.types import (
 )
 
 WIDTH = 64
-LANES = 16
-PARAM_BYTES = 4 * LANES * 8
-TABLE_AT = 64
 _MAGIC = 1.5 * 2.0**52
 _BYTES = vec(I8, WIDTH)
 _WORDS = vec(I16, WIDTH // 2)

@@ -1,0 +1,1 @@
+"""Depthwise convolutions: one input channel per output channel."""

@@ -1,0 +1,1 @@
+"""Element by element: Binary, Rescale, tables, float to integer and back."""

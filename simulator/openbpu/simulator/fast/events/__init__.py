@@ -1,0 +1,1 @@
+"""The event engine of the timing simulator, kept with the kernels."""

@@ -1,0 +1,1 @@
+"""Bytes move, values do not change: Move, Pad, Concat, Gather."""

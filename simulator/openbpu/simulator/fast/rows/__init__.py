@@ -1,0 +1,1 @@
+"""Row functions: softmax and normalization."""

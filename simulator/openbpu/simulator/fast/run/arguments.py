@@ -1,0 +1,23 @@
+"""The table of steps that `run.workspace` fills and `run.kernels` walks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from openbpu.simulator.fast.declaration import Code, Record, Room
+
+COUNTERS = 16
+"""int64 between the counters of two steps: chunks taken and chunks done, each in a cache line of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRow(Record):
+    """One step."""
+
+    kernel: Code
+    units: int
+    chunks: int
+    """Pieces that threads take."""
+    arguments: Annotated[Any, Room(37)]
+    """The record of the kernel's own Arguments."""

@@ -1,0 +1,1 @@
+"""Windows and axes: Pool, Reduce, bilinear Resize."""

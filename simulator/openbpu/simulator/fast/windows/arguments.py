@@ -1,0 +1,116 @@
+"""Windows and axes. A kind is the size of an element in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openbpu.simulator.fast.declaration import Address, Arguments, Int32s, Int64s
+
+SUM, MAX, MIN = range(3)
+"""How values of a window, or of an axis, become one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Arguments):
+    """Units are (output pixel, block of channels)."""
+
+    x: Address
+    x_kind: int
+    y: Address
+    y_kind: int
+    fn: int
+    """SUM or MAX."""
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    kernel_height: int
+    kernel_width: int
+    stride_down: int
+    stride_right: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+    dilation_down: int
+    dilation_right: int
+    counts: Int64s
+    """[window size + 1, 2]: mult and shift by the number of values; those of a MAX are the first."""
+    count_pad: int
+    """1: padding counts as values."""
+    per_pixel: int
+    """Units of one pixel."""
+    x_zero: int
+    zero: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPoolBytes(Arguments):
+    """Max pool of int8 that only clamps; every window meets the input. Units are output pixels."""
+
+    x: Address
+    y: Address
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    kernel_height: int
+    kernel_width: int
+    stride_down: int
+    stride_right: int
+    top: int
+    left: int
+    dilation_down: int
+    dilation_right: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduce(Arguments):
+    """The middle axis of x [·, length, inner]."""
+
+    x: Address
+    x_kind: int
+    y: Address
+    y_kind: int
+    fn: int
+    """SUM, MAX or MIN."""
+    length: int
+    inner: int
+    per_row: int
+    """Blocks of `inner`."""
+    x_zero: int
+    mult: int
+    shift: int
+    zero: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize(Arguments):
+    """Bilinear."""
+
+    x: Address
+    x_kind: int
+    y: Address
+    y_kind: int
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    rows: Int32s
+    """[out_height, 3]: the row above, the row below, the weight of the latter."""
+    columns: Int32s
+    x_zero: int
+    mult: int
+    shift: int
+    zero: int
+    lo: int
+    hi: int
