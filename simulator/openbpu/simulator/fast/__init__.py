@@ -47,9 +47,9 @@ def kernels_are_cached(program: Program | None = None) -> bool:
     from openbpu.arch.program import BpuSegment  # noqa: PLC0415
     from openbpu.simulator.fast.jit.cpu import kernel_mode  # noqa: PLC0415
     from openbpu.simulator.fast.jit.library import library  # noqa: PLC0415
-    from openbpu.simulator.fast.operators import FAMILIES, families_of  # noqa: PLC0415
+    from openbpu.simulator.fast.operators import PLANS, families_of  # noqa: PLC0415
 
-    kinds = set(FAMILIES)
+    kinds = set(PLANS)
     if program is not None:
         segments = [s for s in program.segments if isinstance(s, BpuSegment)]
         kinds = {type(op) for s in segments for op in s.operators}

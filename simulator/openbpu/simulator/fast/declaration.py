@@ -41,10 +41,10 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Words:
     """Words in place, whose meaning others declare."""
 
-    words: int
+    count: int
 
 
 Address = Annotated[Any, Pointer()]
@@ -84,7 +84,7 @@ class Field:
     """One field of a record, `at` words from its start."""
 
     name: str
-    kind: type[Any] | Pointer | Rows | Room
+    kind: type[Any] | Pointer | Rows | Words
     at: int
 
 
@@ -111,8 +111,8 @@ def _laid_out(record: Any) -> tuple[dict[str, Field], int]:
 
 
 def _words(kind: Any) -> int:
-    if isinstance(kind, Room):
-        return kind.words
+    if isinstance(kind, Words):
+        return kind.count
     return words_of(kind) if isinstance(kind, type) and issubclass(kind, Record) else 1
 
 

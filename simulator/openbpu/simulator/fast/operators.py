@@ -1,37 +1,24 @@
-"""All operators become steps: which kernel, how many units, which arguments. Done once per segment."""
+"""All operators become steps: which kernel, how many units, which arguments. Done once per segment.
+
+Whatever folder here has a `plan.py` is loaded, and registers itself: no list is kept by hand.
+"""
 
 from __future__ import annotations
 
-from openbpu.arch.program import OPERATORS
-from openbpu.simulator.fast.conv import plan as conv
-from openbpu.simulator.fast.elementwise import plan as elementwise
-from openbpu.simulator.fast.matmul import plan as matmul
-from openbpu.simulator.fast.moves import plan as moves
-from openbpu.simulator.fast.plan.registry import FAMILIES, LOWER, families_of
+from importlib import import_module
+from pathlib import Path
+
+from openbpu.arch.definition.rooms import require_total
+from openbpu.simulator.fast.plan.registry import PLANS, families_of
 from openbpu.simulator.fast.plan.steps import Lowering
-from openbpu.simulator.fast.rows import plan as rows
-from openbpu.simulator.fast.windows import plan as windows
 
-__all__ = ["FAMILIES", "LOWER", "families_of", "lower_segment"]
+__all__ = ["PLANS", "families_of", "lower_segment"]
 
-PLANS = (conv, elementwise, matmul, moves, rows, windows)
-"""The modules that register plans."""
+_PACKAGE = "openbpu.simulator.fast"
 
-
-def _check_total() -> None:
-    missing = [operator.__name__ for operator in OPERATORS if operator not in LOWER]
-    if missing:
-        names = ", ".join(sorted(missing))
-        raise NotImplementedError(
-            f"fast simulator: no plan for {names}; write one with @lowers in {_rooms()}"
-        )
-
-
-def _rooms() -> str:
-    return ", ".join(plan.__name__ for plan in PLANS)
-
-
-_check_total()
+for _plan in sorted(Path(__file__).parent.glob("*/plan.py")):
+    import_module(f"{_PACKAGE}.{_plan.parent.name}.plan")
+require_total(_PACKAGE, PLANS)
 
 
 def lower_segment(low: Lowering) -> None:
@@ -40,7 +27,7 @@ def lower_segment(low: Lowering) -> None:
         low.read(tensor_id)
     for index, operator in enumerate(low.segment.operators):
         low.now = index
-        LOWER[type(operator)](operator, low)
+        PLANS[type(operator)].lower(operator, low)
     low.now = len(low.segment.operators)
     for tensor_id in low.segment.outputs:
         low.read(tensor_id)

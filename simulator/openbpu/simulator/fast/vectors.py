@@ -12,7 +12,7 @@ from openbpu.simulator.fast.depthwise.vector64 import add_depthwise
 from openbpu.simulator.fast.elementwise.vector64 import add_bytes64
 from openbpu.simulator.fast.layer.vector import add_epilogues
 from openbpu.simulator.fast.layer.vector64 import add_epilogues64
-from openbpu.simulator.fast.moves.vector64 import add_interleave
+from openbpu.simulator.fast.move.vector64 import add_interleave
 
 
 def vector_text(family: str, mode: str, *, fused: bool, tables: bool) -> str:

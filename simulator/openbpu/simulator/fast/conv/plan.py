@@ -14,14 +14,14 @@ from openbpu.simulator.fast.depthwise.plan import add_depthwise
 from openbpu.simulator.fast.depthwise.plan64 import add_depthwise64, is_plain
 from openbpu.simulator.fast.direct.plan import add_direct
 from openbpu.simulator.fast.layer.plan import Layer, layer_of
-from openbpu.simulator.fast.moves.plan import add_pad
+from openbpu.simulator.fast.move.plan import add_pad
 from openbpu.simulator.fast.plan.registry import VECTOR, lowers
 from openbpu.simulator.fast.plan.steps import Lowering
 
 _MERGE_CHANNELS = 16
 
 
-@lowers(Conv, "conv", "depthwise", "moves", VECTOR)
+@lowers(Conv, "conv", "depthwise", "move", VECTOR)
 def lower_conv(op: Conv, low: Lowering) -> None:
     """Choose the kernel."""
     layer = layer_of(op, low)

@@ -85,14 +85,12 @@ def _new_engine() -> Any:
 
 
 def compile_family(family: str) -> bytes:
-    """Return the object code of a family; takes seconds."""
+    """Return the object code of a family; takes seconds. What makes it stands above, so it is found by name."""
     from openbpu.simulator.fast.jit import compile as compiler  # noqa: PLC0415
 
     if family.startswith(_VECTOR):
-        from openbpu.simulator.fast.vectors import vector_text  # noqa: PLC0415
-
-        mode = family.removeprefix(_VECTOR)
-        text = vector_text(family, mode, fused="fma" in host().flags, tables=permutes_bytes())
+        mode, vectors = family.removeprefix(_VECTOR), import_module(f"{_PACKAGE}.vectors")
+        text = vectors.vector_text(family, mode, fused="fma" in host().flags, tables=permutes_bytes())
         return compiler.emit(compiler.vector_module(text))
     import_module(f"{_PACKAGE}.{family}.kernels")
     return compiler.emit(compiler.numba_module(family))

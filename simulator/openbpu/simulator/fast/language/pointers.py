@@ -11,6 +11,7 @@ import platform
 from typing import Any
 
 from llvmlite import ir
+from numba.core.errors import TypingError
 
 from openbpu.simulator.fast.language.lang import intrinsic, types
 
@@ -59,6 +60,8 @@ def ld(_typing: Any, pointer: Any, _index: Any) -> Any:
         kind, place = _element(context, builder, pointer, values)
         return builder.load(place, align=1, typ=kind)
 
+    if not isinstance(pointer, types.CPointer):
+        raise TypingError(f"ld: pointer must be one, not {pointer}; read fields of a record by name")
     return pointer.dtype(pointer, types.int64), generate
 
 

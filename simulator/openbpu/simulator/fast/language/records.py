@@ -17,8 +17,8 @@ from openbpu.simulator.fast.declaration import (
     Arguments,
     Pointer,
     Record,
-    Room,
     Rows,
+    Words,
     family_of,
     layout,
     name_of,
@@ -65,14 +65,14 @@ def kernel(function: Function) -> Function:
 
 
 def _in_place(kind: Any) -> bool:
-    return isinstance(kind, Room) or (isinstance(kind, type) and issubclass(kind, Record))
+    return isinstance(kind, Words) or (isinstance(kind, type) and issubclass(kind, Record))
 
 
 def _type_of(kind: Any) -> Any:
     """Return numba's type of a field: the address of elements unknown is a number."""
     if isinstance(kind, Rows):
         return RowsType(kind.record)
-    if isinstance(kind, Room):
+    if isinstance(kind, Words):
         return types.CPointer(types.int64)
     if isinstance(kind, Pointer) and kind.element:
         return types.CPointer(getattr(types, kind.element))

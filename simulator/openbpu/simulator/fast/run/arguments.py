@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from openbpu.simulator.fast.declaration import Code, Record, Room
+from openbpu.simulator.fast.declaration import Code, Record, Words
 
 COUNTERS = 16
 """int64 between the counters of two steps: chunks taken and chunks done, each in a cache line of its own."""
@@ -19,5 +19,5 @@ class StepRow(Record):
     units: int
     chunks: int
     """Pieces that threads take."""
-    arguments: Annotated[Any, Room(37)]
+    arguments: Annotated[Any, Words(37)]
     """The record of the kernel's own Arguments."""

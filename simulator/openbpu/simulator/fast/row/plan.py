@@ -10,10 +10,10 @@ from openbpu.arch.numerics.rows import exp_negative
 from openbpu.arch.program import LayerNorm, Softmax
 from openbpu.simulator.fast.plan.registry import lowers
 from openbpu.simulator.fast.plan.steps import Lowering
-from openbpu.simulator.fast.rows import arguments
+from openbpu.simulator.fast.row import arguments
 
 
-@lowers(Softmax, "rows")
+@lowers(Softmax, "row")
 def lower_softmax(op: Softmax, low: Lowering) -> None:
     """Exponentials depend only on the distance from the maximum: all of them are made here."""
     (x,), (y,) = op.inputs, op.outputs
@@ -29,7 +29,7 @@ def lower_softmax(op: Softmax, low: Lowering) -> None:
     low.add(made, outer, outer * (30 + length * 4.0))
 
 
-@lowers(LayerNorm, "rows")
+@lowers(LayerNorm, "row")
 def lower_layernorm(op: LayerNorm, low: Lowering) -> None:
     """Rows."""
     (x,), (y,) = op.inputs, op.outputs

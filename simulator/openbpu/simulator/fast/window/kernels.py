@@ -9,7 +9,7 @@ from openbpu.simulator.fast.language.lang import helper, int8, int64
 from openbpu.simulator.fast.language.pointers import ld, p8, st
 from openbpu.simulator.fast.language.records import kernel
 from openbpu.simulator.fast.scratch import BLOCK
-from openbpu.simulator.fast.windows.arguments import MAX, SUM, MaxPoolBytes, Pool, Reduce, Resize
+from openbpu.simulator.fast.window.arguments import MAX, SUM, MaxPoolBytes, Pool, Reduce, Resize
 
 _WEIGHT_BITS = 30
 _ACROSS = 15

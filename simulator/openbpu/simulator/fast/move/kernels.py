@@ -8,7 +8,7 @@ from openbpu.simulator.fast.language.blocks import copy_bytes, outer_offset
 from openbpu.simulator.fast.language.lang import helper
 from openbpu.simulator.fast.language.pointers import call, ld, p8, p16, p32, st
 from openbpu.simulator.fast.language.records import kernel
-from openbpu.simulator.fast.moves.arguments import Fill, Gather, Interleave, Move
+from openbpu.simulator.fast.move.arguments import Fill, Gather, Interleave, Move
 from openbpu.simulator.fast.scratch import CHUNK
 
 _PIECE = 4096

@@ -9,7 +9,7 @@ import numpy as np
 from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
 from openbpu.simulator.fast.elementwise.plan import add_rescale
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
-from openbpu.simulator.fast.moves import arguments
+from openbpu.simulator.fast.move import arguments
 from openbpu.simulator.fast.plan.axes import Axis, dense_strides, merge_axes
 from openbpu.simulator.fast.plan.registry import VECTOR, lowers
 from openbpu.simulator.fast.plan.steps import Lowering, Place, Symbol
@@ -39,7 +39,7 @@ def add_move(
     low.add(made, units, total * each)
 
 
-@lowers(Move, "moves", VECTOR)
+@lowers(Move, "move", VECTOR)
 def lower_move(op: Move, low: Lowering) -> None:
     """A walk over x."""
     (x,), (y,) = op.inputs, op.outputs
@@ -53,7 +53,7 @@ def lower_move(op: Move, low: Lowering) -> None:
 
 
 def interleave_packed(low: Lowering, start: Place, y: int, sizes: list[int], strides: list[int]) -> bool:
-    """Three planes become pixels of three bytes by moves.vector64; returns whether they did."""
+    """Three planes become pixels of three bytes by move.vector64; returns whether they did."""
     if low.mode != "vnni512" or not permutes_bytes() or sizes[1:] != [3] or strides != [1, sizes[0]]:
         return False
     made = arguments.Interleave(code=Symbol("interleave3"), x=start, plane=sizes[0], y=low.write(y))
@@ -77,14 +77,14 @@ def add_pad(
     add_move(low, x, Place(y.buffer, y.offset + inside * kind), kind, shape, dense_strides(shape), strides)
 
 
-@lowers(Pad, "moves")
+@lowers(Pad, "move")
 def lower_pad(op: Pad, low: Lowering) -> None:
     """Fill, then copy."""
     (x,), (y,) = op.inputs, op.outputs
     add_pad(low, low.read(x), low.write(y), low.kind(x), op.shape, op.before, op.after, op.value)
 
 
-@lowers(Concat, "moves", "elementwise", VECTOR)
+@lowers(Concat, "move", "elementwise", VECTOR)
 def lower_concat(op: Concat, low: Lowering) -> None:
     """Each input fills its columns, copied or rescaled."""
     (y,) = op.outputs
@@ -104,7 +104,7 @@ def lower_concat(op: Concat, low: Lowering) -> None:
         add_rescale(part, low, op.outer, size, pitch, column)
 
 
-@lowers(Gather, "moves")
+@lowers(Gather, "move")
 def lower_gather(op: Gather, low: Lowering) -> None:
     """Rows by index."""
     (x,), (y,) = op.inputs, op.outputs

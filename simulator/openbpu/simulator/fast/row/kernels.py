@@ -11,7 +11,7 @@ from openbpu.simulator.fast.language.blocks import narrow, rhe_shift, scratch_bl
 from openbpu.simulator.fast.language.lang import float64, helper, int64
 from openbpu.simulator.fast.language.pointers import ld, p8, p16, st
 from openbpu.simulator.fast.language.records import kernel
-from openbpu.simulator.fast.rows.arguments import Layernorm, Softmax
+from openbpu.simulator.fast.row.arguments import Layernorm, Softmax
 
 _INVERSE_BITS = 61
 _ROOT_BITS = 60

@@ -9,7 +9,7 @@ from openbpu.arch.program import Pool, Reduce, Resize
 from openbpu.simulator.fast.plan.registry import lowers
 from openbpu.simulator.fast.plan.steps import Lowering
 from openbpu.simulator.fast.scratch import BLOCK
-from openbpu.simulator.fast.windows import arguments
+from openbpu.simulator.fast.window import arguments
 
 _FUNCTIONS = {
     "avg": arguments.SUM,
@@ -19,7 +19,7 @@ _FUNCTIONS = {
 }
 
 
-@lowers(Pool, "windows")
+@lowers(Pool, "window")
 def lower_pool(op: Pool, low: Lowering) -> None:
     """Output pixels; the common int8 max pool has a kernel of its own."""
     (x,), (y,) = op.inputs, op.outputs
@@ -55,7 +55,7 @@ def _only_clamps(op: Pool, low: Lowering, counts: np.ndarray[tuple[int, ...], np
     return bool(op.fn == "max" and same and both)
 
 
-@lowers(Reduce, "windows")
+@lowers(Reduce, "window")
 def lower_reduce(op: Reduce, low: Lowering) -> None:
     """The middle axis of [A,R,B]."""
     (x,), (y,) = op.inputs, op.outputs
@@ -69,7 +69,7 @@ def lower_reduce(op: Reduce, low: Lowering) -> None:
     low.add(made, outer * per_row, outer * length * inner * 0.5)
 
 
-@lowers(Resize, "windows")
+@lowers(Resize, "window")
 def lower_resize(op: Resize, low: Lowering) -> None:
     """Bilinear rows."""
     (x,), (y,) = op.inputs, op.outputs
