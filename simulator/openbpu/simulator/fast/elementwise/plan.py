@@ -8,9 +8,9 @@ import numpy.typing as npt
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Binary, Dequantize, Lut, Quantize, Rescale, SegmentLut
+from openbpu.arch.shapes import collapse
 from openbpu.simulator.fast.elementwise import arguments
 from openbpu.simulator.fast.elementwise.plan64 import binary_packed, lut_packed
-from openbpu.simulator.fast.plan.axes import merge_axes
 from openbpu.simulator.fast.plan.registry import VECTOR, lowers
 from openbpu.simulator.fast.plan.steps import Array, Lowering, Place
 from openbpu.simulator.fast.scratch import BLOCK
@@ -28,7 +28,7 @@ _FUNCTIONS = {
 def lower_binary(op: Binary, low: Lowering) -> None:
     """Blocks of rows."""
     (a, b), (y,) = op.inputs, op.outputs
-    sizes, (a_strides, b_strides) = merge_axes(op.shape, op.a_strides, op.b_strides)
+    sizes, (a_strides, b_strides) = collapse(op.shape, (op.a_strides, op.b_strides), least=1)
     if binary_packed(op, low, sizes, (a_strides, b_strides)):
         return
     per_row = -(-sizes[-1] // BLOCK)
@@ -44,7 +44,7 @@ def lower_binary(op: Binary, low: Lowering) -> None:
     low.add(made, units, total * 2.0)
 
 
-def _ints(values: list[int]) -> npt.NDArray[np.int64]:
+def _ints(values: tuple[int, ...]) -> npt.NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
 
 

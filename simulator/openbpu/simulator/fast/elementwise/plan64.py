@@ -11,6 +11,7 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Binary, Lut
+from openbpu.arch.shapes import Ints
 from openbpu.simulator.fast.elementwise import arguments
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
 from openbpu.simulator.fast.layer.requant import Requant, choose_finish, packed_consts
@@ -18,7 +19,7 @@ from openbpu.simulator.fast.plan.steps import Lowering, Symbol
 from openbpu.simulator.fast.scratch import CHUNK
 
 
-def binary_packed(op: Binary, low: Lowering, sizes: list[int], strides: tuple[list[int], list[int]]) -> bool:
+def binary_packed(op: Binary, low: Lowering, sizes: Ints, strides: tuple[Ints, ...]) -> bool:
     """Bytes with bytes in dense rows: an epilogue whose accumulator is a, or a·b, and whose residual is b."""
     (a, b), (y,) = op.inputs, op.outputs
     dense = len(sizes) <= 2 and strides[0][-1] == strides[1][-1] == 1

@@ -85,7 +85,7 @@ def _new_engine() -> Any:
 
 
 def compile_family(family: str) -> bytes:
-    """Return the object code of a family; takes seconds. What makes it stands above, so it is found by name."""
+    """Return the object code of a family; takes seconds. Its source stands above and is found by name."""
     from openbpu.simulator.fast.jit import compile as compiler  # noqa: PLC0415
 
     if family.startswith(_VECTOR):

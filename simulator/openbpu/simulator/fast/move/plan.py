@@ -7,30 +7,30 @@ from itertools import accumulate
 import numpy as np
 
 from openbpu.arch.program import Concat, Gather, Move, Pad, Rescale
+from openbpu.arch.shapes import Ints, collapse, dense_strides
 from openbpu.simulator.fast.elementwise.plan import add_rescale
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
 from openbpu.simulator.fast.move import arguments
-from openbpu.simulator.fast.plan.axes import Axis, dense_strides, merge_axes
 from openbpu.simulator.fast.plan.registry import VECTOR, lowers
 from openbpu.simulator.fast.plan.steps import Lowering, Place, Symbol
 from openbpu.simulator.fast.scratch import CHUNK
 
 
 def add_move(
-    low: Lowering, x: Place, y: Place, kind: int, shape: Axis, x_strides: Axis, y_strides: Axis
+    low: Lowering, x: Place, y: Place, kind: int, shape: Ints, x_strides: Ints, y_strides: Ints
 ) -> None:
     """Append y[Σ i·y_strides] = x[Σ i·x_strides] for i over `shape`."""
-    sizes, (xs, ys) = merge_axes(shape, x_strides, y_strides)
+    sizes, (xs, ys) = collapse(shape, (x_strides, y_strides), least=1)
     if len(sizes) == 1 and xs[0] == 1 and ys[0] == 1:  # one long copy: let threads share it
         rows = next((n for n in (64, 32, 16, 8, 4, 2) if sizes[0] % n == 0 and sizes[0] >= 4096 * n), 1)
         width = sizes[0] // rows
-        sizes, xs, ys = [rows, 1, width], [width, 0, 1], [width, 0, 1]
+        sizes, xs, ys = (rows, 1, width), (width, 0, 1), (width, 0, 1)
     if len(sizes) == 2:  # cut rows, so that threads can share them
         parts = next((n for n in range(64, 0, -1) if sizes[0] % n == 0), 1)
-        sizes = [parts, sizes[0] // parts, sizes[1]]
-        xs, ys = [xs[0] * sizes[1], *xs], [ys[0] * sizes[1], *ys]
+        sizes = (parts, sizes[0] // parts, sizes[1])
+        xs, ys = (xs[0] * sizes[1], *xs), (ys[0] * sizes[1], *ys)
     while len(sizes) < 3:
-        sizes, xs, ys = [1, *sizes], [0, *xs], [0, *ys]
+        sizes, xs, ys = (1, *sizes), (0, *xs), (0, *ys)
     units = int(np.prod(sizes[:-2], dtype=np.int64))
     total = int(np.prod(sizes, dtype=np.int64))
     walk, from_x, to_y = (np.array(v, dtype=np.int64) for v in (sizes, xs, ys))
@@ -46,15 +46,15 @@ def lower_move(op: Move, low: Lowering) -> None:
     kind = low.kind(x)
     source = low.read(x)
     start = Place(source.buffer, source.offset + op.offset * kind)
-    sizes, (strides,) = merge_axes(op.shape, op.strides)
+    sizes, (strides,) = collapse(op.shape, (op.strides,), least=1)
     if kind == 1 and interleave_packed(low, start, y, sizes, strides):
         return
     add_move(low, start, low.write(y), kind, op.shape, op.strides, dense_strides(op.shape))
 
 
-def interleave_packed(low: Lowering, start: Place, y: int, sizes: list[int], strides: list[int]) -> bool:
+def interleave_packed(low: Lowering, start: Place, y: int, sizes: Ints, strides: Ints) -> bool:
     """Three planes become pixels of three bytes by move.vector64; returns whether they did."""
-    if low.mode != "vnni512" or not permutes_bytes() or sizes[1:] != [3] or strides != [1, sizes[0]]:
+    if low.mode != "vnni512" or not permutes_bytes() or sizes[1:] != (3,) or strides != (1, sizes[0]):
         return False
     made = arguments.Interleave(code=Symbol("interleave3"), x=start, plane=sizes[0], y=low.write(y))
     low.add(made, -(-sizes[0] // CHUNK), sizes[0] * 0.2)
@@ -67,7 +67,7 @@ def add_fill(low: Lowering, y: Place, kind: int, count: int, value: int) -> None
 
 
 def add_pad(
-    low: Lowering, x: Place, y: Place, kind: int, shape: Axis, before: Axis, after: Axis, value: int
+    low: Lowering, x: Place, y: Place, kind: int, shape: Ints, before: Ints, after: Ints, value: int
 ) -> None:
     """Append y = x inside a border."""
     whole = tuple(b + n + a for b, n, a in zip(before, shape, after, strict=True))

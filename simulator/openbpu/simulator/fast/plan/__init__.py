@@ -1,1 +1,1 @@
-"""What plans are made of: steps and buffers, walks over axes, and who plans which operator."""
+"""What plans are made of: steps and buffers, and who plans which operator."""
