@@ -13,10 +13,21 @@ from typing import Any
 
 import onnx
 
+from openbpu.arch.definition.rooms import Room, require_total
+from openbpu.arch.operators import UNITS
+from openbpu.arch.program import Operator
 from openbpu.evaluation.reference.kernel import Array
 from witness.builder import WIDE, GraphBuilder, Style
 from witness.emit import EMITTERS, MIN_OPSET
 from witness.variations import DEFAULT_SHAPES, KEEPS_SCALE, STYLES, VARIATIONS
+
+EMITTED: Room[type[Operator], Any] = Room("an emitter", UNITS, "witness.emit", decorator="@emitter for {}")
+VARIED: Room[type[Operator], Any] = Room(
+    "variations", UNITS, "witness", decorator="VARIATIONS of {}", where="tests/witness/variations.py"
+)
+EMITTED.take(EMITTERS, UNITS)
+VARIED.take(VARIATIONS, UNITS)
+require_total("tests", EMITTED, VARIED)
 
 Model = tuple[onnx.ModelProto, dict[str, Array]]
 

@@ -7,11 +7,14 @@ from typing import Any, TypeVar
 
 from openbpu.arch.definition.instruction import Instr
 from openbpu.arch.definition.operator import Operator
+from openbpu.arch.errors import must
+from openbpu.arch.onnx_ops import ONNX_OPS, Does
 
 _Operator = TypeVar("_Operator", bound=Operator)
 _Instr = TypeVar("_Instr", bound=Instr)
 _operators: dict[int, type[Operator]] = {}
 _tiles: dict[type[Operator], tuple[type[Instr], ...]] = {}
+_units: dict[type[Operator], str] = {}
 _instructions: dict[int, type[Instr]] = {}
 
 
@@ -19,10 +22,11 @@ class DefinitionError(TypeError):
     """An operator or an instruction leaves out a part of its definition, or takes another one's number."""
 
 
-def operator(number: int, *tiles: type[Instr]) -> Callable[[type[_Operator]], type[_Operator]]:
+def operator(number: int, *tiles: type[Instr], onnx: str) -> Callable[[type[_Operator]], type[_Operator]]:
     """Declare a kind of operator: its place in every table, for good, and the instructions that compute it.
 
-    Stands above `@dataclass`, which with slots makes a class of its own.
+    onnx: an operator of ONNX that it is the unit of, "" where it is none of its own. This stands above
+    `@dataclass`, which with slots makes a class of its own.
     """
 
     def declare(cls: type[_Operator]) -> type[_Operator]:
@@ -31,6 +35,8 @@ def operator(number: int, *tiles: type[Instr]) -> Callable[[type[_Operator]], ty
         _require(cls, "an instruction", bool(tiles), "in @operator(number, Tile), what computes it")
         _take(_operators, number, cls)
         _tiles[cls] = tiles
+        if onnx:
+            _units[cls] = onnx
         return cls
 
     return declare
@@ -64,6 +70,17 @@ def _take(table: dict[int, type[Any]], number: int, cls: type[Any]) -> None:
 def operators() -> tuple[type[Operator], ...]:
     """Return every kind of operator that has declared itself, by number."""
     return tuple(_operators[number] for number in sorted(_operators))
+
+
+def units() -> Mapping[type[Operator], str]:
+    """Return which operator of ONNX a kind is the unit of; refuses one that says it has none."""
+    for kind, name in _units.items():
+        row = ONNX_OPS.get(name)
+        if row is None or row.does is Does.OTHER:
+            allowed, fix = "what the BPU computes", "change its row in arch/openbpu/arch/onnx_ops.py"
+            actual = f"{Does.OTHER.name}: {kind.__name__} is its unit"
+            raise DefinitionError(must("openbpu.arch.onnx_ops", name, allowed, actual, fix))
+    return {kind: _units[kind] for kind in operators() if kind in _units}
 
 
 def instructions() -> tuple[type[Instr], ...]:

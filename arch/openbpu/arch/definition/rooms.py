@@ -56,6 +56,12 @@ class Room(Mapping[Key, Value], Generic[Key, Value]):
             )
         self._entries[key], self._modules[key] = value, module
 
+    def take(self, table: Mapping[str, Value], names: Mapping[Key, str]) -> None:
+        """Register what a table has under other names for these keys."""
+        for key, name in names.items():
+            if name in table:
+                self.put(key, table[name])
+
     def __getitem__(self, key: Key) -> Value:
         return self._entries[key]
 

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from openbpu.arch.definition.instruction import Instr
 from openbpu.arch.definition.loading import load_all
 from openbpu.arch.definition.operator import Operator
-from openbpu.arch.definition.registry import instructions, operators, serves
+from openbpu.arch.definition.registry import instructions, operators, serves, units
 
 load_all(__name__, __path__)
 
 OPERATORS: tuple[type[Operator], ...] = operators()
 """Every kind of operator, by its number."""
+
+UNITS: Mapping[type[Operator], str] = units()
+"""Kind of operator → an operator of ONNX that it is the unit of; what only passes make is not in it."""
 
 INSTRUCTIONS: tuple[type[Instr], ...] = instructions()
 """Every instruction, by its opcode."""

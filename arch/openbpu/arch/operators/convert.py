@@ -50,7 +50,7 @@ class QuantizeTile(Instr):
         return vpu_cycles(layers.march, rows=count, run=run)
 
 
-@operator(15, QuantizeTile)
+@operator(15, QuantizeTile, onnx="")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize(Operator):
     """VPU. y = clamp(rhe(x / scale) + zero) of float32 x, divided in float32; `scale` is a float32."""
@@ -103,7 +103,7 @@ class DequantizeTile(Instr):
         return vpu_cycles(layers.march, rows=count, run=run)
 
 
-@operator(16, DequantizeTile)
+@operator(16, DequantizeTile, onnx="")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dequantize(Operator):
     """VPU. y[a,c,b] = float32(x[a,c,b] − x_zero)·scale[c] + offset[c], each step in float32.

@@ -52,7 +52,7 @@ class BinaryTile(Instr):
         return elementwise_cycles(layers.march, rows=count, run=run, bits=layers.of(ids, layers.bits))
 
 
-@operator(2, BinaryTile)
+@operator(2, BinaryTile, onnx="Add")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary(Operator):
     """VAE. y = table[clamp(rhe(v / 2^shift) + zero)] with, for a' = a − a_zero and b' = b − b_zero,
@@ -128,7 +128,7 @@ def _part_size(layers: Layers, part: int, operator: Operator) -> int:
     return layers.size(operator.inputs[part])
 
 
-@operator(5, UnaryTile)
+@operator(5, UnaryTile, onnx="")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescale(Operator):
     """VAE. y = clamp(rhe(((x − x_zero)·mult + offset) / 2^shift) + zero): another scale or dtype."""

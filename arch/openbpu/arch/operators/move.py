@@ -54,7 +54,7 @@ class MoveTile(Instr):
         return move_cycles(layers.march, rows=count, run=run, element=element)
 
 
-@operator(10, MoveTile)
+@operator(10, MoveTile, onnx="Transpose")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move(Operator):
     """TRANS. y[i] = x[offset + Σ i·strides] for i over `shape`; y is dense.
@@ -79,7 +79,7 @@ class Move(Operator):
         need(size_of(program, self.outputs[0]) == math.prod(self.shape), "shape", self.shape)
 
 
-@operator(11, UnaryTile)
+@operator(11, UnaryTile, onnx="Concat")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Operator):
     """VAE/DMA. Input i, seen as [A, sizes[i]], fills its columns of y [A, Σ sizes], each element rescaled:
@@ -136,7 +136,7 @@ class FillTile(Instr):
         return elementwise_cycles(layers.march, rows=count, run=run, bits=8 * size)
 
 
-@operator(12, FillTile)
+@operator(12, FillTile, onnx="Pad")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pad(Operator):
     """TRANS. y is x inside a border of `value`: before[d] elements in front of axis d, after[d] behind it."""
@@ -189,7 +189,7 @@ class GatherTile(Instr):
         return move_cycles(layers.march, rows=count, run=counts[:, 2], element=element)
 
 
-@operator(13, GatherTile)
+@operator(13, GatherTile, onnx="Gather")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gather(Operator):
     """TRANS. y[a,i,b] = x[a, indices[i], b]; x [A,R,B]; indices_id: int32 [I], each in 0..R−1."""

@@ -43,7 +43,7 @@ class ReduceTile(Instr):
         return reduce_cycles(layers.march, rows=count, run=run, outputs=outputs, bits=8 * size)
 
 
-@operator(7, ReduceTile)
+@operator(7, ReduceTile, onnx="ReduceSum")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reduce(Operator):
     """VAE. x [A,R,B] → y [A,B].

@@ -55,7 +55,7 @@ class RowTile(Instr):
         return np.where(is_norm, norm, soft)
 
 
-@operator(8, RowTile)
+@operator(8, RowTile, onnx="Softmax")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax(Operator):
     """VAE. `numerics.softmax_rows` over the last axis of x [A,R], with the fields below as arguments."""
@@ -86,7 +86,7 @@ class Softmax(Operator):
             need(0 <= getattr(self, name) <= DType.INT32.qmax, name, getattr(self, name))
 
 
-@operator(9, RowTile)
+@operator(9, RowTile, onnx="LayerNormalization")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerNorm(Operator):
     """VAE. `numerics.layernorm_rows` over the last axis of x [A,R], with the fields below as arguments.

@@ -16,7 +16,7 @@ from openbpu.arch.numerics import MAX_SEGMENTS, MAX_SHIFT
 from openbpu.arch.operators.elementwise import UnaryTile
 
 
-@operator(3, UnaryTile)
+@operator(3, UnaryTile, onnx="")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lut(Operator):
     """VAE. y = table[x + 128] for int8 x; 256 entries of the output's dtype (any quantized one)."""
@@ -33,7 +33,7 @@ class Lut(Operator):
         need(self.table_id >= 0, "table", "absent")
 
 
-@operator(4, UnaryTile)
+@operator(4, UnaryTile, onnx="")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentLut(Operator):
     """VAE. int16 x to int8|int16 y: `numerics.segment_lut(x, segments)`, at most 64 lines.

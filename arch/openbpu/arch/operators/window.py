@@ -71,7 +71,7 @@ class PoolTile(Instr):
         )
 
 
-@operator(6, PoolTile)
+@operator(6, PoolTile, onnx="MaxPool")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool(Operator):
     """AAE. x [N,H,W,C] → y [N,OH,OW,C] over the positions of the window that lie inside the input.
@@ -150,7 +150,7 @@ class ResizeTile(Instr):
         )
 
 
-@operator(14, ResizeTile)
+@operator(14, ResizeTile, onnx="Resize")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resize(Operator):
     """AAE. Bilinear x [N,H,W,C] → y [N,OH,OW,C]; rows (y0, y1, f) and columns (x0, x1, g), f and g in Q30.

@@ -98,7 +98,7 @@ class ConvTile(Instr):
         return column(rows, "out_h") * column(rows, "out_w") * column(rows, "out_c") * terms
 
 
-@operator(0, ConvTile)
+@operator(0, ConvTile, onnx="Conv")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv(Operator):
     """TAE. y[n,oy,ox,c] = table[clamp(rhe(v / 2^shift[c]) + zero)]

@@ -63,7 +63,7 @@ class MatMulTile(Instr):
         return column(rows, "m") * column(rows, "n") * layers.of(column(rows, "operator"), lambda o: o.terms)
 
 
-@operator(1, MatMulTile)
+@operator(1, MatMulTile, onnx="MatMul")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul(Operator):
     """TAE. y[b,m,n] = table[clamp(rhe((acc·mult + offset) / 2^shift) + zero)]

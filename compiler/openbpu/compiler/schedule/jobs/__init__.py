@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from openbpu.arch.definition.loading import load_all
-from openbpu.arch.definition.rooms import require_total
 from openbpu.arch.program import Operator
 from openbpu.compiler.schedule.jobs.context import JOBS, Context, NotAliasableError
 from openbpu.compiler.schedule.problem.job import Job
 
 load_all(__name__, __path__)
-require_total("openbpu.compiler", JOBS)
 
 
 def jobs_of(index: int, op: Operator, context: Context) -> list[Job]:
@@ -17,4 +15,4 @@ def jobs_of(index: int, op: Operator, context: Context) -> list[Job]:
     return [job for job in JOBS[type(op)](index, op, context) if all(job.extent)]
 
 
-__all__ = ["Context", "NotAliasableError", "jobs_of"]
+__all__ = ["JOBS", "Context", "NotAliasableError", "jobs_of"]
