@@ -15,7 +15,6 @@ from test_layout import REPO, ROOTS
 
 MENDED = (
     tuple(f"openbpu.quantization.onnx.{name}" for name in ("choice", "corrections", "report", "usage")),
-    tuple(f"openbpu.simulator.fast.{name}" for name in ("jit", "lower", "vector")),
 )
 """Where circles are being mended: circles within these files and folders are let through.
 
