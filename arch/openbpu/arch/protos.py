@@ -10,9 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+_ONNX = ("", "ai.onnx")
 _TENSOR = "TensorProto"
 _EXTERNAL = 1  # TensorProto.EXTERNAL
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protobuf
+
+
+def opset_of(message: Any, unnamed: int = 0) -> int:
+    """Return the version of ONNX's own operators that a model or function says, `unnamed` where none."""
+    versions = (found.version for found in message.opset_import if found.domain in _ONNX)
+    return max(versions, default=unnamed)
 
 
 def messages(message: Any) -> Iterator[Any]:

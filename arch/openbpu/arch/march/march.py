@@ -17,6 +17,16 @@ CONFIDENCES = ("published", "fitted", "assumed")
 """published: a public document states it · fitted: to published latencies · assumed: chosen, plausible."""
 
 
+CHANNEL_BLOCK = 16
+"""Channels that the engines of every march take together: the multiple that public advice asks for.
+
+The depthwise mode computes whole blocks, and the schedule cuts channels into them.
+"""
+
+SIZE_MAX = 65535
+"""The largest extent of a tile: what a 16-bit field of an instruction holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """One datum of a march with where it comes from. `value` is a number, a string or a list of strings."""

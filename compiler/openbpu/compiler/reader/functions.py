@@ -7,8 +7,9 @@ from contextlib import suppress
 from onnx import ModelProto, helper, inliner, shape_inference
 
 from openbpu.arch.calls import declare_types, forget_types
+from openbpu.arch.protos import opset_of
 from openbpu.compiler.reader.problem import problem
-from openbpu.compiler.reader.unchanged import DOMAIN, marked, opset_of, respell
+from openbpu.compiler.reader.unchanged import DOMAIN, marked, respell
 
 
 def without_functions(model: ModelProto) -> ModelProto:

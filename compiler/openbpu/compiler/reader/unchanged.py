@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, helper
+from onnx import FunctionProto, GraphProto, NodeProto, helper
 
+from openbpu.arch.protos import opset_of
 from openbpu.arch.unfolding import PASSED_OVER
 from openbpu.compiler.reader.nodes import subgraphs_of
 from openbpu.compiler.reader.problem import problem
 
 DOMAIN = "openbpu.unchanged"
 _ONNX = ("", "ai.onnx")
-
-
-def opset_of(model: ModelProto | FunctionProto) -> int:
-    """Return the opset of ai.onnx, 0 where none is named."""
-    return max((o.version for o in model.opset_import if o.domain in _ONNX), default=0)
 
 
 def marked(function: FunctionProto, target: int) -> FunctionProto:

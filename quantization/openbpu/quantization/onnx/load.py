@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -12,14 +13,15 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 
 from openbpu.arch.calls import declare_types, forget_types
 from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
-from openbpu.arch.protos import external_tensors, messages
+from openbpu.arch.protos import external_tensors, messages, opset_of
 from openbpu.arch.runnable import check_runnable
 from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
 from openbpu.quantization.onnx.dense import with_dense_constants
 from openbpu.quantization.onnx.files import mapped_weights, parsed, with_weights
 from openbpu.quantization.onnx.inputs import set_axes_free
-from openbpu.quantization.onnx.net import Array, Net, opset_of, subgraphs, take_apart
+from openbpu.quantization.onnx.net import Array, Net, subgraphs, take_apart
 
+_opset = partial(opset_of, unnamed=1)
 _QUANTIZED_OPS = (
     *("QuantizeLinear", "Dequantize", "DynamicQuantize"),
     *("QLinear", "QGemm", "QAttention", "ConvInteger", "MatMulInteger"),
@@ -54,10 +56,10 @@ def without_functions(where: str, model: ModelProto) -> ModelProto:
     if not model.functions:
         return model
     for function in model.functions:
-        _check_convertible(function, opset_of(model))
+        _check_convertible(function, _opset(model))
     fix = "export the model without local functions, or these with its opset"
     try:
-        older = any(opset_of(function) != opset_of(model) for function in model.functions)
+        older = any(_opset(function) != _opset(model) for function in model.functions)
         typed = onnx.shape_inference.infer_shapes(model) if older else model  # what is converted needs types
         guessed = declare_types(typed) if older else frozenset()
         flat = inliner.inline_local_functions(typed, convert_version=True)
@@ -74,13 +76,13 @@ def without_functions(where: str, model: ModelProto) -> ModelProto:
                 f"opset of function '{message.domain}.{message.op_type}'",
                 "one that cannot be converted",
             )
-            raise ModelError(must(where, what, f"{opset_of(model)}, as that of the model", found, fix))
+            raise ModelError(must(where, what, f"{_opset(model)}, as that of the model", found, fix))
     return flat
 
 
 def _check_convertible(function: FunctionProto, target: int) -> None:
     """Refuse operators whose meaning would change unseen on the way to opset `target`."""
-    version = opset_of(function)
+    version = _opset(function)
     for node in messages(function):
         if type(node).__name__ != "NodeProto" or node.domain not in {"", "ai.onnx"}:
             continue

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import onnx
 from onnx import (
     AttributeProto,
-    FunctionProto,
     GraphProto,
     ModelProto,
     NodeProto,
@@ -25,6 +24,7 @@ from onnx import (
 )
 
 from openbpu.arch.errors import ModelError, must
+from openbpu.arch.protos import opset_of
 from openbpu.arch.shape_data import check_axes, types_with_data
 
 Array = npt.NDArray[Any]
@@ -65,7 +65,7 @@ class Net:
     @property
     def opset(self) -> int:
         """Version of the default domain."""
-        return opset_of(self.header)
+        return opset_of(self.header, unnamed=1)
 
     def is_float(self, name: str) -> bool:
         """Whether `name` is a float32 tensor, constant or not."""
@@ -195,11 +195,6 @@ def _rename_captured(body: GraphProto, names: Mapping[str, str]) -> None:
     for value in body.output:
         if value.name in outer:
             body.node.append(helper.make_node("Identity", [outer[value.name]], [value.name]))
-
-
-def opset_of(model: ModelProto | FunctionProto) -> int:
-    """Return the version of the default ONNX domain that a model or function imports."""
-    return max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=1)
 
 
 def take_apart(model: ModelProto, weights: Mapping[str, Array] = MappingProxyType({})) -> Net:

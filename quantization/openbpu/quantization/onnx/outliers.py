@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.quantization.onnx.net import Array
-from openbpu.quantization.ranges import Histogram
+from openbpu.quantization.ranges import Histogram, reached_range
 
 FAR = 8.0
 """An outlier is larger than the rest by this factor: three bits of the codes are for it."""
@@ -30,8 +30,7 @@ def outlier_doubt(samples: Sequence[Array]) -> str | None:
     seen = Histogram(peak=top)
     for x in parts:
         seen.add(x)
-    reached = int(np.searchsorted(np.cumsum(seen.counts), total - max(int(_FEW * total), 1)))
-    most = top * (reached + 1) / len(seen.counts)
+    most = reached_range(seen.counts, top, total - max(int(_FEW * total), 1))
     if top <= FAR * most:
         return None
     count = sum(int(np.count_nonzero(x > most)) for x in parts)

@@ -20,6 +20,7 @@ from openbpu.quantization.ranges.search import (
     grid,
     mse_range,
     percentile_range,
+    reached_range,
     squared_errors,
 )
 from openbpu.quantization.ranges.usable import SMALLEST_RANGE, ZERO_RANGE, usable_range
@@ -37,6 +38,7 @@ __all__ = [
     "grid",
     "mse_range",
     "percentile_range",
+    "reached_range",
     "squared_errors",
     "usable_range",
 ]

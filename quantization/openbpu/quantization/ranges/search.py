@@ -48,7 +48,11 @@ def fractions(peak: float, steps: int = 100) -> Floats:
 
 def percentile_range(counts: Counts, peak: float, percentile: float) -> float:
     """Return the upper edge of the bin at which `percentile` per cent (0..100) of the values are reached."""
-    needed = int(counts.sum()) * (percentile / 100)
+    return reached_range(counts, peak, int(counts.sum()) * (percentile / 100))
+
+
+def reached_range(counts: Counts, peak: float, needed: float) -> float:
+    """Return the upper edge of the bin at which so many values are reached, from 0 on."""
     reached = int(np.searchsorted(np.cumsum(counts), needed))
     return peak * (min(reached, len(counts) - 1) + 1) / len(counts)
 

@@ -62,7 +62,7 @@ class FloatFunctional(Quantized):
         return self.call("add_relu", _add_relu, (x, y), {})
 
     def extra_repr(self) -> str:
-        """Nothing to add."""
+        """There is nothing to say beyond the name of the class."""
         return ""
 
 

@@ -75,7 +75,7 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, steps: torch.Tensor, low: Any, high: Any) -> torch.Tensor:
-        """Round."""
+        """Return x rounded to whole steps and clipped to low..high."""
         y, inside = _on_grid(x, steps, low, high, mask=True)
         ctx.save_for_backward(inside)
         return y

@@ -23,11 +23,9 @@ from openbpu.arch.definition.registry import instruction, operator
 from openbpu.arch.dtypes import DType
 from openbpu.arch.engines import Engine
 from openbpu.arch.march import March, Tae
+from openbpu.arch.march.march import CHANNEL_BLOCK
 from openbpu.arch.numerics import MAX_SHIFT
 from openbpu.arch.operators.tensor.array import Sizes, need_product, passes, tile_cycles
-
-_DEPTHWISE_BLOCK = 16
-"""Channels that the depthwise mode takes together: the multiple that public advice asks for."""
 
 
 @instruction
@@ -197,7 +195,7 @@ def conv_cycles(
     out_h, out_w, out_c = out
     pixels = ceil_div(out_h, tae.pixel_rows) * ceil_div(out_w, tae.pixel_cols)
     dense = pixels * _steps(tae, out_c, group, taps)
-    channels = ceil_div(out_c, _DEPTHWISE_BLOCK) * _DEPTHWISE_BLOCK
+    channels = ceil_div(out_c, CHANNEL_BLOCK) * CHANNEL_BLOCK
     diagonal = ceil_div(out_h * out_w * channels * taps[0] * taps[1], tae.depthwise_lanes)
     array = choose(group[0] == 1, smallest(dense, diagonal), dense)
     weights = out_c * group[0] * taps[0] * taps[1] * weight_bytes

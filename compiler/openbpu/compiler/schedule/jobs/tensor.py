@@ -10,6 +10,7 @@ import numpy.typing as npt
 from openbpu.arch.dtypes import DType
 from openbpu.arch.isa import ConvTile, Engine, Instr, MatMulTile
 from openbpu.arch.march import March
+from openbpu.arch.march.march import CHANNEL_BLOCK, SIZE_MAX
 from openbpu.arch.program import Conv, MatMul
 from openbpu.arch.timing import conv_cycles, matmul_cycles, passes
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
@@ -24,9 +25,6 @@ from openbpu.compiler.schedule.problem.index_maps import (
     Window,
 )
 from openbpu.compiler.schedule.problem.job import Job, Operand, View
-
-_SIZE_MAX = 65535
-_CHANNELS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +127,8 @@ def conv_jobs(index: int, op: Conv, c: Context) -> list[Job]:
         places["residual"] = len(operands)
         operands.append(c.operand(op.inputs[1], op.y_shape, y_axes, runs=True))
     operands.append(c.output(op.outputs[0], op.y_shape, y_axes, runs=True))
-    step = per_out if op.groups > 1 and per_out % _CHANNELS else _CHANNELS
-    step *= -(-_CHANNELS // step)
+    step = per_out if op.groups > 1 and per_out % CHANNEL_BLOCK else CHANNEL_BLOCK
+    step *= -(-CHANNEL_BLOCK // step)
     return [
         ConvJob(
             index=index,
@@ -153,7 +151,7 @@ def sixteen_bits(job: Job, tile: Tiles) -> npt.NDArray[np.bool_]:
     sizes = [*job.operands[0].tile_shape(tile)[1:3], *tile[1:3]]
     fits: npt.NDArray[np.bool_] = np.ones(tile.shape[1], dtype=np.bool_)
     for size in sizes:
-        fits = fits & (size <= _SIZE_MAX)
+        fits = fits & (size <= SIZE_MAX)
     return fits
 
 
@@ -224,7 +222,7 @@ def matmul_jobs(index: int, op: MatMul, c: Context) -> list[Job]:
             index=index,
             name="MatMul",
             extent=(batch, op.m, op.n),
-            steps=(1, min(_CHANNELS, op.m), min(_CHANNELS, op.n)),
+            steps=(1, min(CHANNEL_BLOCK, op.m), min(CHANNEL_BLOCK, op.n)),
             operands=tuple(operands),
             engine=Engine.TAE,
             table=op.table_id >= 0,

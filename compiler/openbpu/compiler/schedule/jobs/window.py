@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from openbpu.arch.isa import Engine, Instr, PoolTile, ResizeTile
 from openbpu.arch.march import March
+from openbpu.arch.march.march import CHANNEL_BLOCK, SIZE_MAX
 from openbpu.arch.program import Pool, Resize
 from openbpu.arch.timing import pool_cycles, resize_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
@@ -24,9 +25,6 @@ from openbpu.compiler.schedule.problem.index_maps import (
     Window,
 )
 from openbpu.compiler.schedule.problem.job import Job, View
-
-_SIZE_MAX = 65535
-_CHANNELS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +87,7 @@ def pool_jobs(index: int, op: Pool, c: Context) -> list[Job]:
         c.constant(op.counts_id, counts, tuple(Whole(n) for n in counts)),
         c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4)), runs=True),
     )
-    steps = (1, 1, 1, min(_CHANNELS, channels))
+    steps = (1, 1, 1, min(CHANNEL_BLOCK, channels))
     return [
         PoolJob(
             index=index,
@@ -164,9 +162,9 @@ def resize_jobs(index: int, op: Resize, c: Context) -> list[Job]:
             index=index,
             name="Resize",
             extent=op.y_shape,
-            steps=(1, 1, 1, min(_CHANNELS, channels)),
+            steps=(1, 1, 1, min(CHANNEL_BLOCK, channels)),
             engine=Engine.AAE,
-            caps=(_SIZE_MAX, _SIZE_MAX, _SIZE_MAX, channels),
+            caps=(SIZE_MAX, SIZE_MAX, SIZE_MAX, channels),
             operands=operands,
         )
     ]

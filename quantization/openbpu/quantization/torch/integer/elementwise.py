@@ -24,7 +24,7 @@ class Computed:
     value: Callable[[], npt.NDArray[np.float32]]
 
     def rounded(self, out: Grid, clamp: Clamp) -> Int64:
-        """The codes."""
+        """Return the codes of the result on the grid `out`, clamped."""
         return self.code(out, clamp)
 
     def real(self) -> npt.NDArray[np.float32]:

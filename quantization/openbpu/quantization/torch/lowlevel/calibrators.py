@@ -12,8 +12,6 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import must
 from openbpu.quantization.ranges import (
     BINS,
-    SMALLEST_RANGE,
-    ZERO_RANGE,
     Histogram,
     Rounded,
     entropy_range,
@@ -24,6 +22,7 @@ from openbpu.quantization.ranges import (
     percentile_range,
     usable_range,
 )
+from openbpu.quantization.torch import usable
 from openbpu.quantization.torch.lowlevel.functions import fake_tensor_quant
 
 Floats = npt.NDArray[np.float64]
@@ -92,7 +91,7 @@ class MaxCalibrator:
         """Return the range, or None when nothing was collected."""
         if self._amax is None:
             return None
-        return torch.where(self._amax.double() < SMALLEST_RANGE, ZERO_RANGE, self._amax)
+        return usable.usable_range(self._amax)
 
 
 class HistogramCalibrator:

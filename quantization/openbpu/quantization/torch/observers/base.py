@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from openbpu.quantization.ranges import SMALLEST_RANGE, ZERO_RANGE
 from openbpu.quantization.torch.dtype import QDType, as_qdtype, qint8
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.scope import here
+from openbpu.quantization.torch.usable import usable_range
 
 
 def symmetric_scale(max_abs: torch.Tensor, dtype: QDType) -> torch.Tensor:
     """`observed_scale` of a `usable_range` on tensors: max|x| / ((qmax − qmin) / 2) in float32."""
     half = (dtype.max - dtype.min) / 2
-    wide = max_abs.double()
-    return (torch.where(wide < SMALLEST_RANGE, ZERO_RANGE, wide) / half).float()
+    return (usable_range(max_abs.double()) / half).float()
 
 
 class Observer(nn.Module):

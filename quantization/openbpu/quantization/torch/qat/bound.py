@@ -61,7 +61,7 @@ class Bound(Weighted, Form):
         """Nothing to fold: weight and bias are the model's own."""
 
     def extra_repr(self) -> str:
-        """The geometry."""
+        """The geometry of the product, as torch prints that of the layer."""
         return ", ".join(f"{name}={self.__dict__[name]}" for name in self._GEOMETRY)
 
 
@@ -125,7 +125,7 @@ class PReLUForm(PReLU, Form):
 
     @classmethod
     def of(cls, x: Any, weight: Any) -> Any:
-        """The module."""
+        """Return the module for a call with these operands."""
         del x
         if isinstance(weight, QTensor):
             return FloatFunctional()
@@ -138,5 +138,5 @@ class PReLUForm(PReLU, Form):
         return self.sloped(input, weight)
 
     def extra_repr(self) -> str:
-        """Nothing to add."""
+        """There is nothing to say beyond the name of the class."""
         return ""

@@ -33,7 +33,7 @@ class ConstantForm(FloatFunctional, Decomposed):
         return super().call(name, func, quantized, kwargs)
 
     def last(self) -> FloatFunctional:
-        """Itself."""
+        """The module itself makes the result."""
         return self
 
 

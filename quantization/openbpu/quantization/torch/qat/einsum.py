@@ -67,7 +67,7 @@ class EinsumForm(Decomposed, Form):
         return made
 
     def last(self) -> Any:
-        """The product."""
+        """The product makes the result."""
         return self.product
 
     def forward(self, equation: str, left: Any, right: Any) -> Any:

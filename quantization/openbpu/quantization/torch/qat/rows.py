@@ -56,14 +56,14 @@ class LogSoftmaxForm(LogSoftmaxParts, Form):
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> LogSoftmaxForm:
-        """The parts."""
+        """Return a module with the parts that a call with these arguments needs."""
         del args, kwargs
         made = cls()
         made.build()
         return made
 
     def forward(self, input: Any, dim: int, *_: Any, **__: Any) -> Any:  # noqa: A002 - torch's own names
-        """Along `dim`."""
+        """Compute it along `dim`, each part rounded."""
         return self.along(input, dim)
 
 
@@ -72,14 +72,14 @@ class GLUForm(Decomposed, Form):
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> GLUForm:
-        """The parts."""
+        """Return a module with the parts that a call with these arguments needs."""
         del args, kwargs
         made = cls()
         made.sigmoid, made.mul = FloatFunctional(), FloatFunctional()
         return made
 
     def last(self) -> nn.Module:
-        """The product."""
+        """The product makes the result."""
         found: nn.Module = self.mul
         return found
 

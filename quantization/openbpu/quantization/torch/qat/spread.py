@@ -41,7 +41,7 @@ class VarForm(Decomposed, Form):
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> VarForm:
-        """The parts."""
+        """Return a module with the parts that a call with these arguments needs."""
         del args, kwargs
         made = cls()
         made.pre_mean, made.sub, made.mul, made.post_mean, made.unbiased = (
@@ -109,7 +109,7 @@ class NormForm(Decomposed, Form):
         return made
 
     def last(self) -> Any:
-        """The root."""
+        """The root makes the result."""
         return self.sqrt
 
     def forward(self, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Any:  # noqa: A002
@@ -124,7 +124,7 @@ class LogSumExpForm(Decomposed, Form):
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> LogSumExpForm:
-        """The parts."""
+        """Return a module with the parts that a call with these arguments needs."""
         del args, kwargs
         made = cls()
         made.max, made.shift, made.exp, made.sum, made.add = (FloatFunctional() for _ in range(5))
@@ -132,11 +132,11 @@ class LogSumExpForm(Decomposed, Form):
         return made
 
     def last(self) -> Any:
-        """The addition of the largest."""
+        """Adding the largest value makes the result."""
         return self.add
 
     def forward(self, input: Any, dim: Any, keepdim: bool = False) -> Any:  # noqa: A002 - torch's own names
-        """Along `dim`."""
+        """Compute it along `dim`, each part rounded."""
         top = self.max.amax(input, dim, keepdim=True)
         total = self.sum.sum(self.exp.exp(self.shift.sub(input, top)), dim, keepdim=True)
         y = self.add.add(self.log(total), top)
@@ -148,7 +148,7 @@ class CosineForm(Decomposed, Form):
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> CosineForm:
-        """The parts."""
+        """Return a module with the parts that a call with these arguments needs."""
         eps = kwargs.get("eps", args[3] if len(args) > 3 else 1e-8)
         made = cls()
         for name in ("mul", "sum", "x_mul", "x_sum", "y_mul", "y_sum", "x_scaled", "scaled"):
@@ -158,11 +158,11 @@ class CosineForm(Decomposed, Form):
         return made
 
     def last(self) -> Any:
-        """The second product with a root."""
+        """The second product with a root makes the result."""
         return self.scaled
 
     def forward(self, x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
-        """Along `dim`."""
+        """Compute it along `dim`, each part rounded."""
         del eps
         product = self.sum.sum(self.mul.mul(x1, x2), dim)
         left = self.x_rsqrt(self.x_sum.sum(self.x_mul.mul(x1, x1), dim))

@@ -166,7 +166,7 @@ class Linear(Weighted, nn.Linear):
     takes_norm = False
 
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """X · Wᵀ + b."""
+        """Return X · Wᵀ + b."""
         if scope.exporting and x.ndim != 2:
             # A Gemm keeps the bias inside; behind a MatMul in high precision an Add would run on the CPU.
             rows = F.linear(x.reshape(-1, x.shape[-1]), weight, bias)
