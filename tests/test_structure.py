@@ -13,14 +13,6 @@ import pytest
 
 from test_layout import REPO, ROOTS
 
-MENDED = (
-    tuple(f"openbpu.quantization.onnx.{name}" for name in ("choice", "corrections", "report", "usage")),
-)
-"""Where circles are being mended: circles within these files and folders are let through.
-
-The list gets shorter and never longer: where there is none any more it must not be on it.
-"""
-
 
 def name_of(module: Path, root: Path) -> str:
     parts = module.relative_to(root).with_suffix("").parts
@@ -87,14 +79,6 @@ def words(circle: frozenset[str], of: Mapping[str, set[str]]) -> str:
     return "\n".join(f"{name} imports {', '.join(sorted(of[name] & circle))}" for name in sorted(circle))
 
 
-def is_within(circle: frozenset[str], places: tuple[str, ...]) -> bool:
-    return all(f"{name}.".startswith(tuple(f"{place}." for place in places)) for name in circle)
-
-
-def is_mended(circle: frozenset[str]) -> bool:
-    return any(is_within(circle, places) for places in MENDED)
-
-
 EDGES = edges()
 FOLDERS = sorted({"openbpu", *(name for name, path in modules().items() if path.name == "__init__.py")})
 
@@ -104,21 +88,15 @@ def folder_id(name: str) -> str:
 
 
 def test_no_circle_of_files() -> None:
-    found = [c for c in circles(EDGES) if not is_mended(c)]
+    found = circles(EDGES)
     assert not found, "\n\n".join(words(c, EDGES) for c in found)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=folder_id)
 def test_no_circle_of_files_and_folders_in(folder: str) -> None:
     inside = within(folder, EDGES)
-    found = [c for c in circles(inside) if not is_mended(c)]
+    found = circles(inside)
     assert not found, "\n\n".join(words(c, inside) for c in found)
-
-
-@pytest.mark.parametrize("places", MENDED, ids=lambda places: folder_id(places[0]))
-def test_mended_circles_leave_the_list(places: tuple[str, ...]) -> None:
-    found = [*circles(EDGES), *(c for folder in FOLDERS for c in circles(within(folder, EDGES)))]
-    assert any(is_within(c, places) for c in found), f"take {places} off the list: no circle is left there"
 
 
 def test_a_circle_is_found_however_late_its_import() -> None:

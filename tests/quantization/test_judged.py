@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from openbpu.quantization.onnx.choice import Closeness, Judged
+from openbpu.quantization.onnx.closeness import Closeness, Judged
 from openbpu.quantization.onnx.net import assemble, take_apart
 from quantization.float_models import float_model, noise
 

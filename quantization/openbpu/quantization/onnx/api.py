@@ -34,8 +34,8 @@ from openbpu.quantization.onnx.config import (
     read_config,
 )
 from openbpu.quantization.onnx.contrib import contrib_findings
+from openbpu.quantization.onnx.corrected import corrected
 from openbpu.quantization.onnx.corrections import Corrections
-from openbpu.quantization.onnx.corrections.correct import corrected
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judging import judged, timed

@@ -22,7 +22,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.calibrate import Progress
-from openbpu.quantization.onnx.choice import Closeness
+from openbpu.quantization.onnx.closeness import Closeness
 from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.net import Array, Names, Net, remake
 from openbpu.quantization.onnx.plan import Plan

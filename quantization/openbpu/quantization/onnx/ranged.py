@@ -10,7 +10,7 @@ from onnx import ModelProto
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.apply import apply_plan
 from openbpu.quantization.onnx.calibrate import Progress, clipped_ranges, histograms, observe
-from openbpu.quantization.onnx.choice import Choice, TensorRange
+from openbpu.quantization.onnx.choice import Choice
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.judge import JUDGED_SAMPLES
 from openbpu.quantization.onnx.limits import Seen, Useful, ranges_of, useful
@@ -22,6 +22,7 @@ from openbpu.quantization.onnx.relief import Relief, findings_of, types_of
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.shifts import NO_SHIFTS, shifts_of
 from openbpu.quantization.onnx.swallowed import find_swallowed, watched
+from openbpu.quantization.onnx.tensor_range import TensorRange
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openbpu.arch.dtypes import DType
-from openbpu.quantization.onnx.choice import TensorRange
+from openbpu.quantization.onnx.tensor_range import TensorRange
 from openbpu.quantization.ranges import Histogram, percentile_range
 
 PERCENTILE = 99.99

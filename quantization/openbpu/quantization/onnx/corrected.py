@@ -9,7 +9,8 @@ from onnx import ModelProto
 
 from openbpu.arch.errors import QuantizationError
 from openbpu.quantization.onnx.calibrate import Progress
-from openbpu.quantization.onnx.choice import Choice, Closeness
+from openbpu.quantization.onnx.choice import Choice
+from openbpu.quantization.onnx.closeness import Closeness
 from openbpu.quantization.onnx.corrections.bias import correct_biases, with_biases
 from openbpu.quantization.onnx.corrections.choose import Correction, Corrections, split
 from openbpu.quantization.onnx.corrections.equalise import equalise
