@@ -21,7 +21,8 @@ from openbpu.quantization.onnx.corrections.patches import columns
 from openbpu.quantization.onnx.corrections.rounding import round_adaptively, round_rows, row_errors
 from openbpu.quantization.onnx.corrections.walk import Walk
 from openbpu.quantization.onnx.engine import run_once
-from openbpu.quantization.onnx.net import Net, infer, take_apart
+from openbpu.quantization.onnx.inference import infer
+from openbpu.quantization.onnx.net import Net, take_apart
 from openbpu.quantization.onnx.prepare import prepare
 from quantization.float_models import Array, float_model, noise, stored
 

@@ -16,7 +16,7 @@ from onnx import NodeProto, helper
 
 from openbpu.evaluation.analysis.cut import Array, Cut, Graph, Kind
 from openbpu.evaluation.analysis.units import Unit
-from openbpu.quantization.onnx.net import remake, rename_reads
+from openbpu.quantization.onnx.nodes import remake, rename_reads
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from openbpu.evaluation.analysis.watch import Watch
 from openbpu.evaluation.analysis.weights import Weights
 from openbpu.quantization.onnx.classes import TABLE, data_inputs
 from openbpu.quantization.onnx.corrections.reach import equalised_tensors
-from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.nodes import reads
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.swallowed import ADDED, BESIDE, FEW, values_beside
 

@@ -16,7 +16,7 @@ from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.engine import run, session
 from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model, without_functions
-from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.nodes import reads
 from openbpu.quantization.onnx.samples import Feed
 
 Array = npt.NDArray[Any]

@@ -11,7 +11,7 @@ from openbpu.evaluation.analysis.alone import Alone, Part, Parts
 from openbpu.evaluation.analysis.analyzer import Analyzer
 from openbpu.evaluation.analysis.cut import Graph, Kind
 from openbpu.evaluation.analysis.units import Match, Unit
-from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.nodes import reads
 
 Array = npt.NDArray[Any]
 

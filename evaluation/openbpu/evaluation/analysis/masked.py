@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.evaluation.analysis.cut import Graph
-from openbpu.quantization.onnx.net import attribute
+from openbpu.quantization.onnx.nodes import attribute
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from onnx import NodeProto, numpy_helper
 
 from openbpu.evaluation.analysis.cut import Graph
-from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.nodes import reads
 
 Array = npt.NDArray[Any]
 

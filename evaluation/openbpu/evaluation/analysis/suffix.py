@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from onnx import helper
 
 from openbpu.evaluation.analysis.cut import Array, Cut, Graph, Kind
-from openbpu.quantization.onnx.net import reads, rename_reads
+from openbpu.quantization.onnx.nodes import reads, rename_reads
 
 
 class Behind:

@@ -25,7 +25,7 @@ from openbpu.evaluation.analysis.masked import InFront, in_front_of_softmax
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, QUANTIZE, Rounding, roundings
 from openbpu.quantization.onnx.classes import TABLE
 from openbpu.quantization.onnx.classes import Kind as Role
-from openbpu.quantization.onnx.net import attribute, reads
+from openbpu.quantization.onnx.nodes import attribute, reads
 from openbpu.quantization.onnx.scaled import is_scaled
 
 INPUT = "Input"

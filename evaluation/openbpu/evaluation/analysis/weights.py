@@ -16,7 +16,7 @@ from openbpu.evaluation.analysis.foreseen import Product
 from openbpu.evaluation.analysis.result import WeightRange
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, constant_arrays
 from openbpu.quantization.onnx.corrections.reach import corrections_of_weights
-from openbpu.quantization.onnx.net import attribute
+from openbpu.quantization.onnx.nodes import attribute
 
 Array = npt.NDArray[Any]
 

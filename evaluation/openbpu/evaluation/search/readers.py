@@ -15,7 +15,7 @@ from openbpu.evaluation.analysis.cut import Graph
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.quantization.onnx.classes import TABLE, Kind
 from openbpu.quantization.onnx.handing import NO_VALUES
-from openbpu.quantization.onnx.net import reads
+from openbpu.quantization.onnx.nodes import reads
 
 
 @dataclass(frozen=True, slots=True)

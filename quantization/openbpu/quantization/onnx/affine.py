@@ -10,7 +10,8 @@ import numpy.typing as npt
 from onnx import NodeProto
 
 from openbpu.arch.onnx_ops import PRODUCTS
-from openbpu.quantization.onnx.net import Array, Names, Net, attribute, remake
+from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.nodes import attribute, remake
 
 Affine = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """y[c] = x[c] · scale[c] + shift[c]"""

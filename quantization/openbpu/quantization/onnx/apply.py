@@ -13,7 +13,8 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.marks import STAYS_FLOAT
 from openbpu.quantization.onnx.blocks import codes
 from openbpu.quantization.onnx.limits import Limits
-from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, rename_reads
+from openbpu.quantization.onnx.net import Array, Names, Net, assemble
+from openbpu.quantization.onnx.nodes import remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.scales import Scales
 from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shifts

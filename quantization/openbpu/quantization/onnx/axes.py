@@ -9,7 +9,8 @@ from onnx import ModelProto, ValueInfoProto
 
 from openbpu.arch.given_shapes import Shapes, give_shapes
 from openbpu.quantization.onnx.fold import fold_constants
-from openbpu.quantization.onnx.net import Array, Net, infer
+from openbpu.quantization.onnx.inference import infer
+from openbpu.quantization.onnx.net import Array, Net
 
 
 def fixed(net: Net, shapes: Shapes | None) -> Net:

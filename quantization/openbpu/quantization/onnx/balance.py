@@ -23,8 +23,10 @@ from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.apart import products_apart, taken_apart
 from openbpu.quantization.onnx.corrections.equalise import TINY, Floats, along_input, shares
 from openbpu.quantization.onnx.findings import Finding
+from openbpu.quantization.onnx.inference import infer
 from openbpu.quantization.onnx.labels import Labels, constant_of, each, read_by_products
-from openbpu.quantization.onnx.net import Array, Names, Net, infer, remake
+from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.nodes import remake
 from openbpu.quantization.onnx.scaled import marked_scaled
 from openbpu.quantization.onnx.swallowed import Swallowed
 

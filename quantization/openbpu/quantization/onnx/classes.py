@@ -15,7 +15,8 @@ from onnx import NodeProto
 from openbpu.arch import onnx_ops
 from openbpu.arch.dtypes import DType
 from openbpu.arch.onnx_ops import ONNX_OPS, Does, only_moves
-from openbpu.quantization.onnx.net import Net, attribute
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import attribute
 
 
 class Kind(Enum):

@@ -16,7 +16,8 @@ from openbpu.quantization.onnx.corrections.choose import Correction, Corrections
 from openbpu.quantization.onnx.corrections.equalise import equalise
 from openbpu.quantization.onnx.corrections.layers import float_weights
 from openbpu.quantization.onnx.corrections.rounding import round_adaptively
-from openbpu.quantization.onnx.net import Net, assemble, infer, take_apart
+from openbpu.quantization.onnx.inference import infer
+from openbpu.quantization.onnx.net import Net, assemble, take_apart
 from openbpu.quantization.onnx.samples import Feed
 
 Calibrated = Callable[[Net], tuple[ModelProto, Choice]]

@@ -13,18 +13,9 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.quantization.onnx.engine import float_shapes, run_once
-from openbpu.quantization.onnx.net import (
-    Array,
-    Net,
-    assemble,
-    attribute,
-    infer,
-    nbytes,
-    reads,
-    rename_reads,
-    subgraphs,
-    value_info,
-)
+from openbpu.quantization.onnx.inference import infer, nbytes
+from openbpu.quantization.onnx.net import Array, Net, assemble, value_info
+from openbpu.quantization.onnx.nodes import attribute, reads, rename_reads, subgraphs
 from openbpu.quantization.onnx.sizes import NEVER_CONSTANT, known_sizes
 
 MAX_BYTES = 1 << 32

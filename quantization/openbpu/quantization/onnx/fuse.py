@@ -20,7 +20,8 @@ from onnx import NodeProto
 from openbpu.arch.numerics.functions import CASTS, COMPARISONS
 from openbpu.quantization.onnx.affine import channel_vector
 from openbpu.quantization.onnx.classes import Kind, data_inputs
-from openbpu.quantization.onnx.net import Net, attribute
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import attribute
 
 _JOINS = frozenset({"And", "Not", "Or", "Xor"})
 """Operators that make one condition of conditions."""

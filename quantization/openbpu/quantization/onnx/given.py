@@ -15,7 +15,8 @@ from onnx import NodeProto, helper
 
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.classes import Kind, kind_of
-from openbpu.quantization.onnx.net import Array, Names, Net, attribute, rename_reads
+from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.nodes import attribute, rename_reads
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 

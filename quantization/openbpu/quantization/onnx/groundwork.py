@@ -8,7 +8,8 @@ from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.config import QuantConfig, Wanted
 from openbpu.quantization.onnx.load import ModelLike, load, valid
 from openbpu.quantization.onnx.masks import find_masks
-from openbpu.quantization.onnx.net import Net, name_of
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import name_of
 from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.prepare import prepare, read
 from openbpu.quantization.onnx.report import hold_out

@@ -15,7 +15,8 @@ from onnx import NodeProto
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.classes import Kind, data_inputs
-from openbpu.quantization.onnx.net import Net, reads
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import reads
 
 NO_VALUES = frozenset({"Shape", "Size", "QuantizeLinear", "DequantizeLinear"})
 """Operators that do not compute with the values that they read, or round them themselves."""

@@ -20,7 +20,8 @@ from onnx import NodeProto
 from openbpu.arch.onnx_ops import PRODUCTS, RESHAPES
 from openbpu.arch.shapes import along
 from openbpu.quantization.onnx.corrections.equalise import input_axis
-from openbpu.quantization.onnx.net import Net, attribute
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import attribute
 
 Labels = npt.NDArray[np.int16]
 

@@ -24,7 +24,8 @@ from onnx import NodeProto
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.extents import Depths, Extent
 from openbpu.quantization.onnx.masks import SURE, Masks, Row, clipped, factor_of, find_masks, steps_back
-from openbpu.quantization.onnx.net import Array, Net, reads
+from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.nodes import reads
 
 Limits = tuple[float, float]
 """Values beyond these two count as if they were these."""

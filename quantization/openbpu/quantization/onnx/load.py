@@ -19,7 +19,8 @@ from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
 from openbpu.quantization.onnx.dense import with_dense_constants
 from openbpu.quantization.onnx.files import mapped_weights, parsed, with_weights
 from openbpu.quantization.onnx.inputs import set_axes_free
-from openbpu.quantization.onnx.net import Array, Net, subgraphs, take_apart
+from openbpu.quantization.onnx.net import Array, Net, take_apart
+from openbpu.quantization.onnx.nodes import subgraphs
 
 _opset = partial(opset_of, unnamed=1)
 _QUANTIZED_OPS = (

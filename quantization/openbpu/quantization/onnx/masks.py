@@ -17,7 +17,8 @@ import numpy as np
 from onnx import NodeProto
 
 from openbpu.arch.onnx_ops import MOVES, PRODUCTS
-from openbpu.quantization.onnx.net import Array, Names, Net, attribute, reads, remake
+from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.nodes import attribute, reads, remake
 from openbpu.quantization.onnx.samples import Feed
 
 CARRY = (MOVES - {"DepthToSpace", "SpaceToDepth"}) | {"Cast", "Clip", "Neg", "Trilu"}

@@ -24,7 +24,8 @@ from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.calibrate import Progress
 from openbpu.quantization.onnx.closeness import Closeness
 from openbpu.quantization.onnx.engine import net_session, run
-from openbpu.quantization.onnx.net import Array, Names, Net, remake
+from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.nodes import remake
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shifts

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import (
-    AttributeProto,
-    GraphProto,
     ModelProto,
     NodeProto,
     TensorProto,
-    TypeProto,
     ValueInfoProto,
     helper,
     numpy_helper,
@@ -25,14 +20,12 @@ from onnx import (
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.protos import opset_of
-from openbpu.arch.shape_data import check_axes, types_with_data
+from openbpu.quantization.onnx.nodes import reads
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | str | None, ...]
 
 _FIX = "export the model again"
-MAX_BYTES = 1 << 31
-"""Bytes of one tensor: no BPU, and no `.hbm`, has larger ones."""
 
 SMALL = 1024
 """Constants up to this many elements are shown to shape inference: they may be shapes, axes or scales."""
@@ -113,88 +106,6 @@ class Names:
             unique = f"{name}_{number}"
         self._used.add(unique)
         return unique
-
-
-def name_of(node: NodeProto) -> str:
-    """Return how a node is called: by its name or, where it has none, by what it makes."""
-    return node.name or next(filter(None, node.output), "")
-
-
-def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """Return an attribute of `node` as Python value (strings decoded), or `default`."""
-    for item in node.attribute:
-        if item.name == name:
-            value = helper.get_attribute_value(item)
-            return value.decode(errors="replace") if isinstance(value, bytes) else value
-    return default
-
-
-def reads(node: NodeProto) -> Iterator[str]:
-    """Yield the tensors `node` reads, with those its subgraphs take from outside."""
-    yield from filter(None, node.input)
-    for body in subgraphs(node) if node.attribute else ():
-        inner = _given(body)
-        for child in body.node:
-            yield from (name for name in reads(child) if name not in inner)
-            inner.update(child.output)
-        yield from (v.name for v in body.output if v.name not in inner)
-
-
-def _given(body: GraphProto) -> set[str]:
-    """Names that a subgraph has before its first node."""
-    weights = (t.values.name for t in body.sparse_initializer)
-    return {v.name for v in body.input} | {t.name for t in body.initializer} | set(weights)
-
-
-_BODIES = {AttributeProto.UNDEFINED, AttributeProto.GRAPH, AttributeProto.GRAPHS}
-"""Types of attributes that hold graphs; old files leave them out."""
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """Yield the graphs that `node` carries as attributes."""
-    for item in node.attribute:
-        if item.type in _BODIES:
-            if item.HasField("g"):
-                yield item.g
-            yield from item.graphs
-
-
-def remake(
-    node: NodeProto, inputs: Iterable[str] | None = None, outputs: Iterable[str] | None = None
-) -> NodeProto:
-    """Return a copy of `node`, attributes, name and metadata included, with other inputs or outputs."""
-    made = NodeProto()
-    made.CopyFrom(node)
-    if inputs is not None:
-        del made.input[:]
-        made.input.extend(inputs)
-    if outputs is not None:
-        del made.output[:]
-        made.output.extend(outputs)
-    return made
-
-
-def rename_reads(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
-    """Return `node` reading `names[x]` instead of x, inside its subgraphs too."""
-    if not any(name in names for name in reads(node)):
-        return node
-    made = remake(node, [names.get(name, name) for name in node.input])
-    for body in subgraphs(made):
-        _rename_captured(body, names)
-    return made
-
-
-def _rename_captured(body: GraphProto, names: Mapping[str, str]) -> None:
-    """Rename what a (freshly copied) subgraph takes from outside; its own names hide outer ones."""
-    inner = _given(body)
-    inner.update(name for child in body.node for name in child.output)
-    outer = {old: new for old, new in names.items() if old not in inner}
-    children = [rename_reads(child, outer) for child in body.node]
-    del body.node[:]
-    body.node.extend(children)
-    for value in body.output:
-        if value.name in outer:
-            body.node.append(helper.make_node("Identity", [outer[value.name]], [value.name]))
 
 
 def take_apart(model: ModelProto, weights: Mapping[str, Array] = MappingProxyType({})) -> Net:
@@ -308,97 +219,3 @@ def _elsewhere(name: str, array: Array) -> TensorProto:
 def value_info(name: str, array: Array) -> ValueInfoProto:
     """Return the declaration of a tensor that has the type and shape of `array`."""
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-
-
-_REFUSALS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
-
-
-def infer(net: Net) -> Net:
-    """Return `net` with the types and shapes that ONNX can infer."""
-    skeleton = assemble(net, skeleton=True)
-    for node in net.nodes:  # constants only: other shapes are not known yet
-        given = [net.consts[name].shape if name in net.consts else None for name in node.input]
-        check_axes(_place(node), node.op_type if node.domain in {"", "ai.onnx"} else "", given)
-    try:
-        found = _inferred(skeleton)
-    except _REFUSALS as error:
-        where, reason = f"model '{net.header.graph.name}'", " ".join(str(error).split())
-        raise ModelError(must(where, "the shapes", "consistent", f"({reason})", "export it again")) from error
-    types: dict[str, int] = {}
-    shapes: dict[str, Shape] = {}
-    for name, known in found.items():
-        if known.HasField("tensor_type"):
-            types[name] = known.tensor_type.elem_type
-        shape = shape_in(known)
-        if shape is not None:
-            shapes[name] = shape
-    _check_sizes(net.nodes, types, shapes)
-    shapes.update((name, array.shape) for name, array in net.consts.items())
-    return replace(net, types=types, shapes=shapes)
-
-
-def _inferred(skeleton: ModelProto) -> dict[str, TypeProto]:
-    """Return the types that ONNX infers; computed shapes, if any are left, are taken into account."""
-    infer_shapes = onnx.shape_inference.infer_shapes
-    if any(node.op_type in {"Shape", "Size"} or any(subgraphs(node)) for node in skeleton.graph.node):
-        return types_with_data(skeleton, infer_shapes)
-    graph = infer_shapes(skeleton).graph
-    return {value.name: value.type for value in (*graph.value_info, *graph.output, *graph.input)}
-
-
-def made_type(net: Net, node: NodeProto, name: str) -> int:
-    """Return the ONNX element type of an output as the types of the node's inputs decide it; 0 if unknown."""
-    versions = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in net.header.opset_import}
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    try:
-        schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
-        given = {
-            n: helper.make_tensor_type_proto(_type_of(net, n), net.shapes.get(n)) for n in node.input if n
-        }
-        found = onnx.shape_inference.infer_node_outputs(
-            schema, node, given, opset_imports=list(net.header.opset_import)
-        )
-    except (*_REFUSALS, KeyError, onnx.defs.SchemaError):  # no schema, no inference, or no type of an input
-        return 0
-    return int(found[name].tensor_type.elem_type) if name in found else 0
-
-
-def _type_of(net: Net, name: str) -> int:
-    array = net.consts.get(name)
-    return net.types[name] if array is None else helper.np_dtype_to_tensor_dtype(array.dtype)
-
-
-def _check_sizes(nodes: Iterable[NodeProto], types: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
-    """Refuse what the compiler refuses too: a file of some bytes can describe a tensor of any size."""
-    for node in nodes:
-        for name in node.output:
-            size = nbytes(types.get(name, 0), shapes.get(name, ()))
-            if size > MAX_BYTES:
-                where, found = f"{_place(node)}: output '{name}'", f"{size:,} bytes"
-                raise ModelError(must(where, "size", "at most 2 GiB", found, "use smaller inputs"))
-
-
-def nbytes(kind: int, shape: Shape) -> int:
-    """Return how many bytes a tensor of an ONNX element type takes at least: an unknown axis counts as 1."""
-    known = helper.get_all_tensor_dtypes()
-    item = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in known else 1
-    return item * math.prod(d for d in shape if isinstance(d, int))
-
-
-def _place(node: NodeProto) -> str:
-    return f"node '{node.name or ''.join(node.output[:1])}' ({node.op_type})"
-
-
-def shape_of(value: ValueInfoProto) -> Shape | None:
-    """Return the declared shape; None when even the rank is unknown."""
-    return shape_in(value.type)
-
-
-def shape_in(known: TypeProto) -> Shape | None:
-    """Return the shape of a type; None when even the rank is unknown."""
-    tensor = known.tensor_type
-    return tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
-
-
-def _dim(dim: Any) -> int | str | None:
-    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None

@@ -10,7 +10,8 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, version_converter
 
 from openbpu.arch.errors import ModelError, must
-from openbpu.quantization.onnx.net import Array, Names, Net, assemble, remake, take_apart
+from openbpu.quantization.onnx.net import Array, Names, Net, assemble, take_apart
+from openbpu.quantization.onnx.nodes import remake
 
 OPSET_PER_CHANNEL = 13
 """First opset whose QuantizeLinear has an axis."""

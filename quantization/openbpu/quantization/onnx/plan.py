@@ -20,7 +20,8 @@ from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.given import Given, Step, find_given
 from openbpu.quantization.onnx.handing import Handed
-from openbpu.quantization.onnx.net import Net, attribute
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import attribute
 from openbpu.quantization.onnx.sizes import settled
 from openbpu.quantization.onnx.tail import find_tail
 

@@ -18,7 +18,9 @@ from onnx import ModelProto, NodeProto, helper
 
 from openbpu.arch.uniform import BROADCAST, is_spare, lone_value
 from openbpu.quantization.onnx.affine import Affine, channel_affine, channel_vector
-from openbpu.quantization.onnx.net import Array, Names, Net, attribute, infer, made_type, remake
+from openbpu.quantization.onnx.inference import infer, made_type
+from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.nodes import attribute, remake
 
 
 def split_sums(net: Net) -> Net:

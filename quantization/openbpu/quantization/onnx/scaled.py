@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import remake
+from openbpu.quantization.onnx.nodes import remake
 
 SCALED = "openbpu.scaled"
 """Key of the metadata of a node whose result is scaled per channel, and what reads it makes up for that."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from openbpu.quantization.onnx.classes import Kind
-from openbpu.quantization.onnx.net import Net, reads
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import reads
 
 
 def find_tail(net: Net, kinds: Sequence[Kind]) -> frozenset[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import Net, name_of
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import name_of
 from openbpu.quantization.onnx.scaled import part_of
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from openbpu.arch.onnx_ops import PRODUCTS
-from openbpu.quantization.onnx.net import Net, reads
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import reads
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from openbpu.quantization.onnx.config.schema import OfNode, QuantConfig
 from openbpu.quantization.onnx.config.subgraphs import nodes_between
 from openbpu.quantization.onnx.config.unknown import refuse_unknown
 from openbpu.quantization.onnx.findings import Finding
-from openbpu.quantization.onnx.net import Net, name_of
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import name_of
 from openbpu.quantization.onnx.scaled import part_of
 
 

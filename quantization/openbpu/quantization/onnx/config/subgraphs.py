@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from openbpu.arch.errors import InputError, must
 from openbpu.quantization.onnx.config.names import Directory
-from openbpu.quantization.onnx.net import Net, reads
+from openbpu.quantization.onnx.net import Net
+from openbpu.quantization.onnx.nodes import reads
 
 
 def nodes_between(

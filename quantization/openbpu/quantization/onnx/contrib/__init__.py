@@ -19,7 +19,8 @@ from openbpu.quantization.onnx.contrib import steps as written
 from openbpu.quantization.onnx.contrib.writer import KeptError, Writer
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.fold import ask_engine
-from openbpu.quantization.onnx.net import Array, Names, Net, infer
+from openbpu.quantization.onnx.inference import infer
+from openbpu.quantization.onnx.net import Array, Names, Net
 
 DOMAIN = "com.microsoft"
 

@@ -25,7 +25,8 @@ from onnx import NodeProto
 
 from openbpu.quantization.onnx.affine import along_output, channel_vector
 from openbpu.quantization.onnx.calibrate import Progress, observed
-from openbpu.quantization.onnx.net import Array, Net, attribute
+from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.nodes import attribute
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.scaled import marked_scaled
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import Array, attribute
+from openbpu.quantization.onnx.net import Array
+from openbpu.quantization.onnx.nodes import attribute
 
 Floats = npt.NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from openbpu.quantization.onnx.corrections.equalise import junctions
 from openbpu.quantization.onnx.corrections.layers import output_axis
 from openbpu.quantization.onnx.corrections.rounding import LONGEST
 from openbpu.quantization.onnx.load import ModelLike
-from openbpu.quantization.onnx.net import attribute
+from openbpu.quantization.onnx.nodes import attribute
 from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL
 from openbpu.quantization.onnx.prepare import prepare
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from openbpu.quantization.onnx.net import Net, Shape, attribute
+from openbpu.quantization.onnx.net import Net, Shape
+from openbpu.quantization.onnx.nodes import attribute
 from openbpu.quantization.onnx.patterns import algebra
 from openbpu.quantization.onnx.patterns.algebra import Axes, Formula
 
