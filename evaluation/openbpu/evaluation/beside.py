@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError
 from openbpu.evaluation.judge import place
 from openbpu.evaluation.reference import TensorReport, layerwise
 from openbpu.evaluation.reference.float64 import Fallback, prepared
 from openbpu.runtime.reference import Feed, Reference
-
-Array = npt.NDArray[Any]
 
 ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear", "QGemm")
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ValueInfoProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.numerics import dequantize, quantize, unpacked_scales
@@ -21,8 +21,6 @@ from openbpu.quantization.samples.inputs import Shape
 from openbpu.runtime.reference import Feed
 from openbpu.runtime.session import Session
 from openbpu.runtime.tensors import TensorInfo
-
-Array = npt.NDArray[Any]
 
 
 def takers(session: Session, inputs: Sequence[ValueInfoProto], runs: int = 1) -> list[Input]:

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError
 from openbpu.runtime.cpu import make_engine
-
-Array = npt.NDArray[Any]
 
 _IR = 10
 _FLOATS = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16))

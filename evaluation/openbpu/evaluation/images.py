@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ValueInfoProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.program import Program
 from openbpu.quantization.onnx.samples import input_of
-
-Array = npt.NDArray[Any]
 
 
 def runs_in_one(program: Program, inputs: Sequence[ValueInfoProto]) -> int:

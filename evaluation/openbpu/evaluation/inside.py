@@ -8,8 +8,8 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, SegmentLut, Space
 from openbpu.evaluation.images import part_like
 from openbpu.runtime import Session
@@ -17,8 +17,6 @@ from openbpu.runtime.cpu import CpuRunner
 from openbpu.runtime.reference import Feed
 from openbpu.runtime.tensors import check_inputs
 from openbpu.simulator.fast import FastSegment
-
-Array = npt.NDArray[Any]
 
 _HALF = {"uint8": 128, "uint16": 32768}
 """What unsigned codes lie above the signed ones of the BPU."""

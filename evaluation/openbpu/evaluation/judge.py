@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.numerics import SEGMENT_SHARE
 from openbpu.evaluation.inside import ANY
 from openbpu.evaluation.reference import Layerwise, Step, TensorReport
 from openbpu.evaluation.tally import Comparison
-
-Array = npt.NDArray[Any]
 
 APPROXIMATED = frozenset(
     {"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "Div", "Resize", "ReduceL2"}

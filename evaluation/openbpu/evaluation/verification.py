@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, ModelError, must
 from openbpu.arch.hbm import Source
 from openbpu.arch.program import Program
@@ -30,7 +30,6 @@ from openbpu.quantization.onnx.load import read_model
 from openbpu.runtime import Session
 from openbpu.runtime.reference import Feed
 
-Array = npt.NDArray[Any]
 Judge = Literal["float64", "ONNX Runtime"]
 Progress = Callable[[str, float], None]
 """Called as progress(stage, share done)."""

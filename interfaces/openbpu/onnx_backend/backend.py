@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
@@ -16,7 +15,6 @@ from openbpu.arch.errors import InputError, must
 from openbpu.compiler import compile as build
 from openbpu.runtime import Mode, Session
 
-Array = npt.NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
 
 MARCH = "nash-e"

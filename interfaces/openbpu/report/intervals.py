@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Float64
 from openbpu.arch.isa import Engine
 from openbpu.report.layers import TimedSegment
 
 INTERVALS = 50
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +19,9 @@ class Intervals:
     """By interval: utilization of the tensor engines (0..1), bytes loaded and stored; cycles: its length."""
 
     cycles: float
-    utilization: Floats
-    loaded: Floats
-    stored: Floats
+    utilization: Float64
+    loaded: Float64
+    stored: Float64
 
 
 def intervals(segments: list[TimedSegment], count: int = INTERVALS) -> Intervals:
@@ -42,7 +41,9 @@ def intervals(segments: list[TimedSegment], count: int = INTERVALS) -> Intervals
     return Intervals(width, busy / width if width else busy, loaded, stored)
 
 
-def spread(edges: Floats, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], amount: Floats) -> Floats:
+def spread(
+    edges: Float64, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], amount: Float64
+) -> Float64:
     """Return how much of every amount falls between neighbouring edges."""
     sums = np.zeros(len(edges))
     length = np.maximum(end - start, 1).astype(np.float64)

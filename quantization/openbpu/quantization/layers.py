@@ -10,11 +10,9 @@ from math import inf
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.quantization.measures import Closeness, closeness
-
-Array = npt.NDArray[Any]
 
 COLUMNS = (
     *("mod_name", "base_op_type", "analy_op_type", "shape", "quant_dtype", "qscale"),

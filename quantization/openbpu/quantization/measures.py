@@ -14,13 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf, log10, sqrt
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
+from openbpu.arch.arrays import Array, Float64
 
 _PIECE = 1 << 18
 """Values that are taken at once: their float64 copies stay in the cache."""
@@ -72,7 +69,7 @@ class Sums:
         for a, b in _pieces(expected, found):
             self._add(a, b)
 
-    def _add(self, a: Floats, b: Floats) -> None:
+    def _add(self, a: Float64, b: Float64) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             gap = b - a
             if not np.isfinite(gap.sum()):
@@ -86,7 +83,7 @@ class Sums:
         self.absolute += float(size.sum())
         self.largest = max(self.largest, float(size.max(initial=0.0)))
 
-    def _finite(self, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
+    def _finite(self, a: Float64, b: Float64) -> tuple[Float64, Float64, Float64]:
         """Return what is finite on both sides; equal infinities and two NaNs are no difference."""
         both = np.isfinite(a) & np.isfinite(b)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -115,7 +112,7 @@ class Sums:
         return max(min(self.product / sqrt(self.signal) / sqrt(self.other), 1.0), -1.0)
 
 
-def _pieces(a: Array, b: Array) -> Iterator[tuple[Floats, Floats]]:
+def _pieces(a: Array, b: Array) -> Iterator[tuple[Float64, Float64]]:
     flat_a, flat_b = a.reshape(-1), b.reshape(-1)
     for start in range(0, flat_a.size, _PIECE):
         part = slice(start, start + _PIECE)

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import HbmError, ModelError, must
 from openbpu.arch.program import CpuSegment, Program, Tensor
 from openbpu.arch.protos import external_tensors, field_numbers, messages
-
-Array = npt.NDArray[Any]
 
 _SHOWN_NODES = 4
 OPSET = "opset of ai.onnx"

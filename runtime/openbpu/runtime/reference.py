@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.protos import external_tensors
 from openbpu.runtime.cpu import OPSET, TooNewError, make_engine, run_failure
@@ -17,7 +17,6 @@ from openbpu.runtime.cpu import OPSET, TooNewError, make_engine, run_failure
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
 

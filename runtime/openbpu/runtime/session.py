@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import HbmError, InputError, MarchError, SimulationError, must, printable
 from openbpu.arch.hbm import Source, read_hbm
 from openbpu.arch.march import March, get_march, march_names
@@ -22,7 +22,6 @@ from openbpu.runtime.tensors import TensorInfo, check_inputs, check_no_nan, show
 if TYPE_CHECKING:
     from openbpu.runtime.roofline import Roofline
 
-Array = npt.NDArray[Any]
 Mode = Literal["fast", "exact"]
 
 

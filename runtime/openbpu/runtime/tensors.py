@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.program import Program, Tensor
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

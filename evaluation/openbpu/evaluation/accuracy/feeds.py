@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Sample
 from openbpu.evaluation.own import Own
 from openbpu.quantization.samples import Changes, Input, Pixels, read_image, read_pixels
 
-Array = npt.NDArray[Any]
 Read = dict[tuple[str, str, object, str], Array]
 
 

@@ -10,14 +10,13 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Float64
 from openbpu.evaluation.accuracy.metrics import Figure
 
 LEVEL = 0.95
 _SEED = 0
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 _TAILS = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * total / (1 << n))
 
 
-def resamples(figures: Sequence[Figure], samples: int, count: int) -> Floats:
+def resamples(figures: Sequence[Figure], samples: int, count: int) -> Float64:
     """Return (count, figures): every figure on the same resamples, drawn with a fixed seed."""
     made = [[figure.weighted(weights) for figure in figures] for weights in _weights(samples, count)]
     return np.array(made, dtype=np.float64).reshape(count, len(figures))
@@ -64,13 +63,13 @@ def _weights(samples: int, count: int) -> Iterator[npt.NDArray[np.int64]]:
         yield np.bincount(rng.integers(0, samples, samples), minlength=samples)
 
 
-def middle(values: Floats) -> Interval:
+def middle(values: Float64) -> Interval:
     """Return where the middle 95 % of resampled values lie."""
     low, high = np.percentile(values, _TAILS)
     return Interval(float(low), float(high))
 
 
-def sign_change(differences: Floats) -> float:
+def sign_change(differences: Float64) -> float:
     """Return the two-sided p of resampled differences: how often they fall on the other side of 0."""
     if not differences.any():
         return 1.0

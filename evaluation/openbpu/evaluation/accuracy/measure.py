@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, OpenbpuError, must, reworded
 from openbpu.evaluation.accuracy.data import Sample
 from openbpu.evaluation.accuracy.feeds import Feeding, Read, split_outputs
 from openbpu.evaluation.accuracy.metrics import Metric, Seen
-from openbpu.evaluation.accuracy.metrics.base import Array, Record
+from openbpu.evaluation.accuracy.metrics.base import Record
 from openbpu.evaluation.accuracy.models import ModelFile, Runner, Shapes
 from openbpu.evaluation.own import Own
 from openbpu.quantization.samples import Changes, Input, frame

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, ModelError, must
 from openbpu.evaluation.ends import Ends, channels_last
 from openbpu.quantization.samples import Input
 from openbpu.runtime import Session
 from openbpu.runtime.reference import Reference
 
-Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
 
 

@@ -8,15 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from openbpu.evaluation.accuracy.intervals import (
-    Floats,
-    Interval,
-    mcnemar,
-    middle,
-    resamples,
-    sign_change,
-    wilson,
-)
+from openbpu.arch.arrays import Float64
+from openbpu.evaluation.accuracy.intervals import Interval, mcnemar, middle, resamples, sign_change, wilson
 from openbpu.evaluation.accuracy.metrics import Figure, OfClass
 
 RESAMPLES = 500
@@ -111,13 +104,13 @@ def scores_of(
     return tuple(found)
 
 
-def _interval(figure: Figure, samples: int, drawn: Floats | None) -> Interval | None:
+def _interval(figure: Figure, samples: int, drawn: Float64 | None) -> Interval | None:
     if figure.is_share and figure.values is not None:
         return wilson(int(np.sum(figure.values)), samples)
     return None if drawn is None else middle(drawn)
 
 
-def _difference(first: Figure, this: Figure, apart: Floats | None) -> Difference:
+def _difference(first: Figure, this: Figure, apart: Float64 | None) -> Difference:
     interval = None if apart is None else middle(apart)
     value = this.value - first.value
     if first.values is not None and this.values is not None and first.is_share and this.is_share:

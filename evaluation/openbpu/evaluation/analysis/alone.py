@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from onnx import NodeProto, helper
 
-from openbpu.evaluation.analysis.cut import Array, Cut, Graph, Kind
+from openbpu.arch.arrays import Array
+from openbpu.evaluation.analysis.cut import Cut, Graph, Kind
 from openbpu.evaluation.analysis.units import Unit
 from openbpu.quantization.onnx.nodes import remake, rename_reads
 

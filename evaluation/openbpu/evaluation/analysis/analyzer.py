@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.given_shapes import Shapes
 from openbpu.arch.hbm import Source
@@ -24,7 +23,6 @@ from openbpu.quantization.onnx.load import ModelLike
 from openbpu.quantization.onnx.samples import Calibration, Feed
 from openbpu.runtime import Session
 
-Array = npt.NDArray[Any]
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total)."""
 

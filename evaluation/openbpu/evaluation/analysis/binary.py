@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import helper
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array
 from openbpu.arch.program import BpuSegment, DebugEntry
 from openbpu.arch.shapes import along
 from openbpu.evaluation.analysis.cut import Graph, Kind
@@ -18,8 +17,6 @@ from openbpu.evaluation.analysis.rounding import Rounding
 from openbpu.evaluation.ends import Ends
 from openbpu.evaluation.inside import Inside, Shown
 from openbpu.runtime import Session
-
-Array = npt.NDArray[Any]
 
 
 class Binary:

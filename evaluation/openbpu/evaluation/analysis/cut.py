@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.engine import run, session
@@ -18,8 +18,6 @@ from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model, without_functions
 from openbpu.quantization.onnx.nodes import reads
 from openbpu.quantization.onnx.samples import Feed
-
-Array = npt.NDArray[Any]
 
 _TYPES = {
     "tensor(float)": TensorProto.FLOAT,

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
-import numpy.typing as npt
-
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.analysis.analyzer import CHUNK_BYTES, Analyzer, until_node
 from openbpu.evaluation.analysis.cut import Graph, Kind
 from openbpu.evaluation.analysis.units import Unit
 from openbpu.quantization.onnx.samples import Feed
-
-Array = npt.NDArray[Any]
 
 
 def dump(

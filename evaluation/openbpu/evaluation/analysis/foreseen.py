@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array, Float64
 from openbpu.quantization.onnx.corrections.equalise import along_input, factors, shares
 from openbpu.quantization.onnx.corrections.layers import output_axis
 from openbpu.quantization.onnx.corrections.patches import columns
 from openbpu.quantization.onnx.corrections.rounding import round_rows, row_errors
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 
 ROWS = 2048
 """Places of the output that a figure is made of."""
@@ -38,9 +34,9 @@ class Product:
     """
 
     node: NodeProto
-    exact: Floats
-    codes: Floats
-    scale: Floats
+    exact: Float64
+    codes: Float64
+    scale: Float64
     limits: tuple[int, int]
 
 
@@ -63,13 +59,13 @@ def shares_left(product: Product, inputs: Sequence[Array]) -> Mapping[str, float
     return {option: way() / now for option, way in ways.items()}
 
 
-def _peaks(product: Product, inputs: Sequence[Array]) -> Floats:
+def _peaks(product: Product, inputs: Sequence[Array]) -> Float64:
     """Return the largest magnitude of every channel that the product reads."""
     axis = 1 if product.node.op_type.startswith("Conv") else -1
     tops = [
         np.abs(np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])).max(axis=0, initial=0) for x in inputs
     ]
-    found: Floats = np.max(tops, axis=0).astype(np.float64)
+    found: Float64 = np.max(tops, axis=0).astype(np.float64)
     return found
 
 
@@ -79,15 +75,15 @@ class _Seen:
 
     of: Product
     axis: int
-    second: Floats
-    means: Floats
+    second: Float64
+    means: Float64
 
-    def error(self, codes: Floats) -> float:
+    def error(self, codes: Float64) -> float:
         """Return the squared error of an output, summed over channels."""
         errors = row_errors(self._rows(codes - self.of.exact), self.second)
         return float((errors * self._squares).sum())
 
-    def mean_error(self, codes: Floats) -> float:
+    def mean_error(self, codes: Float64) -> float:
         """Return what of it a constant per channel takes off."""
         shifts = np.einsum("gok,gk->go", self._rows(codes - self.of.exact), self.means)
         return float((shifts * shifts * self._squares).sum())
@@ -98,7 +94,7 @@ class _Seen:
         codes = round_rows(exact, nearest, self.second, self.of.limits)
         return float((row_errors(codes - exact, self.second) * self._squares).sum())
 
-    def equalised(self, peaks: Floats) -> float:
+    def equalised(self, peaks: Float64) -> float:
         """Return the error where channels are scaled first; `peaks`: their largest magnitudes."""
         node = self.of.node
         weights = self.of.exact * self._along(self.of.scale)
@@ -112,16 +108,16 @@ class _Seen:
         return float(row_errors(lost / self._rows(np.broadcast_to(by, weights.shape)), self.second).sum())
 
     @property
-    def _squares(self) -> Floats:
+    def _squares(self) -> Float64:
         scale = np.broadcast_to(self.of.scale.reshape(-1), self.of.codes.shape[self.axis])
         return np.asarray(scale.reshape(len(self.second), -1) ** 2, dtype=np.float64)
 
-    def _rows(self, weight: Floats) -> Floats:
+    def _rows(self, weight: Float64) -> Float64:
         """Return weights as (groups, outputs of a group, what is summed up)."""
         rows = np.moveaxis(weight, self.axis, 0)
         groups = len(self.second)
         return np.asarray(rows.reshape(groups, len(rows) // groups, -1), dtype=np.float64)
 
-    def _along(self, scale: Floats) -> Floats:
+    def _along(self, scale: Float64) -> Float64:
         shape = [-1 if i == self.axis else 1 for i in range(self.of.codes.ndim)]
         return scale.reshape(shape) if scale.size > 1 else scale.reshape(())

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy.typing as npt
-
+from openbpu.arch.arrays import Array
 from openbpu.evaluation.analysis.alone import Alone, Part, Parts
 from openbpu.evaluation.analysis.analyzer import Analyzer
 from openbpu.evaluation.analysis.cut import Graph, Kind
 from openbpu.evaluation.analysis.units import Match, Unit
 from openbpu.quantization.onnx.nodes import reads
-
-Array = npt.NDArray[Any]
 
 
 class Runs:

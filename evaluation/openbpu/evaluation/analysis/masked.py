@@ -7,15 +7,13 @@ what it cuts off is no error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.evaluation.analysis.cut import Graph
 from openbpu.quantization.onnx.nodes import attribute
-
-Array = npt.NDArray[Any]
 
 HIDDEN = 20.0
 """So far below the largest value of its row a value has no part in a Softmax: exp(-20) is 2e-9."""

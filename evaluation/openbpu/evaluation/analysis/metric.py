@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, OpenbpuError, must
 from openbpu.evaluation.own import load_own
 from openbpu.quantization.measures import Closeness, Sums
 
-Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 Function = Callable[[Sequence[Outputs], Sequence[Outputs]], float]
 """Takes the float model's outputs of every sample, and those to judge; returns a number."""

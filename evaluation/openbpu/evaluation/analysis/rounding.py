@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto, numpy_helper
 
+from openbpu.arch.arrays import Array
 from openbpu.evaluation.analysis.cut import Graph
 from openbpu.quantization.onnx.nodes import reads
-
-Array = npt.NDArray[Any]
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _CODES = ("int8", "uint8", "int16", "uint16")

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy.typing as npt
 from onnx import ModelProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.analysis.analyzer import CHUNK_BYTES, Analyzer, until_node
 from openbpu.evaluation.analysis.forms import FORMS, Form
@@ -27,7 +27,6 @@ from openbpu.evaluation.analysis.units import Unit
 from openbpu.evaluation.distribution import Pool, Ready, Task
 from openbpu.quantization.onnx.samples import Calibration, Feed
 
-Array = npt.NDArray[Any]
 Mode = Literal["only", "all-but", "pair"]
 Progress = Callable[[str, int, int], None]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from onnx import helper
 
-from openbpu.evaluation.analysis.cut import Array, Cut, Graph, Kind
+from openbpu.arch.arrays import Array
+from openbpu.evaluation.analysis.cut import Cut, Graph, Kind
 from openbpu.quantization.onnx.nodes import reads, rename_reads
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.evaluation.analysis.counts import Picture
 from openbpu.evaluation.analysis.rounding import Rounding
 from openbpu.evaluation.analysis.units import Unit
 from openbpu.quantization.measures import Closeness, Sums
 from openbpu.quantization.ranges import Histogram
-
-Array = npt.NDArray[Any]
 
 _CHANNELS = 8192
 """Channels that are looked at one by one, at most."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.compiler.reader.origin import origin_of
 from openbpu.evaluation.analysis.cut import Graph
@@ -17,8 +16,6 @@ from openbpu.evaluation.analysis.result import WeightRange
 from openbpu.evaluation.analysis.rounding import DEQUANTIZE, constant_arrays
 from openbpu.quantization.onnx.corrections.reach import corrections_of_weights
 from openbpu.quantization.onnx.nodes import attribute
-
-Array = npt.NDArray[Any]
 
 NARROW = 8.0
 """Steps that the largest weight of a channel should have: fewer leave less than four bits."""

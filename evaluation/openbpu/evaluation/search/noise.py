@@ -7,14 +7,11 @@ and the noise of several small errors is about their sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.evaluation.analysis.metric import Metric, Outputs
-
-Array = npt.NDArray[Any]
 
 _MOST_SLICES = 256
 """Coordinates and scores of a detector, not the alphabet of a reader."""

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import HbmError, must
 from openbpu.arch.program import BpuSegment, Program, Space
-from openbpu.compat.hbdk.module import Array, TensorType, Variable
+from openbpu.compat.hbdk.module import TensorType, Variable
 from openbpu.runtime import Session, TensorInfo
 from openbpu.runtime.latency import SegmentLatency
 

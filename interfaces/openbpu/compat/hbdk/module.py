@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from openbpu.arch.errors import CompileError, ModelError, must
 from openbpu.compat.march import march_name
-
-Array = npt.NDArray[Any]
 
 MARCH_KEY = "openbpu.march"
 REMOVE_KEY = "openbpu.remove_io"

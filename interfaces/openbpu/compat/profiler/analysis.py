@@ -8,10 +8,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.files import write_atomic, write_text
 from openbpu.compat.profiler.files import as_csv, as_text, finite, folder, write
-from openbpu.compat.profiler.pairs import Array, Pair, TorchPair, pair_of
+from openbpu.compat.profiler.pairs import Pair, TorchPair, pair_of
 from openbpu.compat.screen import say
 from openbpu.quantization.layers import COLUMNS, LayerRow
 from openbpu.quantization.measures import Closeness, closeness

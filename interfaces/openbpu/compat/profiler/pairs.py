@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.compat.hbdk.hbm import Hbm
 from openbpu.compat.hbdk.module import Module
@@ -24,8 +24,6 @@ from openbpu.evaluation.analysis.units import match
 from openbpu.quantization.layers import LayerPair, LayerRow, compared
 from openbpu.quantization.onnx.samples import feeds_of
 from openbpu.runtime import Session
-
-Array = npt.NDArray[Any]
 
 _OTHER = "it computes something else here: make it again from the baseline"
 _FOLLOWS = "follows from the layers before it"

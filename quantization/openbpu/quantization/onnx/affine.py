@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.onnx_ops import PRODUCTS
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import attribute, remake
 
 Affine = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

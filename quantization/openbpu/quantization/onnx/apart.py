@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.onnx_ops import RESHAPES
 from openbpu.quantization.onnx.inference import infer
 from openbpu.quantization.onnx.labels import Labels, behind, first_labels, is_of
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import remake
 
 _PASSED = RESHAPES | {"Relu", "Transpose"}

@@ -9,11 +9,12 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.marks import STAYS_FLOAT
 from openbpu.quantization.onnx.blocks import codes
 from openbpu.quantization.onnx.limits import Limits
-from openbpu.quantization.onnx.net import Array, Names, Net, assemble
+from openbpu.quantization.onnx.net import Names, Net, assemble
 from openbpu.quantization.onnx.nodes import remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.scales import Scales

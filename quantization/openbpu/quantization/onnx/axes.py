@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from onnx import ModelProto, ValueInfoProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.given_shapes import Shapes, give_shapes
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.inference import infer
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 
 
 def fixed(net: Net, shapes: Shapes | None) -> Net:

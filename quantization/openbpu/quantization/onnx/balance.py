@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.arrays import Array, Float64
 from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.apart import products_apart, taken_apart
-from openbpu.quantization.onnx.corrections.equalise import TINY, Floats, along_input, shares
+from openbpu.quantization.onnx.corrections.equalise import TINY, along_input, shares
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.inference import infer
 from openbpu.quantization.onnx.labels import Labels, constant_of, each, read_by_products
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import remake
 from openbpu.quantization.onnx.scaled import marked_scaled
 from openbpu.quantization.onnx.swallowed import Swallowed
@@ -128,19 +129,19 @@ def _factors(net: Net, index: int, tops: Sequence[float], *, any_gain: bool) -> 
     return tuple(_times(shared if lone else ranges).tolist())
 
 
-def _times(divided: Floats) -> Floats:
+def _times(divided: Float64) -> Float64:
     """Return what makes all of `divided` alike, as powers of two, 1 for the largest."""
-    found: Floats = 2.0 ** np.floor(np.log2(np.minimum(divided.max() / divided, FURTHEST)))
+    found: Float64 = 2.0 ** np.floor(np.log2(np.minimum(divided.max() / divided, FURTHEST)))
     return found
 
 
-def _share(net: Net, node: NodeProto, labels: Labels, axis: int) -> Floats | None:
+def _share(net: Net, node: NodeProto, labels: Labels, axis: int) -> Float64 | None:
     """Return the largest share that each channel has of what shares a scale; None where it has its own."""
     weight = net.consts[node.input[constant_of(net, node) or 0]]
     if node.op_type != "Mul":
         return shares(node, weight, len(labels))
     sizes = np.abs(_spread(weight, len(labels), axis - _rank(net, node))).astype(np.float64)
-    found: Floats = np.moveaxis(sizes, axis - _rank(net, node), 0).reshape(len(labels), -1).max(axis=1)
+    found: Float64 = np.moveaxis(sizes, axis - _rank(net, node), 0).reshape(len(labels), -1).max(axis=1)
     return found / max(float(found.max(initial=0.0)), TINY)
 
 
@@ -202,7 +203,7 @@ class _Made:
         read = [name if factor == 1 else self._times(name, factor) for name, factor in pairs]
         self.copy(concat, read, again=again)
 
-    def read(self, product: NodeProto, by: Floats, axis: int) -> None:
+    def read(self, product: NodeProto, by: Float64, axis: int) -> None:
         """Take over a product, its weights times `by` along the channels that it reads."""
         inputs, position = list(product.input), constant_of(self._net, product) or 0
         weight = self._net.consts[inputs[position]]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.shapes import along
-from openbpu.quantization.onnx.net import Array
 
 BLOCK = 1 << 18
 """Elements that are worked on at once."""

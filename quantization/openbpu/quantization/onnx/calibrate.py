@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import ModelError
 from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.extents import Depths, Extent
 from openbpu.quantization.onnx.limits import FREE, Limits, Seen, extent_of
 from openbpu.quantization.onnx.masks import Masks, clipped
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.observe import clipped_range
 from openbpu.quantization.onnx.peaks import peaks
 from openbpu.quantization.onnx.samples import Feed, random_feed

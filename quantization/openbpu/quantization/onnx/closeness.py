@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
+from openbpu.arch.arrays import Array
 from openbpu.quantization.onnx.judge import cosines, run_all
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.samples import Feed
 
 LEAST = 1e-14

@@ -10,9 +10,10 @@ from typing import Any
 
 from onnx import AttributeProto, ModelProto, SparseTensorProto, numpy_helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.protos import messages
 from openbpu.arch.sparse import DenseForms
-from openbpu.quantization.onnx.net import Array, array_of
+from openbpu.quantization.onnx.net import array_of
 
 
 def with_dense_constants(model: ModelProto) -> ModelProto:

@@ -8,8 +8,9 @@ from typing import Any
 
 from onnx import ModelProto, ValueInfoProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError
-from openbpu.quantization.onnx.net import SMALL, Array, Net, Shape, assemble
+from openbpu.quantization.onnx.net import SMALL, Net, Shape, assemble
 
 APART = 1 << 20
 """A net whose constants take more bytes is run on them where they are.

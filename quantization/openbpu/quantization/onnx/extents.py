@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from openbpu.quantization.onnx.net import Array
+from openbpu.arch.arrays import Array
 
 
 @dataclass(slots=True)

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.external import ExternalFiles
 from openbpu.arch.protos import external_tensors
-from openbpu.quantization.onnx.net import Array, array_of
+from openbpu.quantization.onnx.net import array_of
 
 _SAID = 300
 """Characters of a foreign error that are passed on: it may hold a file name of any length."""

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
 from openbpu.quantization.onnx.engine import float_shapes, run_once
 from openbpu.quantization.onnx.inference import infer, nbytes
-from openbpu.quantization.onnx.net import Array, Net, assemble, value_info
+from openbpu.quantization.onnx.net import Net, assemble, value_info
 from openbpu.quantization.onnx.nodes import attribute, reads, rename_reads, subgraphs
 from openbpu.quantization.onnx.sizes import NEVER_CONSTANT, known_sizes
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.classes import Kind, kind_of
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import attribute, rename_reads
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")

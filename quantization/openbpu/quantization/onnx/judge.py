@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto
 
+from openbpu.arch.arrays import Array
 from openbpu.quantization.measures import Sums
 from openbpu.quantization.onnx.engine import net_session, run, session
 from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_model
-from openbpu.quantization.onnx.net import Array, Net, take_apart
+from openbpu.quantization.onnx.net import Net, take_apart
 from openbpu.quantization.onnx.samples import Calibration, Feed, feeds_of
 
 APART = 64 << 20

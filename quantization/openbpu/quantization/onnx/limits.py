@@ -21,10 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.extents import Depths, Extent
 from openbpu.quantization.onnx.masks import SURE, Masks, Row, clipped, factor_of, find_masks, steps_back
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.nodes import reads
 
 Limits = tuple[float, float]

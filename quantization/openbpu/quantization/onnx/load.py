@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, inliner
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.calls import declare_types, forget_types
 from openbpu.arch.errors import InternalError, ModelError, OpenbpuError, QuantizationError, must
 from openbpu.arch.protos import external_tensors, messages, opset_of
@@ -19,7 +20,7 @@ from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
 from openbpu.quantization.onnx.dense import with_dense_constants
 from openbpu.quantization.onnx.files import mapped_weights, parsed, with_weights
 from openbpu.quantization.onnx.inputs import set_axes_free
-from openbpu.quantization.onnx.net import Array, Net, take_apart
+from openbpu.quantization.onnx.net import Net, take_apart
 from openbpu.quantization.onnx.nodes import subgraphs
 
 _opset = partial(opset_of, unnamed=1)

@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.arch.arrays import Array, Float64
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.outliers import outlier_doubt
 from openbpu.quantization.onnx.samples import Feed
-
-Floats = npt.NDArray[np.float64]
 
 _CHANNELS = {1, 3, 4}
 _LOOKED_AT = 32
@@ -72,7 +70,7 @@ def _channel_axis(sample: Array) -> int | None:
     return next((axis for axis in (1, 3) if sample.shape[axis] in _CHANNELS), None)
 
 
-def _kind(values: Floats, low: float, high: float, mean: float, std: float) -> str:
+def _kind(values: Float64, low: float, high: float, mean: float, std: float) -> str:
     whole = bool((values == np.rint(values)).all())
     if whole and low >= 0 and 1 < high <= 255:
         return "pixels 0..255"
@@ -133,8 +131,8 @@ def _of_neighbours(samples: Sequence[Array], axis: int) -> Iterator[str]:
         yield "neighbouring pixels have nothing in common: noise, or a wrong layout"
 
 
-def _centred(picture: Floats) -> Floats:
-    centred: Floats = picture - picture.mean(axis=(2, 3), keepdims=True)
+def _centred(picture: Float64) -> Float64:
+    centred: Float64 = picture - picture.mean(axis=(2, 3), keepdims=True)
     return centred
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.onnx_ops import MOVES, PRODUCTS
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import attribute, reads, remake
 from openbpu.quantization.onnx.samples import Feed
 

@@ -20,11 +20,12 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.calibrate import Progress
 from openbpu.quantization.onnx.closeness import Closeness
 from openbpu.quantization.onnx.engine import net_session, run
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import remake
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.onnx.samples import Feed

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import (
     ModelProto,
     NodeProto,
@@ -18,11 +16,11 @@ from onnx import (
     numpy_helper,
 )
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.protos import opset_of
 from openbpu.quantization.onnx.nodes import reads
 
-Array = npt.NDArray[Any]
 Shape = tuple[int | str | None, ...]
 
 _FIX = "export the model again"

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, version_converter
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
-from openbpu.quantization.onnx.net import Array, Names, Net, assemble, take_apart
+from openbpu.quantization.onnx.net import Names, Net, assemble, take_apart
 from openbpu.quantization.onnx.nodes import remake
 
 OPSET_PER_CHANNEL = 13

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from openbpu.quantization.onnx.net import Array
+from openbpu.arch.arrays import Array
 from openbpu.quantization.ranges import Histogram, reached_range
 
 FAR = 8.0

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.arch.arrays import Array
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import attribute, remake, rename_reads
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.quantization.onnx.engine import run_once
-from openbpu.quantization.onnx.net import SMALL, Array, Names, Net, assemble
+from openbpu.quantization.onnx.net import SMALL, Names, Net, assemble
 
 Ends = Mapping[str, tuple[str, str]]
 

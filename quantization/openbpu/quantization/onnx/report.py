@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.looks import InputLook
-from openbpu.quantization.onnx.net import Array
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.usage import RangeUse
 

@@ -16,10 +16,11 @@ from dataclasses import replace
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.uniform import BROADCAST, is_spare, lone_value
 from openbpu.quantization.onnx.affine import Affine, channel_affine, channel_vector
 from openbpu.quantization.onnx.inference import infer, made_type
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import attribute, remake
 
 

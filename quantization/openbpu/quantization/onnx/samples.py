@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from onnx import ValueInfoProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.inference import shape_of
 from openbpu.quantization.onnx.inputs import fed_inputs
 from openbpu.quantization.onnx.load import ModelLike, read_ends
-from openbpu.quantization.onnx.net import Array, Shape
+from openbpu.quantization.onnx.net import Shape
 from openbpu.quantization.samples import IMAGES, Changes, Input, Pixels, read_numpy, read_samples, split
 
 Feed = dict[str, Array]

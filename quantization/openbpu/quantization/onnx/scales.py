@@ -9,20 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array, Float32
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.affine import channel_vector
 from openbpu.quantization.onnx.blocks import magnitudes
 from openbpu.quantization.onnx.limits import Limits
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import Plan, channel_axis
 from openbpu.quantization.onnx.shifts import NO_SHIFTS, Shift, Shifts
 from openbpu.quantization.ranges import usable_range
 
 BIAS_STEPS = 2.0**30
 """The largest bias in steps of the accumulator; the other half of int32 is for the sum of products."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Scales:
     limits: Mapping[str, Limits] = field(default_factory=dict)
     shifts: Shifts = NO_SHIFTS
 
-    def tensor(self, name: str, dtype: DType) -> Floats:
+    def tensor(self, name: str, dtype: DType) -> Float32:
         """Return the scale of a tensor that has a pair, for `dtype`."""
         shift = self._shift(name, dtype)
         if shift is not None:
@@ -56,7 +55,7 @@ class Scales:
         source = self.plan.pairs[name].source
         return self.shifts.of(source, self.ranges[source], dtype)
 
-    def constant(self, name: str, axis: int | None, dtype: DType) -> Floats:
+    def constant(self, name: str, axis: int | None, dtype: DType) -> Float32:
         """Return the scale of a constant: of shape () or one per entry of `axis`."""
         array = self.finite(name)
         widest = magnitudes(array, axis)
@@ -64,7 +63,7 @@ class Scales:
             return (usable_range(widest) / dtype.qmax).astype(np.float32)
         return numerics.observed_scale(usable_range(widest), dtype)
 
-    def weights(self, mac: int, position: int) -> Floats:
+    def weights(self, mac: int, position: int) -> Float32:
         """Return the scale of constant weights, widened where the bias would not fit int32 otherwise.
 
         That happens to channels whose weights have all but vanished beside their bias.
@@ -80,10 +79,10 @@ class Scales:
             return scale
         needed = np.abs(bias) / (float(other) * BIAS_STEPS)
         widest = needed.reshape(-1, scale.size).max(axis=0) if scale.ndim else needed.max(initial=0)
-        widened: Floats = np.maximum(scale, widest.astype(np.float32))
+        widened: Float32 = np.maximum(scale, widest.astype(np.float32))
         return widened
 
-    def operand(self, mac: int, position: int) -> Floats | None:
+    def operand(self, mac: int, position: int) -> Float32 | None:
         """Return the scale of operand 0 or 1 of a MAC; None when it is not quantized."""
         name, slot = self.net.nodes[mac].input[position], (mac, position)
         if slot in self.plan.weights:
@@ -94,7 +93,7 @@ class Scales:
             return None
         return self.tensor(name, self.plan.recast.get(slot, self.plan.pairs[name].dtype))
 
-    def _given(self, mac: int, position: int) -> Floats | None:
+    def _given(self, mac: int, position: int) -> Float32 | None:
         """Return the scale that the model itself gives an operand; None when it is none of a MAC."""
         node = self.net.nodes[mac]
         scale, axis = self.plan.given.scales.get(node.input[position], (None, None))
@@ -105,7 +104,7 @@ class Scales:
         rank = len(self.net.shapes.get(node.input[position], ()))
         return scale if position == 1 and axis == channel_axis(node, rank) else None
 
-    def accumulator(self, mac: int, channels: int) -> Floats | None:
+    def accumulator(self, mac: int, channels: int) -> Float32 | None:
         """Return the step of the accumulator, of shape () or (channels,); None when an operand is float."""
         a, b = self.operand(mac, 0), self.operand(mac, 1)
         if a is None or b is None:

@@ -16,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.extents import Extent
 from openbpu.quantization.onnx.masks import Masks
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.plan import Plan
 from openbpu.quantization.ranges import SMALLEST_RANGE, Halves
-
-Floats = npt.NDArray[np.float64]
 
 WORTH = 0.9
 """A zero point that leaves more than this of the step is not worth it."""
@@ -113,7 +112,7 @@ def shift_of(top: float, extent: Extent) -> Shift | None:
     return Shift(numerics.observed_scale(half, DType.INT8), zero)
 
 
-def _half(tops: npt.ArrayLike, extent: Extent) -> Floats:
+def _half(tops: npt.ArrayLike, extent: Extent) -> Float64:
     """Return half the width of what counts of the extent within each range: `tops` where little is gained."""
     most = np.asarray(tops, dtype=np.float64)
     if extent.low == extent.high == 0:  # which side its values lie on is not known

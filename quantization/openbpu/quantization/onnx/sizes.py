@@ -12,7 +12,8 @@ from typing import cast
 import numpy as np
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.arch.arrays import Array
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.nodes import attribute, reads
 
 _ONNX = ("", "ai.onnx")

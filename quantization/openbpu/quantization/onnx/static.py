@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.inference import infer
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import reads, remake, rename_reads, subgraphs
 
 _PRODUCTS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv", "DynamicQuantizeMatMul": "MatMul"}

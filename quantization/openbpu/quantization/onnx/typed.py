@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.quantization.onnx.given import is_dequantize, is_quantize, keeps
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import remake, rename_reads
 from openbpu.quantization.onnx.opset import OPSET_INT16
 from openbpu.quantization.onnx.sizes import settled

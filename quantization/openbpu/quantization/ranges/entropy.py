@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Float64
 from openbpu.quantization.ranges.histogram import Counts
-
-Floats = npt.NDArray[np.float64]
 
 _CELLS = 1 << 20
 """Candidates are judged together while their levels are no more than this."""
@@ -56,12 +55,12 @@ class _Judge:
         self.levels = levels
         share = counts.astype(np.float64)
         share[0] = share[1]
-        self.share: Floats = share / share.sum()
+        self.share: Float64 = share / share.sum()
         self.mass = _running(self.share)
         self.filled = _running(self.share > 0)
         self.spread = _running(_xlogx(self.share))
 
-    def divergence(self, tried: npt.NDArray[np.int64]) -> Floats:
+    def divergence(self, tried: npt.NDArray[np.int64]) -> Float64:
         """Return KL(p ‖ q) for every number of bins in `tried`; infinite where q is empty and p is not."""
         edges = -(-np.arange(self.levels + 1) * tried[:, None] // self.levels)  # rounded up
         mass, filled = np.diff(self.mass[edges]), np.diff(self.filled[edges])
@@ -76,10 +75,10 @@ class _Judge:
         return np.where(lost | (kept < _KEPT), np.inf, found)
 
 
-def _running(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> Floats:
+def _running(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> Float64:
     """Return the sums of the first 0, 1, … all values."""
     return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
 
 
-def _xlogx(x: Floats) -> Floats:
+def _xlogx(x: Float64) -> Float64:
     return x * np.log(np.where(x > 0, x, 1.0))

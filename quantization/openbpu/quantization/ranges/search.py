@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.ranges.histogram import Counts
 
-Floats = npt.NDArray[np.float64]
-Rounded = Callable[[Floats, Floats], npt.NDArray[Any]]
+Rounded = Callable[[Float64, Float64], npt.NDArray[Any]]
 """Values [1, n] and ranges [k, 1] → [k, n], the values as the grid of each range holds them."""
 
-Halves = Callable[[Floats], Floats]
+Halves = Callable[[Float64], Float64]
 
 _SURELY = 1e-3
 """Of a step: what float32 may take from a whole number of them."""
@@ -32,7 +32,7 @@ def grid(dtype: DType, halves: Halves | None = None) -> Rounded:
     the codes of the other side are for this one.
     """
 
-    def rounded(values: Floats, limits: Floats) -> npt.NDArray[Any]:
+    def rounded(values: Float64, limits: Float64) -> npt.NDArray[Any]:
         widths = limits if halves is None else halves(limits)
         scale = np.maximum(numerics.observed_scale(widths, dtype), np.finfo(np.float32).tiny)
         zero = 0 if halves is None else dtype.qmax - np.floor(limits / scale + _SURELY)
@@ -41,7 +41,7 @@ def grid(dtype: DType, halves: Halves | None = None) -> Rounded:
     return rounded
 
 
-def fractions(peak: float, steps: int = 100) -> Floats:
+def fractions(peak: float, steps: int = 100) -> Float64:
     """Return the ranges that a search by error tries: 1/steps … 1 of the largest magnitude."""
     return np.asarray(peak * np.arange(1, steps + 1) / steps, dtype=np.float64)
 
@@ -66,7 +66,7 @@ def mse_range(counts: Counts, peak: float, tried: Iterable[float], rounded: Roun
     return float(limits[len(limits) - 1 - int(np.argmin(errors[::-1]))])
 
 
-def squared_errors(counts: Counts, peak: float, limits: Floats, rounded: Rounded) -> Floats:
+def squared_errors(counts: Counts, peak: float, limits: Float64, rounded: Rounded) -> Float64:
     """Return for each range the mean squared error of rounding the counted values to its grid.
 
     A value counts as the centre of its bin, those of the last bin as the peak.

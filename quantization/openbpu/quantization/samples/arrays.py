@@ -12,9 +12,10 @@ from typing import IO
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.quantization.samples.headers import check_room, read_header
-from openbpu.quantization.samples.inputs import Array, Input
+from openbpu.quantization.samples.inputs import Input
 
 _FIX = "write it with numpy.save or numpy.savez, without objects"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.quantization.samples.arrays import read_numpy, split
 from openbpu.quantization.samples.images import IMAGES, Changes, Pixels, check_takes_images, read_image
-from openbpu.quantization.samples.inputs import Array, Input, Shape
+from openbpu.quantization.samples.inputs import Input, Shape
 
 _KINDS = f".npy, {', '.join(IMAGES)}"
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.numerics import quantize
-from openbpu.quantization.samples.inputs import Array, Input, Shape
+from openbpu.quantization.samples.inputs import Input, Shape
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 Shape = tuple[int | str | None, ...]
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine
 from openbpu.arch.program import Conv, MatMul, Operator
 from openbpu.arch.timing import conv_cycles, passes
-from openbpu.runtime.roofline.site import Int64, Site
+from openbpu.runtime.roofline.site import Site
 
 _DDR = (Engine.LOAD, Engine.STORE)
 COMPUTING = tuple(e for e in Engine if e not in _DDR)

@@ -10,15 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import isa
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.isa import ENGINES, Code, Engine
 from openbpu.arch.march import March, with_values
 from openbpu.arch.program import BpuSegment, Operator, Program, Space
 from openbpu.arch.timing import Costs
 from openbpu.simulator.timing import Queues, costs_of
 
-Int64 = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 _ALIGNMENT = 64
 _US = 1e6
 _SETUP = ("chip.layer_cycles", "chip.table_cycles")
@@ -98,7 +97,7 @@ class Site:
         wanted[list(operators)] = True
         return [wanted[o] for o in self.operator]
 
-    def with_transfers(self, costs: Sequence[Costs], shares: Sequence[Floats]) -> list[Costs]:
+    def with_transfers(self, costs: Sequence[Costs], shares: Sequence[Float64]) -> list[Costs]:
         """Return costs whose transfers move and take a share (0..1) of what they did, by instruction.
 
         What an operator's transfers keep from its computing instructions shrinks with the bytes.

@@ -8,9 +8,10 @@ from typing import Any, overload
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data.data import Data
-from openbpu.evaluation.accuracy.data.sample import Array, Sample
+from openbpu.evaluation.accuracy.data.sample import Sample
 from openbpu.quantization.samples import Input, read_numpy
 
 LABELS = ("labels", "label", "y", "targets", "target")

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
+from openbpu.arch.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Array, Float64
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int64]
 Record = Any
 """What is kept of a sample: numbers, texts, lists and dicts, as JSON holds them."""
@@ -55,7 +54,7 @@ class Figure:
 
     name: str
     value: float
-    values: Floats | None
+    values: Float64 | None
     is_share: bool
     weighted: Callable[[Weights], float]
     is_relative: bool = False

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.metrics.base import Seen
 
-Array = npt.NDArray[Any]
 Unit = Literal["pixels", "relative"]
 _COLUMNS = 6
 _FORM = (

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
-from openbpu.evaluation.accuracy.metrics.base import Array, Figure, Record, Seen, mean_figure
+from openbpu.evaluation.accuracy.metrics.base import Figure, Record, Seen, mean_figure
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
-from openbpu.evaluation.accuracy.metrics.base import Array, Figure, OfClass, Record, Seen
+from openbpu.evaluation.accuracy.metrics.base import Figure, OfClass, Record, Seen
 from openbpu.evaluation.accuracy.metrics.boxes import Boxes
 from openbpu.evaluation.accuracy.metrics.precision import Precision
 

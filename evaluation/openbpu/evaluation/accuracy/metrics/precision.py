@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.evaluation.accuracy.metrics.base import Weights
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

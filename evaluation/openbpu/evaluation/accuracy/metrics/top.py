@@ -8,17 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.evaluation.accuracy.data import Data, Sample
-from openbpu.evaluation.accuracy.metrics.base import (
-    Array,
-    Figure,
-    OfClass,
-    Record,
-    Seen,
-    chosen_output,
-    mean_figure,
-)
+from openbpu.evaluation.accuracy.metrics.base import Figure, OfClass, Record, Seen, chosen_output, mean_figure
 
 _OTHERS = 3
 """Classes that are told a class is taken for, the most frequent ones."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.contrib import runtime, standard
 from openbpu.quantization.onnx.contrib import steps as written
@@ -20,7 +21,7 @@ from openbpu.quantization.onnx.contrib.writer import KeptError, Writer
 from openbpu.quantization.onnx.findings import Finding
 from openbpu.quantization.onnx.fold import ask_engine
 from openbpu.quantization.onnx.inference import infer
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 
 DOMAIN = "com.microsoft"
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from openbpu.quantization.onnx.net import Array, Names, Net, Shape
+from openbpu.arch.arrays import Array
+from openbpu.quantization.onnx.net import Names, Net, Shape
 from openbpu.quantization.onnx.nodes import attribute, name_of
 from openbpu.quantization.onnx.scaled import PART
 

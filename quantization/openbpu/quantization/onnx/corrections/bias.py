@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import NodeProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.onnx.calibrate import Progress, observed
 from openbpu.quantization.onnx.corrections.layers import Bias, Layer, biases, layers
 from openbpu.quantization.onnx.corrections.walk import Walk, affordable, means
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import remake
 from openbpu.quantization.onnx.samples import Feed
 

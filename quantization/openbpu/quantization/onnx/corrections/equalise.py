@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array, Float64
 from openbpu.quantization.onnx.affine import along_output, channel_vector
 from openbpu.quantization.onnx.calibrate import Progress, observed
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.nodes import attribute
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.onnx.scaled import marked_scaled
@@ -41,8 +41,6 @@ _ALIKE = frozenset({"Relu", "LeakyRelu", "PRelu", "Identity"})
 
 _IMAGES = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
 """Those that do so channel by channel of axis 1."""
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Junction:
 def equalise(net: Net, feeds: Sequence[Feed], progress: Progress) -> tuple[Net, int]:
     """Return the float `net` with equalised channels, and how many tensors were scaled."""
     found = junctions(net)
-    ranges: dict[str, Floats] = {}
+    ranges: dict[str, Float64] = {}
     axes = {j.source: j.axis for j in found}
     for name, _, x in observed(net, list(axes), feeds, progress, "observe channels"):
         tops = np.abs(np.moveaxis(x, axes[name], -1).reshape(-1, x.shape[axes[name]])).max(
@@ -211,7 +209,7 @@ class _Made:
         nodes = (n if self._scaled.isdisjoint(n.output) else marked_scaled(n) for n in self._net.nodes)
         return replace(self._net, nodes=tuple(nodes), consts=self._consts)
 
-    def scale(self, junction: Junction, ranges: Floats) -> None:
+    def scale(self, junction: Junction, ranges: Float64) -> None:
         """Divide the channels of a junction, and multiply what reads them."""
         readers = [self._net.nodes[index] for index in junction.readers]
         found = [shares(node, self._consts[node.input[1]], len(ranges)) for node in readers]
@@ -232,7 +230,7 @@ class _Made:
         self.changed += 1
 
 
-def factors(ranges: Floats, share: Floats | None) -> Floats:
+def factors(ranges: Float64, share: Float64 | None) -> Float64:
     """Return what each channel is divided by, at most 1: see above. `share` None: only depthwise readers."""
     top = ranges / max(float(ranges.max(initial=0.0)), TINY)
     found = top if share is None else np.sqrt(top / np.maximum(share, TINY))
@@ -240,19 +238,19 @@ def factors(ranges: Floats, share: Floats | None) -> Floats:
     return np.maximum(found, 1 / WIDEST)
 
 
-def along_input(node: NodeProto, weight: Array, by: Floats) -> Floats:
+def along_input(node: NodeProto, weight: Array, by: Float64) -> Float64:
     """Return `by`, one per channel that the product reads, shaped to multiply the weights."""
     axis = input_axis(node, weight) or 0
     each = np.repeat(by, weight.shape[axis] // len(by))
     return each.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
 
 
-def shares(node: NodeProto, weight: Array, channels: int) -> Floats | None:
+def shares(node: NodeProto, weight: Array, channels: int) -> Float64 | None:
     """Return the largest share that each channel has of a row of the weights, 0 … 1; None if depthwise."""
     axis = input_axis(node, weight) or 0
     if node.op_type.startswith("Conv") and attribute(node, "group", 1) > 1:
         return None
     rows = np.moveaxis(weight, axis, 0).reshape(channels, weight.shape[1 - axis], -1).astype(np.float64)
     sizes = np.abs(rows).max(axis=2, initial=0.0)
-    found: Floats = (sizes / np.maximum(sizes.max(axis=0), TINY)).max(axis=1)
+    found: Float64 = (sizes / np.maximum(sizes.max(axis=0), TINY)).max(axis=1)
     return found

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
+from openbpu.arch.arrays import Array
 from openbpu.quantization.onnx.classes import PRODUCTS
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 
 
 @dataclass(frozen=True, slots=True)

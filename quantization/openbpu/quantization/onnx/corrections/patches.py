@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.net import Array
+from openbpu.arch.arrays import Array, Float32
 from openbpu.quantization.onnx.nodes import attribute
 
-Floats = npt.NDArray[np.float32]
 
-
-def columns(node: NodeProto, inputs: Sequence[Array], shape: tuple[int, ...], most: int) -> Floats | None:
+def columns(node: NodeProto, inputs: Sequence[Array], shape: tuple[int, ...], most: int) -> Float32 | None:
     """Return (groups, rows, values that one output sums up), at most `most` rows, evenly from all `inputs`.
 
     `shape`: of the weights. None for a product that is not understood: ConvTranspose, a padding by name.
@@ -34,7 +31,7 @@ def _thinned(rows: Array, most: int) -> Array:
     return rows[:: -(-len(rows) // max(most, 1))] if len(rows) else rows
 
 
-def _patches(node: NodeProto, x: Array, shape: tuple[int, ...], most: int) -> Floats:
+def _patches(node: NodeProto, x: Array, shape: tuple[int, ...], most: int) -> Float32:
     """Return the patches of an input (N, C, …) of a Conv as (groups, rows, C / groups · kernel)."""
     kernel, rank = shape[2:], len(shape) - 2
     pads = attribute(node, "pads", [0] * 2 * rank)
@@ -49,5 +46,5 @@ def _patches(node: NodeProto, x: Array, shape: tuple[int, ...], most: int) -> Fl
     at = np.unravel_index(wanted, (batch, *places))
     rows = views.transpose(0, *range(2, 2 + rank), 1, *range(2 + rank, 2 + 2 * rank))[at]
     groups = channels // shape[1]
-    flat: Floats = rows.reshape(len(wanted), groups, -1).transpose(1, 0, 2).astype(np.float32)
+    flat: Float32 = rows.reshape(len(wanted), groups, -1).transpose(1, 0, 2).astype(np.float32)
     return np.ascontiguousarray(flat)

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Array, Float64
 from openbpu.quantization.onnx.calibrate import Progress
 from openbpu.quantization.onnx.corrections.layers import Layer, layers
 from openbpu.quantization.onnx.corrections.patches import columns
 from openbpu.quantization.onnx.corrections.walk import Walk, affordable
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.samples import Feed
 
 SWEEPS = 8
@@ -38,8 +39,6 @@ DAMPING = 0.01
 
 _BLOCK = 64
 """Weights whose effect on the others is added up before it is passed on."""
-
-Floats = npt.NDArray[np.float64]
 
 
 def round_adaptively(
@@ -81,10 +80,10 @@ def _rounded(walk: Walk, layer: Layer, weight: Array) -> Array | None:
     return np.ascontiguousarray(made.astype(nearest.dtype))
 
 
-def _by_group(weight: Array, axis: int, groups: int) -> Floats:
+def _by_group(weight: Array, axis: int, groups: int) -> Float64:
     """Return weights as (groups, outputs of a group, inputs of a group)."""
     rows = np.moveaxis(weight, axis, 0)
-    flat: Floats = rows.reshape(groups, len(rows) // groups, -1).astype(np.float64)
+    flat: Float64 = rows.reshape(groups, len(rows) // groups, -1).astype(np.float64)
     return flat
 
 
@@ -92,7 +91,7 @@ def _moved_shape(weight: Array, axis: int) -> tuple[int, ...]:
     return np.moveaxis(weight, axis, 0).shape
 
 
-def round_rows(exact: Floats, nearest: Floats, second: Floats, limits: tuple[int, int]) -> Floats:
+def round_rows(exact: Float64, nearest: Float64, second: Float64, limits: tuple[int, int]) -> Float64:
     """Return codes within a step of `exact` (G, O, K) of little error by `second` (G, K, K).
 
     Starts from the codes `nearest`; of every row the error is at most theirs.
@@ -118,7 +117,9 @@ def round_rows(exact: Floats, nearest: Floats, second: Floats, limits: tuple[int
     return np.where(better[..., None], codes, nearest)
 
 
-def _sweep(codes: Floats, slope: Floats, second: Floats, low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
+def _sweep(
+    codes: Float64, slope: Float64, second: Float64, low: Float64, high: Float64
+) -> npt.NDArray[np.bool_]:
     """Give every code in turn its best value; return which rows moved. `slope` is (codes − exact) · H."""
     moved = np.zeros(codes.shape[:2], dtype=bool)
     for start in range(0, codes.shape[2], _BLOCK):
@@ -134,12 +135,12 @@ def _sweep(codes: Floats, slope: Floats, second: Floats, low: Floats, high: Floa
     return moved
 
 
-def _by_column(rows: Floats) -> Floats:
+def _by_column(rows: Float64) -> Float64:
     """Return (G, O, B) as (B, G, O): a column at a time is read, so it lies together."""
     return np.ascontiguousarray(np.moveaxis(rows, 2, 0))
 
 
-def _steps(codes: Floats, slope: Floats, low: Floats, high: Floats, second: Floats) -> Floats:
+def _steps(codes: Float64, slope: Float64, low: Float64, high: Float64, second: Float64) -> Float64:
     """Return by how much each code of a block moves (B, G, O); `slope` is used up. second: (G, B, B)."""
     steps = np.zeros_like(codes)
     effects = np.ascontiguousarray(np.moveaxis(second, 0, 2))[..., None]  # (B, B, G, 1)
@@ -152,7 +153,7 @@ def _steps(codes: Floats, slope: Floats, low: Floats, high: Floats, second: Floa
     return steps
 
 
-def row_errors(difference: Floats, second: Floats) -> Floats:
+def row_errors(difference: Float64, second: Float64) -> Float64:
     """Return d H dᵀ of every row of `difference` (G, O, K)."""
-    errors: Floats = np.einsum("gok,gok->go", np.matmul(difference, second), difference)
+    errors: Float64 = np.einsum("gok,gok->go", np.matmul(difference, second), difference)
     return errors

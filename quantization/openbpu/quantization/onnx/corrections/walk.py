@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.quantization.onnx.engine import net_session, run
 from openbpu.quantization.onnx.inference import nbytes
-from openbpu.quantization.onnx.net import Array, Net
+from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.nodes import reads
 from openbpu.quantization.onnx.samples import Feed
 

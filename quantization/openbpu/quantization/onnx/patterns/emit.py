@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from openbpu.quantization.onnx.net import Array, Names, Net, Shape
+from openbpu.arch.arrays import Array
+from openbpu.quantization.onnx.net import Names, Net, Shape
 from openbpu.quantization.onnx.patterns.algebra import Coefficient
 from openbpu.quantization.onnx.patterns.norms import Norm
 from openbpu.quantization.onnx.patterns.search import Match

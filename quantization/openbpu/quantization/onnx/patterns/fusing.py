@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError
 from openbpu.quantization.onnx.engine import session
 from openbpu.quantization.onnx.inference import infer
-from openbpu.quantization.onnx.net import Array, Names, Net
+from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import reads
 from openbpu.quantization.onnx.patterns.emit import written
 from openbpu.quantization.onnx.patterns.norms import Norm

@@ -15,7 +15,8 @@ import numpy as np
 from onnx import NodeProto
 
 from openbpu.arch import numerics
-from openbpu.quantization.onnx.net import Array, Net, Shape
+from openbpu.arch.arrays import Array
+from openbpu.quantization.onnx.net import Net, Shape
 from openbpu.quantization.onnx.nodes import attribute
 from openbpu.quantization.onnx.patterns.algebra import Coefficient
 from openbpu.quantization.onnx.patterns.norms import Norm

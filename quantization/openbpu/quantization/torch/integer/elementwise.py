@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from openbpu.arch import numerics
-from openbpu.quantization.torch.integer.values import OPEN, Clamp, Codes, Grid, Int64
+from openbpu.arch.arrays import Int64
+from openbpu.quantization.torch.integer.values import OPEN, Clamp, Codes, Grid
 
 _INT32_MAX = 2**31 - 1
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.torch.integer.choices import nothing, where
 from openbpu.quantization.torch.integer.elementwise import (
@@ -30,7 +31,7 @@ from openbpu.quantization.torch.integer.elementwise import (
 from openbpu.quantization.torch.integer.listed import left_to_cpu
 from openbpu.quantization.torch.integer.products import Product, WithResidual, affine_product, matrix_product
 from openbpu.quantization.torch.integer.tables import evaluate, looked_up
-from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, Int64, codes_of
+from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, codes_of
 from openbpu.quantization.torch.qtensor import QTensor
 
 Args = tuple[Any, ...]

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.march import get_march as load_march
 from openbpu.arch.shapes import along
-from openbpu.quantization.torch.integer.values import Clamp, Codes, Float64, Grid, Int64, codes_of
+from openbpu.quantization.torch.integer.values import Clamp, Codes, Grid, codes_of
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor import QTensor
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import POINTWISE
-from openbpu.quantization.torch.integer.values import Codes, Float64, Grid, Int64
+from openbpu.quantization.torch.integer.values import Codes, Grid
 from openbpu.quantization.torch.qtensor.names import REFLECTED, TABLED, name_of
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)

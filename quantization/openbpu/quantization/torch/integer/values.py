@@ -10,14 +10,13 @@ import numpy.typing as npt
 import torch
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.quantization.torch.errors import ExportError, never_observed
 from openbpu.quantization.torch.fake_quantize import FakeQuantize
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.scope import here
 
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 Clamp = tuple[float, float]
 OPEN: Clamp = (-np.inf, np.inf)
 

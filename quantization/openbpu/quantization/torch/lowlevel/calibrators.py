@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from openbpu.arch.arrays import Float64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import must
 from openbpu.quantization.ranges import (
@@ -25,7 +26,6 @@ from openbpu.quantization.ranges import (
 from openbpu.quantization.torch import usable
 from openbpu.quantization.torch.lowlevel.functions import fake_tensor_quant
 
-Floats = npt.NDArray[np.float64]
 METHODS = ("percentile", "mse", "entropy")
 _START = 128
 _CHIP = {8: DType.INT8, 16: DType.INT16}
@@ -160,7 +160,7 @@ class HistogramCalibrator:
             return entropy_range(counts, peak, levels, start=start, stride=stride or 1)
         return mse_range(counts, peak, self._tried(stride, start_bin), self._held())
 
-    def _tried(self, stride: int | None, start_bin: int | None) -> Floats:
+    def _tried(self, stride: int | None, start_bin: int | None) -> Float64:
         """Return the ranges among which "mse" chooses."""
         bins, peak = self._num_bins, self._seen.peak
         if stride is None and start_bin is None:
@@ -173,9 +173,9 @@ class HistogramCalibrator:
         chip = None if self._unsigned else _CHIP.get(self._num_bits)
         return self._rounded if chip is None else grid(chip)
 
-    def _rounded(self, values: Floats, limits: Floats) -> Floats:
+    def _rounded(self, values: Float64, limits: Float64) -> Float64:
         of, edges = torch.from_numpy(values).float(), torch.from_numpy(limits).float()
-        found: Floats = fake_tensor_quant(of, edges, self._num_bits, self._unsigned).double().numpy()
+        found: Float64 = fake_tensor_quant(of, edges, self._num_bits, self._unsigned).double().numpy()
         return found
 
 
