@@ -264,7 +264,7 @@ def test_a_shape_that_is_not_static_is_refused_with_the_way_to_give_it() -> None
 @pytest.mark.parametrize(
     ("quantize", "text"),
     [
-        ("QuantizeLinear(a, d, z)", "the scale of its output 'a' is computed or given in blocks"),
+        ("QuantizeLinear(a, d, z)", "the scale of its output 'a' is computed, negative or given in blocks"),
         ("QuantizeLinear<axis = 1>(a, p, o)", "its output 'a' is quantized per channel"),
         (
             "QuantizeLinear<output_dtype = 17>(a, s)",

@@ -7,9 +7,9 @@ from onnx import ModelProto
 
 from compiler.passing import count, input_dtype, order, passed, proved
 from compiler.reading import model
+from openbpu.compiler.passes.constants import fold_constants
 from openbpu.compiler.passes.moves import (
     cancel_pairs,
-    fold_constant_quantize,
     hoist_quantize,
     sink_dequantize,
 )
@@ -153,7 +153,7 @@ def test_a_quantize_of_a_constant_becomes_codes() -> None:
         text(
             "a = QuantizeLinear(c, s, z) f = DequantizeLinear(a, s, z) y = Add(f, x)", constants, "float[4] x"
         ),
-        fold_constant_quantize,
+        fold_constants,
     )
     assert order(graph) == ["DQ", "Add"]
     codes = graph.const(graph.nodes[0].inputs[0])
@@ -164,7 +164,7 @@ def test_a_quantize_of_a_constant_becomes_codes() -> None:
 def test_a_quantize_of_a_constant_works_per_axis() -> None:
     constants = "float[2,2] c = {1, 1, 2, 2}, float[2] p = {0.5, 0.25}, int8[2] n = {0, 1}"
     body = "a = QuantizeLinear<axis = 1>(c, p, n) f = DequantizeLinear<axis = 1>(a, p, n) y = Add(f, x)"
-    graph = proved(text(body, constants, "float[2,2] x"), fold_constant_quantize)
+    graph = proved(text(body, constants, "float[2,2] x"), fold_constants)
     codes = graph.const(graph.nodes[0].inputs[0])
     assert codes is not None
     assert codes.tolist() == [[2, 5], [4, 9]]

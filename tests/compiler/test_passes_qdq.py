@@ -27,13 +27,11 @@ def of_first(constants: str, axis: int = 1, nodes: str = NODES) -> Scaling | Non
 # --- what is refused --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", ["nan", "inf", "0.0", "-1.0"])
-def test_a_scale_must_be_finite_and_positive(scale: str) -> None:
+@pytest.mark.parametrize("scale", ["nan", "inf", "0.0"])
+def test_a_scale_must_be_finite_and_not_0(scale: str) -> None:
     with pytest.raises(QuantizationError) as caught:
         check(model(text(f"float s = {{{scale}}}, int8 z = {{0}}")), march="nash-e")
-    assert "'QuantizeLinear_0' (QuantizeLinear): its scale must be finite and greater than 0" in str(
-        caught.value
-    )
+    assert "'QuantizeLinear_0' (QuantizeLinear): its scale must be finite and not 0" in str(caught.value)
     assert f"not {float(scale)}; calibrate" in str(caught.value)
 
 

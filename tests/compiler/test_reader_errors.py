@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import GraphProto, ModelProto, TensorProto, helper
+from onnx import GraphProto, TensorProto, helper
 
 from compiler.reading import model
 from openbpu.arch.errors import ModelError, OpenbpuError, QuantizationError
@@ -167,7 +167,7 @@ DAMAGE: dict[Callable[[GraphProto], None], str] = {
     _input_twice: "input 'x': name must be unique, not used twice",
     _weight_twice: "initializer 'w': name must be unique, not used twice",
     _unknown_op: "node making 'y' (Rlu): operator must be one of ai.onnx opset 21, not 'Rlu'",
-    _unknown_domain: "domain must be one of ai.onnx, ai.onnx.ml, com.microsoft, not 'my.ops'",
+    _unknown_domain: "domain 'my.ops' must be in opset_import, not missing",
     _unknown_attribute: "node making 'y' (Relu): attribute must be one of none, not 'slope'",
     _too_many_inputs: "node making 'y' (Relu): number of inputs must be 1, not 2",
     _wrong_kind: "attribute 'alpha' must be FLOAT, not INT",
@@ -203,35 +203,6 @@ def test_model_without_opset_is_refused() -> None:
     del proto.opset_import[:]
     with pytest.raises(ModelError, match=r"opset of ai\.onnx must be 7\.\.\d+, not missing"):
         read_model(proto)
-
-
-def _weight_dq(kind: int, bits: int) -> ModelProto:
-    proto = model(
-        "g (float[4] x) => (float[4] y) <float s = {0.5}> { d = DequantizeLinear (w, s) y = Mul (x, d) }"
-    )
-    proto.graph.initializer.append(
-        TensorProto(name="w", dims=[4], data_type=kind, raw_data=bytes(4 * bits // 8))
-    )
-    proto.graph.node[0].name = "weight_dq"
-    return proto
-
-
-@pytest.mark.parametrize("name", ["INT4", "UINT4"])
-def test_4_bit_weights_are_refused_by_name(name: str) -> None:
-    message = f"node 'weight_dq': quantized weight must be int8 or int16, not {name.lower()}; .*use int8"
-    with pytest.raises(QuantizationError, match=message):
-        read_model(_weight_dq(TensorProto.DataType.Value(name), 4))
-
-
-def test_half_float_quantization_is_refused() -> None:
-    text = (
-        "g (float16[4] x, float16 s) => (float16[4] y) <int8 z = {0}>"
-        " { q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z) }"
-    )
-    with pytest.raises(
-        QuantizationError, match="dequantized type must be float32, not float16; export the model in"
-    ):
-        read_model(model(text))
 
 
 @pytest.mark.parametrize(

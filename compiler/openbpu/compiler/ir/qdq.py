@@ -69,7 +69,9 @@ def is_dequantize(node: Node | None) -> bool:
 def scaling(graph: Graph, node: Node) -> Scaling | None:
     """Return the scaling of a Q or DQ node; None when its scale or zero point is computed, or it is blocked.
 
-    Raises QuantizationError for a scale that is NaN, infinite, zero or negative, or of the wrong length.
+    None, too, for a negative scale, but for those of constants, which `positive_scales` leaves to weights
+    alone, and of accumulators. Raises QuantizationError for a scale that is NaN, infinite or zero, or of the
+    wrong length.
     """
     scale = graph.const(node.inputs[1])
     has_zero = len(node.inputs) > 2 and bool(node.inputs[2])
@@ -79,6 +81,8 @@ def scaling(graph: Graph, node: Node) -> Scaling | None:
     flat = np.atleast_1d(np.asarray(scale, dtype=np.float32)).reshape(-1)
     _check_scale(node, flat)
     codes = node.outputs[0] if is_quantize(node) else node.inputs[0]
+    if (flat < 0).any() and graph.const(codes) is None and graph.values[codes].dtype != "int32":
+        return None
     dtype = str(zero.dtype) if zero is not None else graph.values[codes].dtype
     zeros = (
         np.zeros(flat.size, np.int64) if zero is None else np.atleast_1d(zero).astype(np.int64).reshape(-1)
@@ -117,13 +121,13 @@ def spell_offsets(graph: Graph) -> Graph:
 
 
 def _check_scale(node: Node, scale: npt.NDArray[np.float32]) -> None:
-    bad = scale[~(np.isfinite(scale) & (scale > 0))]
+    bad = scale[~(np.isfinite(scale) & (scale != 0))]
     if bad.size:
         raise QuantizationError(
             must(
                 f"node '{node.name}' ({node.op})",
                 "its scale",
-                "finite and greater than 0",
+                "finite and not 0",
                 float(bad[0]),
                 "calibrate again, or quantize the model anew",
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onnx import GraphProto
+
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.program import CpuSegment
 from openbpu.compiler.ir import Graph, Node
@@ -13,13 +15,21 @@ from openbpu.compiler.lower.tensors import TensorTable
 from openbpu.compiler.lower.widened import widened
 from openbpu.compiler.lower.work import Work, work
 from openbpu.compiler.reader import elements, to_onnx
+from openbpu.compiler.reader.check import check_domain, check_domains
 
 _NEVER_CROSS = frozenset({"bfloat16", "float4e2m1", "float6e2m3", "float6e3m2", *elements.SMALL_INTS})
 """Element types that ONNX Runtime neither takes from NumPy nor gives back; inside it may use them."""
 
 
 def cpu_segment(graph: Graph, part: Part, table: TensorTable, name: str) -> CpuSegment:
-    """Return the segment with its ONNX model; constants it needs are copied into that model."""
+    """Return the segment with its ONNX model; constants it needs are copied into that model.
+
+    Raises ModelError for an operator that ONNX Runtime does not have.
+    """
+    for node in part.nodes:
+        check_domain(f"node '{node.name}' ({node.op})", node.domain)
+        for subgraph in (a for a in node.attrs.values() if isinstance(a, GraphProto)):
+            check_domains(subgraph.node)
     for end in dict.fromkeys((*part.inputs, *part.outputs)):
         _check_end(graph, end, part)
     touched = [n for node in part.nodes for n in (*node.reads, *node.outputs) if n]

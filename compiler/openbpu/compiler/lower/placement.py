@@ -12,6 +12,7 @@ from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.ops import OPS
 from openbpu.compiler.passes.refusals import Refusal
+from openbpu.compiler.reader.schemas import RUNNABLE_DOMAINS
 
 _QDQ = (QUANTIZE, DEQUANTIZE, "Quantize", "Dequantize")
 _INTEGER = ("QLinear", "QGemm", "DynamicQuantize", "ConvInteger", "MatMulInteger")
@@ -96,6 +97,9 @@ def _is_known(node: Node) -> bool:
 def _default(node: Node) -> Refusal:
     if node.op in _QDQ:
         return Refusal("it stands between CPU operators", "put the operators beside it on the BPU")
+    if node.domain not in RUNNABLE_DOMAINS:
+        reason = f"no table knows this operator of domain '{node.domain}', nor does ONNX Runtime"
+        return Refusal(reason, "replace it by standard operators: `compile` refuses it")
     if not _is_known(node):
         return _NO_UNIT
     return Refusal(

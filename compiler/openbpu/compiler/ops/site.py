@@ -130,6 +130,8 @@ class Site:
         if leaf is None:
             self.shape_of(name)
             producer = self.producers.get(name)
+            if producer is not None and is_dequantize(producer):
+                raise scales_refused(self.graph, producer, f"its input '{name}'")
             if producer is not None and producer.op == "Cast" and self._dtype(producer.inputs[0]) == "bool":
                 raise Refused(
                     f"its input '{name}' is a bool that '{producer.name}' casts to float32, an operand that "
@@ -204,6 +206,20 @@ class Site:
         """Emit the BPU node that makes the target."""
         self.rw.set_quant(self.target, self.quant())
         self.emit(op, self.target, **parts)
+
+
+def scales_refused(graph: Graph, dequantize: Node, what: str) -> Refused:
+    """Return why a tensor that a Dequantize makes is none that the BPU reads."""
+    size = int(dequantize.attrs.get("block_size", 0))
+    if size:
+        axis = int(dequantize.attrs.get("axis", 1))
+        fix = "quantize it per tensor, or per channel: one block over the whole axis"
+        return Refused(f"{what} is quantized in blocks of {size} along axis {axis}", fix)
+    dtype = graph.values[dequantize.inputs[0]].dtype
+    if dtype not in BPU_CODES:
+        return Refused(f"{what} is quantized to {dtype}, no type of the BPU", "quantize it to int8 or int16")
+    fix = "give the DequantizeLinear a constant scale and zero point, the scale above 0"
+    return Refused(f"the scale or zero point of {what[4:]} is computed, or negative", fix)
 
 
 def doubles(data: Array) -> Float64:

@@ -81,13 +81,13 @@ class _Chain:
 
 
 def _scalar(site: Site, name: str) -> Float64 | None:
-    """Value of a constant with one element, in float64."""
+    """Value of a constant with one element, as the graph's float32 has it, in float64."""
     data = site.graph.const(name)
     if data is None:
         leaf = site.leaf_or_none(name)
         if leaf is None or leaf.const is None or leaf.const.size != 1:
             return None
-        return np.asarray((float(leaf.const.reshape(())) - leaf.z) * leaf.s)
+        return numerics.dequantize(leaf.const.reshape(()), leaf.s, leaf.z).astype(np.float64)
     if data.size != 1 or data.dtype.kind not in "fiu" or np.isnan(data).any():
         return None
     return data.astype(np.float64).reshape(())

@@ -14,7 +14,8 @@ from openbpu.arch.program import Conv
 from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+from openbpu.compiler.ir.qdq import is_dequantize
+from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site, scales_refused
 
 INT32_MAX = 2**31 - 1
 Int64 = npt.NDArray[np.int64]
@@ -37,6 +38,9 @@ def read_weights(site: Site, index: int, channel_axis: int, *, groups_axis: bool
     """
     name = site.node.inputs[index]
     leaf = site.leaf_or_none(name)
+    maker = site.producers.get(name)
+    if leaf is None and maker is not None and is_dequantize(maker):
+        raise scales_refused(site.graph, maker, f"its weight '{name}'")
     if leaf is None:
         raise Refused(
             f"its weight '{name}' is not quantized", "quantize the weight to int8, per output channel"

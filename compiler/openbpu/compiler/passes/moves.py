@@ -12,11 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from openbpu.arch import numerics
-from openbpu.arch.dtypes import DType
-from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.onnx_ops import VIEWS, only_moves
-from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
 
@@ -36,34 +32,6 @@ def _is_static(graph: Graph, names: Iterable[str]) -> bool:
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-# --- constants ----------------------------------------------------------------------------------------
-
-
-def fold_constant_quantize(graph: Graph) -> Graph:
-    """Replace Quantize(constant) by its codes; per-tensor or per-axis."""
-    rw = Rewriter(graph)
-    for node in graph.nodes:
-        data = graph.const(node.inputs[0]) if is_quantize(node) else None
-        scale = scaling(graph, node) if data is not None else None
-        if data is None or scale is None or scale.dtype not in ("int8", "int16", "int32"):
-            rw.nodes.append(node)
-            continue
-        if np.isnan(data).any():
-            where = f"node '{node.name}' ({node.op})"
-            fix = "check the training, or the export of that weight"
-            raise QuantizationError(
-                must(where, f"constant '{node.inputs[0]}'", "made of numbers", "NaN", fix)
-            )
-        shape = along(None if scale.per_tensor else scale.axis, np.ndim(data))
-        codes = numerics.quantize(
-            data, scale.scale.reshape(shape), scale.zero.reshape(shape), DType(scale.dtype)
-        )
-        rw.set_value(
-            replace(graph.values[node.outputs[0]], const=codes, dtype=scale.dtype, shape=codes.shape)
-        )
-    return rw.finish()
 
 
 def _moved_constant(graph: Graph, node: Node, data: Array) -> Array | None:
@@ -277,7 +245,7 @@ def _can_hoist(graph: Graph, q: Node, move: Node, scale: Scaling, consumers: dic
     if not scale.per_tensor or scale.dtype not in ("int8", "int16"):
         return False
     if move.op == "Concat" and move.domain == "":
-        return all(graph.const(n) is None for n in move.inputs) and _is_static(graph, move.inputs)
+        return any(graph.const(n) is None for n in move.inputs) and _is_static(graph, move.inputs)
     if move.op == "Pad":
         value = graph.const(move.inputs[2]) if len(move.inputs) > 2 and move.inputs[2] else np.zeros(())
         return is_move(graph, move) and value is not None and float(np.reshape(value, ())) == 0.0

@@ -30,10 +30,18 @@ class _Unfold:
     def dequantized(self, q: str, scale: str, zero: str = "", axis: int = 1) -> str:
         """Dequantize value `q`; returns the float value."""
         value = self.rw.values[q]
+        zero = self.spread(zero, scale)
         out = self.rw.value(f"{q}/f", value.shape, "float32")
         inputs = (q, scale, zero) if zero else (q, scale)
         self.rw.add(DEQUANTIZE, inputs, (out,), self.node.origins, axis=axis)
         return out
+
+    def spread(self, zero: str, scale: str) -> str:
+        """Return a zero point for every scale: a scalar holds for all of them."""
+        one, many = (self.rw.graph.const(n) if n else None for n in (zero, scale))
+        if one is None or many is None or one.size != 1 or many.size == 1:
+            return zero
+        return self.rw.constant(f"{zero}/spread", np.broadcast_to(one.reshape(-1), many.shape))
 
     def triple(self, index: int, axis: int = 1) -> str:
         """Dequantize the (tensor, scale, zero point) that starts at input `index`."""

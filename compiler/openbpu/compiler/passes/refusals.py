@@ -61,7 +61,7 @@ def strange_result(quantize: Node, out: Scaling | None) -> Refused:
     name = quantize.inputs[0]
     if out is None:
         return Refused(
-            f"the scale of its output '{name}' is computed or given in blocks",
+            f"the scale of its output '{name}' is computed, negative or given in blocks",
             "quantize with one constant scale",
         )
     if not out.per_tensor:

@@ -9,7 +9,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, defs
 from openbpu.compiler.reader.contrib import check_contrib
 from openbpu.compiler.reader.nodes import domain_of, subgraphs_of, where
 from openbpu.compiler.reader.problem import problem
-from openbpu.compiler.reader.schemas import KNOWN_DOMAINS, Schema, schema_of
+from openbpu.compiler.reader.schemas import KNOWN_DOMAINS, RUNNABLE_DOMAINS, Schema, schema_of
 
 OLDEST_OPSET = 7
 _UNBOUNDED = 2**31 - 1
@@ -40,6 +40,22 @@ def check_nodes(nodes: Iterable[NodeProto], opsets: Mapping[str, int]) -> None:
             check_nodes(graph.node, opsets)
 
 
+def check_domains(nodes: Iterable[NodeProto]) -> None:
+    """Raise ModelError for the first node, subgraphs included, of an operator that nothing here can run."""
+    for node in nodes:
+        check_domain(where(node), domain_of(node))
+        for graph in subgraphs_of(node):
+            check_domains(graph.node)
+
+
+def check_domain(place: str, domain: str) -> None:
+    """Raise ModelError for a domain that neither this package nor ONNX Runtime has operators of."""
+    if domain not in RUNNABLE_DOMAINS:
+        allowed = "one of ai.onnx, ai.onnx.ml, com.microsoft"
+        fix = "remove the node or export it with standard operators"
+        raise problem(place, "domain", allowed, f"'{domain}'", fix)
+
+
 def _check_node(node: NodeProto, opsets: Mapping[str, int]) -> None:
     words = (node.op_type, node.domain, node.name, *node.input, *node.output)
     if not all(isinstance(word, str) for word in words):  # protobuf leaves what is no UTF-8 as bytes
@@ -47,15 +63,13 @@ def _check_node(node: NodeProto, opsets: Mapping[str, int]) -> None:
             "graph", "names of a node", "text", words, "copy or export the file again, it is damaged"
         )
     domain = domain_of(node)
-    if domain not in KNOWN_DOMAINS:
-        allowed = "one of ai.onnx, ai.onnx.ml, com.microsoft"
-        fix = "remove the node or export it with standard operators"
-        raise problem(where(node), "domain", allowed, f"'{domain}'", fix)
     if domain not in opsets:
         fix = "export the model again"
         raise problem(where(node), f"domain '{domain or 'ai.onnx'}'", "in opset_import", "missing", fix)
     if domain == "com.microsoft":
         check_contrib(node)
+        return
+    if domain not in KNOWN_DOMAINS:
         return
     schema = schema_of(node.op_type, opsets[domain], domain)
     if schema is None:

@@ -20,7 +20,7 @@ from openbpu.compiler.reader.export import node_proto, opset_imports
 from openbpu.compiler.reader.ranges import range_of
 from openbpu.compiler.reader.scope import Scope, nbytes_of
 
-MAX_BYTES = 64 * 2**20
+FOLD_BYTES = 64 * 2**20
 _MAX_SLOW_BYTES = 2**20  # reference operators outside `_FAST` loop in Python
 _MAX_PRODUCTS = 2**31  # multiply-adds of one product of constants: some seconds
 _ALL_BYTES = 512 * 2**20
@@ -89,6 +89,19 @@ def folded(
     return _believed(_computed(node, arrays, version), outputs)
 
 
+def constant_results(
+    node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value], version: int
+) -> list[Array] | None:
+    """Return what a node makes of arrays, as `folded` does; None where it is slow, or makes too much."""
+    if node.domain or not (node.op in _VIEWS or node.op in _FAST):
+        return None
+    if _most_bytes(node, arrays, outputs) > FOLD_BYTES or _products(node, arrays, outputs) > _MAX_PRODUCTS:
+        return None
+    if node.op in _VIEWS:
+        return _view(node, arrays, outputs)
+    return _believed(_computed(node, arrays, version), outputs)
+
+
 def _is_affordable(
     node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value], budget: Budget
 ) -> bool:
@@ -104,7 +117,7 @@ def _is_affordable(
     else:
         budget.slow -= made + read
         cost = made
-    if made > max(MAX_BYTES, read) or cost > budget.left or _products(node, arrays, outputs) > _MAX_PRODUCTS:
+    if made > max(FOLD_BYTES, read) or cost > budget.left or _products(node, arrays, outputs) > _MAX_PRODUCTS:
         return False
     budget.left -= cost
     return True

@@ -9,7 +9,7 @@ from pathlib import Path
 from onnx import ModelProto, NodeProto, TypeProto
 
 from openbpu.compiler.ir.graph import Graph, Node
-from openbpu.compiler.reader.check import check_nodes, checked_opsets
+from openbpu.compiler.reader.check import check_domains, check_nodes, checked_opsets
 from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, without_final_copies
 from openbpu.compiler.reader.dtypes import check_quantization
 from openbpu.compiler.reader.fold import Budget
@@ -37,8 +37,8 @@ def read_model(
     static has it. Q/DQ nodes stay as they are. Names of inputs and outputs are the model's.
 
     Raises:
-        ModelError: the file or graph is damaged, dynamic, or uses an operator that nothing here can run.
-        QuantizationError: a weight or activation is quantized to a type that no BPU has.
+        ModelError: the file or graph is damaged or dynamic, or its operators are none of their domain.
+        QuantizationError: a Quantize divides in another type than float32.
     """
     proto, folder = load_proto(model)
     return _graph_of(without_functions(at_readable_opset(proto)), folder, shapes)
@@ -47,8 +47,12 @@ def read_model(
 def check_readable(
     model: str | os.PathLike[str] | ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> None:
-    """Raise what `read_model` raises for an illegal model; one whose inputs stay dynamic is only parsed."""
+    """Raise what `read_model` raises for an illegal model, and ModelError for operators that nothing can run.
+
+    A model whose inputs stay dynamic is only parsed.
+    """
     proto, folder = load_proto(model)
+    check_domains(without_functions(proto).graph.node)
     if not has_dynamic_inputs(proto.graph, shapes):
         _graph_of(without_functions(at_readable_opset(proto)), folder, shapes)
 

@@ -10,6 +10,8 @@ from onnx import defs
 
 FORM_OPSET = 21  # first opset with int16 Q/DQ; operators keep their form from here to the newest opset
 KNOWN_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
+RUNNABLE_DOMAINS = (*KNOWN_DOMAINS, "com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""Those that ONNX Runtime has operators of; its own layouts are in models that it saved itself."""
 
 
 @dataclass(frozen=True, slots=True)
