@@ -117,9 +117,9 @@ class _Walk:
         shape = self.graph.values[node.outputs[0]].shape
         terms = about.inputs[1:3]
         floats = self.rw.value(f"{node.outputs[0]}/f", shape, "float32")
-        self.rw.add(DEQUANTIZE, (found[0], *terms), (floats,), domain="")
+        self.rw.add(DEQUANTIZE, (found[0], *terms), (floats,))
         clamped = self.clip(node, floats, found[1], about)
-        self.rw.add(QUANTIZE, (clamped, *terms), node.outputs, domain="")
+        self.rw.add(QUANTIZE, (clamped, *terms), node.outputs)
 
     def clip(self, node: Node, floats: str, bounds: Bounds, about: Node) -> str:
         scale = scaling(self.graph, about)
@@ -129,7 +129,7 @@ class _Walk:
         value = self.rw.values[floats]
         limits = [self.rw.constant(f"{node.outputs[0]}/bound", np.array(v, np.float32)) for v in reals]
         clamped = self.rw.value(f"{node.outputs[0]}/clamped", value.shape, "float32")
-        self.rw.add("Clip", (floats, *limits), (clamped,), node.origins, node.name, domain="")
+        self.rw.add("Clip", (floats, *limits), (clamped,), node.origins, node.name)
         return clamped
 
 

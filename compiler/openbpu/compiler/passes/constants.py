@@ -134,9 +134,7 @@ class _Walk:
             return False
         name = self.rw.constant(f"{node.outputs[0]}/q", codes)
         origins = tuple(dict.fromkeys([*source.origins, *node.origins]))
-        made = self.rw.add(
-            DEQUANTIZE, (name, *source.inputs[1:]), node.outputs, origins, domain="", **source.attrs
-        )
+        made = self.rw.add(DEQUANTIZE, (name, *source.inputs[1:]), node.outputs, origins, **source.attrs)
         self.makers[node.outputs[0]] = made
         return True
 

@@ -115,9 +115,9 @@ class _Walk:
     def cast(self, source: str, dtype: str, target: str = "") -> str:
         out = target or self.rw.value(f"{source}/{dtype}", self.rw.values[source].shape, dtype)
         if self.rw.values[source].dtype == dtype:
-            self.rw.add("Identity", (source,), (out,), domain="")
+            self.rw.add("Identity", (source,), (out,))
         else:
-            self.rw.add("Cast", (source,), (out,), domain="", to=number_of(dtype))
+            self.rw.add("Cast", (source,), (out,), to=number_of(dtype))
         return out
 
     def is_half(self, name: str) -> bool:

@@ -68,7 +68,7 @@ class _Widened:
         self.rw.nodes.append(replace(node, inputs=(*node.inputs[:2], zero), outputs=(made,), attrs=attrs))
         low, high = (self.rw.constant(f"{out}/bound", np.array(v, wide)) for v in _RANGES[dtype])
         clamped = self.rw.value(f"{out}/clamped", self.rw.graph.values[out].shape, wide)
-        self.rw.add("Clip", (made, low, high), (clamped,), domain="")
+        self.rw.add("Clip", (made, low, high), (clamped,))
         self.names[out] = clamped
 
     def zero(self, node: Node, dtype: str) -> str:
