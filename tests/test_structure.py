@@ -1,4 +1,4 @@
-"""Facts about who imports whom inside the packages: no circle, whether of files or of folders.
+"""Facts about the files of the packages: no circle of imports, whether of files or of folders, none too long.
 
 Counted is every import that stands in a file, also within a function or below `if TYPE_CHECKING`: a circle
 that a late import hides is still one, and nobody can read, test or move one of its files without the others.
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from test_layout import REPO, ROOTS
+
+MOST_LINES = 400
 
 
 def name_of(module: Path, root: Path) -> str:
@@ -106,3 +108,9 @@ def test_a_circle_is_found_however_late_its_import() -> None:
     of = {"openbpu.a": set(imported(typed, known)), "openbpu.b.c": set(imported(late, known))}
     assert circles(of) == [frozenset({"openbpu.a", "openbpu.b.c"})]
     assert circles(within("openbpu", of)) == [frozenset({"openbpu.a", "openbpu.b"})]
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    files = [*modules().values(), *(REPO / "tests").rglob("*.py"), *(REPO / "benchmarks").rglob("*.py")]
+    lengths = {str(path.relative_to(REPO)): path.read_text(encoding="utf-8").count("\n") for path in files}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openbpu.arch.shapes import along, broadcast_strides, collapse, dense_strides
+from openbpu.arch.shapes import along, broadcast_strides, collapse, dense_strides, same_pads
 
 SHAPES = st.lists(st.integers(1, 3), max_size=5).map(tuple)
 
@@ -60,3 +60,14 @@ def test_neighbours_merge_where_every_operand_steps_evenly() -> None:
 )
 def test_a_vector_lies_along_an_axis(axis: int | None, rank: int, shape: tuple[int, ...]) -> None:
     assert along(axis, rank) == shape
+
+
+@pytest.mark.parametrize(
+    ("upper", "pads"), [(True, (0, 1, 1, 1)), (False, (1, 1, 0, 1))], ids=["upper", "lower"]
+)
+def test_same_padding_is_as_even_as_it_can_be(upper: bool, pads: tuple[int, ...]) -> None:
+    assert same_pads((8, 7), (4, 7), (3, 2), (2, 1), (1, 2), upper=upper) == pads
+
+
+def test_a_window_that_fits_is_not_padded() -> None:
+    assert same_pads((6,), (3,), (1,), (2,), (1,), upper=True) == (0, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,72 +9,30 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch import program as p
-from openbpu.arch.definition.rooms import Room
 from openbpu.arch.dtypes import DType
 
 from .build import Build, one_operator_program, random_tensor
-
-Rng = np.random.Generator
-CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 33, 64, 70, 100, 130)
-INT8, INT16 = DType.INT8, DType.INT16
-
-Draw = Callable[[Rng, Build], p.Operator]
-DRAWN: Room[type[p.Operator], Draw] = Room(
-    "the random operators", p.OPERATORS, __name__, decorator="a function under @drawn({})"
+from .drawing import (
+    CASES,
+    CHANNELS,
+    DRAWN,
+    INT8,
+    INT16,
+    Rng,
+    any_dtype,
+    bounds,
+    chance,
+    drawn,
+    factor,
+    narrow_dtype,
+    pick,
+    pick_dtype,
+    shape_of,
+    table,
+    zero_point,
 )
-CASES: dict[str, Draw] = {}
-"""The same by the name of the function."""
 
-
-def drawn(kind: type[p.Operator]) -> Callable[[Draw], Draw]:
-    """Register a function that draws operators of a kind."""
-
-    def register(draw: Draw) -> Draw:
-        CASES[draw.__name__] = draw
-        return DRAWN.of(kind)(draw)
-
-    return register
-
-
-def pick(rng: Rng, options: tuple[int, ...]) -> int:
-    return int(options[int(rng.integers(len(options)))])
-
-
-def chance(rng: Rng, odds: float = 0.3) -> bool:
-    return bool(rng.random() < odds)
-
-
-def bounds(rng: Rng, dtype: DType) -> dict[str, int]:
-    """zero, lo and hi of an output; a narrow clamp now and then, as a fused activation makes it."""
-    zero = int(rng.integers(dtype.qmin // 2, dtype.qmax // 2)) if chance(rng) else 0
-    lo = max(zero, dtype.qmin) if chance(rng) else dtype.qmin
-    hi = min(lo + int(rng.integers(1, 100)), dtype.qmax) if chance(rng, 0.2) else dtype.qmax
-    return {"zero": zero, "lo": lo, "hi": hi}
-
-
-def zero_point(rng: Rng, dtype: DType) -> int:
-    return int(rng.integers(dtype.qmin, dtype.qmax, endpoint=True)) if chance(rng, 0.5) else 0
-
-
-def factor(rng: Rng, spread: float, out: DType) -> tuple[int, int]:
-    """(mult, shift) that maps values of about `spread` to the range of `out`;
-
-    exact powers of two make ties.
-    """
-    if chance(rng, 0.25):
-        shift = max(0, int(np.log2(max(spread / out.qmax, 1))) + int(rng.integers(-1, 2)))
-        return 1, shift
-    size = out.qmax / max(spread, 1.0) * float(rng.uniform(0.3, 3))
-    mult, shifts = numerics.fixed_point(size)
-    return int(mult[0]), int(shifts[0])
-
-
-def table(rng: Rng, b: Build, dtype: DType) -> int:
-    return b.const(random_tensor(rng, (256,), dtype))
-
-
-def narrow_dtype(rng: Rng) -> DType:
-    return INT16 if chance(rng) else INT8
+__all__ = ["CASES", "DRAWN", "program_of"]
 
 
 def conv_params(rng: Rng, acc: float, channels: int, out: DType) -> npt.NDArray[np.int32]:
@@ -170,10 +127,6 @@ def _conv_operator(
     )  # fmt: skip
 
 
-def pick_dtype(rng: Rng) -> DType:
-    return (INT8, INT8, INT16, DType.INT32)[int(rng.integers(4))]
-
-
 @drawn(p.MatMul)
 def matmul(rng: Rng, b: Build) -> p.Operator:
     a_dtype, b_dtype = ((INT8, INT8), (INT16, INT8), (INT8, INT16), (INT16, INT16))[int(rng.integers(4))]
@@ -232,10 +185,6 @@ def binary(rng: Rng, b: Build) -> p.Operator:
         b_zero=zero_point(rng, dtypes[1]), mult_a=mult_a, mult_b=int(mult_a * rng.uniform(-1, 1)),
         offset=int(rng.integers(-(2**30), 2**30)) if chance(rng) else 0, shift=shift, **limits,
     )  # fmt: skip
-
-
-def shape_of(rng: Rng) -> tuple[int, ...]:
-    return tuple(pick(rng, (1, 2, 3, 7, 40)) for _ in range(pick(rng, (1, 2, 3))))
 
 
 @drawn(p.Lut)
@@ -333,10 +282,6 @@ def layernorm(rng: Rng, b: Build) -> p.Operator:
         epsilon_shift=pick(rng, (-32, -3, 0, 40, 62)), centred=chance(rng, 0.7),
         x_zero=zero_point(rng, x_dtype), shift=shift, **bounds(rng, y_dtype),
     )  # fmt: skip
-
-
-def any_dtype(rng: Rng) -> DType:
-    return (INT8, INT16, DType.INT32, DType.FLOAT32)[int(rng.integers(4))]
 
 
 @drawn(p.Move)

@@ -67,3 +67,25 @@ def along(axis: int | None, rank: int) -> Ints:
 def around(shape: Sequence[int], axis: int) -> Ints:
     """Return [A, R, B]: what is in front of an axis, the axis, and what is behind it."""
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def same_pads(
+    inside: Sequence[int],
+    outside: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    *,
+    upper: bool,
+) -> Ints:
+    """Return ONNX's auto_pad SAME as pads, all begins and then all ends, of a window over `inside` elements.
+
+    What is odd of them goes to the end (SAME_UPPER) or, not `upper`, to the front.
+    """
+    begins, ends = [], []
+    for size, out, k, step, gap in zip(inside, outside, kernel, strides, dilations, strict=True):
+        total = max((out - 1) * step + (k - 1) * gap + 1 - size, 0)
+        less, more = total // 2, total - total // 2
+        begins.append(less if upper else more)
+        ends.append(more if upper else less)
+    return (*begins, *ends)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openbpu.arch.shapes import same_pads
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
@@ -49,15 +50,8 @@ def _pads(
         return tuple(site.node.attrs.get("pads") or (0,) * (2 * rank))
     if auto == "VALID":
         return (0,) * (2 * rank)
-    before, after = [], []
-    for size, out, k, s, d in zip(
-        site.shape()[2:], site.out_shape()[2:], kernel, strides, dilations, strict=True
-    ):
-        total = max((out - 1) * s + (k - 1) * d + 1 - size, 0)
-        small = total // 2
-        before.append(total - small if auto == "SAME_LOWER" else small)
-        after.append(small if auto == "SAME_LOWER" else total - small)
-    return tuple(before + after)
+    upper = auto != "SAME_LOWER"
+    return same_pads(site.shape()[2:], site.out_shape()[2:], kernel, strides, dilations, upper=upper)
 
 
 def kernel_of(site: Site) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from openbpu.arch.shapes import same_pads
 from openbpu.compiler.ir.graph import Node
 from openbpu.compiler.reader.rules.checked import (
     check_convolution,
@@ -124,7 +125,7 @@ def padding(node: Node, scope: Scope) -> Sequence[Node]:
         return [replace(node, attrs=without(node.attrs, "auto_pad"))]
     if shape is None or window is None or node.attrs.get("ceil_mode", 0):
         return [node]
-    pads = _same_pads(shape[2:], window, node, upper=mode == "SAME_UPPER") if mode != "VALID" else ()
+    pads = _same(shape[2:], window, node, upper=mode == "SAME_UPPER") if mode != "VALID" else ()
     attrs = {**without(node.attrs, "auto_pad", "pads"), "pads": pads or (0,) * (2 * len(window))}
     return [replace(node, attrs=attrs)]
 
@@ -136,19 +137,11 @@ def _window(node: Node, scope: Scope) -> tuple[int, ...] | None:
     return None if weight is None else weight[2:]
 
 
-def _same_pads(
-    spatial: tuple[int, ...], window: tuple[int, ...], node: Node, *, upper: bool
-) -> tuple[int, ...]:
+def _same(spatial: tuple[int, ...], window: tuple[int, ...], node: Node, *, upper: bool) -> tuple[int, ...]:
     ones = (1,) * len(window)
-    begins, ends = [], []
-    for size, kernel, stride, dilation in zip(
-        spatial, window, node.attrs.get("strides", ones), node.attrs.get("dilations", ones), strict=True
-    ):
-        total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-        less, more = total // 2, total - total // 2
-        begins.append(less if upper else more)
-        ends.append(more if upper else less)
-    return (*begins, *ends)
+    strides, dilations = node.attrs.get("strides", ones), node.attrs.get("dilations", ones)
+    results = [-(-size // stride) for size, stride in zip(spatial, strides, strict=True)]
+    return same_pads(spatial, results, window, strides, dilations, upper=upper)
 
 
 def _with_ints(
