@@ -6,7 +6,6 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,6 @@ def declared(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
             yield argument.arg, argument.annotation.id
 
 
-@dataclass(frozen=True, kw_only=True)
 class Sample(Arguments):
     x: Address
     indices: Int32s
@@ -81,12 +79,12 @@ def test_a_record_is_packed_in_the_order_of_its_declaration() -> None:
 
 @pytest.mark.parametrize("field", SAMPLE)
 def test_a_missing_field_is_an_error_that_names_it(field: str) -> None:
-    with pytest.raises(TypeError, match=rf"Sample.*'{field}'"):
+    with pytest.raises(TypeError, match=rf"sample\.{field}: must be given, not left out"):
         Sample(**{k: v for k, v in SAMPLE.items() if k != field})
 
 
 def test_an_unknown_field_is_an_error_that_names_it() -> None:
-    with pytest.raises(TypeError, match=r"Sample.*'length'"):
+    with pytest.raises(TypeError, match=r"sample\.length: must be a declared field"):
         Sample(**SAMPLE | {"length": 1})
 
 
@@ -210,7 +208,6 @@ def test_a_kernel_has_the_name_of_its_declaration() -> None:
 
 
 def test_records_are_numbers_addresses_and_records() -> None:
-    @dataclass(frozen=True, kw_only=True)
     class Wrong(Record):
         scale: float
 

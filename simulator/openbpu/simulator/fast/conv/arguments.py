@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
-from openbpu.simulator.fast.declaration import Address, Arguments, Int8s, Int16s, Int64s
+from openbpu.simulator.fast.declaration import Address, Arguments, Int8s, Int16s, Int64s, Record, Table
 from openbpu.simulator.fast.layer.arguments import Out
 
 GROUP = 16
@@ -18,7 +15,7 @@ MAX_ROWS = {"vnni512": (0, 16, 14, 9, 6), "vnni256": (0, 6), "portable": (0, 6)}
 """By mode and number of groups: the most rows whose accumulators fit the registers of `conv.vector`."""
 
 
-class Unit(NamedTuple):
+class Unit(Record):
     """A tile: some rows of A with a block of channels."""
 
     block: int
@@ -29,7 +26,7 @@ class Unit(NamedTuple):
     """The pixel of y that its first row becomes."""
 
 
-class Block(NamedTuple):
+class Block(Record):
     """Channels that share the tiles of one micro-kernel; the first six are distances in bytes."""
 
     x: int
@@ -42,7 +39,6 @@ class Block(NamedTuple):
     groups: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Gemm(Arguments):
     """y = A·b, a row of A being read at `offsets`."""
 
@@ -53,8 +49,8 @@ class Gemm(Arguments):
     taps: int
     steps: int
     """Words of one tap: 4 bytes or 2 int16."""
-    units: tuple[Unit, ...]
-    blocks: tuple[Block, ...]
+    units: Table[Unit]
+    blocks: Table[Block]
     tiles: Int64s
     """The micro-kernels by [groups·TILE_SLOTS + rows]."""
     weights: Address
@@ -64,7 +60,6 @@ class Gemm(Arguments):
     out: Out
 
 
-@dataclass(frozen=True, kw_only=True)
 class GemmWide(Gemm):
     """As Gemm with 64-bit accumulation; `init` holds zeros."""
 
@@ -75,7 +70,6 @@ class GemmWide(Gemm):
     saturations: Int64s
 
 
-@dataclass(frozen=True, kw_only=True)
 class WidenWords(Arguments):
     """y = x, int8 to int16."""
 

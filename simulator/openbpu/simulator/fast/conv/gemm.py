@@ -17,6 +17,7 @@ from openbpu.simulator.fast.conv.tiles import (
     tile_symbols,
     tile_units,
 )
+from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.layer.indirection import late_offsets, offsets, positions
 from openbpu.simulator.fast.layer.plan import Integers, Layer, Parts, out_of, window_sums, wrap32
 from openbpu.simulator.fast.plan.steps import Lowering, Saturations
@@ -35,7 +36,6 @@ class _Phase:
     bias: Int64
     pixels: Int64  # [taps, outputs]: the pixel of x, or −1
     runs: Runs
-    distance: int  # pixels of y from row to row
 
 
 def add_gemm(layer: Layer, low: Lowering, *, words: bool) -> None:
@@ -72,19 +72,17 @@ def _phase(
     else:
         pixels = offsets(layer, rows[:, live_y], columns[:, live_x])
     runs = _runs(layer, rows.shape[0], columns.shape[0], first, period)
-    return _Phase(weights, bias, pixels, runs, period[1])
+    return _Phase(weights, bias, pixels, runs)
 
 
 def _runs(layer: Layer, height: int, width: int, first: tuple[int, int], period: tuple[int, int]) -> Runs:
     """Return the runs of a phase: all pixels at once, or row by row."""
     images, out_h, out_w, _ = layer.op.y_shape
     if period == (1, 1):
-        return [(0, images * out_h * out_w, 0)]
-    return [
-        ((image * height + i) * width, width, (image * out_h + i * period[0] + first[0]) * out_w + first[1])
-        for image in range(images)
-        for i in range(height)
-    ]
+        return Runs(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), images * out_h * out_w, 1)
+    image, row = (axis.reshape(-1) for axis in np.indices((images, height)))
+    pixel = (image * out_h + row * period[0] + first[0]) * out_w + first[1]
+    return Runs((image * height + row) * width, pixel, width, period[1])
 
 
 def _add(layer: Layer, low: Lowering, phase: _Phase, *, words: bool) -> None:
@@ -97,15 +95,12 @@ def _add(layer: Layer, low: Lowering, phase: _Phase, *, words: bool) -> None:
     starts = [_padded(start, cut) for _, cut in cuts]
     blocks, parts = _blocks(layer, low, phase, cuts, starts, word)
     weights, init, params = parts.arrays()
-    units = [
-        unit for i, (_, cut) in enumerate(cuts)
-        for unit in tile_units(i, cut.groups, phase.runs, low.mode, phase.distance)
-    ]  # fmt: skip
+    units = tile_units([cut.groups for _, cut in cuts], phase.runs, low.mode)
     product = Gemm(
         x=layer.x, offsets=late_offsets(layer, phase.pixels, low), pixels=phase.pixels.shape[1], taps=taps,
-        steps=-(-depth // word), units=tuple(units), blocks=blocks, tiles=tile_symbols(low, words=words),
+        steps=-(-depth // word), units=units, blocks=blocks, tiles=tile_symbols(low, words=words),
         weights=weights, init=np.zeros_like(init) if op.wide else init, params=params,
-        out=out_of(layer, low, phase.distance),
+        out=out_of(layer, low, phase.runs.distance),
     )  # fmt: skip
     if op.wide:
         most, bias = _WIDE_STEPS[word], np.concatenate(starts)
@@ -126,7 +121,7 @@ def _blocks(
     cuts: list[tuple[int, Channels]],
     starts: list[Int64],
     word: int,
-) -> tuple[tuple[Block, ...], Parts]:
+) -> tuple[Table[Block], Parts]:
     """Pack the constants of every (group of the convolution, channels)."""
     op, depth = layer.op, phase.weights.shape[3]
     flat = phase.weights.reshape(phase.weights.shape[0], -1, depth)
@@ -144,4 +139,4 @@ def _blocks(
             r=cut.start * residual, weights=weights, init=init, params=params, channels=cut.count,
             groups=cut.groups,
         ))  # fmt: skip
-    return tuple(blocks), parts
+    return Table.of(Block, blocks), parts

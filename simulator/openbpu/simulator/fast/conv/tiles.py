@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from openbpu.simulator.fast.conv.arguments import GROUP, MAX_ROWS, TILE_SLOTS, Unit
+from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.plan.steps import Lowering, Symbol, Symbols
 
 Bytes = npt.NDArray[np.uint8]
+Int64 = npt.NDArray[np.int64]
 
 
 def split_even(total: int, most: int) -> list[int]:
@@ -39,20 +42,32 @@ def channel_blocks(start: int, count: int, mode: str) -> list[Channels]:
     return blocks
 
 
-Runs = list[tuple[int, int, int]]
-"""Rows of A whose outputs lie at one distance: first offset, rows, first pixel of y."""
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Stretches of rows of A, all of one length, whose outputs lie at one distance."""
+
+    first: Int64  # [runs]: the first offset
+    pixel: Int64  # [runs]: the first pixel of y
+    rows: int
+    distance: int  # pixels of y from row to row
 
 
-def tile_units(block: int, groups: int, runs: Runs, mode: str, distance: int = 1) -> list[Unit]:
-    """Return every tile of a block; its rows become pixels of y that are `distance` apart."""
-    most = MAX_ROWS[mode][groups]
-    units = []
-    for first, rows, pixel in runs:
-        done = 0
-        for size in split_even(rows, most):
-            units.append(Unit(block=block, first=first + done, rows=size, pixel=pixel + done * distance))
-            done += size
-    return units
+def tile_units(groups: Sequence[int], runs: Runs, mode: str) -> Table[Unit]:
+    """Return every tile of every block, which has so many groups."""
+    cuts = {g: split_even(runs.rows, MAX_ROWS[mode][g]) for g in set(groups)}
+    tables = {g: _tiles(np.array(rows, dtype=np.int64), runs) for g, rows in cuts.items()}
+    made = [tables[g] for g in groups]
+    blocks = np.repeat(np.arange(len(groups)), [len(t) for t in made])
+    first, rows, pixel = np.concatenate(made).T if made else np.zeros((3, 0), dtype=np.int64)
+    return Table.columns(Unit, block=blocks, first=first, rows=rows, pixel=pixel)
+
+
+def _tiles(rows: Int64, runs: Runs) -> Int64:
+    """Return [tiles of all runs, 3]: the first offset, rows, the first pixel."""
+    done = np.cumsum(rows) - rows
+    first = runs.first[:, None] + done
+    pixel = runs.pixel[:, None] + done * runs.distance
+    return np.stack(np.broadcast_arrays(first, rows, pixel), axis=-1).reshape(-1, 3)
 
 
 def pack_weights(weights: npt.NDArray[np.integer], groups: int, word: int) -> Bytes:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
-from openbpu.simulator.fast.declaration import Address, Arguments, Code, Int32s, Int64s
+from openbpu.simulator.fast.declaration import Address, Arguments, Code, Int32s, Int64s, Record, Table
 from openbpu.simulator.fast.layer.arguments import Out
 
 WIDTHS = (64, 32, 16)
@@ -21,7 +18,6 @@ PACKED_PIXELS = 32
 """Output pixels of one unit of DepthwisePacked."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Depthwise(Arguments):
     """Any dtype, any window, one product at a time."""
 
@@ -45,7 +41,6 @@ class Depthwise(Arguments):
     out: Out
 
 
-@dataclass(frozen=True, kw_only=True)
 class DepthwiseTiled(Arguments):
     """Tiles of 16 channels by `depthwise.vector16`."""
 
@@ -66,7 +61,7 @@ class DepthwiseTiled(Arguments):
     out: Out
 
 
-class PackedBlock(NamedTuple):
+class PackedBlock(Record):
     """Channels that one call takes; `weights`, `init` and `params` are distances in bytes."""
 
     width: int
@@ -78,7 +73,6 @@ class PackedBlock(NamedTuple):
     params: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class DepthwisePacked(Arguments):
     """int8 to int8 by `depthwise.vector64`."""
 
@@ -89,7 +83,7 @@ class DepthwisePacked(Arguments):
     quads: int
     """Groups of four taps."""
     block_count: int
-    blocks: tuple[PackedBlock, ...]
+    blocks: Table[PackedBlock]
     codes: Int64s
     """The vector kernels, one for each of WIDTHS."""
     weights: Address

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
+from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.depthwise.arguments import PACKED_PIXELS, WIDTHS, DepthwisePacked, PackedBlock
 from openbpu.simulator.fast.layer.indirection import late_offsets, whole_window
 from openbpu.simulator.fast.layer.plan import Layer, Parts, window_sums, wrap32
@@ -47,7 +48,7 @@ def add_depthwise64(layer: Layer, low: Lowering) -> None:
     mixed_weights, init, params = parts.arrays()
     arguments = DepthwisePacked(
         x=layer.x, offsets=late_offsets(layer, pixels, low), pixels=layer.out_rows, quads=quads,
-        block_count=len(blocks), blocks=tuple(blocks),
+        block_count=len(blocks), blocks=Table.of(PackedBlock, blocks),
         codes=tuple(Symbol(f"depthwise_{width}_{table}") for width in WIDTHS), weights=mixed_weights,
         init=init, params=params, consts=layer.finish.consts, y=low.write(op.outputs[0]), channels=channels,
     )  # fmt: skip

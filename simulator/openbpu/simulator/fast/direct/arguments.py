@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Arguments, Int32s, Int64s
 from openbpu.simulator.fast.layer.arguments import Out
 
 
-@dataclass(frozen=True, kw_only=True)
 class ConvAny(Arguments):
     """Any dtypes, groups and window; the way of int16 with int16."""
 

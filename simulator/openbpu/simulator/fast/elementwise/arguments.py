@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Arguments, Code, Float32s, Int64s
 
 ADD, MUL, MAX, MIN, PRELU = range(5)
 """Functions of Binary."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Binary(Arguments):
     """y = table[requantize(fn(a, b))] over broadcast axes, in blocks of the rows of the last axis."""
 
@@ -44,7 +41,6 @@ class Binary(Arguments):
     """256 entries as y, or 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class BinaryPacked(Arguments):
     """Add or multiply bytes by `elementwise.vector64`."""
 
@@ -63,7 +59,6 @@ class BinaryPacked(Arguments):
     consts: Address
 
 
-@dataclass(frozen=True, kw_only=True)
 class LutPacked(Arguments):
     """Bytes by a table of bytes that is held in registers."""
 
@@ -74,7 +69,6 @@ class LutPacked(Arguments):
     consts: Address
 
 
-@dataclass(frozen=True, kw_only=True)
 class Rescale(Arguments):
     """y = requantize((x − x_zero)·mult + offset); rows of y may have gaps between them (Concat)."""
 
@@ -97,7 +91,6 @@ class Rescale(Arguments):
     hi: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Lut(Arguments):
     """y = table[x + bias]."""
 
@@ -109,7 +102,6 @@ class Lut(Arguments):
     bias: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Quantize(Arguments):
     """y = clamp(rint(x / scale) + zero)."""
 
@@ -123,7 +115,6 @@ class Quantize(Arguments):
     hi: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Dequantize(Arguments):
     """y = (x − x_zero)·scale + offset for the rows of x [·, channels, length]."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Code, Record
 
 LANES = 16
@@ -16,7 +14,6 @@ TABLE_AT = 64
 """In the consts of `layer.vector_pack`: where the table begins."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Out(Record):
     """What `layer.kernels.finish` reads. A pitch is the distance of the rows of a tile:
 

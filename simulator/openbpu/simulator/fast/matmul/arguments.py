@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Arguments, Int32s, Int64s
 
 
-@dataclass(frozen=True, kw_only=True)
 class PackB(Arguments):
     """b [depth, columns] becomes what the micro-kernels of `conv.vector` read: [steps][16][word]."""
 
@@ -27,7 +24,6 @@ class PackB(Arguments):
     """a_zero, and 128 more where bytes of a are multiplied unsigned."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class MatmulAny(Arguments):
     """y [batches, rows, columns] = a·b, summed in 64 bits."""
 

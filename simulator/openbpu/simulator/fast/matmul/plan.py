@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import MatMul
-from openbpu.simulator.fast.conv.arguments import GROUP, Block, Gemm, Unit, WidenWords
-from openbpu.simulator.fast.conv.tiles import tile_symbols, tile_units
+from openbpu.simulator.fast.conv.arguments import GROUP, Block, Gemm, WidenWords
+from openbpu.simulator.fast.conv.tiles import Runs, tile_symbols, tile_units
+from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.layer.arguments import PARAM_BYTES, Out
 from openbpu.simulator.fast.layer.requant import Requant, choose_finish
 from openbpu.simulator.fast.matmul.arguments import MatmulAny, PackB
@@ -70,20 +71,15 @@ def _tiles(op: MatMul, low: Lowering, a: tuple[Place, int], b: tuple[Place, Plac
     requant = _requant(op, low)
     lookup = low.constant(op.table_id) if op.table_id >= 0 else None
     finish = choose_finish(requant, low.mode, 0, kind, lookup)
-    blocks: list[Block] = []
-    units: list[Unit] = []
-    for batch in range(max(op.a_batch, op.b_batch)):
-        b_batch = batch if op.b_batch > 1 else 0
-        a_at = batch * op.m * op.k * a[1] if op.a_batch > 1 else 0
-        for group in range(groups):
-            block = b_batch * groups + group
-            channels = min(GROUP, op.n - group * GROUP)
-            y_at = (batch * op.m * op.n + group * GROUP) * kind
-            units += tile_units(len(blocks), 1, [(0, op.m, 0)], low.mode)
-            blocks.append(Block(
-                x=a_at, y=y_at, r=0, weights=block * steps * 64, init=block * 64,
-                params=group * PARAM_BYTES, channels=channels, groups=1,
-            ))  # fmt: skip
+    batch, group = (axis.reshape(-1) for axis in np.indices((max(op.a_batch, op.b_batch), groups)))
+    b_block = (batch if op.b_batch > 1 else 0) * groups + group
+    blocks = Table.columns(
+        Block, x=batch * (op.m * op.k * a[1] if op.a_batch > 1 else 0),
+        y=(batch * op.m * op.n + group * GROUP) * kind, r=0, weights=b_block * steps * 64, init=b_block * 64,
+        params=group * PARAM_BYTES, channels=np.minimum(GROUP, op.n - group * GROUP), groups=1,
+    )  # fmt: skip
+    start = np.zeros(1, dtype=np.int64)
+    units = tile_units([1] * len(blocks), Runs(start, start, op.m, 1), low.mode)
     out = Out(
         epilogue=0 if op.raw else finish.symbol, consts=finish.consts, y=low.write(y),
         y_pitch=op.n * kind, y_kind=kind, r=0, r_pitch=0,
@@ -91,7 +87,7 @@ def _tiles(op: MatMul, low: Lowering, a: tuple[Place, int], b: tuple[Place, Plac
     )  # fmt: skip
     made = Gemm(
         x=a[0], offsets=(np.arange(op.m) * (op.k * a[1])).astype(np.int32), pixels=op.m, taps=1, steps=steps,
-        units=tuple(units), blocks=tuple(blocks), tiles=tile_symbols(low, words=words), weights=b[0],
+        units=units, blocks=blocks, tiles=tile_symbols(low, words=words), weights=b[0],
         init=b[1], params=requant.params(real=finish.real), out=out,
     )  # fmt: skip
     low.add(made, len(units), max(op.a_batch, op.b_batch) * op.m * op.n * op.k * 0.01)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Arguments, Code, Int32s, Int64s
 
 
-@dataclass(frozen=True, kw_only=True)
 class Move(Arguments):
     """y[Σ i·y_strides] = x[Σ i·x_strides] for i over `shape`; x and y are where index 0 lies."""
 
@@ -23,7 +20,6 @@ class Move(Arguments):
     y_strides: Int64s
 
 
-@dataclass(frozen=True, kw_only=True)
 class Interleave(Arguments):
     """Three planes of bytes become pixels."""
 
@@ -34,7 +30,6 @@ class Interleave(Arguments):
     y: Address
 
 
-@dataclass(frozen=True, kw_only=True)
 class Gather(Arguments):
     """y [A, count, row] = the rows `indices` of x [A, rows, row]."""
 
@@ -46,7 +41,6 @@ class Gather(Arguments):
     indices: Int32s
 
 
-@dataclass(frozen=True, kw_only=True)
 class Fill(Arguments):
     """y[..] = value."""
 

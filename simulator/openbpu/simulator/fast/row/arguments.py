@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Arguments, Int64s
 
 
-@dataclass(frozen=True, kw_only=True)
 class Softmax(Arguments):
     """numerics.softmax_rows."""
 
@@ -25,7 +22,6 @@ class Softmax(Arguments):
     hi: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Layernorm(Arguments):
     """numerics.layernorm_rows."""
 

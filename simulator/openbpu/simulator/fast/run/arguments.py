@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from openbpu.simulator.fast.declaration import Code, Record, Words
@@ -11,7 +10,6 @@ COUNTERS = 16
 """int64 between the counters of two steps: chunks taken and chunks done, each in a cache line of its own."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class StepRow(Record):
     """One step."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.language.lang import export, types
 from openbpu.simulator.fast.language.pointers import (
     P8,
@@ -25,14 +26,14 @@ from openbpu.simulator.fast.run.arguments import COUNTERS, StepRow
 _PATIENCE = 4000
 
 
-def drive_alone(table: tuple[StepRow, ...], steps: int, scratch: Any) -> None:
+def drive_alone(table: Table[StepRow], steps: int, scratch: Any) -> None:
     """Run all steps in this thread."""
     for i in range(steps):
         step = table[i]
         call_kernel(step.kernel, step.arguments, 0, step.units, scratch)
 
 
-def drive(table: tuple[StepRow, ...], steps: int, counters: Any, scratch: Any, yield_at: int) -> None:
+def drive(table: Table[StepRow], steps: int, counters: Any, scratch: Any, yield_at: int) -> None:
     """Run all steps together with whoever else does;
 
     `counters` start at 0. `yield_at`: a function that gives up the core.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from openbpu.simulator.fast.declaration import Address, Arguments, Int32s, Int64s
 
 SUM, MAX, MIN = range(3)
 """How values of a window, or of an axis, become one."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pool(Arguments):
     """Units are (output pixel, block of channels)."""
 
@@ -47,7 +44,6 @@ class Pool(Arguments):
     hi: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class MaxPoolBytes(Arguments):
     """Max pool of int8 that only clamps; every window meets the input. Units are output pixels."""
 
@@ -70,7 +66,6 @@ class MaxPoolBytes(Arguments):
     hi: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Reduce(Arguments):
     """The middle axis of x [·, length, inner]."""
 
@@ -92,7 +87,6 @@ class Reduce(Arguments):
     hi: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Resize(Arguments):
     """Bilinear."""
 
