@@ -46,7 +46,11 @@ N, H, W, C = 1, 4, 6, 8
 SHAPE = (N, H, W, C)
 SIZE = N * H * W * C
 SAMPLES: Room[type[Operator], Callable[[Build, int], Operator]] = Room(
-    "a sample", OPERATORS, __name__, decorator="a function under @SAMPLES.of({})"
+    "a sample",
+    OPERATORS,
+    __name__,
+    decorator="a function under @SAMPLES.of({})",
+    where="tests/operators/{}.py",
 )
 """Operator → (build, int8 tensor of SHAPE), which returns one that reads it."""
 

@@ -47,7 +47,7 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
 
 def test_equal_programs_give_equal_bytes_in_every_process() -> None:
     script = (
-        "import sys; from arch.samples import full; from openbpu.arch.hbm import to_bytes; "
+        "import sys, operators; from arch.samples import full; from openbpu.arch.hbm import to_bytes; "
         "sys.stdout.buffer.write(to_bytes(full()))"
     )
     for seed in ("0", "1"):

@@ -26,13 +26,14 @@ from openbpu.compiler.ir.dialect import LOWERED
 from openbpu.compiler.ops import ROWS as TABLE
 from openbpu.compiler.schedule.jobs.context import JOBS
 from openbpu.simulator.exact.rooms import EXECUTE, ROWS, UNARY
+from openbpu.simulator.fast.operators import PLANS
 from simulator.oracle import RUN
 from simulator.random_operators import DRAWN
 from simulator.tiles import TILES
 
 REPO = Path(__file__).parents[2]
 ROOMS: tuple[Room[Any, Any], ...] = (
-    LOWERED, TABLE, JOBS, EXECUTE, UNARY, ROWS, RUN, TILES, DRAWN, SAMPLES,
+    LOWERED, TABLE, JOBS, EXECUTE, UNARY, ROWS, PLANS, RUN, TILES, DRAWN, SAMPLES,
 )  # fmt: skip
 EACH = [(room, key) for room in ROOMS for key in room]
 
@@ -98,6 +99,7 @@ import {package}
 """
 COMPILER = "compiler/openbpu/compiler"
 JOBS_FILE = "schedule/jobs/row.py"
+FAST_ROWS = "simulator/openbpu/simulator/fast/row/plan.py"
 EXACT = "simulator/openbpu/simulator/exact/operators"
 PACKAGES = {
     "openbpu.compiler": (
@@ -108,11 +110,14 @@ PACKAGES = {
     "openbpu.simulator.exact": (
         f"openbpu.simulator.exact: the exact execution|a function under @EXECUTE.of(NewTile)|{EXACT}/row.py",
     ),
+    "openbpu.simulator.fast.operators": (
+        f"openbpu.simulator.fast: the plan of the fast mode|a function under @lowers(New, …)|{FAST_ROWS}",
+    ),
     "operators": (
-        "tests: the slow formula|a function under @RUN.of(New)|tests/simulator/oracle.py",
-        "tests: the one tile|a function under @TILES.of(New)|tests/simulator/tiles.py",
-        "tests: the random operators|a function under @drawn(New)|tests/simulator/random_operators.py",
-        "tests: a sample|a function under @SAMPLES.of(New)|tests/arch/samples.py",
+        "tests: the slow formula|a function under @RUN.of(New)|tests/operators/new.py",
+        "tests: the one tile|a function under @TILES.of(New)|tests/operators/new.py",
+        "tests: the random operators|a function under @drawn(New)|tests/operators/new.py",
+        "tests: a sample|a function under @SAMPLES.of(New)|tests/operators/new.py",
     ),
 }
 

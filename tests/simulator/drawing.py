@@ -18,7 +18,11 @@ CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 33, 64, 70, 100, 130)
 INT8, INT16 = DType.INT8, DType.INT16
 Draw = Callable[[Rng, Build], p.Operator]
 DRAWN: Room[type[p.Operator], Draw] = Room(
-    "the random operators", p.OPERATORS, "simulator.random_operators", decorator="a function under @drawn({})"
+    "the random operators",
+    p.OPERATORS,
+    "simulator.random_operators",
+    decorator="a function under @drawn({})",
+    where="tests/operators/{}.py",
 )
 CASES: dict[str, Draw] = {}
 """The same by the name of the function."""

@@ -22,7 +22,11 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 RUN: Room[type[p.Operator], Callable[[Any, Any], Array]] = Room(
-    "the slow formula", p.OPERATORS, __name__, decorator="a function under @RUN.of({})"
+    "the slow formula",
+    p.OPERATORS,
+    __name__,
+    decorator="a function under @RUN.of({})",
+    where="tests/operators/{}.py",
 )
 """Operator → (operator, Oracle), which returns its output."""
 

@@ -38,7 +38,11 @@ from openbpu.arch.program import (
 from simulator.coder import At, Coder, Ints, dense, padded
 
 TILES: Room[type[Operator], Callable[[Coder, Any, At, int], list[Instr]]] = Room(
-    "the one tile", OPERATORS, __name__, decorator="a function under @TILES.of({})"
+    "the one tile",
+    OPERATORS,
+    __name__,
+    decorator="a function under @TILES.of({})",
+    where="tests/operators/{}.py",
 )
 """Operator → (coder, operator, addresses, address of the output), which returns its instructions."""
 

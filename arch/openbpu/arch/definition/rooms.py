@@ -25,7 +25,8 @@ class IncompleteError(ImportError):
 class Room(Mapping[Key, Value], Generic[Key, Value]):
     """A table with one entry for each of `keys`, filled by the modules of `package`.
 
-    title: what an entry is, with its article · decorator: how to write one in the source, up to the key.
+    title: what an entry is, with its article · decorator: how to write one in the source, {} for the key ·
+    where: the file for it, {} for the key in small letters, if it is not beside its family's.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class Room(Mapping[Key, Value], Generic[Key, Value]):
         """Return what to write, and in which file: where the others of its family are, if any is."""
         family = family_of(key)
         near = [m for k, m in self._modules.items() if m and family and family_of(k) == family]
-        file = self._where or file_of(near[0] if near else f"{self._package}.{family or '…'}")
+        file = self._where.format(name_of(key).lower()) or file_of(
+            near[0] if near else f"{self._package}.{family or '…'}"
+        )
         return f"write {self._decorator.format(name_of(key))} in {file}"
 
 
