@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import ModelError, must
 from openbpu.arch.hbm.check import MAX_RANK
 
@@ -16,7 +15,6 @@ MAX_BYTES = 1 << 31
 """Bytes that all sparse tensors of one model may take when dense: a few bytes can stand for any number."""
 
 _FIX = "store it as a dense tensor"
-Array = npt.NDArray[Any]
 
 
 class DenseForms:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from openbpu.arch.definition.integers import Int64
+from openbpu.arch.arrays import Int64
 from openbpu.arch.errors import HbmError
 
 _LARGEST = 2.0**40

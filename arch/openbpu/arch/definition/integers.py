@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Int64 = npt.NDArray[np.int64]
 Count = Any
 """An int, or an int64 array; rules return what they are given. (A union of both defeats the type checker.)"""
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.definition.boxes import runs, volume
-from openbpu.arch.definition.integers import Int64
 from openbpu.arch.errors import HbmError
 from openbpu.arch.march import March
 from openbpu.arch.tensors import Tensor

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openbpu.arch import isa
+from openbpu.arch.arrays import Int64
 from openbpu.arch.errors import SimulationError
 from openbpu.arch.events.kernel import run
 from openbpu.arch.isa import ENGINES, Code, Engine
 from openbpu.arch.march import March
 from openbpu.arch.timing import Costs, fill_cycles
 
-Int64 = npt.NDArray[np.int64]
 Tables = tuple[Any, ...]
 """The arguments of `kernel.run`, as arrays."""
 _RESULTS = slice(6, 9)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Bytes
 from openbpu.arch.errors import HbmError, must
 
 MAGIC = b"\x89HBM\r\n\x1a\n"  # as PNG's: a transfer in text mode, or one that clears bit 7, shows at once
@@ -32,8 +32,6 @@ _HEADER = struct.Struct("<8sIIQ32xII")
 _ENTRY = struct.Struct("<40sQQII")
 _CRC_BYTES = 4
 _RECOMPILE = "copy it again or compile the model again"
-
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from openbpu.arch.arrays import Bytes
 from openbpu.arch.definition.needs import BadRecordError
 from openbpu.arch.hbm.codec import from_record, to_record
-from openbpu.arch.hbm.container import Bytes, Section
+from openbpu.arch.hbm.container import Section
 from openbpu.arch.isa import RECORD_BYTES
 from openbpu.arch.program import (
     OPERATORS,

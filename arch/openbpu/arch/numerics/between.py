@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.numerics.fixed import round_shift
-
-Int64 = npt.NDArray[np.int64]
 
 WEIGHT_BITS = 30
 BETWEEN_BITS = 15

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from openbpu.arch.numerics.functions import COMPARISONS, POINTWISE, Attrs, Float64
+from openbpu.arch.arrays import Float64
+from openbpu.arch.numerics.functions import COMPARISONS, POINTWISE, Attrs
 
 _BOOL = 9  # ONNX's number
 JUMPS = frozenset({"Floor", "Ceil", "Round", "Sign", *COMPARISONS})

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
+from openbpu.arch.arrays import Float64, Int64
 
 MAX_SHIFT = 62
 """Largest right shift: a 64-bit sum has 63 value bits."""

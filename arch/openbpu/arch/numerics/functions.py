@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+from openbpu.arch.arrays import Float32, Float64
+
 Attrs = Mapping[str, Any]
 Function = Callable[..., Float64]
 

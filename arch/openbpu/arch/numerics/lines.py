@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Float64
 from openbpu.arch.dtypes import DType
-
-Float64 = npt.NDArray[np.float64]
 
 _TOLERANCE = 1e-12
 _LEAST = 1e-11

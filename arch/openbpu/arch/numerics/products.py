@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.numerics.fixed import FixedPoint, fixed_point_sum
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 INT32_MAX = 2**31 - 1
 

@@ -12,9 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.numerics.fixed import MAX_SHIFT, fixed_point, requantize, round_shift
-
-Int64 = npt.NDArray[np.int64]
 
 EXP_INDEX_BITS = 8
 EXP_ENTRIES = (1 << EXP_INDEX_BITS) + 1

@@ -9,11 +9,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.fixed import requantize
-
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 MAX_SEGMENTS = 64
 SEGMENT_SHARE = 512

@@ -15,9 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.definition.boxes import runs, volume
 from openbpu.arch.definition.instruction import Instr, u32, u64
-from openbpu.arch.definition.integers import Count, Int64, ceil_div
+from openbpu.arch.definition.integers import Count, ceil_div
 from openbpu.arch.definition.layers import Layers, Records, column
 from openbpu.arch.definition.registry import instruction
 from openbpu.arch.engines import Engine

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openbpu.arch import isa
-from openbpu.arch.definition.integers import Int64
+from openbpu.arch.arrays import Int64
 from openbpu.arch.definition.layers import Layers, Records
 from openbpu.arch.errors import HbmError
 from openbpu.arch.isa import ENGINES, RECORDS, Code, Engine, Instr
