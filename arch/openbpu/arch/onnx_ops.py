@@ -89,6 +89,9 @@ CUTS = that(Does.CUT)
 MOVES = that(Does.VIEW, Does.MOVE, Does.CUT)
 """The elements of the result are elements of input 0, whatever the attributes."""
 PRODUCTS = that(Does.PRODUCT)
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+MATRIX_PRODUCTS = PRODUCTS - CONVOLUTIONS
+POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
 CARRIERS = MOVES | that(Does.PICK, Does.JOIN) | {"Resize"}
 """What gives codes of a scale, and gets such, where all of its data have that scale."""
 

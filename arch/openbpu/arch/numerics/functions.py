@@ -200,4 +200,6 @@ Where, with a comparison as its condition, chooses between the tensor and scalar
 """
 
 COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
+JOINS = frozenset({"And", "Not", "Or", "Xor"})
+"""They make one condition of conditions."""
 POINTWISE: dict[str, Function] = {**UNARY, **BINARY, **PREDICATES}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
-from openbpu.arch.numerics.functions import CASTS, COMPARISONS, POINTWISE, UNARY
+from openbpu.arch.numerics.functions import CASTS, COMPARISONS, JOINS, POINTWISE, UNARY
 from openbpu.arch.program import Lut, Rescale, SegmentLut
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
@@ -18,7 +18,6 @@ from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
-_JOINED = frozenset({"Not", "And", "Or", "Xor"})
 Int64 = npt.NDArray[np.int64]
 
 
@@ -61,7 +60,7 @@ class _Chain:
         node = self.site.producers.get(name)
         if node is None or node.domain != "":
             return False
-        joined = node.op in _JOINED and all(self.compared(i) for i in node.inputs)
+        joined = node.op in JOINS and all(self.compared(i) for i in node.inputs)
         return joined or node.op in COMPARISONS
 
     def evaluate(self, name: str, x: numerics.Real, done: dict[str, numerics.Real]) -> numerics.Real:

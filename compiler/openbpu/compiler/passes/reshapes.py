@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from openbpu.arch.onnx_ops import MATRIX_PRODUCTS
 from openbpu.compiler.ir import Graph, Node, Rewriter
 
-_PRODUCTS = frozenset({"Gemm", "MatMul"})
 _CLAMPS = frozenset({"Relu", "Clip"})
 
 
@@ -53,7 +53,7 @@ class _Walk:
             self.swapped(node, reshape, (self.back(node.inputs[1 - side], reshape),))
             return
         self.rw.nodes.append(node)
-        if node.op in _PRODUCTS:
+        if node.op in MATRIX_PRODUCTS:
             self.products.add(node.outputs[0])
         if node.op == "Reshape" and node.inputs[0] in self.products:
             self.late[node.outputs[0]] = node

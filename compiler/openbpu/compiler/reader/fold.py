@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from openbpu.arch.onnx_ops import VIEWS
+from openbpu.arch.onnx_ops import MATRIX_PRODUCTS, VIEWS
 from openbpu.compiler.ir.graph import Array, Node, Value
 from openbpu.compiler.reader import elements
 from openbpu.compiler.reader.export import node_proto, opset_imports
@@ -142,7 +142,7 @@ def _is_affordable_view(made: float, read: float, budget: Budget) -> bool:
 def _products(node: Node, arrays: Sequence[Array | None], outputs: Sequence[Value]) -> int:
     """Multiply-adds of a product."""
     left, result = arrays[0] if arrays else None, outputs[0].shape
-    if node.op not in ("MatMul", "Gemm") or left is None or result is None or not left.ndim:
+    if node.op not in MATRIX_PRODUCTS or left is None or result is None or not left.ndim:
         return 0
     common: int = left.shape[0] if node.attrs.get("transA") else left.shape[-1]
     return common * math.prod(result)

@@ -12,6 +12,7 @@ from onnx import ModelProto
 from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import QuantizationError, must
 from openbpu.arch.given_shapes import Shapes
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.quantization.onnx import ranged
 from openbpu.quantization.onnx.apply import apply_plan
 from openbpu.quantization.onnx.asked import Types
@@ -23,7 +24,6 @@ from openbpu.quantization.onnx.calibrate import (
     random_ranges,
 )
 from openbpu.quantization.onnx.choice import Choice
-from openbpu.quantization.onnx.classes import PRODUCTS
 from openbpu.quantization.onnx.clock import Clock
 from openbpu.quantization.onnx.config import (
     ConfigLike,

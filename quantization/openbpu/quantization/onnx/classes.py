@@ -12,9 +12,8 @@ from enum import Enum
 import numpy as np
 from onnx import NodeProto
 
-from openbpu.arch import onnx_ops
 from openbpu.arch.dtypes import DType
-from openbpu.arch.onnx_ops import ONNX_OPS, Does, only_moves
+from openbpu.arch.onnx_ops import ONNX_OPS, PRODUCTS, Does, only_moves
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.nodes import attribute
 
@@ -84,7 +83,7 @@ _BY_NODE: Mapping[str, Kind | Choose] = {
 """Operators whose nodes differ, or that take part in another way than what they do would say."""
 
 _TYPES: Mapping[str, Mapping[int, DType]] = {
-    **{op: {1: DType.INT8} for op in onnx_ops.PRODUCTS},  # of two computed operands, b is int8
+    **{op: {1: DType.INT8} for op in PRODUCTS},  # of two computed operands, b is int8
     "Div": {1: DType.INT8},
     "GridSample": {0: DType.INT8, 1: DType.INT16},
 }
@@ -94,7 +93,6 @@ ROWS = tuple(
     for op in ONNX_OPS.values()
 )
 TABLE = {row.op: row for row in ROWS}
-PRODUCTS = onnx_ops.PRODUCTS
 
 
 def kind_of(node: NodeProto, net: Net) -> Kind:

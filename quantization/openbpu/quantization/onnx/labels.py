@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
-from openbpu.arch.onnx_ops import PRODUCTS, RESHAPES
+from openbpu.arch.onnx_ops import POOLS, PRODUCTS, RESHAPES
 from openbpu.arch.shapes import along
 from openbpu.quantization.onnx.corrections.equalise import input_axis
 from openbpu.quantization.onnx.net import Net
@@ -30,7 +30,6 @@ _MOST = 1 << 24
 
 _KEEP = frozenset({"Identity", "LeakyRelu", "Relu"})
 _TIMES = frozenset({"Mul", "Div"})
-_POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def behind(net: Net, node: NodeProto, name: str, labels: Labels) -> Labels | Non
         return labels.transpose(attribute(node, "perm", list(range(labels.ndim))[::-1]))
     if node.op_type in RESHAPES:
         return labels.reshape(shape) if int(np.prod(shape)) == labels.size else None
-    if node.op_type in _POOLS and len(node.output) == 1 and is_of(labels, 1):
+    if node.op_type in POOLS and len(node.output) == 1 and is_of(labels, 1):
         return np.broadcast_to(labels[(slice(None), slice(None), *[slice(1)] * (labels.ndim - 2))], shape)
     return None
 

@@ -23,6 +23,8 @@ import numpy as np
 from onnx import NodeProto
 
 from openbpu.arch.arrays import Array, Float64
+from openbpu.arch.onnx_ops import CONVOLUTIONS, MATRIX_PRODUCTS, POOLS, PRODUCTS
+from openbpu.arch.shapes import along
 from openbpu.quantization.onnx.affine import along_output, channel_vector
 from openbpu.quantization.onnx.calibrate import Progress, observed
 from openbpu.quantization.onnx.net import Net
@@ -38,9 +40,6 @@ TINY = 1e-12
 
 _ALIKE = frozenset({"Relu", "LeakyRelu", "PRelu", "Identity"})
 """Operators that scale with their input, whatever the layout."""
-
-_IMAGES = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
-"""Those that do so channel by channel of axis 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class _Search:
 
     def _is_reader(self, index: int, name: str, axis: int) -> bool:
         node = self.net.nodes[index]
-        if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"} or node.input[0] != name:
+        if node.op_type not in PRODUCTS or node.input[0] != name:
             return False
         rank, weight = len(self.net.shapes.get(name) or ()), self.net.consts.get(node.input[1])
         if axis != (1 if node.op_type.startswith("Conv") else rank - 1) or weight is None:
@@ -149,7 +148,7 @@ class _Search:
             return False
         if node.op_type in _ALIKE:
             return all(other in self.net.consts for other in node.input[1:])
-        if axis != 1:
+        if axis != 1:  # what is behind scales with its input channel by channel of axis 1
             return False
         if node.op_type == "Pad":
             value = (
@@ -157,7 +156,7 @@ class _Search:
             )
             before, after = self.net.shapes.get(name) or (), self.net.shapes.get(node.output[0]) or ()
             return value is not None and not value.any() and before[:2] == after[:2] != ()
-        return node.op_type in _IMAGES or (
+        return node.op_type in POOLS or (
             node.op_type in {"Flatten", "Reshape", "Squeeze"} and self._flattens(node)
         )
 
@@ -175,13 +174,13 @@ def _channel_axis(node: NodeProto, rank: int) -> int | None:
     """Return the axis of the channels that a maker's parameters scale; None for no maker."""
     if rank < 2 or node.domain not in {"", "ai.onnx"}:
         return None
-    if node.op_type in {"Conv", "ConvTranspose"}:
+    if node.op_type in CONVOLUTIONS:
         return 1
     if node.op_type in {"LayerNormalization", "RMSNormalization"}:
         last = attribute(node, "axis", -1) in {-1, rank - 1} and len(node.output) == 1
         return rank - 1 if last else None
     plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
-    return rank - 1 if node.op_type in {"Gemm", "MatMul"} and plain else None
+    return rank - 1 if node.op_type in MATRIX_PRODUCTS and plain else None
 
 
 def input_axis(node: NodeProto, weight: Array) -> int | None:
@@ -242,7 +241,7 @@ def along_input(node: NodeProto, weight: Array, by: Float64) -> Float64:
     """Return `by`, one per channel that the product reads, shaped to multiply the weights."""
     axis = input_axis(node, weight) or 0
     each = np.repeat(by, weight.shape[axis] // len(by))
-    return each.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+    return each.reshape(along(axis, weight.ndim))
 
 
 def shares(node: NodeProto, weight: Array, channels: int) -> Float64 | None:

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import NodeProto
 
 from openbpu.arch.arrays import Array
-from openbpu.quantization.onnx.classes import PRODUCTS
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.quantization.onnx.net import Net
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import NodeProto
 
 from openbpu.arch.arrays import Array, Float32
+from openbpu.arch.onnx_ops import MATRIX_PRODUCTS
 from openbpu.quantization.onnx.nodes import attribute
 
 
@@ -16,7 +17,7 @@ def columns(node: NodeProto, inputs: Sequence[Array], shape: tuple[int, ...], mo
 
     `shape`: of the weights. None for a product that is not understood: ConvTranspose, a padding by name.
     """
-    if node.op_type in {"Gemm", "MatMul"}:
+    if node.op_type in MATRIX_PRODUCTS:
         length = inputs[0].shape[-1]
         rows = [_thinned(x.reshape(-1, length), most // len(inputs)) for x in inputs]
         return np.concatenate(rows)[None].astype(np.float32)

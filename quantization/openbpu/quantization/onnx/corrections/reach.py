@@ -7,7 +7,7 @@ from math import prod
 
 from onnx import NodeProto
 
-from openbpu.quantization.onnx.classes import PRODUCTS
+from openbpu.arch.onnx_ops import PRODUCTS
 from openbpu.quantization.onnx.corrections.equalise import junctions
 from openbpu.quantization.onnx.corrections.layers import output_axis
 from openbpu.quantization.onnx.corrections.rounding import LONGEST
