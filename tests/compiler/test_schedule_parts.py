@@ -19,7 +19,7 @@ from openbpu.compiler.schedule.codegen.transfers import transfers
 from openbpu.compiler.schedule.jobs import Context, jobs_of
 from openbpu.compiler.schedule.memory.allocator import LiveBlock, RingAllocator, gaps_between, pack
 from openbpu.compiler.schedule.problem.index_maps import Affine, Grouped, Indexed, IndexMap, Window
-from openbpu.compiler.schedule.problem.strides import nests
+from openbpu.compiler.schedule.problem.loop_nests import nests
 from openbpu.compiler.schedule.problem.subviews import Subview, slice_subview, strided_rows
 from openbpu.compiler.schedule.tiling import tile_search
 from openbpu.compiler.schedule.tiling.cost import TilingContext

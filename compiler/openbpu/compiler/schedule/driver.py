@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch.isa import Code, encode
 from openbpu.arch.march import March
-from openbpu.arch.program import Operator, Space, Tensor
+from openbpu.arch.program import Operator, Tensor
 from openbpu.compiler.schedule.jobs import Context, NotAliasableError, jobs_of
-from openbpu.compiler.schedule.memory.aliasing import find_subviews
+from openbpu.compiler.schedule.memory.aliasing import Owners, find_subviews
 from openbpu.compiler.schedule.memory.live_ranges import Boundary
 from openbpu.compiler.schedule.memory.off_chip import OffChipAllocator
 from openbpu.compiler.schedule.problem.job import Job
@@ -68,7 +67,7 @@ def schedule(  # noqa: PLR0913 - the segment, the chip and three addresses
 
     Raises CompileError where even the smallest tile of an operator does not fit on chip.
     """
-    owners = _Owners(tensors)
+    owners = Owners(tensors)
     live_in, live_out = ({owners[t] for t in ids} for ids in (inputs, outputs))
     context = Context(tensors, owners, {}, constants)
     subviews, jobs = _jobs(operators, context, frozenset(live_in | live_out), march, aliased=options.opt > 1)
@@ -109,27 +108,3 @@ def _jobs(
             return subviews, [job for i, op in enumerate(operators) for job in jobs_of(i, op, context)]
         except NotAliasableError as refused:
             unaliased |= {refused.owner}
-
-
-class _Owners(Sequence[int]):
-    """The owner of a tensor's bytes, by id: itself, or where its chain of VIEWs ends.
-
-    Found when it is asked for: the table is the whole program's, and there may be many segments.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tensors
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[int]: ...
-    def __getitem__(self, at: int | slice) -> int | list[int]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        while self.tensors[at].space is Space.VIEW:
-            at = self.tensors[at].address
-        return at

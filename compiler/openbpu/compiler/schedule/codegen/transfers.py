@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 
 from openbpu.arch.isa import Load, Store
 from openbpu.arch.shapes import collapse
 from openbpu.compiler.schedule.problem.index_maps import Ints
 from openbpu.compiler.schedule.problem.job import Operand, View
-from openbpu.compiler.schedule.problem.strides import nests
+from openbpu.compiler.schedule.problem.loop_nests import nests
 
+Move = TypeVar("Move", Load, Store)
+Nest = tuple[Ints, int, Ints, Ints, Ints]
+"""(ddr, chip) offset, row_bytes, counts, ddr strides, chip strides."""
 _DEPTH = 4
-Nest = tuple[Ints, int, Ints, Ints, Ints]  # (ddr, chip) offset, row_bytes, counts, ddr strides, chip strides
 
 
 @lru_cache(maxsize=4096)
@@ -26,28 +29,19 @@ def transfers(shape: Ints, element: int, ddr: Ints, chip: Ints) -> tuple[Nest, .
 
 def loads(index: int, operand: Operand, ddr: int, view: View) -> list[Load]:
     """LOADs of the view's region of an operand, whose root is at flat address `ddr`, into the view."""
-    base = ddr + operand.start(view.region)
-    parts = transfers(view.shape(), operand.element, operand.strides, view.strides)
-    return [
-        Load(
-            operator=index,
-            ddr=base + far,
-            chip=view.at + near,
-            row_bytes=row,
-            counts=counts,
-            ddr_strides=far_strides,
-            chip_strides=near_strides,
-        )
-        for (far, near), row, counts, far_strides, near_strides in parts
-    ]
+    return _moves(Load, index, operand, ddr, view)
 
 
 def stores(index: int, operand: Operand, ddr: int, view: View) -> list[Store]:
     """STOREs of the view into its region of an operand, whose root is at flat address `ddr`."""
+    return _moves(Store, index, operand, ddr, view)
+
+
+def _moves(kind: type[Move], index: int, operand: Operand, ddr: int, view: View) -> list[Move]:
     base = ddr + operand.start(view.region)
     parts = transfers(view.shape(), operand.element, operand.strides, view.strides)
     return [
-        Store(
+        kind(
             operator=index,
             ddr=base + far,
             chip=view.at + near,

@@ -12,7 +12,7 @@ from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.elementwise import along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
-from openbpu.compiler.schedule.problem.strides import nests
+from openbpu.compiler.schedule.problem.loop_nests import nests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.tensor import whole_constant
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Ints, Tiles
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
-from openbpu.compiler.schedule.problem.strides import nests
+from openbpu.compiler.schedule.problem.loop_nests import nests
 
 _STEP = 64
 

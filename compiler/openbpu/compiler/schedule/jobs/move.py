@@ -16,9 +16,9 @@ from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, spl
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.window import indexed
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, OneAxis, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
-from openbpu.compiler.schedule.problem.strides import nests
+from openbpu.compiler.schedule.problem.loop_nests import nests
 from openbpu.compiler.schedule.problem.subviews import concat_subview, slice_subview
 
 
@@ -154,7 +154,7 @@ def _concat_job(index: int, part: int, extent: Ints, operands: tuple[Operand, ..
 
 
 @dataclass(frozen=True, slots=True)
-class Clipped:
+class Clipped(OneAxis):
     """Axis of x behind a border of `before`: the part of it that lies in the box; one element where nothing
     does.
     """
@@ -162,16 +162,6 @@ class Clipped:
     dim: int
     length: int
     before: int
-
-    @property
-    def dims(self) -> Ints:
-        """`dim` alone."""
-        return (self.dim,)
-
-    @property
-    def uniform(self) -> bool:
-        """Yes."""
-        return True
 
     def span(self, box: Box) -> tuple[int, int]:
         """The box's span in x, clipped."""

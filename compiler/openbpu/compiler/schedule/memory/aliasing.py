@@ -11,12 +11,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from openbpu.arch.program import Concat, Move, Operator, Space, Tensor
 from openbpu.compiler.schedule.problem.subviews import Subview, concat_subview, slice_subview
 
 _NEAR = 24
 """Operators between a tensor and its concat up to which it may hold the whole concat's memory early."""
+
+
+class Owners(Sequence[int]):
+    """The owner of a tensor's bytes, by id: itself, or where its chain of VIEWs ends.
+
+    Found when it is asked for: the table is the whole program's, and there may be many segments.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        while self.tensors[at].space is Space.VIEW:
+            at = self.tensors[at].address
+        return at
 
 
 @dataclass(slots=True)

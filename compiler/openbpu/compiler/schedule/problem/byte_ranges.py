@@ -29,10 +29,8 @@ class ByteRange:
 def byte_range_of(job: Job, operand: Operand) -> ByteRange:
     """The bytes of an operand that all iterations of a job together touch."""
     region = operand.region(tuple([(0, n) for n in job.extent]))
-    low = operand.start(region)
-    sizes = lengths(region)
-    reach = sum([(n - 1) * k for n, k in zip(sizes, operand.strides, strict=True)])
-    return ByteRange(low, low + reach + operand.element, prod(sizes) * operand.element)
+    low, high = operand.interval(region)
+    return ByteRange(low, high, prod(lengths(region)) * operand.element)
 
 
 def regions_outside(operand: Operand, region: Box, inner: Interval) -> list[Box] | None:
@@ -48,10 +46,7 @@ def regions_outside(operand: Operand, region: Box, inner: Interval) -> list[Box]
     for i in range(lo, hi + 1):
         outside = False
         if i < hi:
-            row = (*region[:axis], (i, i + 1), *region[axis + 1 :])
-            first = operand.start(row)
-            reach = sum([(n - 1) * k for n, k in zip(lengths(row), operand.strides, strict=True)])
-            last = first + reach + operand.element
+            first, last = operand.interval((*region[:axis], (i, i + 1), *region[axis + 1 :]))
             outside = last <= inner[0] or inner[1] <= first
             if not outside and not inner[0] <= first <= last <= inner[1]:
                 return None

@@ -44,6 +44,23 @@ class IndexMap(Protocol):
         """
 
 
+class OneAxis:
+    """What maps have in common that depend on iteration axis `dim` alone, and on lengths only."""
+
+    __slots__ = ()
+    dim: int
+
+    @property
+    def dims(self) -> Ints:
+        """`dim` alone."""
+        return (self.dim,)
+
+    @property
+    def uniform(self) -> bool:
+        """True: the bound follows from the length of a part, not from where it begins."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """All `length` elements, whatever the box."""
@@ -66,21 +83,11 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Along:
+class Along(OneAxis):
     """Index i + offset for iteration index i of axis `dim`."""
 
     dim: int
     offset: int = 0
-
-    @property
-    def dims(self) -> Ints:
-        """`dim` alone."""
-        return (self.dim,)
-
-    @property
-    def uniform(self) -> bool:
-        """True: as many indices as iterations."""
-        return True
 
     def span(self, box: Box) -> Span:
         """The box's span, shifted."""
@@ -94,7 +101,7 @@ class Along:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(OneAxis):
     """Input positions of outputs lo..hi of a sliding window: u / upsample for u = o·stride + k − pad, 0 <=
     k <= reach.
 
@@ -107,16 +114,6 @@ class Window:
     reach: int
     pad: int
     upsample: int = 1
-
-    @property
-    def dims(self) -> Ints:
-        """`dim` alone."""
-        return (self.dim,)
-
-    @property
-    def uniform(self) -> bool:
-        """True: the bound of a window counts as if all of it were inside the input."""
-        return True
 
     def span(self, box: Box) -> Span:
         """Positions inside the input that some output of the box reads."""
@@ -203,17 +200,12 @@ class Affine:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Indexed:
+class Indexed(OneAxis):
     """Indices named by a constant table: outputs lo..hi read first[lo..hi] to last[lo..hi], both included."""
 
     dim: int
     first: npt.NDArray[np.int64]
     last: npt.NDArray[np.int64]
-
-    @property
-    def dims(self) -> Ints:
-        """`dim` alone."""
-        return (self.dim,)
 
     @property
     def uniform(self) -> bool:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.problem.index_maps import Box, IndexMap, Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Box, IndexMap, Int64, Ints, Span, Tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,12 @@ class Operand:
     def start(self, region: Box) -> int:
         """Byte offset of the first element of a region in the memory of the root."""
         return self.offset + sum([span[0] * k for span, k in zip(region, self.strides, strict=True)])
+
+    def interval(self, region: Box) -> Span:
+        """The bytes in the memory of the root from the first of a region to its last + 1, gaps included."""
+        start = self.start(region)
+        reach = sum([(hi - lo - 1) * k for (lo, hi), k in zip(region, self.strides, strict=True)])
+        return start, start + reach + self.element
 
     @property
     def nbytes(self) -> int:

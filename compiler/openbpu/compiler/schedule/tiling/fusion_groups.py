@@ -24,13 +24,9 @@ from openbpu.compiler.schedule.problem.job import Job, Operand
 
 @dataclass(frozen=True, slots=True)
 class FusedTensor:
-    """A tensor that stays inside a group, as rows of `row_bytes`: one per index of the producer's axis `dim`.
-
-    `producer`: position in the group of the job that writes it.
-    """
+    """A tensor that stays inside a group, as rows of `row_bytes`, one per index of the writer's `dim`."""
 
     root: int
-    producer: int
     dim: int
     row_bytes: int
 
@@ -87,10 +83,10 @@ def fused_tensor_of(jobs: Sequence[Job], position: int, nbytes: int) -> FusedTen
     axis = next((d for d, n in enumerate(y.shape) if n > 1), None)
     if axis is None:
         return None
-    rule = y.axes[axis]
-    if not isinstance(rule, Along) or rule.offset or job.extent[rule.dim] != y.shape[axis]:
+    along = y.axes[axis]
+    if not isinstance(along, Along) or along.offset or job.extent[along.dim] != y.shape[axis]:
         return None
-    return FusedTensor(y.root, position, rule.dim, prod(y.shape[axis + 1 :]) * y.element)
+    return FusedTensor(y.root, along.dim, prod(y.shape[axis + 1 :]) * y.element)
 
 
 def _dense(operand: Operand, nbytes: int) -> bool:
@@ -173,8 +169,7 @@ def _step(
 
 def _rows(operand: Operand, region: Box, row_bytes: int) -> Span:
     """The rows of a fused tensor that a region of it touches."""
-    first = operand.start(region)
-    last = sum([(hi - 1) * k for (_, hi), k in zip(region, operand.strides, strict=True)]) + operand.element
+    first, last = operand.interval(region)
     return (first // row_bytes, -(-last // row_bytes))
 
 
