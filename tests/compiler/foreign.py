@@ -161,3 +161,8 @@ def reference(model: ModelProto, feed: Mapping[str, Array]) -> Array:
 
 def _steps(found: Array, wanted: Array, step: float) -> Array:
     return np.abs(found.astype(np.float64) - wanted.astype(np.float64)) / step
+
+
+def stored_rows(g: Foreign) -> str:
+    """A weight [16,12], int8 per column."""
+    return g.stored(codes((16, 12)), spread(12), axis=1)

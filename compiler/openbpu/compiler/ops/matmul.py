@@ -19,6 +19,7 @@ from openbpu.compiler.ops.tensor_engine import (
     emit_conv,
     emit_dequantized,
     read_weights,
+    require_finite,
 )
 
 
@@ -86,8 +87,9 @@ def _lower_matmul(site: Site) -> None:
 def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     if len(a) < 2 or len(b) < 2:
         raise Refused("an operand is a vector", "reshape it to a matrix")
-    if site.residual is not None or site.affine is not None:
+    if site.residual is not None:
         raise Refused("a product of two computed operands fuses no Add", "quantize its output")
+    gain, beta = _even_affine(site)
     x, y = site.leaf(0), site.leaf(1)
     check_pair(site, x.dtype, y.dtype, site.march.matmul_pairs)
     m, k, n = a[-2], a[-1], b[-1]
@@ -100,7 +102,8 @@ def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     if site.out is None:
         _dynamic_raw(site, x, y, (left, other), (size, m, n), attrs)
         return
-    fixed = numerics.fixed_point_sum((x.s * y.s / site.out_quant().s,), (float(min(reach, 2**31)),))
+    unit = site.out_quant().s
+    fixed = numerics.fixed_point_sum((gain * (x.s * y.s) / unit,), (float(min(reach, 2**31)),), beta / unit)
     low, high = site.bounds()
     out = site.rw.value(f"{site.target}/bmn", (size, m, n), site.out_dtype, site.quant())
     site.rw.bpu(
@@ -111,7 +114,7 @@ def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
         a=left,
         b=other,
         mult=fixed.multipliers[0].item(),
-        offset=0,
+        offset=fixed.offset.item(),
         shift=fixed.shift.item(),
         zero=site.out_quant().z,
         lo=low,
@@ -121,6 +124,17 @@ def _dynamic(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> None:
     )
     site.rw.set_quant(site.target, site.quant())
     site.rw.bpu("Reshape", site.target, site.origins, x=out)
+
+
+def _even_affine(site: Site) -> tuple[float, float]:
+    """Gain and bias behind a product of two computed operands, whose columns share one requantization."""
+    if site.affine is None:
+        return 1.0, 0.0
+    require_finite(*site.affine)
+    if any(np.ptp(part) for part in site.affine):
+        fix = "use one value for all columns, or quantize the output of the product"
+        raise Refused("a product of two computed operands takes no constant per column", fix)
+    return float(site.affine[0][0]), float(site.affine[1][0])
 
 
 def _dynamic_raw(

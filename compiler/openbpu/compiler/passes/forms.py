@@ -11,9 +11,9 @@ import numpy as np
 
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ops import OPS, Site
-from openbpu.compiler.ops.elementwise import batch_norm
 from openbpu.compiler.ops.site import Float64, Leaf
 from openbpu.compiler.ops.tables import clamp_of
+from openbpu.compiler.passes.affines import affine_tail
 
 CODES = ("int8", "int16")
 Affine = tuple[Float64, Float64]
@@ -21,12 +21,16 @@ Affine = tuple[Float64, Float64]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A way to lower a float result: the operator, what is fused into it, the nodes that vanish with it."""
+    """A way to lower a float result: the operator, what is fused into it, the nodes that vanish with it.
+
+    clamp: its own bounds, where clamps are among these nodes.
+    """
 
     node: Node
     residual: Leaf | None = None
     affine: Affine | None = None
     extra: tuple[Node, ...] = ()
+    clamp: tuple[float, float] | None = None
 
 
 def forms(site: Site, core: Node) -> list[Form]:
@@ -37,8 +41,6 @@ def forms(site: Site, core: Node) -> list[Form]:
     behind = _tensor_op(site, core.outputs[0])
     if behind is not None and behind.node is not core:
         found.append(behind)
-    if core.op == "Add" and len(core.inputs) == 2:
-        found.extend(_biased_matmul(site, core, side) for side in (0, 1))
     return [*(f for f in found if f is not None), Form(core)]
 
 
@@ -56,36 +58,31 @@ def _with_residual(site: Site, add: Node, side: int) -> Form | None:
     return replace(behind, residual=residual, extra=(*behind.extra, add))
 
 
-def _biased_matmul(site: Site, add: Node, side: int) -> Form | None:
-    """MatMul → Add(constant per column): the constant becomes the bias."""
-    node = site.producers.get(add.inputs[side])
-    if node is None or node.op != "MatMul" or node.domain != "":
-        return None
-    bias = replace(site, node=add).constant(1 - side)
-    shape = site.graph.values[node.outputs[0]].shape
-    if bias is None or not shape or bias.size not in (1, shape[-1]):
-        return None
-    if bias.ndim and bias.shape[-1] != bias.size:
-        return None
-    values = np.broadcast_to(bias.reshape(-1), (shape[-1],)).astype(np.float64)
-    return Form(node, affine=(np.ones(shape[-1]), values), extra=(add,))
-
-
 def _tensor_op(site: Site, name: str) -> Form | None:
-    """The convolution or product that makes the float `name`, seen through a BatchNormalization."""
+    """The convolution or product that makes the float `name`, seen through what is affine per channel."""
+    tail = affine_tail(site, name)
+    if tail is not None:
+        return Form(tail.core, affine=(tail.gain, tail.bias), extra=tail.nodes)
     node = site.producers.get(name)
-    affine: Affine | None = None
-    extra: tuple[Node, ...] = ()
-    if node is not None and node.op == "BatchNormalization" and node.domain == "":
-        affine = batch_norm(replace(site, node=node))
-        before = site.producers.get(node.inputs[0])
-        if affine is None or before is None or before.op not in ("Conv", "ConvTranspose"):
-            return None
-        extra, node = (node,), before
     rule = OPS.get(node.op) if node is not None and node.domain == "" else None
     if node is None or rule is None or not rule.fuses:
         return None
-    return Form(node, affine=affine, extra=extra)
+    return Form(node)
+
+
+def clamped_form(site: Site, end: str, lowest: float, highest: float) -> Form | None:
+    """A convolution or product behind which clamps stand between what is affine; None for others.
+
+    Bounds per channel are one clamp where they agree as far as codes from `lowest` to `highest` reach.
+    """
+    tail = affine_tail(site, end, clamps=True)
+    if tail is None:
+        return None
+    low, high = np.clip(tail.low, lowest, highest), np.clip(tail.high, lowest, highest)
+    if np.ptp(low) or np.ptp(high):
+        return None
+    bounds = float(low[0]), float(high[0])
+    return Form(tail.core, affine=(tail.gain, tail.bias), extra=tail.nodes, clamp=bounds)
 
 
 def peel(site: Site, end: str) -> tuple[tuple[float, float], list[Node], str]:

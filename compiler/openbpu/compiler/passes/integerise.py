@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
@@ -18,7 +19,7 @@ from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
 from openbpu.compiler.net import caught
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
-from openbpu.compiler.passes.forms import CODES, forms, peel
+from openbpu.compiler.passes.forms import CODES, clamped_form, forms, peel
 from openbpu.compiler.passes.moves import is_move, sink_dequantize
 from openbpu.compiler.passes.refusals import Refusal, Refusals, refusal_of, strange_result
 from openbpu.compiler.passes.wishes import Wishes
@@ -237,9 +238,25 @@ class _Pass:
             if self.apply(form.node, trial):
                 return True
             self.refusals.add_behind(form.node, (*form.extra, *clamps))
+        if core.op in POINTWISE and self.clamped(site, out, end, target):
+            return True
         if core.op in POINTWISE and core.op not in OPS:
             self.refusals.add(core, no_unit(self.site(core, out, target, ())))
         return False
+
+    def clamped(self, site: Site, out: Scaling, end: str, target: str) -> bool:
+        """Try operator + constants per channel with clamps between them."""
+        info = DType(out.dtype)
+        reach = ((info.qmin - out.z - 1) * out.s, (info.qmax - out.z + 1) * out.s)
+        form = clamped_form(site, end, *reach)
+        if form is None or form.clamp is None:
+            return False
+        trial = self.site(
+            form.node, out, target, tuple(o for n in (form.node, *form.extra) for o in n.origins)
+        )
+        trial.clamp, trial.affine = form.clamp, form.affine
+        trial.memo["end"] = end
+        return self.apply(form.node, trial)
 
 
 def has_unit(node: Node) -> bool:
