@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from openbpu.evaluation.search.chance import by_chance, name_of
 from openbpu.evaluation.search.result import Gain, Point, Search, on_front
 from openbpu.evaluation.search.setup import Setup
 from openbpu.evaluation.search.trial import Trial
@@ -18,9 +19,11 @@ def concluded(trials: Trials, gains: Sequence[Gain], told: Sequence[str]) -> Sea
     """Return the search, without its time."""
     tried = [(setup, trials.of(setup)) for setup in trials.setups.values()]
     known = [(setup, trial) for setup, trial in tried if not trial.refused]
+    bench = trials.bench
     chosen = _chosen(trials, known)
     reached = trials.meets(known[chosen][1])
-    bench = trials.bench
+    if not reached and (chance := by_chance(trials, *known[chosen])):
+        chosen, told = next(k for k, (setup, _) in enumerate(known) if setup == BASE), (*told, chance)
     metric, reference = bench.job.test.metric.name, trials.reference
     return Search(
         metric=metric,
@@ -40,15 +43,6 @@ def concluded(trials: Trials, gains: Sequence[Gain], told: Sequence[str]) -> Sea
         config=_config(bench.job.base, *known[chosen]),
         seconds=0.0,
     )
-
-
-def name_of(setup: Setup) -> str:
-    """Return what is done to the configuration without search."""
-    int16, floats = len(setup.named("int16")), len(setup.named("float"))
-    parts = [*setup.recipe.words]
-    parts += [f"{int16} int16"] if int16 else []
-    parts += [f"{floats} float"] if floats else []
-    return ", ".join(parts) or "int8"
 
 
 def _has_more(setup: Setup, other: Setup) -> bool:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from openbpu.evaluation.accuracy.data import Data, Sample
 from openbpu.evaluation.accuracy.evaluate import Evaluator, Setting
@@ -15,8 +19,12 @@ from openbpu.evaluation.accuracy.models import ModelFile
 from openbpu.quantization.onnx.samples import Feed
 from openbpu.quantization.samples import Changes
 
+Scores = npt.NDArray[np.float64]
+
 _KEPT_BYTES = 512 << 20
 """What the float model makes of the samples is kept up to this size, and made again where it is larger."""
+_PARTS = 16
+"""So many groups of samples are left out in turn, to tell a difference from chance."""
 _QUANTIZED = "the quantized model"
 
 
@@ -90,15 +98,25 @@ class Scorer:
 
     def float(self) -> Judged:
         """Return the scores of the float model."""
-        return self._judged(self._firsts())
+        return self._judged(_pairs(self._firsts(), self._firsts()))
 
     def of(self, content: bytes) -> Judged:
         """Return the scores of a quantized model."""
+        return self._judged(_pairs(self._seen(content), self._firsts()))
+
+    def _seen(self, content: bytes) -> list[list[Seen]]:
         setting = self._test.setting
         file = ModelFile(_QUANTIZED, "", content)
         runner = file.open(threads=setting.threads, march=None, shapes=setting.shapes)
         work = Work(replace(self._task, models=(self._task.models[0], file)), [self._float, runner])
-        return self._judged([work.seen(1, group, Changes(), {}) for group in self._groups])
+        return [work.seen(1, group, Changes(), {}) for group in self._groups]
+
+    def parts(self, content: bytes) -> Scores:
+        """Return the scores of a quantized model on all samples but each of a few groups of them, float64."""
+        pairs = _pairs(self._seen(content), self._firsts())
+        count = min(_PARTS, len(pairs))
+        rest = [[pair for n, pair in enumerate(pairs) if n % count != k] for k in range(count)]
+        return np.array([self._judged(part).score for part in rest], np.float64)
 
     def _firsts(self) -> list[list[Seen]]:
         """Return what the float model makes of every group."""
@@ -111,14 +129,17 @@ class Scorer:
             self._kept = found
         return found
 
-    def _judged(self, found: list[list[Seen]]) -> Judged:
-        firsts = [seen for group in self._firsts() for seen in group]
-        pairs = list(zip((seen for group in found for seen in group), firsts, strict=True))
+    def _judged(self, pairs: list[tuple[Seen, Seen]]) -> Judged:
+        """Return the scores of what a model and the float one make of the same samples."""
         metric = self._test.metric
-        samples = [seen.sample for seen in firsts]
+        samples = [first.sample for _, first in pairs]
         figures = metric.figures([metric.record(*pair) for pair in pairs], samples, self._test.data)
         worst = (min if self._test.larger else max)(figures, key=lambda f: f.value)
         return Judged(worst.value, _worst_cosine(pairs), worst.is_share)
+
+
+def _pairs(found: list[list[Seen]], firsts: list[list[Seen]]) -> list[tuple[Seen, Seen]]:
+    return list(zip(chain.from_iterable(found), chain.from_iterable(firsts), strict=True))
 
 
 def _worst_cosine(pairs: Sequence[tuple[Seen, Seen]]) -> float:
