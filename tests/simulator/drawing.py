@@ -59,10 +59,7 @@ def zero_point(rng: Rng, dtype: DType) -> int:
 
 
 def factor(rng: Rng, spread: float, out: DType) -> tuple[int, int]:
-    """(mult, shift) that maps values of about `spread` to the range of `out`;
-
-    exact powers of two make ties.
-    """
+    """(mult, shift) that maps values of about `spread` to the range of `out`; powers of two make ties."""
     if chance(rng, 0.25):
         shift = max(0, int(np.log2(max(spread / out.qmax, 1))) + int(rng.integers(-1, 2)))
         return 1, shift

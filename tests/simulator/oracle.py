@@ -32,9 +32,8 @@ RUN: Room[type[p.Operator], Callable[[Any, Any], Array]] = Room(
 
 
 class Oracle:
-    """Runs the operators of a segment;
-
-    `saturations` counts accumulators of wide layers that did not fit int32.
+    """Runs the operators of a segment; `saturations` counts accumulators of wide layers that did not fit
+    int32.
     """
 
     def __init__(self, program: p.Program, segment: p.BpuSegment) -> None:

@@ -55,7 +55,7 @@ class BinaryTile(Instr):
 @operator(2, BinaryTile, onnx="Add")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary(Operator):
-    """VAE. y = table[clamp(rhe(v / 2^shift) + zero)] with, for a' = a − a_zero and b' = b − b_zero,
+    """VAE. y = table[clamp(rhe(v / 2^shift) + zero)], where v is made of a' = a − a_zero and b' = b − b_zero.
 
     fn "add":   v = a'·mult_a + b'·mult_b + offset
     fn "mul":   v = a'·b'·mult_a + offset

@@ -82,7 +82,7 @@ class Move(Operator):
 @operator(11, UnaryTile, onnx="Concat")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concat(Operator):
-    """VAE/DMA. Input i, seen as [A, sizes[i]], fills its columns of y [A, Σ sizes], each element rescaled:
+    """VAE/DMA. Input i, seen as [A, sizes[i]], fills its columns of y [A, Σ sizes], each element rescaled.
 
     y = clamp(rhe((x − x_zeros[i])·mults[i] / 2^shifts[i]) + zero, lo, hi); mults[i] = 0 copies the bits.
     """

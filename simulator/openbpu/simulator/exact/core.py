@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array, Int64
 from openbpu.arch.isa import L2M_BASE
 from openbpu.arch.program import Program
-from openbpu.simulator.exact.memory import Array, Box, FaultError, Memory
-
-Int64 = npt.NDArray[np.int64]
+from openbpu.simulator.exact.memory import Box, FaultError, Memory
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 _TABLE = 256

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import SimulationError
 
 Ints = tuple[int, ...]
-Array = npt.NDArray[Any]
 
 _BROADCAST = 64
 """A box may hold this many times the bytes of its memory: more is a forged file, not a broadcast."""

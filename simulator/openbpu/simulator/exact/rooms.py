@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.definition.rooms import Room
 from openbpu.arch.isa import INSTRUCTIONS, SERVES, Instr, RowTile, UnaryTile
 from openbpu.arch.program import Operator
 from openbpu.simulator.exact.core import Core
-from openbpu.simulator.exact.memory import Array
 
 Execute: TypeAlias = Callable[[Core, Any, Any], None]
 Compute: TypeAlias = Callable[[Core, Any, Any, Array], Array]

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from openbpu.arch import isa
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, SimulationError, must
 from openbpu.arch.isa import EncodingError, Instr
 from openbpu.arch.program import BpuSegment, Operator, Program, Space
 from openbpu.simulator.exact.core import Core
-from openbpu.simulator.exact.memory import Array, Memory
+from openbpu.simulator.exact.memory import Memory
 from openbpu.simulator.exact.operators import EXECUTE
 from openbpu.simulator.exact.queues import Order, Queues
 

@@ -7,11 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.simulator.fast.jit.library import library
-
-Int64 = npt.NDArray[np.int64]
 
 _WORD = ctypes.c_int64
 _STEP = 8  # bytes

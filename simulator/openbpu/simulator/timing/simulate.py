@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from openbpu.arch import isa
+from openbpu.arch.arrays import Int64
 from openbpu.arch.errors import HbmError
 from openbpu.arch.isa import ENGINES, Code, Engine
 from openbpu.arch.march import March
 from openbpu.arch.program import BpuSegment, Operator, Program, Tensor
 from openbpu.arch.timing import Costs, fill_cycles, instruction_costs
 from openbpu.simulator.timing.queues import Queues
-from openbpu.simulator.timing.result import CoreTiming, Int64, LayerTiming, Timing
+from openbpu.simulator.timing.result import CoreTiming, LayerTiming, Timing
 
 _MEMORY_MAX = 1 << 42
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array, Int64
 from openbpu.arch.isa import (
     BinaryTile,
     UnaryTile,
@@ -14,8 +15,8 @@ from openbpu.arch.program import (
     Operator,
     Rescale,
 )
-from openbpu.simulator.exact.core import Core, Int64
-from openbpu.simulator.exact.memory import Array, FaultError
+from openbpu.simulator.exact.core import Core
+from openbpu.simulator.exact.memory import FaultError
 from openbpu.simulator.exact.rooms import EXECUTE, UNARY
 
 

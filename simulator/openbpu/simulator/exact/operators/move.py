@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array
 from openbpu.arch.isa import (
     FillTile,
     GatherTile,
@@ -18,7 +19,7 @@ from openbpu.arch.program import (
     Pad,
 )
 from openbpu.simulator.exact.core import Core
-from openbpu.simulator.exact.memory import Array, FaultError
+from openbpu.simulator.exact.memory import FaultError
 from openbpu.simulator.exact.rooms import EXECUTE, UNARY
 
 _ELEMENTS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}

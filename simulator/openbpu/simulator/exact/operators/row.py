@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array, Int64
 from openbpu.arch.isa import (
     RowTile,
 )
@@ -12,8 +13,7 @@ from openbpu.arch.program import (
     LayerNorm,
     Softmax,
 )
-from openbpu.simulator.exact.core import Core, Int64
-from openbpu.simulator.exact.memory import Array
+from openbpu.simulator.exact.core import Core
 from openbpu.simulator.exact.rooms import EXECUTE, ROWS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array
 from openbpu.arch.isa import (
     UnaryTile,
 )
@@ -13,7 +14,6 @@ from openbpu.arch.program import (
     SegmentLut,
 )
 from openbpu.simulator.exact.core import Core
-from openbpu.simulator.exact.memory import Array
 from openbpu.simulator.exact.rooms import UNARY
 
 _HALF = 128

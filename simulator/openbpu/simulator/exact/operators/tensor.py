@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array, Float64, Int64
 from openbpu.arch.isa import ConvTile, MatMulTile
 from openbpu.arch.program import Conv, MatMul
-from openbpu.simulator.exact.core import Core, Int64
-from openbpu.simulator.exact.memory import Array, FaultError
+from openbpu.simulator.exact.core import Core
+from openbpu.simulator.exact.memory import FaultError
 from openbpu.simulator.exact.rooms import EXECUTE
-
-Float64 = npt.NDArray[np.float64]
 
 _EXACT = 1 << 53
 

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Array, Int64
 from openbpu.arch.isa import PoolTile, ResizeTile
 from openbpu.arch.operators.window import MAX_WINDOW
 from openbpu.arch.program import Pool, Resize
-from openbpu.simulator.exact.core import Core, Int64
-from openbpu.simulator.exact.memory import Array, Box, FaultError
+from openbpu.simulator.exact.core import Core
+from openbpu.simulator.exact.memory import Box, FaultError
 from openbpu.simulator.exact.rooms import EXECUTE
 
 

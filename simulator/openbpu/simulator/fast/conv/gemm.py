@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.simulator.fast.conv.arguments import GROUP, Block, Gemm, GemmWide
 from openbpu.simulator.fast.conv.tiles import (
     Channels,
@@ -21,8 +21,6 @@ from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.layer.indirection import late_offsets, offsets, positions
 from openbpu.simulator.fast.layer.plan import Integers, Layer, Parts, out_of, window_sums, wrap32
 from openbpu.simulator.fast.plan.steps import Lowering, Saturations
-
-Int64 = npt.NDArray[np.int64]
 
 _WIDE_STEPS = {2: 252, 4: 16000}
 """Steps whose products int32 surely holds: 504 of 2^22 (int16 × int8), 64,000 of 2^15 (uint8 × int8)."""

@@ -49,10 +49,7 @@ def _widened(layer: Layer, low: Lowering) -> Layer:
 
 
 def _merged(layer: Layer, low: Lowering) -> Layer:
-    """Few input channels:
-
-    pad x once, then the KW·Cin values of a kernel row are contiguous and make one tap.
-    """
+    """Pad x once where channels are few: the KW·Cin values of a kernel row lie together and make one tap."""
     op, (kernel_h, kernel_w) = layer.op, layer.op.kernel
     channels = op.x_shape[3]
     if op.groups > 1 or channels > _MERGE_CHANNELS or kernel_w == 1:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Bytes, Int64
 from openbpu.simulator.fast.conv.arguments import GROUP, MAX_ROWS, TILE_SLOTS, Unit
 from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.plan.steps import Lowering, Symbol, Symbols
-
-Bytes = npt.NDArray[np.uint8]
-Int64 = npt.NDArray[np.int64]
 
 
 def split_even(total: int, most: int) -> list[int]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.simulator.fast.depthwise.arguments import CHANNELS, TILE_PIXELS, Depthwise, DepthwiseTiled
 from openbpu.simulator.fast.layer.arguments import LANES
 from openbpu.simulator.fast.layer.indirection import late_offsets, whole_window
 from openbpu.simulator.fast.layer.plan import Layer, out_of, wrap32
 from openbpu.simulator.fast.plan.steps import Lowering, Saturations, Symbol
-
-Int64 = npt.NDArray[np.int64]
 
 
 def add_depthwise(layer: Layer, low: Lowering) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.depthwise.arguments import PACKED_PIXELS, WIDTHS, DepthwisePacked, PackedBlock
 from openbpu.simulator.fast.layer.indirection import late_offsets, whole_window
 from openbpu.simulator.fast.layer.plan import Layer, Parts, window_sums, wrap32
 from openbpu.simulator.fast.plan.steps import Lowering, Symbol
-
-Int64 = npt.NDArray[np.int64]
 
 
 def is_plain(layer: Layer, low: Lowering) -> bool:

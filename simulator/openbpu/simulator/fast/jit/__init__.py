@@ -1,4 +1,1 @@
-"""From kernels in Python to machine code in a file:
-
-which CPU this is, how kernels compile, where they are kept.
-"""
+"""From kernels in Python to machine code in a file: which CPU this is, how they compile, where they lie."""

@@ -1,7 +1,4 @@
-"""The compiled kernels of this process:
-
-families are loaded from the cache, or compiled, when first asked for.
-"""
+"""The compiled kernels of this process: families are loaded from the cache, or compiled, at first use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The language of the kernels:
-
-numba without its annotations, since inside a kernel nothing is a Python value.
-"""
+"""The language of the kernels: numba without its annotations, as nothing in a kernel is a Python value."""
 
 from __future__ import annotations
 

@@ -129,10 +129,7 @@ def call_kernel(_typing: Any, _function: Any, args: Any, _lo: Any, _hi: Any, scr
 
 
 class _Callee:
-    """A pointer to a function of known type:
-
-    llvmlite's call asks the callee, and opaque pointers cannot say.
-    """
+    """A pointer to a function of known type: llvmlite's call asks the callee; opaque pointers cannot say."""
 
     def __init__(self, pointer: Any, kind: Any) -> None:
         self.function_type, self.type, self.get_reference = kind, pointer.type, pointer.get_reference

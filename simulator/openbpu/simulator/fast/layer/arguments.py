@@ -15,9 +15,8 @@ TABLE_AT = 64
 
 
 class Out(Record):
-    """What `layer.kernels.finish` reads. A pitch is the distance of the rows of a tile:
-
-    that of pixels, or more where phases interleave. All distances are in bytes.
+    """What `layer.kernels.finish` reads. A pitch is the distance of the rows of a tile: that of pixels, or
+    more where phases interleave. All distances are in bytes.
     """
 
     epilogue: Code

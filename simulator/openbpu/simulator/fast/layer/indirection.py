@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.simulator.fast.layer.plan import Integers, Layer
 from openbpu.simulator.fast.plan.steps import Late, Lowering, Place
-
-Int64 = npt.NDArray[np.int64]
 
 
 def positions(out: int, stride: int, taps: int, dilation: int, pad: int, upsample: int, size: int) -> Int64:
@@ -21,10 +20,7 @@ def positions(out: int, stride: int, taps: int, dilation: int, pad: int, upsampl
 
 
 def offsets(layer: Layer, rows: Int64, columns: Int64) -> Int64:
-    """Return [taps, output pixels]:
-
-    the pixel of x, or −1; rows [OH, KH] and columns [OW, KW] as positions.
-    """
+    """Return the pixel of x, or −1, as [taps, output pixels], from rows [OH, KH] and columns [OW, KW]."""
     images, height, width, _ = layer.x_shape
     image = np.arange(images)[None, None, :, None, None] * (height * width)
     r = rows.T[:, None, None, :, None]

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Int32, Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
 from openbpu.simulator.fast.layer.arguments import Out
 from openbpu.simulator.fast.layer.requant import Finish, Requant, choose_finish
 from openbpu.simulator.fast.plan.steps import Array, Lowering, Place
 
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 Integers = npt.NDArray[np.integer]
 
 
@@ -69,10 +68,7 @@ def integers(values: Array) -> Integers:
 
 
 def window_sums(weights: Integers) -> Int64:
-    """Return the sum of each output channel's weights;
-
-    weights may be large, so they are not widened first.
-    """
+    """Return the sum of each output channel's weights, which may be large, so they are not widened first."""
     return np.asarray(weights.sum(axis=(1, 2, 3), dtype=np.int64))
 
 

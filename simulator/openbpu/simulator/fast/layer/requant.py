@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.simulator.fast.jit.cpu import permutes_bytes
 from openbpu.simulator.fast.layer.arguments import LANES, TABLE_AT
 from openbpu.simulator.fast.plan.steps import Array, Symbol
-
-Int64 = npt.NDArray[np.int64]
 
 _EXACT = float(2**53)
 _SLOP = 2.0**10
@@ -94,10 +93,7 @@ class Requant:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a layer ends:
-
-    the epilogue, its constants, whether params are float64, a table still to be looked up.
-    """
+    """How a layer ends: the epilogue, its constants, whether params are float64, a table to be looked up."""
 
     symbol: Symbol
     consts: Array

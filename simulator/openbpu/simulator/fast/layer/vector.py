@@ -97,10 +97,7 @@ class _Epilogue:
         return b.call(fma, [x, factor, term])
 
     def _round_real(self, total: Any, low: Any, high: Any, zero: Any) -> Any:
-        """Clamp first:
-
-        both bounds are integers, so rounding cannot cross them. The sum's low bits are the integer.
-        """
+        """Clamp, then round: rounding cannot cross bounds that are integers. The low bits are the result."""
         b = self.builder
         total = b.select(b.fcmp_ordered("<", total, high), total, high)
         total = b.select(b.fcmp_ordered(">", total, low), total, low)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import MatMul
 from openbpu.simulator.fast.conv.arguments import GROUP, Block, Gemm, WidenWords
@@ -15,8 +15,6 @@ from openbpu.simulator.fast.layer.requant import Requant, choose_finish
 from openbpu.simulator.fast.matmul.arguments import MatmulAny, PackB
 from openbpu.simulator.fast.plan.registry import VECTOR, lowers
 from openbpu.simulator.fast.plan.steps import Lowering, Place, Saturations
-
-Int64 = npt.NDArray[np.int64]
 
 
 @lowers(MatMul, "conv", "matmul", VECTOR)

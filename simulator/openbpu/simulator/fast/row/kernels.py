@@ -1,7 +1,4 @@
-"""Row functions:
-
-softmax and normalization, the loops of `numerics.softmax_rows` and `numerics.layernorm_rows`.
-"""
+"""Row functions: the loops of `numerics.softmax_rows` and `numerics.layernorm_rows`."""
 
 from __future__ import annotations
 

@@ -34,9 +34,8 @@ def drive_alone(table: Table[StepRow], steps: int, scratch: Any) -> None:
 
 
 def drive(table: Table[StepRow], steps: int, counters: Any, scratch: Any, yield_at: int) -> None:
-    """Run all steps together with whoever else does;
-
-    `counters` start at 0. `yield_at`: a function that gives up the core.
+    """Run all steps together with whoever else does; `counters` start at 0. `yield_at`: a function that gives
+    up the core.
     """
     for i in range(steps):
         step = table[i]

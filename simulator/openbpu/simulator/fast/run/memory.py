@@ -13,10 +13,7 @@ def aligned(n: int) -> int:
 
 
 def plan_buffers(buffers: list[Buffer], *, share: bool = True) -> tuple[list[int], int]:
-    """Return the offset of every buffer and the size of the workspace;
-
-    largest first, each at its lowest free place.
-    """
+    """Return the offset of every buffer, the largest first at its lowest free place, and the size of all."""
     offsets = [0] * len(buffers)
     placed: list[int] = []
     order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, i))

@@ -57,10 +57,7 @@ class FastSegment:
         return outputs
 
     def run_all(self, tensors: Tensors) -> Tensors:
-        """Return every tensor that the segment writes;
-
-        for debugging, in a workspace where none share bytes.
-        """
+        """Return every tensor that the segment writes: for debugging, where none share bytes."""
         if self._everything is None:
             self._everything = _Plan(self.program, self.segment, self.threads, share=False)
         written = tuple(dict.fromkeys(t for op in self.segment.operators for t in op.outputs))
@@ -70,10 +67,7 @@ class FastSegment:
 
 
 class _Plan:
-    """The lowered segment:
-
-    rows of the step table, the layout of the memory, and the workspaces made from them.
-    """
+    """The lowered segment: rows of the step table, the layout of the memory, the workspaces of both."""
 
     def __init__(self, program: Program, segment: BpuSegment, threads: int, *, share: bool) -> None:
         self.program, self.segment, self.threads = program, segment, threads

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Bytes
 from openbpu.simulator.fast.declaration import layout, words_of
 from openbpu.simulator.fast.jit.library import library
 from openbpu.simulator.fast.plan.steps import Array, Place, Saturations
@@ -19,17 +19,12 @@ from openbpu.simulator.fast.run.arguments import COUNTERS, StepRow
 from openbpu.simulator.fast.run.threads import helpers
 from openbpu.simulator.fast.scratch import SCRATCH
 
-Bytes = npt.NDArray[np.uint8]
-
 _ROW, _ARGUMENTS = words_of(StepRow), layout(StepRow)["arguments"].at
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step whose arguments are numbers, but for what lies in the workspace;
-
-    places are offsets in its memory.
-    """
+    """A step whose arguments are numbers; those that lie in the workspace are offsets in its memory."""
 
     kernel: int
     units: int

@@ -1,4 +1,1 @@
-"""Hand-written vector IR:
-
-what an auto-vectoriser cannot find. Built with llvmlite, one module per kernel mode.
-"""
+"""Hand-written vector IR: what no auto-vectoriser finds. Built with llvmlite, a module per kernel mode."""
