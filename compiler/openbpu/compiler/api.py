@@ -25,9 +25,9 @@ from openbpu.compiler.lower import Part, build_program, debug_map, partition, pl
 from openbpu.compiler.net import Progress, caught, telling
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.channels_last import channels_last_ends
-from openbpu.compiler.passes.integerise import integerise
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
+from openbpu.compiler.passes.roundings import integerise_with_roundings
 from openbpu.compiler.reader import read_model
 from openbpu.compiler.schedule import FASTEST, LEVELS, ScheduleOptions
 
@@ -151,7 +151,7 @@ def _place(
     _check_wishes(source, bpu_ops)
     progress("quantization", 0.0)
     normal = passes.run(passes.NORMALISE, source)
-    integer, refusals = integerise(normal, march, bpu_ops)
+    integer, refusals = integerise_with_roundings(normal, march, bpu_ops)
     progress("layout", 0.0)
     graph = spell_offsets(bare_ends(place_borders(integer, march), removed))
     settle, turned = partial(passes.run, passes.SETTLE), frozenset[str]()

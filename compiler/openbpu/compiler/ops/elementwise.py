@@ -45,7 +45,7 @@ def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
             raise Refused(
                 f"{site.node.op} of {len(site.node.inputs)} tensors", "chain operators of two inputs"
             )
-        if fn == "add" and gain == 1.0 and _per_channel(site) is not None:
+        if fn == "add" and gain == 1.0 and per_channel(site) is not None:
             _affine(site, sign)
             return
         a, b = site.leaf(0), site.leaf(1)
@@ -58,7 +58,7 @@ def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
 
 
 def _lower_mul(site: Site) -> None:
-    if _per_channel(site) is not None:
+    if per_channel(site) is not None:
         _affine(site, 1.0)
         return
     a, b = site.leaf(0), site.leaf(1)
@@ -80,7 +80,7 @@ def _lower_div(site: Site) -> None:
 
     A constant per channel is a factor: exact, as the product with its reciprocal is.
     """
-    found = _per_channel(site)
+    found = per_channel(site)
     if found is not None and found[0] == 0:
         if not found[1].all():
             raise Refused("it divides by a constant that is 0", "check the export of the model")
@@ -100,7 +100,7 @@ def _lower_div(site: Site) -> None:
 # --- x · constant per channel, x + constant per channel -----------------------------------------------------
 
 
-def _per_channel(site: Site) -> tuple[int, Float64] | None:
+def per_channel(site: Site) -> tuple[int, Float64] | None:
     """(index of the tensor, constant per channel) of an operator with a float constant along axis 1."""
     for index in (0, 1):
         data = site.graph.const(site.node.inputs[index])
@@ -115,7 +115,7 @@ def _per_channel(site: Site) -> tuple[int, Float64] | None:
 
 def _affine(site: Site, sign: float) -> None:
     """Lower x · g or x ± c per channel to a 1×1 depthwise convolution of ones: exact, one factor each."""
-    found = _per_channel(site)
+    found = per_channel(site)
     if found is None:
         raise Refused("its constant is not one value per channel", "quantize the constant")
     index, value = found

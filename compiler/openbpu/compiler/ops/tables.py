@@ -41,7 +41,7 @@ class _Chain:
                 return False
             self.leaf = leaf
             return True
-        if _scalar(self.site, name) is not None:
+        if scalar(self.site, name) is not None:
             return True
         node = self.site.producers.get(name)
         if node is None or node.op not in POINTWISE or node.domain != "" or len(self.nodes) >= _MAX_CHAIN:
@@ -67,9 +67,9 @@ class _Chain:
         """Value of `name` when the leaf's reals are `x`."""
         if name in done:
             return done[name]
-        scalar = _scalar(self.site, name)
-        if scalar is not None:
-            return numerics.Real.of(scalar)
+        number = scalar(self.site, name)
+        if number is not None:
+            return numerics.Real.of(number)
         leaf = self.site.leaf_or_none(name)
         if leaf is not None:
             return x
@@ -79,7 +79,7 @@ class _Chain:
         return done[name]
 
 
-def _scalar(site: Site, name: str) -> Float64 | None:
+def scalar(site: Site, name: str) -> Float64 | None:
     """Value of a constant with one element, as the graph's float32 has it, in float64."""
     data = site.graph.const(name)
     if data is None:
@@ -237,7 +237,7 @@ def clamp_of(site: Site, node: Node) -> tuple[str, tuple[float, float]] | None:
 
 def _extreme(site: Site, node: Node) -> tuple[str, tuple[float, float]] | None:
     """Max(x, c) and Min(c, x) are clips that give one bound."""
-    scalars = [_scalar(site, name) for name in node.inputs]
+    scalars = [scalar(site, name) for name in node.inputs]
     computed = [name for name, value in zip(node.inputs, scalars, strict=True) if value is None]
     if len(computed) != 1 or len(scalars) != 2 or not _keeps_shape(site, node, computed[0]):
         return None
@@ -253,7 +253,7 @@ def _clip(site: Site, node: Node) -> tuple[str, tuple[float, float]] | None:
     bounds = [-np.inf, np.inf]
     for index, name in enumerate(node.inputs[1:3]):
         if name:
-            value = _scalar(site, name)
+            value = scalar(site, name)
             if value is None:
                 return None
             bounds[index] = float(value)
