@@ -31,7 +31,7 @@ def fake_quantize(
 ) -> torch.Tensor:
     """Return (clamp(round_half_even(x / scale) + zero_point) − zero_point) · scale.
 
-    scale [1], or [C] along `axis` >= 0. The gradient is 1 inside the range and 0 where values are clipped.
+    scale [1], or [C] along `axis` >= 0. The gradient is 1 inside the range, its ends included, and 0 beyond.
     """
     if scope.exporting:
         return exported_fake_quantize(x, scale, zero_point, qmin, qmax, axis)
@@ -64,14 +64,29 @@ def _on_grid(
 
     A handful of vectorized passes: torch's own fake_quantize kernels take several times as long on a CPU.
     """
+    inside = _inside(x, steps, low, high) if mask else None
     codes = torch.div(x, steps).round_()  # torch's own kernels multiply by 1 / steps: other codes near ties
-    inside = (codes >= low).logical_and_(codes <= high) if mask else None
     # The sum with 0 turns -0.0 into 0.0, as the integers do.
     return codes.clamp_(low, high).mul_(steps).add_(0.0), inside
 
 
+_SLACK = 1 + 2.0**-21
+"""What float32 adds to amax / scale: the largest value that was observed is inside of its own range."""
+
+
+def _inside(
+    x: torch.Tensor, steps: torch.Tensor, low: int | torch.Tensor, high: int | torch.Tensor
+) -> torch.Tensor:
+    """Where `x` lies in the range of the codes, half a step beyond the outermost included.
+
+    An observed range ±amax ends there: scale = amax / (high + ½), so amax rounds to a code that is clamped.
+    """
+    middle, reach = (low + high) / 2, (high - low + 1) / 2
+    return torch.sub(x, steps * middle).abs_() <= steps * (reach * _SLACK)
+
+
 class _Rounded(torch.autograd.Function):
-    """The clipped straight-through gradient: 1 inside the range, 0 where values are clipped."""
+    """The clipped straight-through gradient: 1 wherever |x| ≤ amax, 0 beyond."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, steps: torch.Tensor, low: Any, high: Any) -> torch.Tensor:
@@ -82,6 +97,6 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Let the gradient through where nothing was clipped."""
+        """Let the gradient through inside the range."""
         (inside,) = ctx.saved_tensors
         return grads[0] * inside, None, None, None

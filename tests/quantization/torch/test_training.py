@@ -1,0 +1,80 @@
+"""Quantization-aware training of single parameters, against the same training in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+import openbpu.quantization.torch as bpu  # noqa: E402
+
+
+class Between(nn.Module):
+    def __init__(self, inside: Callable[..., Any], size: tuple[int, ...] = (), start: float = 1.0) -> None:
+        super().__init__()
+        self.quant, self.dequant, self.inside = bpu.QuantStub(), bpu.DeQuantStub(), inside
+        self.value = nn.Parameter(torch.full(size, start))
+
+    def forward(self, x: Any) -> Any:
+        x = self.quant(x)
+        return self.dequant(self.inside(x) if isinstance(self.inside, nn.Module) else self.inside(self, x))
+
+
+def rows() -> Any:
+    return torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(0))
+
+
+def trained(model: nn.Module, data: Any, goal: Any, steps: int = 40) -> float:
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    for _ in range(steps):
+        loss = F.mse_loss(model(data), goal)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+def normal(x: Any) -> Any:
+    return F.layer_norm(x, (16,))
+
+
+@pytest.mark.parametrize(
+    ("make", "goal"),
+    [
+        (lambda: Between(nn.LayerNorm(16)), lambda x: 1.3 * normal(x)),
+        (lambda: Between(nn.RMSNorm(16)), lambda x: 1.3 * F.rms_norm(x, (16,))),
+        (lambda: Between(nn.GroupNorm(2, 8)), lambda x: 1.3 * F.group_norm(x, 2)),
+        (lambda: Between(nn.PReLU(8)), lambda x: F.prelu(x, torch.tensor([0.6]))),
+        (lambda: Between(lambda m, x: x * m.value, (16,), 0.7), lambda x: x),
+        (lambda: Between(lambda m, x: x + m.value, (16,), 0.1), lambda x: x + 0.5),
+    ],
+    ids=["layer norm", "rms norm", "group norm", "slopes", "layer scale", "constant bias"],
+)
+def test_parameters_that_start_equal_train_to_the_loss_of_the_float_model(make: Any, goal: Any) -> None:
+    bpu.set_march("nash-e")
+    data = rows()
+    in_float = trained(make().train(), data, goal(data))
+    model = bpu.prepare(make().eval(), data, bpu.default_qat_qconfig_setter)
+    model.eval()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.CALIBRATION)
+    model(data)
+    model.train()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.QAT)
+    assert trained(model, data, goal(data)) < in_float + 0.02  # what 8 bits and a range that follows cost
+
+
+def test_the_gradient_ends_where_the_observed_range_does() -> None:
+    for dtype in (bpu.qint8, bpu.qint16):
+        for amax in (0.1, 1.0, 3.7, 1234.5):
+            quantizer = bpu.FakeQuantize(bpu.MinMaxObserver, dtype=dtype)
+            quantizer.set_state(bpu.FakeQuantState.CALIBRATION)
+            quantizer(torch.tensor([amax]))
+            quantizer.set_state(bpu.FakeQuantState.VALIDATION)
+            data = torch.tensor([-1.01 * amax, -amax, 0.0, amax, 1.01 * amax], requires_grad=True)
+            quantizer(data).dequantize().sum().backward()
+            assert data.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
