@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import must
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,16 @@ class qinfo:  # noqa: N801 - the spelling of torch.iinfo
         return self.dtype.bits
 
 
-def as_qdtype(dtype: QDType | str) -> QDType:
-    """Return the dtype named `dtype` ("qint8" or "int8"), or `dtype` itself; raises ValueError."""
+def as_qdtype(dtype: Any) -> QDType:
+    """Return the dtype named `dtype` (or torch's own), or `dtype` itself; raises ValueError."""
     if isinstance(dtype, QDType):
         return dtype
-    name = dtype if dtype.startswith("q") else f"q{dtype}"
+    word = str(dtype).removeprefix("torch.")
+    name = word if word.startswith("q") else f"q{word}"
     if name not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+        fix = "float16 is no grid of the modelled units: use qint16" if word in _HALVES else ""
+        raise ValueError(must("a quantizer", "dtype", f"one of {', '.join(DTYPES)}", word, fix))
     return DTYPES[name]
+
+
+_HALVES = frozenset({"float16", "half", "bfloat16"})

@@ -51,7 +51,7 @@ def export(
         if isinstance(module, Weighted):
             module.settle()
     _try(frozen, example_inputs)
-    frozen.register_forward_hook(lambda _model, _args, output: unwrap(output))  # ONNX knows no QTensor
+    frozen.register_forward_hook(lambda _model, _args, output: tensors_of(unwrap(output)))
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     proto = _traced(frozen, args, input_names, output_names)
     tidy(proto)
@@ -59,6 +59,17 @@ def export(
     if path is not None:
         _write(proto, path)
     return proto
+
+
+def tensors_of(value: Any) -> Any:
+    """The result of a forward as ONNX has it: numbers, strings and None of the script are left out."""
+    if isinstance(value, dict):
+        kept = {k: tensors_of(v) for k, v in value.items()}
+        return {k: v for k, v in kept.items() if v is not None}
+    if isinstance(value, (tuple, list)):
+        items = [v for v in map(tensors_of, value) if v is not None]
+        return tuple(items) if items else None
+    return None if isinstance(value, (bool, int, float, complex, str, bytes)) else value
 
 
 def _write(proto: Any, path: str | os.PathLike[str]) -> None:

@@ -68,7 +68,7 @@ def rescaled(quantizer: Any, x: QTensor) -> QTensor:
 
 def weighted(module: Any, x: QTensor) -> QTensor | None:
     """A convolution or linear layer with what is fused into it; None where it runs on the CPU."""
-    product = weighted_product(module, x)
+    product = weighted_product(module, x) if x.plain.ndim < 5 or isinstance(module, torch.nn.Linear) else None
     if product is None:
         return _on_cpu(module, lambda: module.float_result(x.plain))
     return _settled(module, product, _relu_bounds(getattr(module, "relu", None)))
@@ -104,7 +104,7 @@ def module(layer: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
     with torch.no_grad():
         operand = codes_of(x)
         if name == "batch_norm":
-            if operand is None:
+            if operand is None or operand.codes.ndim > 4:
                 return _settled(layer, Computed(_never, real), OPEN)
             return _settled(layer, batch_norm_product(layer, operand), OPEN)
         known = _ARGUMENTS.get(name)

@@ -147,13 +147,16 @@ class MatrixProduct:
 
 def batch_norm_product(module: Any, x: Codes) -> Product:
     """A BatchNorm that stands alone: a depthwise 1×1 convolution with weights 1 and a gain per channel."""
-    scale, beta, mean, var = (
-        t.detach().cpu().numpy().astype(np.float64)
-        for t in (module.weight, module.bias, module.running_mean, module.running_var)
-    )
+    mean, var = (_real(t) for t in (module.running_mean, module.running_var))
+    scale = np.ones(mean.size) if module.weight is None else _real(module.weight)
+    beta = np.zeros(mean.size) if module.bias is None else _real(module.bias)
     gain = scale / np.sqrt(var + float(np.float32(module.eps)))
     bias = beta - mean * gain
     return affine_product(x, gain, bias)
+
+
+def _real(t: torch.Tensor) -> Float64:
+    return np.asarray(t.detach().cpu().numpy(), dtype=np.float64)
 
 
 def affine_product(x: Codes, gain: Float64, bias: Float64) -> Product:

@@ -15,6 +15,7 @@ from openbpu.quantization.torch.prepare.masks import hide
 from openbpu.quantization.torch.prepare.pattern import Patterns
 from openbpu.quantization.torch.prepare.watch import watch
 from openbpu.quantization.torch.qat import Weighted, is_leaf, swap
+from openbpu.quantization.torch.qat.recurrent import RecurrentStep
 from openbpu.quantization.torch.qtensor.names import MOVED
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import attach, warn_about
@@ -83,10 +84,11 @@ def _warn_shared(model: nn.Module, recorder: Recorder) -> None:
     for step in recorder.steps:
         if isinstance(step.module, Quantized) and step.name != "dequant":
             calls.setdefault(id(step.module), []).append(step.line)
+    stepped = {id(m) for step in model.modules() if isinstance(step, RecurrentStep) for m in step.modules()}
     told = [
         f"{path}({len(calls[id(module)])}) in {', '.join(dict.fromkeys(calls[id(module)]))}"
         for path, module in model.named_modules()
-        if len(calls.get(id(module), ())) > 1
+        if len(calls.get(id(module), ())) > 1 and id(module) not in stepped
     ]
     if told:
         text = f"modules called several times share one scale: {'; '.join(told)}; use one instance per call"

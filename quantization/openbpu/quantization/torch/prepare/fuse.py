@@ -15,8 +15,9 @@ from torch import nn
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.qat import WEIGHTED, Weighted
+from openbpu.quantization.torch.qat.batch import has_statistics
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _RELUS = (nn.ReLU, nn.ReLU6)
 _CONVS = tuple(WEIGHTED)
 
@@ -37,7 +38,7 @@ def fuse_known_modules(mod_list: Sequence[nn.Module], *_: Any, **__: Any) -> lis
     result: list[nn.Module] = [fused]
     adder: FloatFunctional | None = None
     for module in rest:
-        if isinstance(module, _NORMS) and adder is None and fused.relu is None:
+        if isinstance(module, _NORMS) and adder is None and fused.relu is None and has_statistics(module):
             fused.bn = module
         elif isinstance(module, _RELUS) and adder is None:
             fused.relu = module

@@ -11,7 +11,15 @@ from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.operands import is_constant
 from openbpu.quantization.torch.qat.decomposed import Form
 from openbpu.quantization.torch.qat.simple import PReLU
-from openbpu.quantization.torch.qat.weighted import Conv1d, Conv2d, ConvTranspose2d, Linear, Weighted
+from openbpu.quantization.torch.qat.weighted import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    Linear,
+    Weighted,
+)
 from openbpu.quantization.torch.qtensor import QTensor
 
 
@@ -116,6 +124,22 @@ class Conv2dForm(Bound, Conv2d):
 
 class ConvTranspose2dForm(Bound, ConvTranspose2d):
     """F.conv_transpose2d."""
+
+    _GEOMETRY = ("stride", "padding", "output_padding", "groups", "dilation")
+
+
+class Conv3dForm(Bound, Conv3d):
+    """F.conv3d."""
+
+    _GEOMETRY = ("stride", "padding", "dilation", "groups")
+
+    def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The convolution with the call's geometry."""
+        return torch.conv3d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class ConvTranspose1dForm(Bound, ConvTranspose1d):
+    """F.conv_transpose1d."""
 
     _GEOMETRY = ("stride", "padding", "output_padding", "groups", "dilation")
 

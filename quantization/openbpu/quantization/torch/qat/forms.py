@@ -9,6 +9,8 @@ from openbpu.quantization.torch.qat.attention import AttentionForm
 from openbpu.quantization.torch.qat.bound import (
     Conv1dForm,
     Conv2dForm,
+    Conv3dForm,
+    ConvTranspose1dForm,
     ConvTranspose2dForm,
     LinearForm,
     MatmulForm,
@@ -18,6 +20,7 @@ from openbpu.quantization.torch.qat.choice import Choice, MaskForm, SubtractedMa
 from openbpu.quantization.torch.qat.constant import ConstantForm
 from openbpu.quantization.torch.qat.decomposed import Form
 from openbpu.quantization.torch.qat.einsum import EinsumForm
+from openbpu.quantization.torch.qat.joined import JoinForm
 from openbpu.quantization.torch.qat.norm import (
     GroupNormForm,
     InstanceNormForm,
@@ -36,7 +39,7 @@ from openbpu.quantization.torch.qat.spread import (
 )
 from openbpu.quantization.torch.qtensor.dispatch import makes_modules
 
-FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
+FORMS: dict[str, type[Form | Choice | ConstantForm | JoinForm]] = {
     "layer_norm": LayerNormForm,
     "rms_norm": RMSNormForm,
     "group_norm": GroupNormForm,
@@ -48,12 +51,15 @@ FORMS: dict[str, type[Form | Choice | ConstantForm]] = {
     "linear": LinearForm,
     "conv1d": Conv1dForm,
     "conv2d": Conv2dForm,
+    "conv3d": Conv3dForm,
+    "conv_transpose1d": ConvTranspose1dForm,
     "conv_transpose2d": ConvTranspose2dForm,
     "prelu": PReLUForm,
     "matmul": MatmulForm,
     "einsum": EinsumForm,
     "add": MaskForm,
     "sub": SubtractedMaskForm,
+    **dict.fromkeys(("cat", "stack"), JoinForm),
     "where": Choice,
     "masked_fill": Choice,
     "var": VarForm,

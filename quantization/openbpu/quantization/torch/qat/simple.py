@@ -60,6 +60,8 @@ _FUNCTIONS = {
     "AdaptiveAvgPool2d": "adaptive_avg_pool2d",
     "BatchNorm1d": "batch_norm",
     "BatchNorm2d": "batch_norm",
+    "BatchNorm3d": "batch_norm",
+    "SyncBatchNorm": "batch_norm",
 }
 """Float class in torch.nn → name of its function."""
 

@@ -6,7 +6,10 @@ from torch import nn
 
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.qat.attention import MultiheadAttention
+from openbpu.quantization.torch.qat.batch import BATCH_STATISTICS, has_statistics
+from openbpu.quantization.torch.qat.decomposed import Decomposed
 from openbpu.quantization.torch.qat.norm import GroupNorm, LayerNorm, RMSNorm
+from openbpu.quantization.torch.qat.recurrent import RECURRENT
 from openbpu.quantization.torch.qat.rows import LogSoftmax
 from openbpu.quantization.torch.qat.simple import SIMPLE
 from openbpu.quantization.torch.qat.transformer import CONTAINERS
@@ -22,6 +25,7 @@ _DECOMPOSED = {
     nn.GroupNorm: GroupNorm,
     nn.LogSoftmax: LogSoftmax,
     nn.MultiheadAttention: MultiheadAttention,
+    **RECURRENT,
 }
 _OWN = {QuantStub: QATQuantStub, DeQuantStub: QATDeQuantStub, **_DECOMPOSED}
 
@@ -31,6 +35,8 @@ def swapped_class(module: nn.Module) -> type[Quantized] | None:
     kind = type(module)
     if kind.__name__ in _FOREIGN_STUBS and kind.__module__.startswith("torch."):
         return _FOREIGN_STUBS[kind.__name__]
+    if kind in BATCH_STATISTICS and not has_statistics(module):
+        return BATCH_STATISTICS[kind]
     found: type[Quantized] | None = _OWN.get(kind) or WEIGHTED.get(kind) or SIMPLE.get(kind)
     return found
 
@@ -47,7 +53,7 @@ def swap(module: nn.Module) -> bool:
     if found is QATQuantStub:
         module.__dict__.setdefault("scale", None)
         module.__dict__.setdefault("zero_point", None)
-    if found in _DECOMPOSED.values():
+    if issubclass(found, Decomposed):
         module.decompose()
     return True
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
 from openbpu.arch.shapes import along
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState
+from openbpu.quantization.torch.qat.batch import bias_of, gain_of
 from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import scope
@@ -105,7 +106,7 @@ class Weighted(Quantized):
             if quantizer is not None:
                 quantizer.observe(self.folded()[0])
             return bn(self.apply_weight(x, self.weight, self.bias))
-        gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        gain = gain_of(bn)
         weight = self.rounded_weight(self.weight * self._along(gain))
         safe = torch.where(gain.abs() < 1e-12, torch.full_like(gain, 1e-12), gain)
         # The small weight is divided, not the large result: that saves passes over it, forward and backward.
@@ -121,9 +122,9 @@ class Weighted(Quantized):
         bn = self._modules.get("bn")
         if bn is None:
             return self.weight, self.bias
-        gain = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        gain = gain_of(bn)
         bias = -bn.running_mean if self.bias is None else self.bias - bn.running_mean
-        return self.weight * self._along(gain), bias * gain + bn.bias
+        return self.weight * self._along(gain), bias * gain + bias_of(bn)
 
     def settle(self) -> None:
         """Fold the BatchNorm for good: weight and bias become what `folded` gives."""
@@ -160,6 +161,10 @@ class Conv2d(Weighted, nn.Conv2d):
     """nn.Conv2d with quantized weight and result."""
 
 
+class Conv3d(Weighted, nn.Conv3d):
+    """nn.Conv3d with quantized weight and result; no unit of the BPU has a third axis: it runs on the CPU."""
+
+
 class Linear(Weighted, nn.Linear):
     """nn.Linear with quantized weight and result."""
 
@@ -174,10 +179,22 @@ class Linear(Weighted, nn.Linear):
         return F.linear(x, weight, bias)
 
 
-class ConvTranspose2d(Weighted, nn.ConvTranspose2d):
-    """nn.ConvTranspose2d with quantized weight and result; the weight's output channels are axis 1."""
+class Transposed(Weighted):
+    """A transposed convolution: the weight's output channels are axis 1, those of one group."""
 
+    groups: int
+    in_channels: int
     channel_axis = 1
+
+    def _along(self, gain: torch.Tensor) -> torch.Tensor:
+        if self.groups == 1:
+            return super()._along(gain)
+        rows = gain.reshape(self.groups, 1, -1).expand(-1, self.in_channels // self.groups, -1)
+        return rows.reshape(self.in_channels, -1, *([1] * (self.weight.ndim - 2)))
+
+
+class ConvTranspose2d(Transposed, nn.ConvTranspose2d):
+    """nn.ConvTranspose2d with quantized weight and result."""
 
     def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """The transposed convolution with the module's geometry."""
@@ -185,16 +202,22 @@ class ConvTranspose2d(Weighted, nn.ConvTranspose2d):
             x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )
 
-    def _along(self, gain: torch.Tensor) -> torch.Tensor:
-        if self.groups == 1:
-            return super()._along(gain)
-        rows = gain.reshape(self.groups, 1, -1).expand(-1, self.in_channels // self.groups, -1)
-        return rows.reshape(self.in_channels, -1, 1, 1)
+
+class ConvTranspose1d(Transposed, nn.ConvTranspose1d):
+    """nn.ConvTranspose1d with quantized weight and result: the two-dimensional one of height 1."""
+
+    def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The transposed convolution with the module's geometry."""
+        return F.conv_transpose1d(
+            x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )
 
 
 WEIGHTED: dict[type, type[Weighted]] = {
     nn.Conv1d: Conv1d,
     nn.Conv2d: Conv2d,
+    nn.Conv3d: Conv3d,
     nn.Linear: Linear,
+    nn.ConvTranspose1d: ConvTranspose1d,
     nn.ConvTranspose2d: ConvTranspose2d,
 }

@@ -44,6 +44,8 @@ def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     name = name_of(func)
     if name in {"to", "type", "float", "half", "double", "int", "short", "long", "char", "byte", "bool"}:
         return _converted(func, name, args, kwargs)
+    if name in {"as_subclass", "data"}:
+        return func(*unwrap(args), **unwrap(kwargs))
     if moves(name, args, kwargs):
         return _moved(func, name, args, kwargs)
     if name in COMPARISONS or name in QUERIES:

@@ -79,9 +79,9 @@ COMPUTES = _words(
     sign relu relu6 clamp leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh
     softplus softsign threshold softmax log_softmax layer_norm avg_pool1d avg_pool2d adaptive_avg_pool1d
     adaptive_avg_pool2d interpolate prelu where masked_fill var_mean square cumsum grid_sample linear
-    conv1d conv2d conv_transpose2d scaled_dot_product_attention group_norm instance_norm glu
-    einsum rms_norm logsigmoid log1p expm1 addmm baddbmm std var normalize asinh acosh atanh tanhshrink
-    hardshrink softshrink clamp_min clamp_max norm logsumexp cosine_similarity
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d scaled_dot_product_attention group_norm
+    instance_norm glu einsum rms_norm logsigmoid log1p expm1 addmm baddbmm std var normalize asinh acosh
+    atanh tanhshrink hardshrink softshrink clamp_min clamp_max norm logsumexp cosine_similarity
     """
 )
 """They compute: each gets a quantizer of its own behind it."""

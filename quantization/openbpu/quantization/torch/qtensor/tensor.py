@@ -10,7 +10,7 @@ import torch
 from openbpu.arch.shapes import along
 from openbpu.quantization.torch.dtype import QDType
 from openbpu.quantization.torch.errors import PrepareError
-from openbpu.quantization.torch.scope import here
+from openbpu.quantization.torch.scope import here, scope
 
 with torch._C._DisableTorchDispatch():  # noqa: SLF001 - no public name
     _SHELL = torch.empty(0)
@@ -50,10 +50,16 @@ class QTensor(torch.Tensor):
     answer: ClassVar[Answer]
 
     @staticmethod
-    def __new__(cls, *_: Any, **__: Any) -> QTensor:  # noqa: PYI034 - typing.Self is new in Python 3.11
-        """An empty shell: the values live in `plain`."""
+    def __new__(  # noqa: PYI034 - typing.Self is new in Python 3.11
+        cls, data: torch.Tensor, *_: Any, **__: Any
+    ) -> QTensor:
+        """The values live in `plain`; what torch reads without asking (torch.tensor) finds them as well.
+
+        An exporter's tensors have no values: an empty shell does.
+        """
         with torch._C._DisableTorchDispatch():  # noqa: SLF001 - no public name
-            shell: QTensor = torch.Tensor._make_subclass(cls, _SHELL)  # noqa: SLF001 - as above
+            seen = data.detach() if type(data) is torch.Tensor and not scope.exporting else _SHELL
+            shell: QTensor = torch.Tensor._make_subclass(cls, seen)  # noqa: SLF001 - as above
             return shell
 
     def __init__(
