@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from openbpu.quantization import torch as bpu  # noqa: E402
-from quantization.torch.networks import calibrated, network  # noqa: E402
+from quantization.torch.networks import Between, calibrated, network  # noqa: E402
 from witness import ort  # noqa: E402
 
 
@@ -77,3 +77,13 @@ def test_a_path_that_cannot_be_written_is_an_export_error_and_leaves_nothing(
     with pytest.raises(bpu.ExportError, match=r"the output must be writable, not .*Is a directory"):
         bpu.export(prepared, data, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_and_strings_of_the_script_are_no_outputs() -> None:
+    class Named(Between):
+        def forward(self, x: Any) -> Any:
+            y = super().forward(x)
+            return {"a": y, "stride": 8, "name": "p3", "rest": (None, [y + 1, 2.5]), "none": {"b": True}}
+
+    model = calibrated(Named(torch.nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 8, 8))
+    assert len(bpu.export(model, torch.randn(1, 3, 8, 8)).graph.output) == 2

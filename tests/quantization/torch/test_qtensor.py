@@ -93,3 +93,20 @@ def test_moves_are_named_by_an_operator_that_keeps_the_scale() -> None:
     assert kept >= MOVED.keys()
     names = [name for names in MOVED.values() for name in names]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda q: q.as_subclass(torch.Tensor),
+        torch.tensor,
+        torch.Tensor,
+        lambda q: q.data,
+        lambda q: torch.nn.Parameter(q).dequantize(),
+    ],
+)
+def test_what_leaves_a_qtensor_has_its_values(leave: Any) -> None:
+    quantized = bpu.QTensor(torch.tensor([1.0, 2.0]), torch.tensor([0.5]), torch.tensor([0]), bpu.qint8)
+    found = leave(quantized)
+    assert not isinstance(found, bpu.QTensor)
+    assert found.tolist() == [1.0, 2.0]

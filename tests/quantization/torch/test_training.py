@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 import openbpu.quantization.torch as bpu  # noqa: E402
 
 
-class Between(nn.Module):
+class Between(nn.Module):  # type: ignore[misc]  # torch is Any to the type check
     def __init__(self, inside: Callable[..., Any], size: tuple[int, ...] = (), start: float = 1.0) -> None:
         super().__init__()
         self.quant, self.dequant, self.inside = bpu.QuantStub(), bpu.DeQuantStub(), inside

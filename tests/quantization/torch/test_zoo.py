@@ -17,8 +17,9 @@ from quantization.torch.networks import MARCH, calibrated  # noqa: E402
 from quantization.torch.zoo import Case, flat  # noqa: E402
 from quantization.torch.zoo_images import IMAGES  # noqa: E402
 from quantization.torch.zoo_rows import ROWS  # noqa: E402
+from quantization.torch.zoo_steps import LAYERS  # noqa: E402
 
-ZOO: dict[str, Case] = {**IMAGES, **ROWS}
+ZOO: dict[str, Case] = {**IMAGES, **ROWS, **LAYERS}
 SETTERS = {
     "int8": bpu.default_calibration_qconfig_setter,
     "int16": bpu.calibration_8bit_weight_16bit_act_qconfig_setter,

@@ -218,6 +218,5 @@ IMAGES: dict[str, Case] = {
         lambda m, x: m.inner(x),
         inner=nn.Sequential(conv(8, 8), nn.Identity(), nn.Dropout(0.5), nn.ReLU(True)),
     ),
-    "conv3d": case(((1, 4, 4, 8, 8),), lambda m, x: m.conv(x), conv=nn.Conv3d(4, 4, 3), refused="conv3d"),
     "written in place": case(IMAGE, written, refused="setitem"),
 }

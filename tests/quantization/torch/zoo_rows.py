@@ -174,7 +174,6 @@ ROWS: dict[str, Case] = {
     "cumsum": case(TOKENS, line(lambda x: torch.cumsum(x, 1)), cpu="CumSum", loose=True),
     "topk": case(TOKENS, lambda m, x: list(torch.topk(m.fc(x), 3, -1)), fc=nn.Linear(16, 16), cpu="TopK"),
     "best and where": case(TOKENS, lambda m, x: list(m.fc(x).max(-1)), fc=nn.Linear(16, 4), cpu="ArgMax"),
-    "lstm": case(TOKENS, lambda m, x: m.lstm(x)[0], lstm=nn.LSTM(16, 8), refused="lstm"),
     "atan2": case(PAIR, lambda _, x, y: torch.atan2(x, y), refused="atan2"),
     "lerp": case(PAIR, lambda _, x, y: torch.lerp(x, y, 0.3), refused="lerp"),
 }

@@ -110,13 +110,8 @@ from openbpu.quantization.torch.qtensor import QTensor
 from openbpu.quantization.torch.segment_lut import SegmentLUT
 from openbpu.quantization.torch.setters import (
     PASS,
-    ConvDtypeTemplate,
-    MatmulDtypeTemplate,
     ModuleNameQconfigSetter,
-    ModuleNameTemplate,
     Place,
-    QconfigSetter,
-    SensitivityTemplate,
     calibration_8bit_weight_16bit_act_qconfig_setter,
     default_calibration_qconfig_setter,
     default_qat_qconfig_setter,
@@ -125,6 +120,13 @@ from openbpu.quantization.torch.setters import (
     sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter,
 )
 from openbpu.quantization.torch.stubs import DeQuantStub, QuantStub
+from openbpu.quantization.torch.templates import (
+    ConvDtypeTemplate,
+    MatmulDtypeTemplate,
+    ModuleNameTemplate,
+    QconfigSetter,
+    SensitivityTemplate,
+)
 
 __all__ = [
     "PASS",

@@ -14,18 +14,21 @@ from openbpu.quantization.torch.fake_quantize import (
     nothing_observed,
     unobserved,
 )
+from openbpu.quantization.torch.keywords import refuse_unknown
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import warn_about
 
 
-def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
+def convert(model: nn.Module, inplace: bool = False, **options: Any) -> nn.Module:
     """Return the model with every operator in the integer arithmetic of `openbpu.arch.numerics`.
 
     Its outputs equal, bit for bit, those of the simulator for the exported model on the march that is set.
     Operators that the BPU does not have are computed in float32, long sums in torch's order. It cannot be
     trained; `export` takes it like the prepared model. Raises ExportError for a model whose scales were never
-    observed; a module that no calibration batch reached raises it when it is used.
+    observed; a module that no calibration batch reached raises it when it is used. `options`: the vendor's;
+    an unknown one is refused.
     """
+    refuse_unknown("convert", options, _WITHOUT_EFFECT)
     found = fake_quantizers(model)
     if not found:
         raise ExportError("convert: the model has no fake quantizers; call prepare and calibrate first")
@@ -50,6 +53,10 @@ def convert(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
     return converted
 
 
-def convert_fx(model: nn.Module, inplace: bool = False, **_: Any) -> nn.Module:
+_WITHOUT_EFFECT = frozenset({"mapping", "remove_qconfig", "fast_mode", "convert_custom_config_dict"})
+"""The vendor's options of how a model is rebuilt: here it is the same modules in another mode."""
+
+
+def convert_fx(model: nn.Module, inplace: bool = False, **options: Any) -> nn.Module:
     """The vendor's other name of `convert`."""
-    return convert(model, inplace)
+    return convert(model, inplace, **options)

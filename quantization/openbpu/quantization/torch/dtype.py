@@ -78,7 +78,7 @@ def as_qdtype(dtype: Any) -> QDType:
     word = str(dtype).removeprefix("torch.")
     name = word if word.startswith("q") else f"q{word}"
     if name not in DTYPES:
-        fix = "float16 is no grid of the modelled units: use qint16" if word in _HALVES else ""
+        fix = "the units of every march are modelled in integers: use qint16" if word in _HALVES else ""
         raise ValueError(must("a quantizer", "dtype", f"one of {', '.join(DTYPES)}", word, fix))
     return DTYPES[name]
 

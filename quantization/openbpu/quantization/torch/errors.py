@@ -60,6 +60,10 @@ class UnknownModuleWarning(QuantizationWarning):
     """A qconfig is given for a name that no module of the model has."""
 
 
+class FusedQconfigWarning(QuantizationWarning):
+    """A qconfig is given for a module that is fused with others, which share one rounding of another kind."""
+
+
 class SharedModuleWarning(QuantizationWarning):
     """One module is called several times in a forward: its results share one scale."""
 

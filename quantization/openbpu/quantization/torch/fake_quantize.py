@@ -55,8 +55,9 @@ class ModelState:
 class FakeQuantize(nn.Module):
     """x → clamp(round(x / scale)) · scale, symmetric, with a clipped straight-through gradient.
 
-    `scale` (float32 [1] or [C]) comes from the observer, or is fixed by `scale=`. In a model whose state was
-    never set it behaves as in QAT while training, and fake-quantizes only in eval().
+    `scale` (float32 [1] or [C]) comes from the observer, or is fixed by `scale=`; with `fix_scale` training
+    keeps what calibration, or a checkpoint, found. In a model whose state was never set it behaves as in QAT
+    while training, and fake-quantizes only in eval().
     """
 
     scale: torch.Tensor
@@ -68,9 +69,11 @@ class FakeQuantize(nn.Module):
         dtype: QDType | str = qint8,
         ch_axis: int = -1,
         scale: float | None = None,
+        fix_scale: bool = False,
         **observer_kwargs: Any,
     ) -> None:
         super().__init__()
+        self.fix_scale = fix_scale
         self.dtype, self.ch_axis = as_qdtype(dtype), ch_axis
         self.quant_min, self.quant_max = self.dtype.min, self.dtype.max
         if scale is not None:
@@ -103,7 +106,8 @@ class FakeQuantize(nn.Module):
     @property
     def observing(self) -> bool:
         """Whether a forward moves the scale now."""
-        return self.state in _OBSERVES and not scope.exporting and not self.fixed
+        kept = self.fix_scale and self.state is FakeQuantState.QAT
+        return self.state in _OBSERVES and not scope.exporting and not self.fixed and not kept
 
     @property
     def fixed(self) -> bool:

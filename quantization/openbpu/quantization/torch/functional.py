@@ -31,6 +31,7 @@ class FloatFunctional(Quantized):
             with owned_by(self):
                 plain = func(*args, **kwargs)
             return plain if self.fused_relu is None else self.fused_relu(plain)
+        args, kwargs = self.requantized(args), self.requantized(kwargs)
         if self.integer:
             from openbpu.quantization.torch.integer import functional  # noqa: PLC0415 - converted models only
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ from openbpu.quantization.torch.scope import here, scope
 class Quantized(nn.Module):
     """`activation_post_process` rounds the result; without one the result is a high-precision QTensor.
 
-    `raw`: the operator behind it rounds, so nothing is rounded here; `takes_raw`: it reads such a result.
-    `unquantized_at`: where, in prepare, a plain tensor came in. `result_dtype` overrides the qconfig's where
-    the operator needs it. `hiding`, `observed_as`: what of the result counts for its range, where a softmax
-    reads it masked, or a mask is made of it. `integer` switches to the integer arithmetic of a converted
-    model. `bpu_path` is the module's path in the prepared model.
+    `raw`: the operator behind it, `rounded_by`, rounds, so nothing is rounded here; `takes_raw`: it reads
+    such a result. `absorbed`: paths of the modules that were fused into it. `unquantized_at`: where, in
+    prepare, a plain tensor came in. `result_dtype` overrides the qconfig's where the operator needs it.
+    `hiding`, `observed_as`: what of the result counts for its range, where a softmax reads it masked, or a
+    mask is made of it. `integer` switches to the integer arithmetic of a converted model. `bpu_path` is the
+    module's path in the prepared model.
     """
 
     qconfig: Any = None
@@ -31,6 +33,8 @@ class Quantized(nn.Module):
     bpu_path: str = ""
     unquantized_at: str = ""
     raw: bool = False
+    rounded_by: tuple[nn.Module, ...] = ()
+    absorbed: tuple[str, ...] = ()
     takes_raw: bool = False
     result_dtype: QDType | None = None
     hiding: Hiding | None = None
@@ -42,6 +46,41 @@ class Quantized(nn.Module):
             self._modules.pop("activation_post_process", None)
         else:
             self._modules["activation_post_process"] = quantizer
+
+    def attach_input(self, factories: Any) -> None:
+        """Set quantizers in front, which round the inputs once more: a factory for all, or one for each."""
+        if factories is None:
+            return
+        each = factories if isinstance(factories, (tuple, list)) else [factories]
+        made = [nn.Identity() if factory is None else factory() for factory in each]
+        self._modules["activation_pre_process"] = made[0] if len(made) == 1 else nn.ModuleList(made)
+
+    def requantized(self, value: Any) -> Any:
+        """`value`, a nest of arguments, with its QTensors on the grids that are wanted of inputs."""
+        found = self._modules.get("activation_pre_process")
+        if found is None:
+            return value
+        each = iter(found) if isinstance(found, nn.ModuleList) else repeat(found)
+
+        def one(part: Any) -> Any:
+            if isinstance(part, QTensor):
+                return self._on_grid_of(next(each, None), part)
+            if isinstance(part, (tuple, list)):
+                return type(part)(one(v) for v in part)
+            return {k: one(v) for k, v in part.items()} if isinstance(part, dict) else part
+
+        return one(value)
+
+    def _on_grid_of(self, quantizer: Any, x: QTensor) -> QTensor:
+        """Round `x` once more, where dtype or scale ask for it."""
+        if not isinstance(quantizer, FakeQuantize) or (quantizer.dtype is x.dtype and not quantizer.fixed):
+            return x
+        if self.integer:
+            from openbpu.quantization.torch.integer import rescaled  # noqa: PLC0415 - converted models only
+
+            return rescaled(quantizer, x)
+        result: QTensor = quantizer(x)
+        return result
 
     @property
     def output_quantizer(self) -> FakeQuantize | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
 from typing import Any
 
 from openbpu.quantization.torch.dtype import QDType, qint8, qint16
@@ -79,18 +78,19 @@ class ModuleNameQconfigSetter:
 
     def __call__(self, place: Place) -> Answer:
         """The QConfig of the longest name that holds for the module."""
-        found = [name for name in self.names if _inside(place.path, name)]
+        found = [name for name in self.names if inside(place.path, name)]
         return self.names[max(found, key=len)] if found else PASS
 
 
-def _inside(path: str, name: str) -> bool:
+def inside(path: str, name: str) -> bool:
+    """Whether a module is the one of that name or stands in it; everything stands in ""."""
     return path == name or path.startswith(f"{name}.") or not name
 
 
 # --- sensitivity ------------------------------------------------------------------------------------------
 
 
-def _most_sensitive(table: Any, topk: int | None, ratio: float | None) -> dict[str, set[str]]:
+def most_sensitive(table: Any, topk: int | None, ratio: float | None) -> dict[str, set[str]]:
     """Module path → {"activation", "weight"} of the first rows of a sensitivity table.
 
     `table` is a sequence of rows (op_name, sensitive_type, …), the most sensitive first.
@@ -111,6 +111,11 @@ class SensitiveSetter:
     sensitive: Mapping[str, set[str]]
     base: DefaultSetter
 
+    @property
+    def names(self) -> Mapping[str, set[str]]:
+        """The modules that it speaks of."""
+        return self.sensitive
+
     def __call__(self, place: Place) -> Answer:
         """int16 for a sensitive module."""
         kinds = self.sensitive.get(place.path)
@@ -130,7 +135,7 @@ def sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter(
 ) -> SensitiveSetter:
     """int16 for the `topk` (or the share `ratio`) most sensitive rows of a sensitivity table."""
     return SensitiveSetter(
-        _most_sensitive(table, topk, ratio), calibration_8bit_weight_16bit_act_qconfig_setter
+        most_sensitive(table, topk, ratio), calibration_8bit_weight_16bit_act_qconfig_setter
     )
 
 
@@ -138,110 +143,7 @@ def sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter(
     table: Sequence[Sequence[Any]], topk: int | None = None, ratio: float | None = None
 ) -> SensitiveSetter:
     """As the calibration setter of that name, with the observers of QAT."""
-    return SensitiveSetter(_most_sensitive(table, topk, ratio), qat_8bit_weight_16bit_act_qconfig_setter)
-
-
-# --- templates --------------------------------------------------------------------------------------------
-
-Dtypes = dict[str, Any]
-"""What a template wants: "input", "weight", "output" → dtype (None: high precision)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleNameTemplate:
-    """Dtypes by module path: a dtype for the output, or {"input", "weight", "output"} → dtype."""
-
-    names: Mapping[str, Any]
-
-    def __call__(self, place: Place, wanted: Dtypes) -> None:
-        """Add to `wanted`."""
-        found = [name for name in self.names if _inside(place.path, name)]
-        if found:
-            value = self.names[max(found, key=len)]
-            wanted.update(value if isinstance(value, Mapping) else {"output": value})
-
-
-@dataclass(frozen=True, slots=True)
-class ConvDtypeTemplate:
-    """Dtypes of convolutions and linear layers."""
-
-    input_dtype: QDType | None = None
-    weight_dtype: QDType = qint8
-
-    def __call__(self, place: Place, wanted: Dtypes) -> None:
-        """Add to `wanted`."""
-        if place.kind == "weighted":
-            wanted["weight"] = self.weight_dtype
-            if self.input_dtype is not None:
-                wanted["input"] = self.input_dtype
-
-
-@dataclass(frozen=True, slots=True)
-class MatmulDtypeTemplate:
-    """Dtype of the results of matrix products of two activations."""
-
-    output_dtype: QDType = qint8
-
-    def __call__(self, place: Place, wanted: Dtypes) -> None:
-        """Add to `wanted`."""
-        if place.kind in {"matmul", "bmm"}:
-            wanted["output"] = self.output_dtype
-
-
-@dataclass(frozen=True, slots=True)
-class SensitivityTemplate:
-    """int16 for the most sensitive rows of a table: `topk_or_ratio` rows, or that share when below 1."""
-
-    table: Sequence[Sequence[Any]]
-    topk_or_ratio: float
-
-    def __call__(self, place: Place, wanted: Dtypes) -> None:
-        """Add to `wanted`."""
-        share = self.topk_or_ratio
-        topk, ratio = (None, share) if share < 1 else (int(share), None)
-        kinds = _most_sensitive(self.table, topk, ratio).get(place.path, set())
-        if "activation" in kinds:
-            wanted["output"] = qint16
-        if "weight" in kinds:
-            wanted.update(weight=qint16, input=qint8)
-
-
-class QconfigSetter:
-    """A reference QConfig (observers) and templates that change dtypes, later ones over earlier ones."""
-
-    def __init__(
-        self,
-        reference_qconfig: QConfig,
-        templates: Sequence[Callable[[Place, Dtypes], None]] = (),
-        enable_high_precision_output: bool = True,
-    ) -> None:
-        self.reference, self.templates = reference_qconfig, tuple(templates)
-        self.high_precision = enable_high_precision_output
-
-    def __call__(self, place: Place) -> QConfig:
-        """The reference QConfig with the dtypes that the templates want."""
-        wanted: Dtypes = {}
-        if self.high_precision and place.is_output and place.kind == "weighted":
-            wanted["output"] = None
-        for template in self.templates:
-            template(place, wanted)
-        chosen = self.reference
-        if "output" in wanted:
-            chosen = replace(chosen, activation=_with_dtype(chosen.activation, wanted["output"]))
-        if wanted.get("weight") is not None:
-            chosen = replace(chosen, weight=weight_fake_quant(wanted["weight"]))
-        if wanted.get("input") is not None:
-            chosen = replace(chosen, input=_with_dtype(self.reference.activation, wanted["input"]))
-        return chosen
-
-
-def _with_dtype(factory: Any, dtype: QDType | None) -> Any:
-    """The same factory for another dtype; None stays high precision."""
-    if dtype is None:
-        return None
-    if factory is None:
-        return fake_quant(MSEObserver, dtype)
-    return partial(factory.func, *factory.args, **{**factory.keywords, "dtype": dtype})
+    return SensitiveSetter(most_sensitive(table, topk, ratio), qat_8bit_weight_16bit_act_qconfig_setter)
 
 
 def first_answer(setters: Sequence[Setter], place: Place) -> QConfig | None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from openbpu.quantization.torch.dtype import QDType, as_qdtype, qint8
 from openbpu.quantization.torch.errors import PrepareError
+from openbpu.quantization.torch.keywords import check_grid
 from openbpu.quantization.torch.scope import here
 from openbpu.quantization.torch.usable import usable_range
 
@@ -18,6 +19,16 @@ def symmetric_scale(max_abs: torch.Tensor, dtype: QDType) -> torch.Tensor:
     """`observed_scale` of a `usable_range` on tensors: max|x| / ((qmax − qmin) / 2) in float32."""
     half = (dtype.max - dtype.min) / 2
     return (usable_range(max_abs.double()) / half).float()
+
+
+def _on_every_rank(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The range of what all processes of a distributed training saw: their scales stay equal."""
+    group = torch.distributed
+    if not (group.is_available() and group.is_initialized() and group.get_world_size() > 1):
+        return low, high
+    both = torch.stack([-low, high])
+    group.all_reduce(both, group.ReduceOp.MAX)
+    return -both[0], both[1]
 
 
 class Observer(nn.Module):
@@ -30,9 +41,10 @@ class Observer(nn.Module):
     max_val: torch.Tensor
     fixed_scale: float | None = None
 
-    def __init__(self, dtype: QDType | str = qint8, ch_axis: int = -1, **_: Any) -> None:
+    def __init__(self, dtype: QDType | str = qint8, ch_axis: int = -1, **grid: Any) -> None:
         super().__init__()
         self.dtype, self.ch_axis = as_qdtype(dtype), ch_axis
+        check_grid(type(self).__name__, self.dtype, grid)
         self.register_buffer("min_val", torch.tensor([]))
         self.register_buffer("max_val", torch.tensor([]))
 
@@ -56,7 +68,7 @@ class Observer(nn.Module):
                         f"{here()}: observed values must be finite, not NaN or infinity; look at the data, "
                         "at the learning rate, and at masks of -inf (a large negative number does as well)"
                     )
-                self.update(low, high)
+                self.update(*_on_every_rank(low, high))
         return x
 
     def range_of(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

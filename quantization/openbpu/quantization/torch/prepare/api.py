@@ -77,8 +77,9 @@ def prepare(
         raise PrepareError("prepare: example_inputs must be given (only PrepareMethod.EAGER works without)")
     swap_all(prepared)
     finish(prepared, record(prepared, example_inputs), setters)
-    if report_dir is not None:
-        check_qat_model(prepared, example_inputs, save_results=True, out_dir=report_dir)
+    asked = [report_dir, *(getattr(setter, "save_dir", None) for setter in setters)]
+    for folder in dict.fromkeys(folder for folder in asked if folder is not None):
+        check_qat_model(prepared, example_inputs, save_results=True, out_dir=folder)
     return prepared
 
 

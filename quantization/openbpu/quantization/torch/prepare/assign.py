@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,14 +15,15 @@ from openbpu.quantization.torch.errors import PrepareError, UnknownModuleWarning
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, ModelState, fake_quantizers
 from openbpu.quantization.torch.functional import FloatFunctional
 from openbpu.quantization.torch.hidden import Fill
-from openbpu.quantization.torch.observers import FixedScaleObserver, MinMaxObserver
+from openbpu.quantization.torch.observers import MinMaxObserver
+from openbpu.quantization.torch.prepare.agree import Asked, agree
 from openbpu.quantization.torch.qat import Decomposed, Weighted
 from openbpu.quantization.torch.qat.constant import GivenForm
 from openbpu.quantization.torch.qat.simple import PReLU
-from openbpu.quantization.torch.qconfig import QConfig, fake_quant
+from openbpu.quantization.torch.qconfig import QConfig, changed, fake_quant, is_fixed
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import warn_about
-from openbpu.quantization.torch.setters import Place, Setter, first_answer
+from openbpu.quantization.torch.setters import Setter
 from openbpu.quantization.torch.stubs import QATDeQuantStub, QATQuantStub
 
 
@@ -35,24 +35,26 @@ def assign(
     `outputs`: ids of modules whose results only DeQuantStubs read; `kinds`: id → name of what it computes.
     Raises PrepareError for a module that is to be quantized and got a plain tensor.
     """
-    chosen = tuple(setters)
-    leaving, names = frozenset(outputs), kinds or {}
+    asked = Asked(tuple(setters), frozenset(outputs), kinds or {})
     inside: dict[int, Decomposed] = {}
     for _, module in model.named_modules():
         if isinstance(module, Decomposed):
             inside.update({id(m): module for m in module.modules() if m is not module})
-    for path, module in list(model.named_modules()):
-        if not isinstance(module, Quantized) or isinstance(module, QATDeQuantStub):
-            continue
-        kind = "weighted" if isinstance(module, Weighted) else names.get(id(module), _kind(module))
-        place = Place(path, module, kind, id(module) in leaving)
-        own = "qconfig" in module.__dict__
-        config = module.qconfig if own else first_answer(chosen, place)
-        if config is not None and not isinstance(config, QConfig):
-            fix = "use get_qconfig, a default_…_qconfig, or None for float"
-            raise PrepareError(must(path, "the qconfig", "a QConfig of openbpu or None", repr(config), fix))
-        part = inside[id(module)].part_dtype(module) if id(module) in inside else None
-        config = _of_dtype(config, part or module.result_dtype)
+    found = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, Quantized) and not isinstance(module, QATDeQuantStub)
+    ]
+    configs = {id(module): asked.of(path, module) for path, module in found}
+    agree(model, found, configs, asked)
+    for path, module in found:
+        config = configs[id(module)]
+        whole = inside.get(id(module))
+        config = _of_dtype(
+            config, (None if whole is None else whole.part_dtype(module)) or module.result_dtype
+        )
+        if whole is not None and config is not None:
+            config = replace(config, input=None)
         if module.hiding is not None or module.observed_as is not None:
             config = _of_extremes(config)
         module.bpu_path = module.bpu_path or path
@@ -60,7 +62,7 @@ def assign(
     if not fake_quantizers(model):
         fix = "put a QuantStub in front of the first operator, and give the modules a qconfig"
         raise PrepareError(must(type(model).__name__, "some module", "quantized", "none", fix))
-    _warn_unknown(model, chosen)
+    _warn_unknown(model, asked.setters)
     share_state(model)
 
 
@@ -71,14 +73,21 @@ def _warn_unknown(model: nn.Module, setters: Sequence[Setter]) -> None:
     for name in dict.fromkeys(name for part in sources for name in getattr(part, "names", ())):
         if name in paths:
             continue
-        near = difflib.get_close_matches(name, paths, n=1, cutoff=0.5)
-        meant = f"; the nearest is '{near[0]}'" if near else ""
-        text = f"a qconfig is given for '{name}', which is no module of the model{meant}"
+        text = f"a qconfig is given for '{name}', which is no module of the model{_meant(name, paths)}"
         warn_about(model, text, UnknownModuleWarning)
 
 
-def _kind(module: nn.Module) -> str:
-    return str(getattr(module, "function", "") or type(module).__name__.lower())
+def _meant(name: str, paths: Sequence[str]) -> str:
+    """The nearest name, and those that operators between modules have."""
+    near = difflib.get_close_matches(name, paths, n=1, cutoff=0.5)
+    nearest = f"; the nearest is '{near[0]}'" if near else ""
+    word = name.rpartition(".")[2].strip("_").rstrip("0123456789").rstrip("_")
+    made = [path for path in paths if path.rpartition(".")[2].startswith("_generated_")]
+    same = [path for path in made if word and word in path.rpartition(".")[2]] or made
+    if not same or (near and near[0] in same[:1]):
+        return nearest
+    more = ", …" if len(same) > 5 else ""
+    return f"{nearest}; operators between modules are called {', '.join(same[:5])}{more}"
 
 
 def share_state(model: nn.Module) -> None:
@@ -97,19 +106,15 @@ def _of_dtype(config: QConfig | None, dtype: QDType | None) -> QConfig | None:
     """Replace the dtype of the result, where an operator or a part of one needs another."""
     if config is None or config.activation is None or dtype is None:
         return config
-    factory = config.activation
-    keywords = {**getattr(factory, "keywords", {}), "dtype": dtype}
-    return replace(config, activation=partial(getattr(factory, "func", factory), **keywords))
+    return replace(config, activation=changed(config.activation, dtype=dtype))
 
 
 def _of_extremes(config: QConfig | None) -> QConfig | None:
     """Let a result that is masked, or makes a mask, be observed by its extremes: none of them may be cut."""
     factory = None if config is None else config.activation
-    keywords = getattr(factory, "keywords", {})
-    if config is None or factory is None or keywords.get("observer") is FixedScaleObserver:
+    if config is None or factory is None or is_fixed(factory):
         return config
-    extremes = {**keywords, "observer": MinMaxObserver}
-    return replace(config, activation=partial(getattr(factory, "func", factory), **extremes))
+    return replace(config, activation=changed(factory, observer=MinMaxObserver))
 
 
 def _attach(module: Quantized, config: QConfig | None) -> None:
@@ -121,16 +126,14 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
             f"{module.unquantized_at}: the input of '{module.bpu_path}' must be quantized, not a plain "
             "tensor; put a QuantStub in front of it, or set its qconfig to None"
         )
+    if not (isinstance(module, FloatFunctional) and module.takes_raw):
+        _attach_inputs(module, config)
     if isinstance(module, Decomposed):
         for name in module.constants:
             module.add_module(f"{name}_fake_quant", _constant_quantizer(module))
         if not isinstance(module, FloatFunctional):
             return
-    if isinstance(module, PReLU):
-        module.add_module("weight_fake_quant", fake_quant(MinMaxObserver, qint8)())
-    if isinstance(module, Weighted):
-        module.attach_weight(None if config.weight is None else config.weight())
-        module.attach_input(None if config.input is None else config.input())
+    _attach_weight(module, config)
     if config.activation is None or module.raw:
         return
     if isinstance(module, QATQuantStub) and module.scale is not None:
@@ -140,6 +143,26 @@ def _attach(module: Quantized, config: QConfig | None) -> None:
     quantizer = module.output_quantizer
     if quantizer is not None and module.observed_as is not None:
         quantizer.observed_as = module.observed_as(quantizer.dtype.max)
+
+
+def _attach_weight(module: Quantized, config: QConfig) -> None:
+    if isinstance(module, PReLU):
+        module.add_module("weight_fake_quant", fake_quant(MinMaxObserver, qint8)())
+    if isinstance(module, Weighted):
+        module.attach_weight(None if config.weight is None else config.weight())
+
+
+def _attach_inputs(module: Quantized, config: QConfig) -> None:
+    """Quantizers in front; a module of several operators takes them in front of all."""
+    if config.input is None or isinstance(module, QATQuantStub):
+        return
+    module.attach_input(config.input)
+    if isinstance(module, Decomposed) and not isinstance(module, FloatFunctional):
+        module.register_forward_pre_hook(_before, with_kwargs=True)
+
+
+def _before(module: Any, args: Any, kwargs: Any) -> Any:
+    return module.requantized(args), module.requantized(kwargs)
 
 
 def _constant_quantizer(module: Decomposed) -> FakeQuantize:

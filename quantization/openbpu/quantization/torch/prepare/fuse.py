@@ -14,6 +14,7 @@ from torch import nn
 
 from openbpu.quantization.torch.errors import PrepareError
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.keywords import refuse_unknown
 from openbpu.quantization.torch.qat import WEIGHTED, Weighted
 from openbpu.quantization.torch.qat.batch import has_statistics
 
@@ -46,7 +47,7 @@ def fuse_known_modules(mod_list: Sequence[nn.Module], *_: Any, **__: Any) -> lis
             adder.fused_relu = module
         elif isinstance(module, FloatFunctional) and adder is None:
             adder = module
-            fused.raw = True
+            fused.raw, fused.rounded_by = True, (module,)
         else:
             raise PrepareError(
                 f"fuse_modules: {_names(mod_list)} is none of conv+bn, conv+relu, conv+add, conv+bn+relu, "
@@ -69,6 +70,7 @@ class Fused(nn.Module):
         self.bn: nn.Module | None = None
         self.relu: nn.Module | None = None
         self.raw = False
+        self.rounded_by: tuple[nn.Module, ...] = ()
 
     def forward(self, x: Any) -> Any:
         """Run the parts one after the other."""
@@ -83,7 +85,7 @@ class Fused(nn.Module):
         if not isinstance(conv, Weighted):
             raise PrepareError(f"{type(conv).__name__} cannot be fused")
         conv.fuse(bn=self.bn, relu=self.relu)
-        conv.raw = self.raw
+        conv.raw, conv.rounded_by = self.raw, self.rounded_by
         if "qconfig" in self.__dict__:
             conv.qconfig = self.__dict__["qconfig"]
         return conv
@@ -94,9 +96,10 @@ def fuse_modules(
     modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
     inplace: bool = False,
     fuser_func: Callable[..., Sequence[nn.Module]] = fuse_known_modules,
-    **_: Any,
+    **options: Any,
 ) -> nn.Module:
-    """Fuse lists of module names (paths below `model`) and return the model."""
+    """Fuse lists of module names (paths below `model`) and return the model; unknown options are refused."""
+    refuse_unknown("fuse_modules", options, ("fuse_custom_config_dict", "keep_hooks", "is_qat"))
     target = model if inplace else deepcopy(model)
     lists = [modules_to_fuse] if all(isinstance(n, str) for n in modules_to_fuse) else modules_to_fuse
     for names in lists:

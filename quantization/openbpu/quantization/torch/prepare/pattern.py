@@ -33,24 +33,26 @@ class Patterns:
         follower = self.follower(step)
         if follower is not None and follower.name == "batch_norm" and conv.takes_norm:
             conv.fuse(bn=self.taken(follower))
+            conv.absorbed += (follower.path,)
             step, follower = follower, self.follower(follower)
         if follower is None:
             return
         if follower.name in _RELU:
             self.into_relu(conv, follower)
         elif self.takes_residual(follower):
-            conv.raw = True
+            conv.raw, conv.rounded_by = True, (follower.module,)
             follower.module.takes_raw = True
             behind = self.follower(follower)
             if behind is not None and behind.name in _RELU:
-                follower.module.raw = True
+                follower.module.raw, follower.module.rounded_by = True, (behind.module,)
 
     def into_relu(self, conv: Weighted, follower: Step) -> None:
         """Take a ReLU module into the convolution; a functional one rounds for it."""
         if isinstance(follower.module, Simple):
             conv.fuse(relu=self.taken(follower))
+            conv.absorbed += (follower.path,)
         else:
-            conv.raw = True
+            conv.raw, conv.rounded_by = True, (follower.module,)
 
     def taken(self, step: Step) -> nn.Module:
         """Take the float module of a step out of the model; an Identity stays."""

@@ -156,7 +156,7 @@ class Recurrent(Decomposed):
     def part_dtype(self, part: nn.Module) -> Any:
         """Rows of every layer and all that a step says of its own parts follow the qconfig or the step."""
         steps = [self._modules[name] for name in self._names()]
-        inside = next((s for s in steps if any(m is part for m in s.modules())), None)  # type: ignore[union-attr]
+        inside = next((s for s in steps if any(m is part for m in s.modules())), None)
         return inside.part_dtype(part) if isinstance(inside, RecurrentStep) and inside is not part else None
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002 - torch's own name

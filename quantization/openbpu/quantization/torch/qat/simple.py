@@ -25,6 +25,7 @@ class Simple(Quantized):
         found = qtensors((args, kwargs))
         if not found:
             return super().forward(*args, **kwargs)
+        args, kwargs = self.requantized(args), self.requantized(kwargs)
         if self.integer:
             from openbpu.quantization.torch.integer import module  # noqa: PLC0415 - converted models only
 

@@ -41,11 +41,6 @@ class Weighted(Quantized):
             quantizer.zero_point = torch.zeros(self.channels, dtype=torch.int64)
         self._modules["weight_fake_quant"] = quantizer
 
-    def attach_input(self, quantizer: FakeQuantize | None) -> None:
-        """Set a quantizer in front, which rounds the input once more."""
-        if quantizer is not None:
-            self._modules["activation_pre_process"] = quantizer
-
     def fuse(self, *, bn: nn.Module | None = None, relu: nn.Module | None = None) -> None:
         """Take a BatchNorm or an activation into this module."""
         for name, module in (("bn", bn), ("relu", relu)):
@@ -71,9 +66,7 @@ class Weighted(Quantized):
                 return self.float_result(x)
             self.plain_input()
             return self.float_result(x)
-        before = self._modules.get("activation_pre_process")
-        if before is not None:
-            x = self._requantized(before, x)
+        x = self.requantized(x)
         if self.integer:
             from openbpu.quantization.torch.integer import weighted  # noqa: PLC0415 - converted models only
 
@@ -81,13 +74,6 @@ class Weighted(Quantized):
             if result is not None:
                 return result
         return self.finish("conv", self.float_result(x.plain), [x])
-
-    def _requantized(self, before: Any, x: QTensor) -> QTensor:
-        if self.integer:
-            from openbpu.quantization.torch.integer import rescaled  # noqa: PLC0415 - converted models only
-
-            return rescaled(before, x)
-        return before(x)  # type: ignore[no-any-return]
 
     def float_result(self, x: torch.Tensor) -> torch.Tensor:
         """What the module computes from plain values, with weights rounded as the state says."""

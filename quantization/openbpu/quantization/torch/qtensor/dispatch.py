@@ -45,6 +45,7 @@ def dispatch(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if name in {"to", "type", "float", "half", "double", "int", "short", "long", "char", "byte", "bool"}:
         return _converted(func, name, args, kwargs)
     if name in {"as_subclass", "data"}:
+        _used(name, args, kwargs)
         return func(*unwrap(args), **unwrap(kwargs))
     if moves(name, args, kwargs):
         return _moved(func, name, args, kwargs)
