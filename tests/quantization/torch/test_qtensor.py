@@ -105,6 +105,7 @@ def test_moves_are_named_by_an_operator_that_keeps_the_scale() -> None:
         lambda q: torch.nn.Parameter(q).dequantize(),
     ],
 )
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
 def test_what_leaves_a_qtensor_has_its_values(leave: Any) -> None:
     quantized = bpu.QTensor(torch.tensor([1.0, 2.0]), torch.tensor([0.5]), torch.tensor([0]), bpu.qint8)
     found = leave(quantized)
