@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from openbpu.arch.isa import HEADER_DTYPE, L2M_BASE, Code, Instr, Load, Store, encode
+from openbpu.arch.shapes import Ints
 from openbpu.compiler.schedule.codegen.dependencies import DependencyTracker, Wait
 from openbpu.compiler.schedule.codegen.tile_buffers import (
     Residencies,
@@ -21,7 +22,7 @@ from openbpu.compiler.schedule.codegen.transfers import loads, stores
 from openbpu.compiler.schedule.memory.allocator import RingAllocator
 from openbpu.compiler.schedule.memory.residency import Residency
 from openbpu.compiler.schedule.problem.byte_ranges import Interval, regions_outside
-from openbpu.compiler.schedule.problem.index_maps import Box, Ints
+from openbpu.compiler.schedule.problem.index_maps import Box
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.tiling.policy import Policy
 from openbpu.compiler.schedule.tiling.tile_search import tile_boxes

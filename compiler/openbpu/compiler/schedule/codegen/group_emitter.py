@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from openbpu.arch.shapes import Ints
 from openbpu.compiler.schedule.codegen.emitter import Emitter
 from openbpu.compiler.schedule.codegen.tile_buffers import TileBuffers, tile_buffer
 from openbpu.compiler.schedule.jobs.move import move_tiles
 from openbpu.compiler.schedule.memory.residency import Residency
-from openbpu.compiler.schedule.problem.index_maps import Box, Ints, Span
+from openbpu.compiler.schedule.problem.index_maps import Box, Span
 from openbpu.compiler.schedule.problem.job import Job, View
 from openbpu.compiler.schedule.tiling.fusion_groups import FusedTensor, FusionGroup
 from openbpu.compiler.schedule.tiling.stripes import GroupTiling

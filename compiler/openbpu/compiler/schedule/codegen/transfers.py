@@ -6,8 +6,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from openbpu.arch.isa import Load, Store
-from openbpu.arch.shapes import collapse
-from openbpu.compiler.schedule.problem.index_maps import Ints
+from openbpu.arch.shapes import Ints, collapse
 from openbpu.compiler.schedule.problem.job import Operand, View
 from openbpu.compiler.schedule.problem.loop_nests import nests
 

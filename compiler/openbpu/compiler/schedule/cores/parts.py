@@ -13,9 +13,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Instr
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Tiles, shifted
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Tiles, shifted
 from openbpu.compiler.schedule.problem.job import Job, View
 
 Partition = tuple[Job | None, ...]

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openbpu.arch.shapes import Ints
 from openbpu.compiler.schedule.jobs.context import Context
-from openbpu.compiler.schedule.problem.index_maps import Affine, Ints
+from openbpu.compiler.schedule.problem.index_maps import Affine
 from openbpu.compiler.schedule.problem.job import View
 
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from openbpu.arch.definition.rooms import Room
 from openbpu.arch.program import OPERATORS, Operator, Tensor
-from openbpu.compiler.schedule.problem.index_maps import IndexMap, Ints
+from openbpu.arch.shapes import Ints
+from openbpu.compiler.schedule.problem.index_maps import IndexMap
 from openbpu.compiler.schedule.problem.job import Job, Operand
 from openbpu.compiler.schedule.problem.subviews import Subview
 

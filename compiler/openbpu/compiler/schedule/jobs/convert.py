@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import DequantizeTile, Engine, Instr, QuantizeTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Dequantize, Quantize
 from openbpu.arch.timing import vpu_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.elementwise import along, flat_steps, rows_and_run
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Tiles, Whole
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
 from openbpu.compiler.schedule.problem.loop_nests import nests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeJob(Job):
-    """Box: flat. Operands: x float32, y."""
+    """Iterates over the elements. Operands: x float32, y."""
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """QuantizeTiles of one tile."""
+        """Engine cycles of the QuantizeTiles of one tile."""
         rows, run = rows_and_run(tile)
         out: Int64 = vpu_cycles(march, rows=rows, run=run)
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """QuantizeTiles of at most 4 axes."""
+        """The QuantizeTiles of one tile, of at most 4 axes each."""
         x, y = views
         return [
             QuantizeTile(
@@ -56,16 +57,16 @@ def quantize_jobs(index: int, op: Quantize, c: Context) -> list[Job]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DequantizeJob(Job):
-    """Box: A, C, B. Operands: x, scales, y."""
+    """Iterates over A, C, B. Operands: x, scales, y."""
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """One DequantizeTile."""
+        """Engine cycles of the DequantizeTile of one tile."""
         rows, run = rows_and_run(tile)
         out: Int64 = vpu_cycles(march, rows=rows, run=run)
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One DequantizeTile."""
+        """The DequantizeTile of one tile."""
         x, scales, y = views
         return [
             DequantizeTile(

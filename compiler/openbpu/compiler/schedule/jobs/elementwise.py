@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import BinaryTile, Engine, Instr, UnaryTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Binary, Lut, Rescale, SegmentLut
-from openbpu.arch.shapes import collapse, dense_strides
+from openbpu.arch.shapes import Ints, collapse, dense_strides
 from openbpu.arch.timing import elementwise_cycles, lut_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.tensor import whole_constant
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, IndexMap, Tiles
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
 from openbpu.compiler.schedule.problem.loop_nests import nests
 
@@ -25,7 +26,7 @@ def widest_bits(job: Job) -> int:
 
 
 def along(n: int) -> tuple[IndexMap, ...]:
-    """Axes 0..n−1 of the box."""
+    """Index maps of n axes, each along the iteration axis of the same number."""
     return tuple(Along(d) for d in range(n))
 
 
@@ -41,12 +42,12 @@ def rows_and_run(tile: Tiles) -> tuple[Int64, Int64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaryJob(Job):
-    """Box: any shape that x and y share. Operands: x, then a table where there is one, y."""
+    """Iterates over any shape that x and y share. Operands: x, then a table where there is one, y."""
 
     part: int = 0
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """UnaryTiles of one tile."""
+        """Engine cycles of the UnaryTiles of one tile."""
         rows, run = rows_and_run(tile)
         bits = widest_bits(self)
         if len(self.operands) > 2:
@@ -57,7 +58,7 @@ class UnaryJob(Job):
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """UnaryTiles of at most 4 axes."""
+        """The UnaryTiles of one tile, of at most 4 axes each."""
         x, y = views[0], views[-1]
         return [
             UnaryTile(
@@ -95,19 +96,19 @@ def unary_jobs(index: int, op: Lut | SegmentLut | Rescale, c: Context) -> list[J
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinaryJob(Job):
-    """Box: the output's shape with axes joined where both operands allow. Operands: a, b, then table, y."""
+    """Iterates over the output's shape, axes joined where both inputs allow it. Operands: a, b, table, y."""
 
     a: Access
     b: Access
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """BinaryTiles of one tile."""
+        """Engine cycles of the BinaryTiles of one tile."""
         rows, run = rows_and_run(tile)
         out: Int64 = elementwise_cycles(march, rows=rows, run=run, bits=widest_bits(self))
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """BinaryTiles of at most 4 axes."""
+        """The BinaryTiles of one tile, of at most 4 axes each."""
         starts = [lo for lo, _ in box]
         y = views[-1]
         a_at, b_at = self.a.address(views[0], starts), self.b.address(views[1], starts)

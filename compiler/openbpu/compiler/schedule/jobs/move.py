@@ -7,16 +7,17 @@ from math import prod
 
 import numpy as np
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, FillTile, GatherTile, Instr, MoveTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Concat, Gather, Move, Pad
-from openbpu.arch.shapes import collapse, dense_strides
+from openbpu.arch.shapes import Ints, collapse, dense_strides
 from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, split_at_rows
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.window import indexed
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Ints, OneAxis, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, OneAxis, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.problem.loop_nests import nests
 from openbpu.compiler.schedule.problem.subviews import concat_subview, slice_subview
@@ -49,17 +50,17 @@ def move_tiles(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveJob(Job):
-    """Box: the output's shape with axes joined. Operands: x, y."""
+    """Iterates over the output's shape with axes joined. Operands: x, y."""
 
     x: Access
     run: bool
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """MoveTiles of one tile."""
+        """Engine cycles of the MoveTiles of one tile."""
         return move_cost(self, march, tile, run=self.run)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """MoveTiles of at most 6 axes."""
+        """The MoveTiles of one tile, of at most 6 axes each."""
         x, y = views
         at = (self.x.address(x, [lo for lo, _ in box]), y.at)
         strides = (self.x.strides(x), y.strides)
@@ -99,14 +100,14 @@ def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyJob(Job):
-    """Box: the part of the output that one input of a Concat fills. Operands: x, y."""
+    """Iterates over the part of the output that one input of a Concat fills. Operands: x, y."""
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """MoveTiles of one tile."""
+        """Engine cycles of the MoveTiles of one tile."""
         return move_cost(self, march, tile)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """MoveTiles (only where both sides are on chip)."""
+        """The MoveTiles of one tile, where both sides are on chip."""
         x, y = views
         strides = (x.strides, y.strides)
         return move_tiles(self.index, self.operands[0].element, (x.at, y.at), lengths(box), strides)
@@ -177,12 +178,12 @@ class Clipped(OneAxis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PadJob(Job):
-    """Box: the output's shape with axes joined where nothing is padded. Operands: x, y."""
+    """Iterates over the output's shape with axes joined where nothing is padded. Operands: x, y."""
 
     before: Ints
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """MoveTiles of one tile; the fills run beside them."""
+        """Engine cycles of the MoveTiles of one tile; fills run beside them."""
         return move_cost(self, march, tile)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
@@ -243,14 +244,14 @@ def pad_jobs(index: int, op: Pad, c: Context) -> list[Job]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatherJob(Job):
-    """Box: A, I, B. Operands: x, indices, y."""
+    """Iterates over A, I, B. Operands: x, indices, y."""
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """One GatherTile."""
+        """Engine cycles of the GatherTile of one tile."""
         return move_cost(self, march, tile)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One GatherTile."""
+        """The GatherTile of one tile."""
         x, indices, y = views
         return [
             GatherTile(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr, ReduceTile
 from openbpu.arch.march import March
 from openbpu.arch.program import Reduce
 from openbpu.arch.timing import reduce_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Tiles, Whole
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceJob(Job):
-    """Box: A, B. Operands: x [A,R,B], y [A,B]."""
+    """Iterates over A, B. Operands: x [A,R,B], y [A,B]."""
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """One ReduceTile."""
+        """Engine cycles of the ReduceTile of one tile."""
         x = self.operands[0]
         a, b, r = tile[0], tile[1], x.shape[1]
         if x.shape[2] == 1:
@@ -29,7 +30,7 @@ class ReduceJob(Job):
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One ReduceTile."""
+        """The ReduceTile of one tile."""
         x, y = views
         a, b = lengths(box)
         counts = (a, x.shape()[1], b)

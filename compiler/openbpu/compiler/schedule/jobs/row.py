@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr, RowTile
 from openbpu.arch.march import March
 from openbpu.arch.program import LayerNorm, Softmax
 from openbpu.arch.timing import row_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.tensor import whole_constant
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Int64, Tiles, Whole
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowJob(Job):
-    """Box: rows. Operands: x, one or two tables, y."""
+    """Iterates over rows. Operands: x, one or two tables, y."""
 
     norm: bool
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """One RowTile."""
+        """Engine cycles of the RowTile of one tile."""
         length = self.operands[0].shape[1]
         out: Int64 = row_cycles(march, rows=tile[0], length=length, norm=self.norm)
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One RowTile."""
+        """The RowTile of one tile."""
         x, table, y = views[0], views[1], views[-1]
         return [
             RowTile(

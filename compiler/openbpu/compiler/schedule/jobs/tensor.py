@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.isa import ConvTile, Engine, Instr, MatMulTile
 from openbpu.arch.march import March
@@ -14,23 +15,14 @@ from openbpu.arch.march.march import CHANNEL_BLOCK, SIZE_MAX
 from openbpu.arch.program import Conv, MatMul
 from openbpu.arch.timing import conv_cycles, matmul_cycles, passes
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
-from openbpu.compiler.schedule.problem.index_maps import (
-    Along,
-    Box,
-    Grouped,
-    IndexMap,
-    Int64,
-    Tiles,
-    Whole,
-    Window,
-)
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Grouped, IndexMap, Tiles, Whole, Window
 from openbpu.compiler.schedule.problem.job import Job, Operand, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvJob(Job):
-    """Box: N, OH, OW, Cout. Operands: x, weights, params, then rmult, table, residual where there are any,
-    y.
+    """Iterates over N, OH, OW, Cout. Operands: x, weights, params, then rmult, table, residual
+    if any, y.
     """
 
     op: Conv
@@ -40,11 +32,11 @@ class ConvJob(Job):
     table: int = -1
 
     def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
-        """Heights and widths have 16 bits."""
+        """Whether heights and widths fit their 16 bits, per candidate."""
         return sixteen_bits(self, tile)
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """ConvTiles of one tile."""
+        """Engine cycles of the ConvTiles of one tile."""
         op, weights = self.op, self.operands[1]
         taps = tuple(-(-k // u) for k, u in zip(op.kernel, op.upsample, strict=True))
         group = (weights.shape[3], op.y_shape[3] // op.groups)
@@ -62,7 +54,7 @@ class ConvJob(Job):
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One ConvTile per image."""
+        """The ConvTiles of one tile, one per image."""
         op, x, y = self.op, views[0], views[-1]
         (n0, n1), (h0, h1), (w0, w1), (c0, c1) = box
         _, (xh0, xh1), (xw0, xw1), _ = x.region
@@ -163,14 +155,14 @@ def whole_constant(tensor: int, c: Context) -> Operand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMulJob(Job):
-    """Box: batch, M, N. Operands: a, b, then table where there is one, y."""
+    """Iterates over batch, M, N. Operands: a, b, then table where there is one, y."""
 
     table: bool
     raw: bool
     dtypes: tuple[DType, DType]  # of a and b
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """MatMulTiles of one tile."""
+        """Engine cycles of the MatMulTiles of one tile."""
         b, k = self.operands[1], self.operands[0].shape[2]
         step = passes(march, *self.dtypes)
         out: Int64 = tile[0] * matmul_cycles(
@@ -179,7 +171,7 @@ class MatMulJob(Job):
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One MatMulTile per batch."""
+        """The MatMulTiles of one tile, one per batch."""
         a, b, y = views[0], views[1], views[-1]
         batches, m, n = (hi - lo for lo, hi in box)
         a_step = a.strides[0] if self.operands[0].shape[0] > 1 else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr, PoolTile, ResizeTile
 from openbpu.arch.march import March
 from openbpu.arch.march.march import CHANNEL_BLOCK, SIZE_MAX
@@ -14,31 +15,22 @@ from openbpu.arch.program import Pool, Resize
 from openbpu.arch.timing import pool_cycles, resize_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.tensor import sixteen_bits
-from openbpu.compiler.schedule.problem.index_maps import (
-    Along,
-    Box,
-    Indexed,
-    IndexMap,
-    Int64,
-    Tiles,
-    Whole,
-    Window,
-)
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Indexed, IndexMap, Tiles, Whole, Window
 from openbpu.compiler.schedule.problem.job import Job, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolJob(Job):
-    """Box: N, OH, OW, C. Operands: x, counts, y."""
+    """Iterates over N, OH, OW, C. Operands: x, counts, y."""
 
     op: Pool
 
     def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
-        """Heights and widths have 16 bits."""
+        """Whether heights and widths fit their 16 bits, per candidate."""
         return sixteen_bits(self, tile)
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """PoolTiles of one tile."""
+        """Engine cycles of the PoolTiles of one tile."""
         taps, bits = self.op.kernel[0] * self.op.kernel[1], 8 * self.operands[0].element
         out: Int64 = tile[0] * pool_cycles(
             march, out_h=tile[1], out_w=tile[2], channels=tile[3], taps=taps, bits=bits
@@ -46,7 +38,7 @@ class PoolJob(Job):
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One PoolTile per image."""
+        """The PoolTiles of one tile, one per image."""
         op, (x, counts, y) = self.op, views
         (n0, n1), (h0, h1), (w0, w1), (c0, c1) = box
         _, (xh0, xh1), (xw0, xw1), _ = x.region
@@ -103,15 +95,15 @@ def pool_jobs(index: int, op: Pool, c: Context) -> list[Job]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeJob(Job):
-    """Box: N, OH, OW, C. Operands: x, rows, cols, y."""
+    """Iterates over N, OH, OW, C. Operands: x, rows, cols, y."""
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """ResizeTiles of one tile."""
+        """Engine cycles of the ResizeTiles of one tile."""
         out: Int64 = tile[0] * resize_cycles(march, out_h=tile[1], out_w=tile[2], channels=tile[3])
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """One ResizeTile per image."""
+        """The ResizeTiles of one tile, one per image."""
         x, rows, cols, y = views
         batches, out_h, out_w, channels = (hi - lo for lo, hi in box)
         return [

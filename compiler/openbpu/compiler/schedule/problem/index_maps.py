@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = tuple[int, ...]
+from openbpu.arch.arrays import Int64
+from openbpu.arch.shapes import Ints
+
 Span = tuple[int, int]
 """The first index and the last + 1."""
 Box = tuple[Span, ...]
 """A part of an iteration space or of a tensor: a span per axis."""
-Int64 = npt.NDArray[np.int64]
 Tiles = Int64
 """Candidate tile shapes, [iteration axes, candidates]."""
 
@@ -204,8 +204,8 @@ class Indexed(OneAxis):
     """Indices named by a constant table: outputs lo..hi read first[lo..hi] to last[lo..hi], both included."""
 
     dim: int
-    first: npt.NDArray[np.int64]
-    last: npt.NDArray[np.int64]
+    first: Int64
+    last: Int64
 
     @property
     def uniform(self) -> bool:

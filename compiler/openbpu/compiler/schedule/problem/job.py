@@ -14,9 +14,11 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.problem.index_maps import Box, IndexMap, Int64, Ints, Span, Tiles
+from openbpu.arch.shapes import Ints
+from openbpu.compiler.schedule.problem.index_maps import Box, IndexMap, Span, Tiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openbpu.arch.program import Concat, Move
-from openbpu.arch.shapes import collapse, dense_strides
-from openbpu.compiler.schedule.problem.index_maps import Ints
+from openbpu.arch.shapes import Ints, collapse, dense_strides
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
+from openbpu.arch.shapes import Ints
 from openbpu.arch.timing import memory_cycles, port_cycles, shared_cycles
-from openbpu.compiler.schedule.problem.index_maps import Int64, Ints, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand
 from openbpu.compiler.schedule.tiling.policy import Policy
 

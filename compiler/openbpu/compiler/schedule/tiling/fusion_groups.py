@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from openbpu.arch.isa import Engine
-from openbpu.arch.shapes import dense_strides
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Ints, Span
+from openbpu.arch.shapes import Ints, dense_strides
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Span
 from openbpu.compiler.schedule.problem.job import Job, Operand
 
 

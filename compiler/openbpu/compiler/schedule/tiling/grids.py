@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openbpu.compiler.schedule.problem.index_maps import Int64, Ints, Tiles
+from openbpu.arch.arrays import Int64
+from openbpu.arch.shapes import Ints
+from openbpu.compiler.schedule.problem.index_maps import Tiles
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.tiling.cost import Buffering, OrderCosts, TileCosts, TilingContext
 from openbpu.compiler.schedule.tiling.loop_orders import loop_orders

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from math import prod
 
-from openbpu.compiler.schedule.problem.index_maps import Ints
+from openbpu.arch.shapes import Ints
 
 
 def tile_lengths(n: int, step: int, cap: int) -> list[int]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.march import March
-from openbpu.compiler.schedule.problem.index_maps import Int64
 from openbpu.compiler.schedule.problem.options import FASTEST
 
 _DEAR = 8

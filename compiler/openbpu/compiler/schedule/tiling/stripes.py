@@ -8,11 +8,13 @@ from math import prod
 
 import numpy as np
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import ENGINES, Engine
+from openbpu.arch.shapes import Ints
 from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.memory.allocator import aligned, first_fit
 from openbpu.compiler.schedule.problem.byte_ranges import Interval
-from openbpu.compiler.schedule.problem.index_maps import Box, Int64, Ints
+from openbpu.compiler.schedule.problem.index_maps import Box
 from openbpu.compiler.schedule.problem.job import Operand, lengths
 from openbpu.compiler.schedule.tiling.cost import traffic_of
 from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup, GroupStep, steps_of, stripe_axes

@@ -8,9 +8,10 @@ from itertools import product
 
 import numpy as np
 
+from openbpu.arch.shapes import Ints
 from openbpu.compiler.schedule.memory.allocator import first_fit
 from openbpu.compiler.schedule.problem.byte_ranges import Interval
-from openbpu.compiler.schedule.problem.index_maps import Box, Ints
+from openbpu.compiler.schedule.problem.index_maps import Box
 from openbpu.compiler.schedule.problem.job import Job
 from openbpu.compiler.schedule.problem.options import FASTEST
 from openbpu.compiler.schedule.tiling.cost import Buffering, TileCosts, TilingContext
