@@ -14,6 +14,14 @@ from openbpu.engine import onnxruntime
 from openbpu.evaluation.reference.compare import Difference, difference
 from openbpu.evaluation.reference.kernel import Array
 
+_INTEGER_PRODUCTS = (
+    "QLinearConv",
+    "QLinearMatMul",
+    "QGemm",
+    "ConvInteger",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+)
 _QUANTIZERS = ("QuantizeLinear", "QLinear", "QGemm")
 
 
@@ -53,7 +61,14 @@ def saturates() -> bool:
 
 def is_witness_for(model: onnx.ModelProto) -> bool:
     """Whether what ONNX Runtime says of this model can be trusted on this processor."""
-    products = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger")
+    products = (
+        "QLinearConv",
+        "QLinearMatMul",
+        "QGemm",
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+    )
     return not saturates() or not any(n.op_type in products for n in model.graph.node)
 
 

@@ -10,6 +10,7 @@ from openbpu.compiler.passes.code_clamps import clamps_of_reals
 from openbpu.compiler.passes.compose import compose_tables, fuse_tables
 from openbpu.compiler.passes.constants import fold_constants
 from openbpu.compiler.passes.half_floats import widen_half_floats
+from openbpu.compiler.passes.integer_products import products_of_reals
 from openbpu.compiler.passes.layout import settle_layout
 from openbpu.compiler.passes.moves import (
     cancel_pairs,
@@ -29,6 +30,7 @@ Pass = Callable[[Graph], Graph]
 NORMALISE: tuple[tuple[Pass, str], ...] = (
     (widen_half_floats, "one type of float is left, before anything reads a scale"),
     (unfold_qoperators, "one quantized form is left: Q and DQ around float operators"),
+    (products_of_reals, "products of integers, too, are float operators between Q and DQ"),
     (unblock, "scales in blocks that say no more than one scale per channel are read as such"),
     (widen_small_integers, "codes of 4 bits are codes of 8 that are clamped, before anything is folded"),
     (fold_constants, "what is made of constants alone becomes constant: weights behind Quantize, Clip, …"),

@@ -1,18 +1,23 @@
 """QOperator nodes become Dequantize → float operator → Quantize, so that one form is left to read.
 
 QLinearConv(x, sx, zx, w, sw, zw, sy, zy, b)   →   Q(Conv(DQ(x), DQ(w), DQ(b)))
+
+One that keeps channels last stands between two Transposes of its codes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
+from openbpu.compiler.reader.contrib import is_channels_last
 
 MS = "com.microsoft"
 Rule = Callable[["_Unfold"], None]
@@ -62,9 +67,16 @@ class _Unfold:
         self.rw.add("Reshape", (q, sizes), (out,), self.node.origins)
         return out
 
+    def turned(self, source: str, target: str, perm: tuple[int, ...]) -> None:
+        """Move the axes of codes."""
+        self.rw.add("Transpose", (source,), (target,), self.node.origins, perm=perm)
+
     def emit(self, op: str, inputs: list[str], scale: str, zero: str, **attrs: object) -> None:
-        """Emit the float operator and the Quantize that makes the node's output."""
+        """Emit the float operator and, where there is a scale, the Quantize that makes the output."""
         out = self.node.outputs[0]
+        if not scale:
+            self.rw.add(op, inputs, (out,), self.node.origins, self.node.name, **attrs)
+            return
         floats = self.rw.value(f"{out}/f", self.rw.values[out].shape, "float32")
         self.rw.add(op, inputs, (floats,), self.node.origins, self.node.name, **attrs)
         self.rw.add(QUANTIZE, (floats, scale, zero) if zero else (floats, scale), (out,))
@@ -76,7 +88,7 @@ def _conv(u: _Unfold) -> None:
     inputs = [x, w]
     if u.has(8):
         inputs.append(u.bias(8))
-    u.emit("Conv", inputs, i[6], i[7], **u.node.attrs)
+    u.emit("Conv", inputs, i[6], i[7], **_kept(u.node))
 
 
 def _matmul(u: _Unfold) -> None:
@@ -90,7 +102,7 @@ def _gemm(u: _Unfold) -> None:
     inputs = [u.triple(0), u.triple(3, axis=0 if trans_b else 1)]
     if u.has(6):
         inputs.append(u.bias(6, u.node.attrs.get("alpha", 1.0)))
-    u.emit("Gemm", inputs, i[7], i[8] if u.has(8) else "", **u.node.attrs)
+    u.emit("Gemm", inputs, i[7] if u.has(7) else "", i[8] if u.has(8) else "", **u.node.attrs)
 
 
 def _binary(op: str) -> Rule:
@@ -103,9 +115,8 @@ def _binary(op: str) -> Rule:
 
 def _unary(op: str) -> Rule:
     def rule(u: _Unfold) -> None:
-        attrs = {k: v for k, v in u.node.attrs.items() if k != "channels_last"}
         zero = u.node.inputs[4] if u.has(4) else ""
-        u.emit(op, [u.triple(0)], u.node.inputs[3], zero, **attrs)
+        u.emit(op, [u.triple(0)], u.node.inputs[3], zero, **_kept(u.node))
 
     return rule
 
@@ -144,10 +155,49 @@ def _concat(u: _Unfold) -> None:
     u.emit("Concat", parts, i[0], i[1], axis=u.node.attrs["axis"])
 
 
+def _where(u: _Unfold) -> None:
+    i = u.node.inputs
+    u.emit("Where", [i[0], u.triple(1), u.triple(4)], i[7], i[8])
+
+
+def _mean(u: _Unfold) -> None:
+    axes = u.node.attrs.get("axes") or ()
+    inputs = [u.triple(0), *([u.rw.constant("axes", np.array(axes, np.int64))] if axes else [])]
+    zero = u.node.inputs[4] if u.has(4) else ""
+    u.emit("ReduceMean", inputs, u.node.inputs[3], zero, keepdims=u.node.attrs.get("keepdims", 1))
+
+
+def _float_matmul(u: _Unfold) -> None:
+    """Inputs of MatMulIntegerToFloat: A, B, their scales, their zero points, a bias."""
+    i, out = u.node.inputs, u.node.outputs[0]
+    rank = len(u.rw.values[i[1]].shape or ())
+    zeros = [i[k] if u.has(k) else "" for k in (4, 5)]
+    inputs = [u.dequantized(i[0], i[2], zeros[0]), u.dequantized(i[1], i[3], zeros[1], max(rank - 1, 0))]
+    if not u.has(6):
+        u.emit("MatMul", inputs, "", "")
+        return
+    product = u.rw.value(f"{out}/product", u.rw.values[out].shape, "float32")
+    u.rw.add("MatMul", inputs, (product,), u.node.origins, u.node.name)
+    u.rw.add("Add", (product, i[6]), (out,), u.node.origins)
+
+
+def _pool(u: _Unfold) -> None:
+    u.rw.add("MaxPool", u.node.inputs, u.node.outputs, u.node.origins, u.node.name, **u.node.attrs)
+
+
+def _kept(node: Node) -> dict[str, Any]:
+    return {k: v for k, v in node.attrs.items() if k != "channels_last"}
+
+
 _RULES: dict[tuple[str, str], Rule] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
+    (MS, "QLinearConv"): _conv,
     (MS, "QGemm"): _gemm,
+    (MS, "QLinearWhere"): _where,
+    (MS, "QLinearReduceMean"): _mean,
+    (MS, "MatMulIntegerToFloat"): _float_matmul,
+    (MS, "NhwcMaxPool"): _pool,
     (MS, "QLinearAdd"): _binary("Add"),
     (MS, "QLinearMul"): _binary("Mul"),
     (MS, "QLinearSigmoid"): _unary("Sigmoid"),
@@ -160,27 +210,46 @@ _RULES: dict[tuple[str, str], Rule] = {
 
 
 def unfold_qoperators(graph: Graph) -> Graph:
-    """Return the graph with every known QOperator node in QDQ form; channels-last variants are left alone."""
+    """Return the graph with every known QOperator node in QDQ form."""
     if not any((n.domain, n.op) in _RULES for n in graph.nodes):
         return graph
     rw = Rewriter(graph)
     for node in graph.nodes:
         rule = _RULES.get((node.domain, node.op))
-        if rule is None or node.attrs.get("channels_last", 0) or not _readable(graph, node):
+        if rule is None or not _readable(graph, node):
             rw.nodes.append(node)
+        elif is_channels_last(node):
+            _turned(rw, node, rule)
         else:
             rule(_Unfold(rw, node))
     return rw.finish()
 
 
+def _turned(rw: Rewriter, node: Node, rule: Rule) -> None:
+    """Unfold a node that keeps channels last between two Transposes."""
+    x, y = node.inputs[0], node.outputs[0]
+    shapes = [rw.values[name].shape or () for name in (x, y)]
+    rank = len(shapes[0])
+    first, last = (0, rank - 1, *range(1, rank - 1)), (0, *range(2, rank), 1)
+    image, made = (
+        rw.value(f"{name}/nchw", [shape[a] for a in first], rw.values[name].dtype)
+        for name, shape in zip((x, y), shapes, strict=True)
+    )
+    unfold = _Unfold(rw, replace(node, inputs=(image, *node.inputs[1:]), outputs=(made,)))
+    unfold.turned(x, image, first)
+    rule(unfold)
+    unfold.turned(made, y, last)
+
+
 def _readable(graph: Graph, node: Node) -> bool:
-    """Whether the result is quantized and what the rule looks at is known."""
-    if node.op == "QLinearSoftmax":
-        return graph.values[node.inputs[0]].shape is not None
+    """Whether what the rule looks at is known."""
+    shapes = [graph.values[name].shape for name in (node.inputs[0], node.outputs[0])]
+    if (node.op == "QLinearSoftmax" or is_channels_last(node)) and None in shapes:
+        return False
+    if node.op == "MatMulIntegerToFloat":
+        return all(not n or graph.const(n) is not None for n in node.inputs[2:6])
     if node.op not in ("QLinearConv", "QGemm"):
         return True
-    if node.op == "QGemm" and (len(node.inputs) < 8 or not node.inputs[7]):
-        return False  # its result is float
     x, w = graph.const(node.inputs[1]), graph.const(node.inputs[4])
     if x is None or w is None:
         return False

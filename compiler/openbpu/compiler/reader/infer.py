@@ -16,7 +16,12 @@ from openbpu.arch.errors import ModelError, must
 from openbpu.arch.shape_data import types_with_data
 from openbpu.compiler.ir.graph import Node, Value
 from openbpu.compiler.reader import elements
-from openbpu.compiler.reader.contrib import standard_form
+from openbpu.compiler.reader.contrib import (
+    is_channels_last,
+    makes_floats,
+    shape_of_choice,
+    standard_form,
+)
 from openbpu.compiler.reader.export import IR_VERSION, node_proto, opset_imports, tensor_proto
 from openbpu.compiler.reader.ranges import range_of
 from openbpu.compiler.reader.schemas import schema_of
@@ -53,19 +58,39 @@ class Inference:
 
         Raises ModelError when the shapes or types of the inputs contradict the operator.
         """
-        standard = standard_form(node)
-        inferred = self._of_node(node, scope) if standard is node else self._of_contrib(standard, scope)
+        inferred = self._of_choice(node, scope) or self._of_standard(node, scope)
         return [self._completed(name, inferred.get(name)) if name else TypeProto() for name in node.outputs]
 
-    def _of_contrib(self, standard: Node, scope: Scope) -> Mapping[str, TypeProto]:
+    def _of_choice(self, node: Node, scope: Scope) -> Mapping[str, TypeProto]:
+        shape = shape_of_choice(node, scope.shape)
+        if shape is None:
+            return {}
+        number = elements.number_of(scope.dtype(node.inputs[1 if node.op == "QLinearWhere" else 0]))
+        return {node.outputs[0]: onnx.helper.make_tensor_type_proto(number, shape)}
+
+    def _of_standard(self, node: Node, scope: Scope) -> Mapping[str, TypeProto]:
+        standard = standard_form(node)
+        return self._of_node(node, scope) if standard is node else self._of_contrib(node, standard, scope)
+
+    def _of_contrib(self, node: Node, standard: Node, scope: Scope) -> Mapping[str, TypeProto]:
         """Infer with float tensors, which every operator takes, and give the type of the first back."""
-        floats = Scope(scope.opsets, scope.used, scope.taken)
+        floats, turned = Scope(scope.opsets, scope.used, scope.taken), is_channels_last(node)
         for name in standard.reads:
-            floats.define(Value(name, scope.shape(name), "float32"))
+            shape = scope.shape(name)
+            image = turned and name == standard.inputs[0]
+            floats.define(Value(name, _channels_first(shape) if image else shape, "float32"))
         inferred = self._of_node(standard, floats)
-        for known in inferred.values():
-            known.tensor_type.elem_type = elements.number_of(scope.dtype(standard.inputs[0]))
-        return inferred
+        dtype = "float32" if makes_floats(node) else scope.dtype(standard.inputs[0])
+        made: dict[str, TypeProto] = {}
+        for name, known in inferred.items():
+            shape = static_shape(known)
+            if shape is None:
+                known.tensor_type.elem_type = elements.number_of(dtype)
+                made[name] = known
+                continue
+            shape = _channels_last(shape) if turned else shape
+            made[name] = onnx.helper.make_tensor_type_proto(elements.number_of(dtype), shape)
+        return made
 
     def _of_node(self, node: Node, scope: Scope) -> Mapping[str, TypeProto]:
         version = self._opsets.get(node.domain, 0)
@@ -137,6 +162,14 @@ class Inference:
         if self._hints is None:
             self._hints = _inferred_whole(self._whole_model())
         return self._hints
+
+
+def _channels_first(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return None if shape is None or len(shape) < 3 else (shape[0], shape[-1], *shape[1:-1])
+
+
+def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], *shape[2:], shape[1])
 
 
 def _has_type(known: TypeProto) -> bool:
