@@ -5,6 +5,7 @@ that a late import hides is still one, and nobody can read, test or move one of 
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -114,3 +115,21 @@ def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     files = [*modules().values(), *(REPO / "tests").rglob("*.py"), *(REPO / "benchmarks").rglob("*.py")]
     lengths = {str(path.relative_to(REPO)): path.read_text(encoding="utf-8").count("\n") for path in files}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+OWN_ALIASES = {
+    "openbpu.evaluation.reference.kernel",  # it may not import arch
+    "openbpu.compiler.ir.graph",
+    "openbpu.compiler.passes.compose",
+    "openbpu.compiler.schedule.problem.index_maps",
+}
+"""What has an alias of its own under a name of `arch.arrays`: this list gets no longer."""
+
+
+def test_arrays_are_named_in_one_place() -> None:
+    alias = re.compile(
+        r"^(Array|Bytes|Floats?\d*|Ints?\d+)\b.*= *npt\.NDArray\[(Any|np\.\w+\d+)\]$", re.MULTILINE
+    )
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    found = {name for name, source in sources.items() if alias.search(source)} - {"openbpu.arch.arrays"}
+    assert found <= OWN_ALIASES

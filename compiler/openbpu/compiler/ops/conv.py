@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openbpu.arch.arrays import Float64
 from openbpu.arch.shapes import same_pads
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
-from openbpu.compiler.ops.site import Float64, Refused, Site
+from openbpu.compiler.ops.site import Refused, Site
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv, read_weights
 
 

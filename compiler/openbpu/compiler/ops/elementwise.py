@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.program import Binary
 from openbpu.arch.shapes import broadcast_strides, collapse
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site, doubles
+from openbpu.compiler.ops.site import Leaf, Refused, Site, doubles
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
 
 

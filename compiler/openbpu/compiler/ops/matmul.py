@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.program import MatMul
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+from openbpu.compiler.ops.site import Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import (
     INT32_MAX,
     Convolution,

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ops.reduce import LIMITS, count_of, lower_sum
 from openbpu.compiler.ops.rule import OpRule
-from openbpu.compiler.ops.site import Float64, Refused, Site
+from openbpu.compiler.ops.site import Refused, Site
 from openbpu.compiler.ops.tables import segments_of
 
 _MOST = DType.INT16.qmax

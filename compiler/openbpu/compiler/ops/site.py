@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Refused(Exception):  # noqa: N818 - no error: an operator that stays on the CPU

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.numerics.functions import CASTS, COMPARISONS, JOINS, POINTWISE, UNARY
 from openbpu.arch.program import Lut, Rescale, SegmentLut
@@ -15,10 +15,9 @@ from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
 from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site
+from openbpu.compiler.ops.site import Leaf, Refused, Site
 
 _MAX_CHAIN = 64
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)

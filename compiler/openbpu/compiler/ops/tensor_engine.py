@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Conv
 from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ir.qdq import is_dequantize
-from openbpu.compiler.ops.site import Float64, Leaf, Refused, Site, scales_refused
+from openbpu.compiler.ops.site import Leaf, Refused, Site, scales_refused
 
 INT32_MAX = 2**31 - 1
-Int64 = npt.NDArray[np.int64]
 Finish = Callable[[str, str], int]
 """Brings an NHWC value to the layout of a target (both by name); returns the channel axis of the target."""
 

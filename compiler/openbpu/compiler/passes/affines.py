@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from openbpu.arch.arrays import Float64
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ops import OPS, Site
 from openbpu.compiler.ops.elementwise import batch_norm
-from openbpu.compiler.ops.site import Float64
 from openbpu.compiler.ops.tables import clamp_of
 
 Affine = tuple[Float64, Float64]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.arch.onnx_ops import MOVES
@@ -15,7 +16,6 @@ from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
 from openbpu.compiler.ops import OPS, Site
 from openbpu.compiler.ops.elementwise import per_channel
-from openbpu.compiler.ops.site import Float64
 from openbpu.compiler.ops.tables import scalar
 from openbpu.compiler.passes.forms import CODES, peel
 from openbpu.compiler.passes.intervals import Interval, Intervals

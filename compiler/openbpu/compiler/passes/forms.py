@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from openbpu.arch.arrays import Float64
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ops import OPS, Site
-from openbpu.compiler.ops.site import Float64, Leaf
+from openbpu.compiler.ops.site import Leaf
 from openbpu.compiler.ops.tables import clamp_of
 from openbpu.compiler.passes.affines import affine_tail
 

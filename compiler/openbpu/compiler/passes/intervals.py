@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Float64
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.arch.onnx_ops import MOVES
 from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.ir.qdq import is_dequantize
 from openbpu.compiler.ops import Site
 from openbpu.compiler.ops.elementwise import batch_norm
-from openbpu.compiler.ops.site import Float64
 
 Interval = tuple[float, float]
 _SAMPLES = 1025
