@@ -13,6 +13,7 @@ from openbpu.arch.program import BpuSegment, CpuSegment, Placement
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.reference.kernel import Array
+from openbpu.runtime import Session
 from witness.builder import Style
 from witness.random_graphs import qdq_models
 
@@ -51,6 +52,9 @@ def test_every_row_points_at_what_runs_the_node(
             assert isinstance(program.segments[row.segment], kind), row
         if row.layer >= 0:
             assert row.node in program.debug[row.layer].origins
+    if march == "nash-e":  # bayes dequantizes accumulators on the CPU, nodes of nobody's
+        on_cpu = {i for i, s in enumerate(program.segments) if isinstance(s, CpuSegment)}
+        assert on_cpu <= {row.segment for row in program.placement if row.on == "CPU"}
 
 
 @CASES
@@ -138,6 +142,31 @@ def test_in_a_float_model_every_reason_is_that_it_is_not_quantized() -> None:
         assert row.reason == "the model is not quantized"
         assert "openbpu quantize" in row.fix
     assert of(rows, "NonZero")[0].reason == "no BPU unit for this operator"
+
+
+# --- ends of unsigned codes -------------------------------------------------------------------------------
+
+
+def unsigned_ends() -> onnx.ModelProto:
+    """A camera's uint8 in, uint8 out, as QLinearConv has it."""
+    return model(
+        "g (uint8[1,2,4,4] x) => (uint8 y) <float a = {1}, uint8 b = {0}, int8[2,2,1,1] w = {1,0,0,1},"
+        " float c = {0.5}, int8 d = {0}, float e = {2}, uint8 f = {128}>"
+        " { y = QLinearConv(x, a, b, w, c, d, e, f) }"
+    )
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_turning_the_sign_of_codes_at_the_ends_has_rows_and_a_cost(march: str) -> None:
+    program = compile_model(unsigned_ends(), march=march)
+    rows = [r for r in program.placement if r.on == "CPU"]
+    assert [(r.op, r.segment) for r in rows] == [("DequantizeLinear", 0), ("QuantizeLinear", 2)]
+    assert "input 'x' from uint8" in rows[0].reason
+    assert "output 'y' to uint8" in rows[1].reason
+    assert all("int8: codes and zero point 128 lower" in r.fix for r in rows)
+    latency = Session(program).latency
+    assert [s.on for s in latency.segments] == ["CPU", "BPU", "CPU"]
+    assert all(s.microseconds > 0 for s in latency.segments)
 
 
 # --- dtypes -----------------------------------------------------------------------------------------------

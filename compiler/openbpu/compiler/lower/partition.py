@@ -2,8 +2,10 @@
 
 The stage of a node is the least number, even on the BPU and odd on the CPU, not below the stages of the nodes
 it reads. Nodes of one stage form one segment. No path leaves a stage and comes back, so segments run one
-after another. What is computed from constants alone waits for the stage of its first reader: else a weight
-that the CPU dequantizes would cross to a later segment in every run.
+after another. A run starts on the BPU or on the CPU, whichever gives fewer segments: what the CPU computes
+without the BPU then stands in front, and splits nothing. No convex partition has fewer segments: of all that
+start on one side, the least numbers are the fewest. What is computed from constants alone waits for the stage
+of its first reader: else a weight that the CPU dequantizes would cross to a later segment in every run.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from dataclasses import dataclass
 
 from openbpu.compiler.ir import Graph, Node
 
-_OUTSIDE = -1
+_OUTSIDE = -2
 """The stage of those who run the model: they read its outputs."""
+
+_ON_BPU, _ON_CPU = 1, -1
+"""The first stage of CPU nodes, behind or in front of the first of the BPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,9 @@ class Part:
 
 def partition(graph: Graph) -> tuple[Part, ...]:
     """Split the graph into segments in the order they run."""
-    stage_of = _latest(graph, _earliest(graph))
+    stage_of = min(
+        (_latest(graph, _earliest(graph, start)) for start in (_ON_BPU, _ON_CPU)), key=_submissions
+    )
     stages: dict[int, list[Node]] = {}
     readers: dict[str, set[int]] = {name: {_OUTSIDE} for name in graph.outputs}
     for node, stage in zip(graph.nodes, stage_of, strict=True):
@@ -39,12 +46,18 @@ def partition(graph: Graph) -> tuple[Part, ...]:
     return tuple(_part(graph, stages[s], readers, s) for s in sorted(stages))
 
 
-def _earliest(graph: Graph) -> list[int]:
-    """The first stage that a node can be in, by node."""
+def _submissions(stage_of: list[int]) -> tuple[int, int]:
+    """Segments of a partition, and how many of them are the BPU's."""
+    stages = set(stage_of)
+    return len(stages), sum(stage % 2 == 0 for stage in stages)
+
+
+def _earliest(graph: Graph, start: int) -> list[int]:
+    """The first stage that a node can be in, by node; `start` is that of the CPU's first ones."""
     stage_of: list[int] = []
     of_value: dict[str, int] = {}
     for node in graph.nodes:
-        stage = 0 if node.is_bpu else 1
+        stage = 0 if node.is_bpu else start
         for name in node.reads:
             before = of_value.get(name, stage)
             stage = max(stage, before if (before - stage) % 2 == 0 else before + 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.arch.program import Placement
 from openbpu.compiler.ir import Graph, Node, Origin
 from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
+from openbpu.compiler.lower.ends import between, turned_end, turned_ends
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.ops import OPS
+from openbpu.compiler.ops.advice import no_result
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.reader.schemas import RUNNABLE_DOMAINS
 
@@ -29,10 +31,17 @@ _FLOAT = Refusal(
 class _Model:
     """The model as it was read, with what `placements` needs to know about its nodes looked up once."""
 
-    def __init__(self, graph: Graph, entries: Mapping[str, int], refusals: Mapping[str, Refusal]) -> None:
-        self.values = graph.values
+    def __init__(
+        self,
+        graph: Graph,
+        entries: Mapping[str, int],
+        refusals: Mapping[str, Refusal],
+        where: Mapping[str, tuple[int, bool]],
+    ) -> None:
+        self.graph, self.values = graph, graph.values
         self.makers, self.readers = graph.producers(), graph.consumers()
         self.entries, self.refusals = entries, refusals
+        self.on_bpu = {name for name, (_, on_bpu) in where.items() if on_bpu}
         self.is_quantized = any(n.op in _QDQ or n.op.startswith(_INTEGER) for n in graph.nodes)
 
     def is_float(self, node: Node) -> bool:
@@ -48,15 +57,41 @@ def placements(
     `entries` maps original node names to lines of the debug map, `refusals` to reasons.
     """
     where = _where(parts)
-    model = _Model(source, entries, refusals)
-    rows = []
+    model = _Model(source, entries, {**refusals, **turned_ends(source, parts)}, where)
+    rows: list[Placement] = []
     for node in source.nodes:
         for origin in node.origins or (Origin(node.name, node.op),):
             found = where.get(origin.name)
             if found is None and node.op in _QDQ:
                 continue
             rows.append(_row(model, node, origin, found))
-    return tuple(rows)
+    return (*rows, *_turned_beside(model, parts, {row.segment for row in rows if row.on == "CPU"}))
+
+
+def _turned_beside(model: _Model, parts: tuple[Part, ...], listed: set[int]) -> Iterator[Placement]:
+    """Rows of CPU segments that have none: of nodes that run on the BPU, where only their ends are turned."""
+    for index, part in enumerate(parts):
+        if part.on_bpu or index in listed:
+            continue
+        for node in part.nodes:
+            why = turned_end(model.graph, node)
+            if why is not None:
+                yield from (_turned_row(model, node, o, index, why) for o in node.origins)
+
+
+def _turned_row(model: _Model, node: Node, origin: Origin, segment: int, why: Refusal) -> Placement:
+    return Placement(
+        node=origin.name,
+        op=node.op,
+        on="CPU",
+        segment=segment,
+        dtypes=_dtypes(model, node, on_bpu=False),
+        reason=why.reason,
+        fix=why.fix,
+        scope=origin.scope,
+        source=origin.source,
+        layer=-1,
+    )
 
 
 def _where(parts: tuple[Part, ...]) -> dict[str, tuple[int, bool]]:
@@ -86,7 +121,7 @@ def _row(model: _Model, node: Node, origin: Origin, found: tuple[int, bool] | No
     if on_bpu:
         return row if found is not None else replace(row, reason="folded: nothing is left to run")
     # What a single operator misses (its weight, its input) is no help while the model has no scale at all.
-    why = _FLOAT if model.is_float(node) else refused or _default(node)
+    why = _FLOAT if model.is_float(node) else refused or _default(model, node)
     return replace(row, reason=why.reason, fix=why.fix)
 
 
@@ -94,18 +129,16 @@ def _is_known(node: Node) -> bool:
     return node.domain == "" and (node.op in OPS or node.op in POINTWISE)
 
 
-def _default(node: Node) -> Refusal:
+def _default(model: _Model, node: Node) -> Refusal:
     if node.op in _QDQ:
-        return Refusal("it stands between CPU operators", "put the operators beside it on the BPU")
+        return between(model.graph, node, model.makers, model.readers, model.on_bpu)
     if node.domain not in RUNNABLE_DOMAINS:
         reason = f"no table knows this operator of domain '{node.domain}', nor does ONNX Runtime"
         return Refusal(reason, "replace it by standard operators: `compile` refuses it")
     if not _is_known(node):
         return _NO_UNIT
-    return Refusal(
-        f"its output '{node.outputs[0]}' is not quantized (passive quantization)",
-        "put a Quantize/Dequantize pair behind it, and in front of its inputs",
-    )
+    why = no_result(model.graph, model.makers, node)
+    return Refusal(why.reason, why.fix)
 
 
 def _dtypes(model: _Model, node: Node, *, on_bpu: bool) -> str:

@@ -94,7 +94,7 @@ def _groups(site: Site) -> int:
 def _bias(site: Site) -> Array | None:
     bias = site.constant(2)
     if bias is None and site.has(2):
-        raise Refused("its bias is not a constant", "make the bias an initializer")
+        raise Refused("its bias is not a constant", "leave it out, and add it in an Add of its own")
     return bias
 
 

@@ -11,6 +11,7 @@ from openbpu.arch.program import Gather, Move, Pad
 from openbpu.arch.shapes import Ints, around, broadcast_strides, dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ops.advice import not_constant
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
@@ -37,7 +38,7 @@ def _ints(site: Site, index: int) -> tuple[int, ...] | None:
         return None
     data = site.graph.const(site.node.inputs[index])
     if data is None:
-        raise Refused(f"its input '{site.node.inputs[index]}' is computed", "make it a constant")
+        raise not_constant(site.graph, site.producers, site.node.inputs[index], "its input")
     return tuple(int(v) for v in data.reshape(-1))
 
 
@@ -91,7 +92,7 @@ def _lower_gather(site: Site) -> None:
     axis = int(site.node.attrs.get("axis", 0)) % len(shape)
     data = site.graph.const(site.node.inputs[1])
     if data is None:
-        raise Refused("its indices are computed", "only constant indices run on the BPU")
+        raise not_constant(site.graph, site.producers, site.node.inputs[1], "its indices")
     index = np.where(data < 0, data + shape[axis], data).astype(np.int32).reshape(-1)
     if index.size == 0 or index.min() < 0 or index.max() >= shape[axis]:
         raise Refused(f"its indices leave the axis of {shape[axis]}", "check the indices")
@@ -111,7 +112,7 @@ def _lower_pad(site: Site) -> None:
         return
     value = site.graph.const(site.node.inputs[2]) if site.has(2) else np.zeros(())
     if value is None:
-        raise Refused("its pad value is computed", "make it a constant")
+        raise not_constant(site.graph, site.producers, site.node.inputs[2], "its pad value")
     site.emit(
         "Pad", site.target, x=source, before=tuple(before), after=tuple(after), value=int(value.reshape(()))
     )

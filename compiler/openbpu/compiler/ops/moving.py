@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from openbpu.compiler.ops.advice import no_codes, not_constant
 from openbpu.compiler.ops.site import Refused, Site
 
 CODES = ("int8", "int16", "int32")
@@ -30,12 +31,11 @@ def _no_codes(site: Site, name: str) -> Refused:
     """Why the node still reads floats: they are no codes, or the Dequantize in front could not pass it."""
     computed = [n for n in site.node.inputs[1:] if n and site.graph.const(n) is None]
     if computed:
-        return Refused(f"its input '{computed[0]}' is computed", "make it a constant")
+        return not_constant(site.graph, site.producers, computed[0], "its input")
     leaf = site.leaf_or_none(name)
     if leaf is None:
-        return Refused(
-            f"its input '{name}' is not quantized (passive quantization)",
-            "put a Quantize/Dequantize pair in front of it",
+        return no_codes(
+            site.graph, site.producers, site.node, name, "put a Quantize/Dequantize pair in front of it"
         )
     if not leaf.scaling.per_tensor:
         return Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")

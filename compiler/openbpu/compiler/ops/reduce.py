@@ -13,6 +13,7 @@ from openbpu.arch.program import Reduce
 from openbpu.arch.shapes import dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand, with_operand
+from openbpu.compiler.ops.advice import not_constant
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
@@ -28,7 +29,7 @@ def axes_of(site: Site) -> tuple[int, ...]:
     if axes is None and site.has(1):
         data = site.graph.const(site.node.inputs[1])
         if data is None:
-            raise Refused("its axes are computed", "make the axes constant")
+            raise not_constant(site.graph, site.producers, site.node.inputs[1], "its tensor of axes")
         axes = tuple(data.reshape(-1).tolist())
     if not axes:
         if site.node.attrs.get("noop_with_empty_axes", 0):

@@ -11,6 +11,7 @@ from openbpu.arch import numerics
 from openbpu.arch.program import Resize
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ops.advice import not_constant
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.rule import Limit, Violation
@@ -29,7 +30,7 @@ def _factors(site: Site) -> tuple[float, ...]:
         return tuple(o / i for o, i in zip(out, shape, strict=True))
     scales = site.graph.const(site.node.inputs[2])
     if scales is None:
-        raise Refused("its scales are computed", "make them constant")
+        raise not_constant(site.graph, site.producers, site.node.inputs[2], "its tensor of scales")
     given = [float(s) for s in scales.reshape(-1)]
     if not given:
         return tuple(o / i for o, i in zip(out, shape, strict=True))

@@ -82,7 +82,10 @@ def _lower_layernorm(site: Site) -> None:
         most = f"the elements it normalizes together must be at most {numerics.MAX_NORM_LENGTH}"
         raise Refused(f"{most}, not {length}", "normalize over fewer axes")
     if gain is None or (bias is None and site.has(2)):
-        raise Refused("its scale and bias must be constants", "make them initializers")
+        raise Refused(
+            "its scale and bias must be constants",
+            "normalize with ones and zeros; multiply and add behind it",
+        )
     centred = site.node.op != "RMSNormalization"
     if max(gain.ndim, bias.ndim if bias is not None else 0) > len(site.shape()) - axis:
         raise Refused("its scale and bias must be one per normalized element", "multiply and add behind it")
@@ -150,7 +153,11 @@ RULES = (
         _DTYPES,
         _lower_softmax,
         (
-            Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),
+            Limit(
+                "the axis must be 1..{reduce_axis_max} long",
+                _length,
+                "normalize over fewer elements, or leave it to the CPU",
+            ),
             Limit(
                 "the rank must be {softmax_rank}", _softmax_rank, "reshape to four axes", when="softmax_rank"
             ),
@@ -169,7 +176,11 @@ RULES = (
         _DTYPES,
         _lower_layernorm,
         (
-            Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),
+            Limit(
+                "the axis must be 1..{reduce_axis_max} long",
+                _length,
+                "normalize over fewer elements, or leave it to the CPU",
+            ),
             Limit(
                 "the rank must be {layernorm_rank}",
                 _layernorm_rank,
@@ -184,7 +195,13 @@ RULES = (
         "VAE",
         _DTYPES,
         _lower_layernorm,
-        (Limit("the axis must be 1..{reduce_axis_max} long", _length, "split the axis"),),
+        (
+            Limit(
+                "the axis must be 1..{reduce_axis_max} long",
+                _length,
+                "normalize over fewer elements, or leave it to the CPU",
+            ),
+        ),
         note="as LayerNormalization, not centred; ±0.51 steps",
     ),
 )

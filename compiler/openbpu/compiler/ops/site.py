@@ -15,14 +15,8 @@ from openbpu.arch.march import March
 from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
-
-
-class Refused(Exception):  # noqa: N818 - no error: an operator that stays on the CPU
-    """An operator cannot run on the BPU: `reason` says why, with the actual value, and `fix` what to do."""
-
-    def __init__(self, reason: str, fix: str) -> None:
-        super().__init__(reason)
-        self.reason, self.fix = reason, fix
+from openbpu.compiler.ops.advice import no_codes
+from openbpu.compiler.ops.refused import Refused as Refused  # noqa: PLC0414 - what rows raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +124,8 @@ class Site:
             producer = self.producers.get(name)
             if producer is not None and is_dequantize(producer):
                 raise scales_refused(self.graph, producer, f"its input '{name}'")
-            if producer is not None and producer.op == "Cast" and self._dtype(producer.inputs[0]) == "bool":
-                raise Refused(
-                    f"its input '{name}' is a bool that '{producer.name}' casts to float32, an operand that "
-                    "is not quantized",
-                    "quantize the mask: .to(torch.float) and a QuantStub of its own in torch, a "
-                    "Quantize/Dequantize pair behind the Cast in ONNX",
-                )
-            maker = f" of {producer.op} '{producer.name}'" if producer is not None else ""
-            raise Refused(
-                f"its input '{name}'{maker} is not quantized (passive quantization)",
-                "put a Quantize/Dequantize pair on that tensor",
+            raise no_codes(
+                self.graph, self.producers, self.node, name, "put a Quantize/Dequantize pair on that tensor"
             )
         if not leaf.scaling.per_tensor:
             raise Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")
@@ -150,10 +135,6 @@ class Site:
                 "quantize that tensor to int8 or int16",
             )
         return leaf
-
-    def _dtype(self, name: str) -> str:
-        value = self.graph.values.get(name)
-        return "" if value is None else value.dtype
 
     def constant(self, index: int) -> Array | None:
         """Float value of a constant input, dequantized when it is quantized; None when it is computed."""

@@ -13,6 +13,7 @@ from openbpu.arch.numerics.functions import CASTS, COMPARISONS, JOINS, POINTWISE
 from openbpu.arch.program import Lut, Rescale, SegmentLut
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
+from openbpu.compiler.ops.advice import LEAVE
 from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Leaf, Refused, Site
@@ -104,20 +105,14 @@ def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
 
 def no_unit(site: Site) -> Refused:
     """Why a function that exists as a table only is none here: its one tensor, or that there are two."""
-    core, graph = site.node, site.graph
-    tensors = [i for i, name in enumerate(core.inputs) if name and graph.const(name) is None]
+    core = site.node
+    tensors = [i for i, name in enumerate(core.inputs) if name and site.graph.const(name) is None]
     if len(tensors) == 1:
-        name = core.inputs[tensors[0]]
-        if graph.values[name].dtype == "bool" and name not in site.producers:
-            return Refused(
-                f"its input '{name}' is a bool input of the model, which has no scale",
-                "feed the mask as floats of 0 and 1, to a QuantStub (a QuantizeLinear) of its own",
-            )
         try:
             site.leaf(tensors[0])
         except Refused as refused:
             return refused
-    return Refused(f"no BPU unit for {core.op} of several tensors", "use one tensor and constants")
+    return Refused(f"no BPU unit for {core.op} of several tensors", f"{LEAVE}: it has tables of one tensor")
 
 
 def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:

@@ -3,7 +3,8 @@
     Q(x, s, zp: uint8) → DQ(…)      becomes      Q(x, s, zp − 128: int8) → DQ(…)
 
 Operators that only move codes carry the new type along. Where unsigned codes enter or leave the model, or
-meet an operator that computes with them, an exact DQ(scale 1) → Q(scale 1) pair converts.
+meet an operator that computes with them, an exact DQ(scale 1) → Q(scale 1) pair converts. It belongs to the
+user's Q or DQ of these codes, so that what the CPU does of it has a row in the placement.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from openbpu.arch.onnx_ops import CARRIERS
-from openbpu.compiler.ir import Graph, Node, Rewriter
+from openbpu.compiler.ir import Graph, Node, Origin, Rewriter
 from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE, SIGNED, is_dequantize, is_quantize
 
 HALF = {"uint8": 128, "uint16": 32768}
@@ -26,15 +27,31 @@ def sign_codes(graph: Graph) -> Graph:
         return graph
     rw = Rewriter(graph)
     signed = {name: _declare(rw, name) for name in moved}
+    users = _users(graph)
     for name in graph.inputs:
         if name in signed:
-            _convert(rw, name, signed[name], to_signed=True)
+            _convert(rw, name, signed[name], users.get(name, ()), to_signed=True)
     for node in graph.nodes:
         _rewrite(rw, node, signed)
     for name in graph.outputs:
         if name in signed and name not in graph.inputs:  # an input is there as it came
-            _convert(rw, signed[name], name, to_signed=False)
+            _convert(rw, signed[name], name, users.get(name, ()), to_signed=False)
     return rw.finish()
+
+
+def _users(graph: Graph) -> dict[str, tuple[Origin, ...]]:
+    """The user's DQ of codes that are given, and Q of codes that are made, by the name of the codes.
+
+    What carries codes between the two belongs to both.
+    """
+    ties, users, makers = _ties(graph), dict[str, tuple[Origin, ...]](), graph.producers()
+    for node in graph.nodes:
+        maker = makers.get(node.inputs[0]) if is_quantize(node) else None
+        origins = node.origins or (() if maker is None else maker.origins)
+        for name in _group(end, ties) if (end := _codes_of(node)) else ():
+            if (name in graph.inputs) == is_dequantize(node):
+                users[name] = (*users.get(name, ()), *origins)
+    return users
 
 
 def _movable(graph: Graph) -> set[str]:
@@ -137,10 +154,10 @@ def _rewrite(rw: Rewriter, node: Node, signed: dict[str, str]) -> None:
 def _keep_for_others(rw: Rewriter, name: str, signed: dict[str, str]) -> None:
     """Make the unsigned value too; it dies in `finish` when nothing reads it."""
     if name not in rw.graph.outputs:
-        _convert(rw, signed[name], name, to_signed=False)
+        _convert(rw, signed[name], name, (), to_signed=False)
 
 
-def _convert(rw: Rewriter, source: str, target: str, *, to_signed: bool) -> None:
+def _convert(rw: Rewriter, source: str, target: str, origins: tuple[Origin, ...], *, to_signed: bool) -> None:
     dtype = rw.values[source if to_signed else target].dtype
     half, signed = HALF[dtype], SIGNED[dtype]
     one = rw.constant("one", np.array(1.0, np.float32))
@@ -148,5 +165,5 @@ def _convert(rw: Rewriter, source: str, target: str, *, to_signed: bool) -> None
     zero = rw.constant("zero", np.array(0, dtype))
     floats = rw.value(f"{target}/float", rw.values[source].shape, "float32")
     first, second = (zero, low) if to_signed else (low, zero)
-    rw.add(DEQUANTIZE, (source, one, first), (floats,))
-    rw.add(QUANTIZE, (floats, one, second), (target,))
+    rw.add(DEQUANTIZE, (source, one, first), (floats,), origins if to_signed else ())
+    rw.add(QUANTIZE, (floats, one, second), (target,), () if to_signed else origins)
