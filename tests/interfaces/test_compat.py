@@ -223,14 +223,13 @@ def test_removed_quantize_and_dequantize_leave_integers_at_the_ends(tmp_path: Pa
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda m: m[0].remove_io_op(op_types=["Softmax"]), "must be Quantize or Dequantize, not Softmax"),
-        (lambda m: m[0].remove_io_op(op_names=["x"]), "op_names must be None"),
-        (lambda m: m[0].flatten_inputs[0].insert_image_convert("nv12"), "not in openbpu yet"),
-        (lambda m: m[0].flatten_inputs[0].insert_transpose([0, 3, 1, 2]), "not in openbpu yet"),
-        (
-            lambda m: m[0].flatten_inputs[0].insert_image_preprocess("yuvbt601full2rgb", 1),
-            "not in openbpu yet",
-        ),
+        (lambda m: m[0].remove_io_op(op_types=["Conv"]), "op_types must be among .*, not Conv"),
+        (lambda m: m[0].flatten_inputs[0].insert_image_convert("nv12"), "the shape must be"),
+        (lambda m: m[0].flatten_inputs[0].insert_transpose([0, 3, 1]), "permutes must be"),
+        (lambda m: m[0].flatten_inputs[0].insert_image_preprocess("rgb"), "the shape must be"),
+        (lambda m: m[0].flatten_inputs[0].insert_roi_resize("nv12"), "insert_roi_resize is not in openbpu"),
+        (lambda m: m[0].feed({}), "the module must be converted"),
+        (lambda m: m["other"], "the graph must be one of"),
         (lambda m: compile(m, "x.hbm"), "march must be given"),
         (lambda m: compile(convert(m, March.NASH_E), "x.hbm", March.NASH_M), "must be nash-e, as converted"),
         (lambda m: link(["a.hbo", "b.hbo"], "c.hbm"), "objects must be one, not 2"),

@@ -27,13 +27,20 @@ class VendorModule(ModuleType):
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         child = f"{self.__name__}.{name}"
-        if child in MODULES:
+        if child in MODULES and (name not in _DOUBLES or target_of(self.__name__, name) is None):
             return importlib.import_module(child)
         target = target_of(self.__name__, name)
         if target is None:
             raise AttributeError(answer(self.__name__, name))
         setattr(self, name, target)
         return target
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What a module is called for whose name a function has as well: `quantization.prepare`."""
+        name = self.__name__.rpartition(".")[2]
+        if name not in _DOUBLES:
+            raise TypeError(f"'{self.__name__}' is a module, no function")
+        return getattr(self, name)(*args, **kwargs)
 
     def __dir__(self) -> list[str]:
         prefix = f"{self.__name__}."
@@ -42,12 +49,19 @@ class VendorModule(ModuleType):
         return sorted({*super().__dir__(), *children, *offered})
 
 
+_DOUBLES = frozenset({"prepare", "convert", "fuse_modules"})
+"""Names that a function and a module in one package have."""
+
+
 def _public(source: str) -> list[str]:
     try:
         module = importlib.import_module(source)
     except ImportError:
         return []
-    return [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_")]
+    listed = getattr(module, "__all__", None)
+    if listed is None:
+        listed = [n for n in dir(module) if not isinstance(getattr(module, n), ModuleType)]
+    return [n for n in listed if not n.startswith("_")]
 
 
 class VendorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

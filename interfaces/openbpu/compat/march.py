@@ -10,11 +10,11 @@ __all__ = ["March", "MarchBase", "MarchSeries", "march_name"]
 
 
 class MarchBase(type):
-    """Gives `March.NASH_M`, for every march of openbpu: its value is the name, "nash-m"."""
+    """Gives `March.NASH_M` and `March.nash_m`, for every march of openbpu: its name, "nash-m"."""
 
     def __getattr__(cls, name: str) -> str:
         found = march_name(name)
-        if name.isupper() and found in march_names():
+        if not name.startswith("_") and found in march_names():
             return found
         known = ", ".join(n.upper().replace("-", "_") for n in march_names())
         raise AttributeError(f"March: the march must be one of {known}, not {name}")

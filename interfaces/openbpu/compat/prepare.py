@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openbpu.quantization import torch as plugin
 from openbpu.quantization.torch import PrepareMethod
+
+__all__ = ["prepare", "prepare_qat_fx"]
 
 
 def prepare(
@@ -15,9 +18,13 @@ def prepare(
     qconfig_setter: Any | Sequence[Any] | None = None,
     method: PrepareMethod = PrepareMethod.SYMBOLIC,
     inplace: bool = False,
+    *,
+    report_dir: str | os.PathLike[str] | None = None,
 ) -> Any:
     """openbpu.quantization.torch.prepare with report_dir="."; eager mode has no inputs to run."""
-    folder = None if example_inputs is None or method is PrepareMethod.EAGER else "."
+    folder = report_dir
+    if report_dir is None and example_inputs is not None and method is not PrepareMethod.EAGER:
+        folder = "."
     return plugin.prepare(model, example_inputs, qconfig_setter, method, inplace, report_dir=folder)
 
 

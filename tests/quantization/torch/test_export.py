@@ -87,3 +87,30 @@ def test_numbers_and_strings_of_the_script_are_no_outputs() -> None:
 
     model = calibrated(Named(torch.nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 8, 8))
     assert len(bpu.export(model, torch.randn(1, 3, 8, 8)).graph.output) == 2
+
+
+class Ends(Between):
+    """Normalisation in front of the stubs, and an answer behind them."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.softmax(super().forward(x / 255 - 0.5), 1).argmax(1)
+
+
+def test_a_stripped_model_begins_and_ends_at_its_stubs() -> None:
+    data = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
+    bpu.set_march(bpu.March.NASH_M)
+    whole = Ends(torch.nn.Conv2d(3, 4, 3)).eval()
+    for method in (bpu.PrepareMethod.JIT, bpu.PrepareMethod.JIT_STRIP):
+        model = bpu.prepare(whole, data, method=method)
+        model.eval()
+        bpu.set_fake_quantize(model, bpu.FakeQuantState.CALIBRATION)
+        assert model(data).shape == (1, 6, 6)  # in PyTorch it is whole
+        model.eval()
+        bpu.set_fake_quantize(model, bpu.FakeQuantState.VALIDATION)
+        graph = bpu.export(model, data).graph
+        kinds = {node.op_type for node in graph.node}
+        assert ({"Softmax", "ArgMax", "Sub"} <= kinds) is (method is bpu.PrepareMethod.JIT)
+    assert [v.name for v in graph.input] == ["quant"]
+    found = ort.run(bpu.export(model, data), {"quant": (data / 255 - 0.5).numpy()})
+    wanted = Between.forward(model, data / 255 - 0.5)
+    np.testing.assert_allclose(np.ravel(next(iter(found.values()))), np.ravel(wanted.detach()), atol=0.05)

@@ -11,7 +11,8 @@ from openbpu.compat.hbdk.build import (
     visualize,
 )
 from openbpu.compat.hbdk.hbm import Hbm, Hbo
-from openbpu.compat.hbdk.module import Function, Module, Variable
+from openbpu.compat.hbdk.module import Function, Module
+from openbpu.compat.hbdk.variable import Variable
 from openbpu.compat.march import March, MarchSeries
 
 __all__ = [

@@ -13,7 +13,7 @@ import numpy as np
 from openbpu.arch.arrays import Array
 from openbpu.arch.errors import HbmError, must
 from openbpu.arch.program import BpuSegment, Program, Space
-from openbpu.compat.hbdk.module import TensorType, Variable
+from openbpu.compat.hbdk.variable import TensorType, Variable
 from openbpu.runtime import Session, TensorInfo
 from openbpu.runtime.latency import SegmentLatency
 

@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 
+from openbpu.arch.arrays import Array
 from openbpu.arch.errors import CompileError, ModelError, must
+from openbpu.compat.hbdk.ends import REMOVABLE, End, Output, constants
+from openbpu.compat.hbdk.images import Input
 from openbpu.compat.march import march_name
+from openbpu.runtime import Session
 
 MARCH_KEY = "openbpu.march"
 REMOVE_KEY = "openbpu.remove_io"
 _QUANTIZE, _DEQUANTIZE = "quantize", "dequantize"
-_KINDS = {"quantize": _QUANTIZE, "dequantize": _DEQUANTIZE}
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """Shape and NumPy dtype of an input or output."""
-
-    shape: tuple[int, ...]
-    np_dtype: Any
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the dense data."""
-        return int(math.prod(self.shape) * np.dtype(self.np_dtype).itemsize)
-
-
-@dataclass(frozen=True)
-class Variable:
-    """An input or output: `name` and `type`; scales and zero point where it is quantized.
-
-    The methods that put pre-processing in front of an input are not there yet and say so.
-    """
-
-    name: str
-    type: TensorType
-    scales: tuple[float, ...] = ()
-    zero_point: int = 0
-
-    def insert_transpose(self, *_: Any, **__: Any) -> NoReturn:
-        """Not yet: raises CompileError."""
-        self._not_yet(
-            "insert_transpose", "add the Transpose to the PyTorch or ONNX model, before its first op"
-        )
-
-    def insert_image_convert(self, *_: Any, **__: Any) -> NoReturn:
-        """Not yet: raises CompileError."""
-        self._not_yet("insert_image_convert", "convert NV12 to the model's colours before you feed it")
-
-    def insert_image_preprocess(self, *_: Any, **__: Any) -> NoReturn:
-        """Not yet: raises CompileError."""
-        self._not_yet(
-            "insert_image_preprocess", "subtract the mean and divide in the model, or before you feed it"
-        )
-
-    def _not_yet(self, what: str, fix: str) -> NoReturn:
-        raise CompileError(f"input '{self.name}': {what} is not in openbpu yet (none here so far); {fix}")
+_BY_COMPILER = {"QuantizeLinear": _QUANTIZE, "DequantizeLinear": _DEQUANTIZE}
+"""Kinds that the compiler takes off: it knows the ends of the units as well."""
 
 
 class Module:
@@ -80,7 +39,13 @@ class Module:
         """The same under the newer name."""
         return self.functions
 
-    def __getitem__(self, index: int) -> Function:
+    def __getitem__(self, index: int | str) -> Function:
+        """A graph by number or name."""
+        if isinstance(index, str):
+            found = {function.name: function for function in self.functions}
+            if index not in found:
+                raise CompileError(must("the module", "the graph", f"one of {', '.join(found)}", index))
+            return found[index]
         return self.functions[index]
 
     def __len__(self) -> int:
@@ -122,58 +87,89 @@ class Function:
         return self._module.model.graph.name
 
     @property
-    def flatten_inputs(self) -> tuple[Variable, ...]:
-        """The inputs."""
-        graph = self._module.model.graph
-        constants = {t.name for t in graph.initializer}
-        return tuple(_variable(v) for v in graph.input if v.name not in constants)
+    def flatten_inputs(self) -> tuple[Input, ...]:
+        """The inputs, which can be changed."""
+        model = self._module.model
+        fixed = constants(model.graph)
+        return tuple(Input(model, v.name) for v in model.graph.input if v.name not in fixed)
 
     @property
-    def flatten_outputs(self) -> tuple[Variable, ...]:
-        """The outputs."""
-        return tuple(_variable(v) for v in self._module.model.graph.output)
+    def flatten_outputs(self) -> tuple[Output, ...]:
+        """The outputs, which can be changed."""
+        model = self._module.model
+        return tuple(Output(model, v.name) for v in model.graph.output)
 
     inputs = flatten_inputs
     outputs = flatten_outputs
 
+    def feed(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run once in the simulator, compiled for the march of `convert`: arrays by name in and out.
+
+        Raises CompileError for a module that was not converted.
+        """
+        from openbpu.compiler import compile as build  # noqa: PLC0415  # only when it is used
+
+        module = self._module
+        if module.march is None:
+            raise CompileError(must("feed", "the module", "converted for a march", "not", "call convert"))
+        program = build(module.model, march=module.march, remove_io=module.removed)
+        return Session(program).run({name: np.asarray(value) for name, value in inputs.items()}).outputs
+
+    def __call__(self, *arrays: Any, **named: Any) -> tuple[Array, ...]:
+        """The outputs in order, of arrays in the order of the inputs or by name."""
+        names = [v.name for v in self.flatten_inputs]
+        given = {**dict(zip(names, arrays, strict=False)), **named}
+        found = self.feed(given)
+        return tuple(found[v.name] for v in self.flatten_outputs)
+
+    def statistics(self) -> dict[str, int]:
+        """How many nodes of each operator the graph has."""
+        return dict(Counter(node.op_type for node in self._module.model.graph.node).most_common())
+
     def remove_io_op(
         self, op_types: Iterable[str] | None = None, op_names: Iterable[str] | None = None
     ) -> list[str]:
-        """Have Quantize and/or Dequantize nodes at the ends left out when the module is compiled.
+        """Take nodes off the ends, by type or by name, until none of these stands there; returns their names.
 
-        Returns the names of the nodes; a high-precision output has none. Raises CompileError for other types
-        (only these two can go so far) and for single nodes by name.
+        Types that stand at no end have nothing to remove. Quantize and Dequantize go when the module is
+        compiled: a high-precision output has no node to name. Raises CompileError for other types than
+        Quantize, Dequantize, Transpose, Cast, Reshape and Softmax.
         """
-        if op_names is not None:
-            fix = 'give op_types=["Quantize", "Dequantize"]'
-            raise CompileError(must("remove_io_op", "op_names", "None", sorted(op_names), fix))
-        kinds = [_kind(name) for name in (op_types if op_types is not None else ("Quantize", "Dequantize"))]
-        kept = sorted({*self._module.removed, *kinds})
-        self._module.model = self._module.with_note(REMOVE_KEY, ",".join(kept)).model
-        return [name for kind in dict.fromkeys(kinds) for name in self._at_the_ends(kind)]
+        names = set(op_names or ())
+        listed = op_types if op_types is not None else () if names else ("Quantize", "Dequantize")
+        kinds = {_kind(name) for name in listed}
+        removed = self._taken_off(kinds - set(_BY_COMPILER), names)
+        later = [kind for kind in _BY_COMPILER if kind in kinds]
+        if later:
+            kept = sorted({*self._module.removed, *(_BY_COMPILER[kind] for kind in later)})
+            note = ",".join(kept)
+            self._module.model.CopyFrom(self._module.with_note(REMOVE_KEY, note).model)
+        return removed + [name for kind in later for name in self._at_the_ends(kind)]
+
+    def _taken_off(self, kinds: set[str], names: set[str]) -> list[str]:
+        removed: list[str] = []
+        ends: list[End] = [*self.flatten_inputs, *self.flatten_outputs]
+        for end in ends:
+            while node := next(iter(end.get_attached_op()), None):
+                if (node.op_type not in kinds and node.name not in names) or not end.remove_attached_op()[0]:
+                    break
+                removed.append(node.name)
+        return removed
 
     def _at_the_ends(self, kind: str) -> list[str]:
-        graph = self._module.model.graph
-        if kind == _QUANTIZE:
-            names = {v.name for v in self.flatten_inputs}
-            return [n.name for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] in names]
-        names = {v.name for v in graph.output}
-        return [n.name for n in graph.node if n.op_type == "DequantizeLinear" and n.output[0] in names]
+        ends = self.flatten_inputs if kind == "QuantizeLinear" else self.flatten_outputs
+        return [n.name for end in ends for n in end.get_attached_op() if n.op_type == kind]
 
 
 def _kind(op_type: str) -> str:
-    """Return openbpu's word for a vendor's type such as "Quantize", "hbir.quantize" or "QuantizeLinear"."""
+    """Return ONNX's word for a vendor's type such as "Quantize", "hbir.quantize" or "QuantizeLinear"."""
     word = op_type.rpartition(".")[2].lower().removesuffix("linear")
-    if word not in _KINDS:
+    known = {name.lower().removesuffix("linear"): name for name in REMOVABLE}
+    if word not in known:
         fix = "other nodes at the ends stay; take them out of the model itself"
-        raise CompileError(must("remove_io_op", "op_types", "Quantize or Dequantize", op_type, fix))
-    return _KINDS[word]
-
-
-def _variable(value: onnx.ValueInfoProto) -> Variable:
-    kind = value.type.tensor_type
-    shape = tuple(d.dim_value for d in kind.shape.dim)
-    return Variable(value.name, TensorType(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+        allowed = ", ".join(sorted(name.removesuffix("Linear") for name in REMOVABLE))
+        raise CompileError(must("remove_io_op", "op_types", f"among {allowed}", op_type, fix))
+    return known[word]
 
 
 def as_module(m: Any, where: str) -> Module:

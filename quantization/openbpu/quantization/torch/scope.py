@@ -33,6 +33,17 @@ class Frame:
     counts: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Stripped:
+    """What stubs do where a model is exported from stub to stub.
+
+    begin: of a QuantStub and what it reads; returns what it reads instead. end: of a DeQuantStub's result.
+    """
+
+    begin: Callable[[Any, Any], Any]
+    end: Callable[[Any], Any]
+
+
 class _Scope(threading.local):
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -40,6 +51,7 @@ class _Scope(threading.local):
         self.exporting = False
         self.owner: nn.Module | None = None
         self.varies: Callable[[Any], bool] | None = None
+        self.stripped: Stripped | None = None
 
 
 scope = _Scope()
@@ -158,6 +170,16 @@ def owned_by(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         scope.owner = before
+
+
+@contextmanager
+def stripping(stripped: Stripped) -> Iterator[None]:
+    """Let the stubs tell where the model begins and ends."""
+    before, scope.stripped = scope.stripped, stripped
+    try:
+        yield
+    finally:
+        scope.stripped = before
 
 
 @contextmanager

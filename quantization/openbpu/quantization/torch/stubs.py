@@ -62,10 +62,16 @@ class QATQuantStub(Quantized):
 
     scale: float | None
     zero_point: int | None
+    varies: bool = True
+    """Whether what it reads depends on the model's inputs."""
 
     def forward(self, x: Any) -> Any:
         """Quantize `x`; a QTensor is quantized again to this stub's scale."""
         reads = [x] if isinstance(x, QTensor) else []
+        if scope.varies is not None and not reads:
+            self.varies = isinstance(x, torch.Tensor) and scope.varies(x)
+        if scope.stripped is not None and self.varies and not reads:
+            x = scope.stripped.begin(self, x)
         plain = unwrap(x)
         if not hasattr(plain, "is_floating_point"):
             raise PrepareError(f"{here()}: QuantStub takes one tensor, not a {type(plain).__name__}")
@@ -95,11 +101,8 @@ class QATDeQuantStub(Quantized):
         """Return the plain values."""
         if scope.recorder is not None and isinstance(x, QTensor):
             scope.recorder.note("dequant", self.bpu_path, self, [x], ())
-        if self.integer and isinstance(x, QTensor):
-            from openbpu.quantization.torch.integer import dequantize  # noqa: PLC0415 - converted models only
-
-            return dequantize(x)
-        return unwrap(x)
+        y = unwrap(x)
+        return y if scope.stripped is None else scope.stripped.end(y)
 
     def _get_name(self) -> str:
         return "DeQuantStub"

@@ -17,6 +17,7 @@ from torch import nn
 from openbpu.arch.errors import ModelError, OpenbpuError
 from openbpu.quantization.torch.attempt import attempt, first_line
 from openbpu.quantization.torch.errors import ExportError, never_observed
+from openbpu.quantization.torch.export.strip import stripped
 from openbpu.quantization.torch.export.tidy import tidy
 from openbpu.quantization.torch.export.translate import translations
 from openbpu.quantization.torch.fake_quantize import FakeQuantState, fake_quantizers, unobserved
@@ -53,6 +54,9 @@ def export(
     _try(frozen, example_inputs)
     frozen.register_forward_hook(lambda _model, _args, output: tensors_of(unwrap(output)))
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    if getattr(model, "stripped", False):
+        frozen, args, names = stripped(frozen, args)
+        input_names = names if input_names is None else input_names
     proto = _traced(frozen, args, input_names, output_names)
     tidy(proto)
     _verify(proto)

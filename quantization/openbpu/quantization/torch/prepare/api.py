@@ -36,7 +36,8 @@ class PrepareMethod(Enum):
     """How operators between modules are found.
 
     SYMBOLIC, JIT and JIT_STRIP run the model once on example inputs; EAGER takes modules only, and the model
-    says what is fused (fuse_modules) and uses FloatFunctional.
+    says what is fused (fuse_modules) and uses FloatFunctional. JIT_STRIP: the exported model is what stands
+    between the stubs; its inputs are what the QuantStubs read.
     """
 
     EAGER = "eager"
@@ -77,6 +78,7 @@ def prepare(
         raise PrepareError("prepare: example_inputs must be given (only PrepareMethod.EAGER works without)")
     swap_all(prepared)
     finish(prepared, record(prepared, example_inputs), setters)
+    prepared.stripped = method is PrepareMethod.JIT_STRIP
     asked = [report_dir, *(getattr(setter, "save_dir", None) for setter in setters)]
     for folder in dict.fromkeys(folder for folder in asked if folder is not None):
         check_qat_model(prepared, example_inputs, save_results=True, out_dir=folder)
