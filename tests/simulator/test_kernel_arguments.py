@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import openbpu.simulator.fast
+from openbpu.simulator.fast.conv.arguments import Unit
 from openbpu.simulator.fast.declaration import (
     Address,
     Arguments,
     Int32s,
     Record,
     Rows,
+    Table,
     layout,
     name_of,
     pack,
@@ -102,6 +104,15 @@ def test_a_field_of_the_wrong_kind_is_an_error_that_names_kernel_and_field(
 ) -> None:
     with pytest.raises(TypeError, match=text):
         pack(Sample(**SAMPLE | wrong))
+
+
+def test_tables_are_made_of_rows_or_of_columns_by_name() -> None:
+    made = Table.columns(Unit, block=[0, 1], first=5, rows=[2, 3], pixel=[7, 8])
+    assert made.values.tolist() == [[0, 5, 2, 7], [1, 5, 3, 8]]
+    assert (made[1].block, made[1].rows, made[1].pixel, len(made)) == (1, 3, 8, 2)
+    assert Table.of(Unit, [made[0], made[1]]).values.tolist() == made.values.tolist()
+    with pytest.raises(TypeError, match=r"unit\.pixel: must be given, .*; unit\.row: must be a declared"):
+        Table.columns(Unit, block=0, first=0, rows=0, row=0)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in EVERYTHING.items() if issubclass(kind, Arguments)])

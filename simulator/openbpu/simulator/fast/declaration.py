@@ -85,13 +85,13 @@ class Table(Generic[R]):
     """Records of ints as int64 [rows, fields]; a kernel reads `table[i].field`."""
 
     def __init__(self, record: type[R], values: npt.NDArray[np.int64]) -> None:
-        self.record, self.values = record, values
+        self.record, self.values = record, values.reshape(-1, words_of(record))
 
     @classmethod
     def of(cls, record: type[R], rows: Iterable[R]) -> Table[R]:
         """Make one of records."""
         values = [[vars(row)[name] for name in layout(record)] for row in rows]
-        return cls(record, np.array(values, dtype=np.int64).reshape(-1, words_of(record)))
+        return cls(record, np.array(values, dtype=np.int64))
 
     @classmethod
     def columns(cls, record: type[R], **columns: npt.ArrayLike) -> Table[R]:

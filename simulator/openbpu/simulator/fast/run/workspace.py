@@ -19,7 +19,7 @@ from openbpu.simulator.fast.run.arguments import COUNTERS, StepRow
 from openbpu.simulator.fast.run.threads import helpers
 from openbpu.simulator.fast.scratch import SCRATCH
 
-_ROW, _ARGUMENTS = words_of(StepRow), layout(StepRow)["arguments"].at
+_AT = {name: field.at for name, field in layout(StepRow).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,11 @@ class Workspace:
         self._saturations = np.zeros(8, dtype=np.int64)
         self._counters = np.zeros((len(rows) + 1) * COUNTERS, dtype=np.int64)
         self._scratch = aligned_zeros(SCRATCH * threads)
-        self._table = np.zeros((len(rows) + 1, _ROW), dtype=np.int64)
+        self._table = np.zeros((len(rows) + 1, words_of(StepRow)), dtype=np.int64)
         for line, row in zip(self._table, rows, strict=False):
-            line[:_ARGUMENTS] = row.kernel, row.units, row.chunks
-            line[_ARGUMENTS : _ARGUMENTS + len(row.arguments)] = [self._number(a) for a in row.arguments]
+            line[_AT["kernel"]], line[_AT["units"]], line[_AT["chunks"]] = row.kernel, row.units, row.chunks
+            start = _AT["arguments"]
+            line[start : start + len(row.arguments)] = [self._number(a) for a in row.arguments]
         self.alone, self.take_part = self._calls(len(rows))
 
     def _number(self, argument: int | Place | Saturations) -> int:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from openbpu.simulator.fast.declaration import Address, Arguments, Int32s, Int64s
+from openbpu.simulator.fast.declaration import Address, Arguments, Record, Table
 
 SUM, MAX, MIN = range(3)
 """How values of a window, or of an axis, become one."""
+
+
+class Count(Record):
+    """How a sum over so many values is scaled."""
+
+    mult: int
+    shift: int
+
+
+class Between(Record):
+    """Where a row, or a column, of y lies between two of x; `weight` is that of the second."""
+
+    first: int
+    second: int
+    weight: int
 
 
 class Pool(Arguments):
@@ -32,8 +47,8 @@ class Pool(Arguments):
     right: int
     dilation_down: int
     dilation_right: int
-    counts: Int64s
-    """[window size + 1, 2]: mult and shift by the number of values; those of a MAX are the first."""
+    counts: Table[Count]
+    """By the number of values; for a MAX the first."""
     count_pad: int
     """1: padding counts as values."""
     per_pixel: int
@@ -99,9 +114,8 @@ class Resize(Arguments):
     channels: int
     out_height: int
     out_width: int
-    rows: Int32s
-    """[out_height, 3]: the row above, the row below, the weight of the latter."""
-    columns: Int32s
+    rows: Table[Between]
+    columns: Table[Between]
     x_zero: int
     mult: int
     shift: int

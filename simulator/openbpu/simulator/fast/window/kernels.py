@@ -81,8 +81,9 @@ def _finish_pool(args: Pool, total: Any, n: int, inside: int, counted: int) -> N
         for i in range(n):
             st(total, i, int64(0))
         minus = int64(0)
-    _scale(total, n, minus, ld(counts, 2 * row))
-    requantize(total, n, ld(counts, 2 * row + 1), args.zero, args.lo, args.hi)
+    count = counts[row]
+    _scale(total, n, minus, count.mult)
+    requantize(total, n, count.shift, args.zero, args.lo, args.hi)
 
 
 @kernel
@@ -174,11 +175,13 @@ def resize(args: Resize, lo: int, hi: int, scratch: Any) -> None:
     v2, v3 = scratch_block(scratch, 2), scratch_block(scratch, 3)
     for unit in range(lo, hi):
         image, oy = unit // out_h, unit % out_h
-        f = int64(ld(rows, 3 * oy + 2))
-        upper = (image * args.height + ld(rows, 3 * oy)) * width
-        lower = (image * args.height + ld(rows, 3 * oy + 1)) * width
+        row = rows[oy]
+        f = row.weight
+        upper = (image * args.height + row.first) * width
+        lower = (image * args.height + row.second) * width
         for ox in range(out_w):
-            left, right, g = ld(columns, 3 * ox), ld(columns, 3 * ox + 1), int64(ld(columns, 3 * ox + 2))
+            column = columns[ox]
+            left, right, g = column.first, column.second, column.weight
             for start in range(0, channels, BLOCK):
                 n = min(channels - start, BLOCK)
                 widen(v0, args.x + ((upper + left) * channels + start) * x_kind, x_kind, 1, n)

@@ -6,6 +6,7 @@ import numpy as np
 
 from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Pool, Reduce, Resize
+from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.plan.registry import lowers
 from openbpu.simulator.fast.plan.steps import Lowering
 from openbpu.simulator.fast.scratch import BLOCK
@@ -43,7 +44,7 @@ def lower_pool(op: Pool, low: Lowering) -> None:
         height=height, width=width, channels=channels, out_height=out_h, out_width=out_w,
         kernel_height=op.kernel[0], kernel_width=op.kernel[1], stride_down=op.strides[0],
         stride_right=op.strides[1], top=top, left=left, bottom=bottom, right=right,
-        dilation_down=op.dilations[0], dilation_right=op.dilations[1], counts=counts,
+        dilation_down=op.dilations[0], dilation_right=op.dilations[1], counts=Table(arguments.Count, counts),
         count_pad=int(op.count_pad), per_pixel=per_pixel, x_zero=op.x_zero, zero=op.zero, lo=op.lo, hi=op.hi,
     )  # fmt: skip
     low.add(made, pixels * per_pixel, pixels * taps * (3 + channels * 0.5))
@@ -74,7 +75,9 @@ def lower_resize(op: Resize, low: Lowering) -> None:
     """Bilinear rows."""
     (x,), (y,) = op.inputs, op.outputs
     (images, height, width, channels), (_, out_h, out_w, _) = op.x_shape, op.y_shape
-    rows, columns = (low.constant(t).astype(np.int32) for t in (op.rows_id, op.cols_id))
+    rows, columns = (
+        Table(arguments.Between, low.constant(t).astype(np.int64)) for t in (op.rows_id, op.cols_id)
+    )
     made = arguments.Resize(
         x=low.read(x), x_kind=low.kind(x), y=low.write(y), y_kind=low.kind(y), height=height, width=width,
         channels=channels, out_height=out_h, out_width=out_w, rows=rows, columns=columns, x_zero=op.x_zero,
