@@ -8,63 +8,28 @@ ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
-from openbpu.compiler.ir import Graph, Node, Origin, Quant, Rewriter
+from openbpu.compiler.ir import Graph, Node, Quant
 from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
-from openbpu.compiler.net import caught
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
+from openbpu.compiler.passes.accumulators import Accumulators, MovedAccumulators
 from openbpu.compiler.passes.forms import CODES, clamped_form, forms, peel
-from openbpu.compiler.passes.moves import is_move, sink_dequantize
-from openbpu.compiler.passes.refusals import Refusal, Refusals, refusal_of, strange_result
+from openbpu.compiler.passes.moves import sink_dequantize
+from openbpu.compiler.passes.placing import Placing
+from openbpu.compiler.passes.refusals import Refusal, Refusals, strange_result
 from openbpu.compiler.passes.wishes import Wishes
 
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
 
 
-@dataclass(slots=True)
-class _Pass:
-    """One walk over the graph; `raw` is the second, for float results that the first left over.
-
-    `late` is the third, for moves of those results.
-    """
-
-    graph: Graph
-    march: March
-    wishes: Wishes
-    raw: bool = False
-    late: bool = False
-    rw: Rewriter = field(init=False)
-    producers: dict[str, Node] = field(init=False)
-    consumers: dict[str, list[Node]] = field(init=False)
-    refusals: Refusals = field(default_factory=Refusals)
-
-    def __post_init__(self) -> None:
-        self.rw = Rewriter(self.graph)
-        self.producers = self.graph.producers()
-        self.consumers = self.graph.consumers()
-
-    # --- walking --------------------------------------------------------------------------------------------
-
-    def run(self) -> Graph:
-        for node in self.graph.nodes:
-            with caught(f"node '{node.name}' ({node.op})"):
-                if not self.lowered(node):
-                    self.rw.nodes.append(node)
-        return self.rw.finish()
+class Quantized(Placing):
+    """Lowers the float operators in front of every Quantize, and the moves of codes."""
 
     def lowered(self, node: Node) -> bool:
-        if node.is_bpu:
-            return False
-        if self.raw:
-            return self.is_raw_candidate(node) and self.apply(node, self.plain_site(node))
-        if self.late:
-            return self.moved_late(node)
+        """Lower a Quantize and what feeds it, or a node that keeps codes."""
         if is_quantize(node):
             done = self.quantized(node)
             self.note_codes(node, node.outputs[0])
@@ -73,20 +38,6 @@ class _Pass:
             self.note_codes(node, node.inputs[0])
             return False
         return node.domain == "" and self.moves_codes(node) and self.apply(node, self.plain_site(node))
-
-    def moved_late(self, node: Node) -> bool:
-        """Lower a move of an accumulator; its Dequantize stands behind it now."""
-        if is_dequantize(node) and (scale := scaling(self.graph, node)) is not None:
-            self.rw.set_quant(
-                node.inputs[0], Quant(tuple(float(s) for s in scale.scale), scale.z, scale.axis)
-            )
-        source = self.rw.values.get(next(iter(node.inputs), ""))
-        if source is None or source.dtype != "int32" or source.quant is None or not is_move(self.graph, node):
-            return False
-        return node.op in OPS and self.apply(node, self.plain_site(node))
-
-    def plain_site(self, node: Node) -> Site:
-        return self.site(node, None, node.outputs[0], node.origins)
 
     def note_codes(self, node: Node, codes: str) -> None:
         """Note what the codes at a Q or DQ mean, unless the operator that makes them has said it."""
@@ -113,67 +64,6 @@ class _Pass:
         if self.graph.values[name].dtype in CODES:
             return True
         return any(is_dequantize(c) for o in node.outputs for c in self.consumers.get(o, []))
-
-    def is_raw_candidate(self, node: Node) -> bool:
-        """Whether a tensor operator's float result is read by anything but Quantize nodes."""
-        rule = OPS.get(node.op)
-        if rule is None or not rule.raw or node.domain != "" or not self.march.high_precision:
-            return False
-        out = node.outputs[0]
-        readers = self.consumers.get(out, [])
-        return out in self.graph.outputs or any(not is_quantize(r) for r in readers)
-
-    # --- trying ---------------------------------------------------------------------------------------------
-
-    def site(self, node: Node, out: Scaling | None, target: str, origins: tuple[Origin, ...]) -> Site:
-        return Site(
-            graph=self.graph,
-            rw=self.rw,
-            march=self.march,
-            producers=self.producers,
-            node=node,
-            out=out,
-            target=target,
-            origins=origins,
-            is_output=self.ends_model(target),
-        )
-
-    def ends_model(self, target: str) -> bool:
-        """Whether a value, or what a Dequantize makes of it, is an output of the model."""
-        floats = [c.outputs[0] for c in self.consumers.get(target, []) if is_dequantize(c)]
-        return any(name in self.graph.outputs for name in (target, *floats))
-
-    def apply(self, node: Node, site: Site) -> bool:
-        """Lower `node` through its row."""
-        return self.attempt((node,), site, lambda: OPS[node.op].apply(site), listed=(node,))
-
-    def attempt(
-        self, nodes: tuple[Node, ...], site: Site, lower: Callable[[], None], *, listed: tuple[Node, ...]
-    ) -> bool:
-        """Lower `nodes`; on refusal emit nothing and remember the reason at the first of them.
-
-        `listed` are the nodes that must not be on the march's list of CPU operators.
-        """
-        left = next((n for n in nodes if any(o.stays_float for o in n.origins)), None)
-        if left is not None:
-            fix = "give it int8 or int16 when quantizing"
-            self.refusals.add(left, Refused("the quantizer was asked to leave it float", fix))
-            return False
-        mark, values = len(self.rw.nodes), dict(self.rw.values)
-        off = self.wishes.kept_off(listed)
-        why = None if off is not None and self.wishes.lacks_unit(off) else refusal_of(lower)
-        if off is not None:
-            why = self.wishes.refusal(off, why)
-            self.refusals.add(off, why)
-        if why is None:
-            self.refusals.forget(site.origins)
-            return True
-        del self.rw.nodes[mark:]
-        self.rw.values = values
-        self.refusals.add(nodes[0], why)
-        return False
-
-    # --- a Quantize and what feeds it -----------------------------------------------------------------------
 
     def quantized(self, quantize: Node) -> bool:
         """Lower the float operators in front of a Quantize; False leaves the Quantize as it is."""
@@ -271,14 +161,10 @@ def integerise(
 
     `wanted` names operators or nodes that the user wants on the BPU although the march prefers the CPU.
     """
-    wishes = Wishes(march, wanted)
-    first = _Pass(graph, march, wishes)
-    quantized = first.run()
-    # Float results of tensor operators that are still needed come from the int32 accumulator.
-    second = _Pass(quantized, march, wishes, raw=True, refusals=first.refusals)
-    raw = second.run()
+    wishes, refusals = Wishes(march, wanted), Refusals()
+    quantized = Quantized(graph, march, wishes, refusals).run()
+    raw = Accumulators(quantized, march, wishes, refusals).run()
     sunk = sink_dequantize(raw)
     if len(sunk.nodes) == len(raw.nodes) and all(a is b for a, b in zip(sunk.nodes, raw.nodes, strict=True)):
-        return raw, second.refusals.by_name
-    third = _Pass(sunk, march, wishes, late=True, refusals=second.refusals)
-    return third.run(), third.refusals.by_name
+        return raw, refusals.by_name
+    return MovedAccumulators(sunk, march, wishes, refusals).run(), refusals.by_name
