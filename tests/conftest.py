@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 import pytest
 
 import operators  # noqa: F401 - registers, and refuses one that is half there
+
+os.environ.setdefault("OPENBPU_VERIFY", "1")  # every graph on the way through the compiler, in every test
 
 _FOLDER = Path(__file__).with_name("golden")
 _HOW = "Where that is meant: `pytest --update-golden`, look at the difference, commit it."

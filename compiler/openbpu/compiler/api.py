@@ -21,6 +21,7 @@ from openbpu.compiler import passes
 from openbpu.compiler.batch import batched, can_be_batched
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.ir.qdq import spell_offsets
+from openbpu.compiler.ir.verify import Stage, verify, verify_parts
 from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
 from openbpu.compiler.net import Progress, caught, telling
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
@@ -151,16 +152,22 @@ def _place(
     _check_wishes(source, bpu_ops)
     progress("quantization", 0.0)
     normal = passes.run(passes.NORMALISE, source)
+    verify(normal, Stage.NORMAL)
     integer, refusals = integerise_with_roundings(normal, march, bpu_ops)
+    verify(integer, Stage.INTEGER)
     progress("layout", 0.0)
     graph = spell_offsets(bare_ends(place_borders(integer, march), removed))
+    verify(graph, Stage.PLACED)
     settle, turned = partial(passes.run, passes.SETTLE), frozenset[str]()
     if "transpose" in removed:
         graph, turned = channels_last_ends(graph, settle)
     else:
         graph = settle(graph)
     refused = {**cpu_borders(integer, march), **refusals}
-    return _Placed(source, graph, partition(graph), refused, turned)
+    verify(graph, Stage.SETTLED)
+    parts = partition(graph)
+    verify_parts(graph, parts)
+    return _Placed(source, graph, parts, refused, turned)
 
 
 def _schedule_options(march: March, opt: int, balance: int, l2m_bytes: int, cores: int) -> ScheduleOptions:

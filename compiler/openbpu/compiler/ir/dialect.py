@@ -11,7 +11,7 @@ fields of the operator, but for tensor ids and the geometry, known when it is lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ Lower = Callable[[Builder, Node], None]
 class Form:
     """One kind of node. makes: the operator it becomes (None: a view) · operands by name, in order ·
     optional: those that may be absent · many: the last one is any number of them · attributes: all it may
-    have · required: those without a default.
+    have · required: those without a default · defaults: of the others.
     """
 
     op: str
@@ -59,6 +59,7 @@ class Form:
     many: bool
     attributes: frozenset[str]
     required: frozenset[str]
+    defaults: Mapping[str, Any]
     lower: Lower
 
     def index(self, name: str) -> int:
@@ -81,6 +82,7 @@ class Form:
         if unknown or missing or absent:
             wrong = ", ".join(sorted({*unknown, *missing, *absent}))
             raise TypeError(f"{self.op}: must be made of {self}, not with or without {wrong}")
+        attrs = {**self.defaults, **attrs}
         if self.many:
             return tuple(parts[self.operands[0]]), attrs
         return tuple(parts.get(name, "") for name in self.operands), attrs
@@ -116,6 +118,7 @@ def form(
             operands.endswith("*"),
             frozenset(f.name for f in kept) | frozenset(extra.split()),
             frozenset(f.name for f in kept if f.default is MISSING) | frozenset(extra.split()),
+            {f.name: f.default for f in kept if f.default is not MISSING},
             lower,
         )
         FORMS[made.op] = made

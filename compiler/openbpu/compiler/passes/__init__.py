@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from openbpu.compiler.ir import Graph
+from openbpu.compiler.ir.verify import verify_after
 from openbpu.compiler.passes.blocks import unblock
 from openbpu.compiler.passes.code_clamps import clamps_of_reals
 from openbpu.compiler.passes.compose import compose_tables, fuse_tables
@@ -60,7 +61,8 @@ SETTLE: tuple[tuple[Pass, str], ...] = (
 
 
 def run(passes: tuple[tuple[Pass, str], ...], graph: Graph) -> Graph:
-    """Apply passes in order."""
+    """Apply passes in order; each graph on the way is verified where that is asked for (`ir.verify`)."""
     for step, _ in passes:
         graph = step(graph)
+        verify_after(graph, step)
     return graph

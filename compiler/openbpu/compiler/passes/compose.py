@@ -6,7 +6,7 @@ table(Conv(…))                    becomes      Conv(…) with the table behind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.errors import must
 from openbpu.compiler.ir import Graph, Node, Origin, Rewriter
 from openbpu.compiler.ir.dialect import form_of, operand, with_operand
+from openbpu.compiler.ir.verify import ensures
 
 Int64 = npt.NDArray[np.int64]
 
@@ -137,19 +139,20 @@ def takes_table(node: Node) -> bool:
     return not operand(node, "table")
 
 
+def without_loose_tables(graph: Graph) -> Iterator[str]:
+    """No look-up stands behind an operator that could do it."""
+    for maker, lut in _loose_tables(graph):
+        yield must(
+            f"node '{lut.name}'", "a look-up", f"part of '{maker.name}' before it", "a node of its own"
+        )
+
+
+@ensures(without_loose_tables)
 def fuse_tables(graph: Graph) -> Graph:
     """Let the operator in front of a look-up do it, where nothing else reads the int8 result in between."""
-    consumers = graph.consumers()
-    producers = graph.producers()
     fused: dict[int, Node] = {}
     dead: set[int] = set()
-    for lut in graph.nodes:
-        maker = producers.get(lut.inputs[0]) if lut.is_bpu and lut.op == "Lut" else None
-        if maker is None or not takes_table(maker):
-            continue
-        name = operand(lut, "x")
-        if len(consumers[name]) != 1 or name in graph.outputs:
-            continue
+    for maker, lut in _loose_tables(graph):
         origins = tuple(dict.fromkeys([*maker.origins, *lut.origins]))
         with_table = with_operand(maker, "table", operand(lut, "table"))
         fused[id(maker)] = replace(with_table, outputs=lut.outputs, origins=origins)
@@ -159,3 +162,18 @@ def fuse_tables(graph: Graph) -> Graph:
     rw = Rewriter(graph)
     rw.nodes = [fused.get(id(n), n) for n in graph.nodes if id(n) not in dead]
     return rw.finish()
+
+
+def _loose_tables(graph: Graph) -> Iterator[tuple[Node, Node]]:
+    """Operators that could look their result up, and the only reader of it, a look-up."""
+    consumers, producers = graph.consumers(), graph.producers()
+    for lut in (n for n in graph.nodes if n.is_bpu and n.op == "Lut"):
+        name = operand(lut, "x")
+        maker = producers.get(name)
+        if (
+            maker is not None
+            and takes_table(maker)
+            and len(consumers[name]) == 1
+            and name not in graph.outputs
+        ):
+            yield maker, lut

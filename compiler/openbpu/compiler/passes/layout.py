@@ -5,12 +5,15 @@ Conv → T(NHWC→NCHW) → Add → T(NCHW→NHWC) → Conv      becomes      Co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from openbpu.arch.errors import must
 from openbpu.compiler.ir import Graph, Node, Quant, Rewriter, Value
+from openbpu.compiler.ir.dialect import operand
+from openbpu.compiler.ir.verify import ensures
 from openbpu.compiler.passes.regroup import regroup
 
 Perm = tuple[int, ...]
@@ -19,6 +22,23 @@ _ROW_OPS = frozenset({"Softmax", "LayerNorm"})
 _ROUNDS = 8
 
 
+def with_settled_layout(graph: Graph) -> Iterator[str]:
+    """Every transpose moves something, and no transpose reads another one, nor a reshape a reshape."""
+    producers = graph.producers()
+    for node in (n for n in graph.nodes if n.is_bpu and n.op in ("Transpose", "Reshape")):
+        maker = producers.get(operand(node, "x"))
+        if maker is not None and maker.is_bpu and maker.op == node.op:
+            yield must(f"node '{node.name}'", f"a {node.op}", "one with the next", f"behind '{maker.name}'")
+        if node.op == "Transpose" and is_free(graph.values[node.inputs[0]].shape or (), node.attrs["perm"]):
+            yield must(
+                f"node '{node.name}'",
+                "a Transpose",
+                "of axes that change their order",
+                "one that moves nothing",
+            )
+
+
+@ensures(with_settled_layout)
 def settle_layout(graph: Graph) -> Graph:
     """Return the graph with as few transposes as sinking and cancelling leave."""
     for _ in range(_ROUNDS):

@@ -6,15 +6,17 @@ hoist_quantize:    … → Conv → Reshape → Q     becomes      … → Conv 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from openbpu.arch.errors import must
 from openbpu.arch.onnx_ops import VIEWS, only_moves
 from openbpu.compiler.ir import Array, Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import DEQUANTIZE, Scaling, is_dequantize, is_quantize, scaling
+from openbpu.compiler.ir.verify import ensures
 
 
 def is_move(graph: Graph, node: Node) -> bool:
@@ -255,6 +257,20 @@ def _can_hoist(graph: Graph, q: Node, move: Node, scale: Scaling, consumers: dic
 # --- Q meets DQ ---------------------------------------------------------------------------------------
 
 
+def without_pairs(graph: Graph) -> Iterator[str]:
+    """No Quantize undoes a Dequantize."""
+    producers = graph.producers()
+    for node in graph.nodes:
+        dq = producers.get(node.inputs[0]) if is_quantize(node) else None
+        if dq is None or not is_dequantize(dq) or node.outputs[0] in graph.outputs:
+            continue
+        if _same(graph, node, dq):
+            yield must(
+                f"node '{node.name}'", "a Quantize", "of another scale", f"that of '{dq.name}' before it"
+            )
+
+
+@ensures(without_pairs)
 def cancel_pairs(graph: Graph) -> Graph:
     """Drop DQ → Q where both mean the same: Q(DQ(c)) is c."""
     producers = graph.producers()

@@ -5,22 +5,40 @@ Pad(x, value = x's zero) → Conv      becomes      Conv with larger pads, as Te
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from openbpu.arch.errors import must
 from openbpu.compiler.ir import Graph, Node, Rewriter
+from openbpu.compiler.ir.verify import ensures
 
 _SPATIAL = (1, 2)
 
 
+def without_borders(graph: Graph) -> Iterator[str]:
+    """No convolution reads a border that it could pad itself."""
+    pads = _borders(graph)
+    for node in graph.nodes:
+        if _folded(node, pads) is not node:
+            yield must(f"node '{node.name}'", "its border", "its own padding", f"'{node.inputs[0]}'")
+
+
+@ensures(without_borders)
 def fold_pads(graph: Graph) -> Graph:
     """Return the graph whose convolutions pad themselves; a Pad that others read too stays for them."""
-    rw = Rewriter(graph)
+    rw, pads = Rewriter(graph), _borders(graph)
+    rw.nodes.extend(_folded(node, pads) for node in graph.nodes)
+    return rw.finish()
+
+
+def _borders(graph: Graph) -> dict[str, Node]:
+    """The Pad of rows and columns behind every value that is one, or an idle reshape of one."""
     pads: dict[str, Node] = {}
     for node in graph.nodes:
         if node.is_bpu and node.op == "Pad" and _is_border(node):
             pads[node.outputs[0]] = node
         elif node.is_bpu and node.op == "Reshape" and _is_idle(graph, node) and node.inputs[0] in pads:
             pads[node.outputs[0]] = pads[node.inputs[0]]
-        rw.nodes.append(_folded(node, pads))
-    return rw.finish()
+    return pads
 
 
 def _is_idle(graph: Graph, node: Node) -> bool:

@@ -8,7 +8,7 @@ One that keeps channels last stands between two Transposes of its codes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from openbpu.arch.errors import ModelError, must
 from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
+from openbpu.compiler.ir.verify import ensures
 from openbpu.compiler.reader.contrib import is_channels_last
 
 MS = "com.microsoft"
@@ -209,6 +210,14 @@ _RULES: dict[tuple[str, str], Rule] = {
 }
 
 
+def without_qoperators(graph: Graph) -> Iterator[str]:
+    """What can be unfolded is."""
+    for node in graph.nodes:
+        if (node.domain, node.op) in _RULES and _readable(graph, node):
+            yield must(f"node '{node.name}'", "a quantized operator", "in QDQ form", node.op)
+
+
+@ensures(without_qoperators)
 def unfold_qoperators(graph: Graph) -> Graph:
     """Return the graph with every known QOperator node in QDQ form."""
     if not any((n.domain, n.op) in _RULES for n in graph.nodes):
