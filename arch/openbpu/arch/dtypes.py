@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -46,15 +46,22 @@ class DType(Enum):
     @property
     def qmin(self) -> int:
         """Smallest integer of this type."""
-        return int(np.iinfo(self.value).min)
+        return _span(self.value)[0]
 
     @property
     def qmax(self) -> int:
         """Largest integer of this type."""
-        return int(np.iinfo(self.value).max)
+        return _span(self.value)[1]
 
     @classmethod
     def of(cls, dtype: np.dtype[np.generic] | type[np.generic]) -> DType:
         """Return the DType of a NumPy dtype; raises ValueError for one that no tensor can have."""
         kind = np.dtype(dtype)
         return cls.BOOL8 if kind == np.bool_ else cls(kind.name)
+
+
+@cache
+def _span(name: str) -> tuple[int, int]:
+    """Smallest and largest integer of a NumPy type."""
+    found = np.iinfo(name)
+    return int(found.min), int(found.max)

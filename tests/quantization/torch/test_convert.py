@@ -165,3 +165,30 @@ def test_a_gelu_of_tokens_is_where_the_march_has_it(
     np.testing.assert_array_equal(converted(model, data), found)
     left = {row.op for row in program.placement if row.on == "CPU"}
     assert left - {"QuantizeLinear", "DequantizeLinear"} == on_cpu
+
+
+def test_a_converted_model_makes_weights_and_tables_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from openbpu.quantization.torch.integer import products, tables
+
+    made: list[str] = []
+
+    def counted(module: Any, original: Any) -> Any:
+        def make(*arguments: Any) -> Any:
+            made.append(module.__name__)
+            return original(*arguments)
+
+        return make
+
+    for module in (products, tables):
+        monkeypatch.setattr(module, "_made", counted(module, module._made))
+    data = torch.randn(1, 5, 16)
+    model = torch.nn.Sequential(torch.nn.LayerNorm(16), torch.nn.Linear(16, 8), torch.nn.GELU())
+    exact = bpu.convert(calibrated(Between(model), data))
+    first = exact(data)
+    assert len(set(made)) == 2
+    made.clear()
+    assert torch.equal(exact(data), first)
+    assert not made
+    with torch.no_grad():
+        exact.get_submodule("function.1").weight.mul_(-1)
+    assert not torch.equal(exact(data), first)

@@ -78,3 +78,35 @@ def test_the_gradient_ends_where_the_observed_range_does() -> None:
             data = torch.tensor([-1.01 * amax, -amax, 0.0, amax, 1.01 * amax], requires_grad=True)
             quantizer(data).dequantize().sum().backward()
             assert data.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("mode", list(bpu.QATMode))
+def test_a_fused_norm_trains_or_is_folded_as_the_mode_says(mode: Any, kind: Any) -> None:
+    bpu.set_march("nash-e")
+    torch.manual_seed(0)
+    data = torch.randn(2, 4, 6, 6)
+    plain = Between(nn.Sequential(kind(4, 6, 3, groups=2), nn.BatchNorm2d(6), nn.ReLU()))
+    plain(data)
+    before = bpu.get_qat_mode()
+    try:
+        bpu.set_qat_mode(mode)
+        model = bpu.prepare(plain.eval(), data, bpu.default_qat_qconfig_setter)
+    finally:
+        bpu.set_qat_mode(before)
+    model.eval()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.CALIBRATION)
+    assert torch.allclose(model(data), plain(data), atol=1e-5)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bool(norms) is (mode is not bpu.QATMode.FuseBN)
+    model.train()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.QAT)
+    model(data).square().sum().backward()
+    trained = [p for n, p in model.named_parameters() if "inside" in n]
+    assert len(trained) == (2 if mode is bpu.QATMode.FuseBN else 4)
+    assert all(bool(p.grad.any()) for n, p in model.named_parameters() if "bias" not in n and "inside" in n)
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"set_qat_mode: mode must be one of QATMode\.FuseBN"):
+        bpu.set_qat_mode("fuse")

@@ -85,6 +85,7 @@ from openbpu.quantization.torch.prepare import (
     prepare_qat_fx,
 )
 from openbpu.quantization.torch.prepare.check import CheckResult, check_qat_model
+from openbpu.quantization.torch.qat_mode import QATMode, get_qat_mode, set_qat_mode
 from openbpu.quantization.torch.qconfig import (
     QConfig,
     default_calib_8bit_fake_quant_qconfig,
@@ -160,6 +161,7 @@ __all__ = [
     "Place",
     "PrepareError",
     "PrepareMethod",
+    "QATMode",
     "QConfig",
     "QDType",
     "QTensor",
@@ -201,6 +203,7 @@ __all__ = [
     "get_default_qat_qconfig",
     "get_default_qconfig",
     "get_march",
+    "get_qat_mode",
     "get_qconfig",
     "prepare",
     "prepare_qat",
@@ -215,5 +218,6 @@ __all__ = [
     "sensitivity_table",
     "set_fake_quantize",
     "set_march",
+    "set_qat_mode",
     "statistics_table",
 ]

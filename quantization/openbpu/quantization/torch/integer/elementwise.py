@@ -12,7 +12,7 @@ import torch
 
 from openbpu.arch import numerics
 from openbpu.arch.arrays import Int64
-from openbpu.quantization.torch.integer.values import OPEN, Clamp, Codes, Grid
+from openbpu.quantization.torch.integer.values import OPEN, Clamp, Codes, Grid, fixed_sum
 
 _INT32_MAX = 2**31 - 1
 
@@ -35,7 +35,7 @@ class Computed:
 
 def added(a: Codes, b: Codes, out: Grid, clamp: Clamp, sign: float = 1.0) -> Int64:
     """rhe((a·mult_a + b·mult_b) / 2^shift)."""
-    fixed = numerics.fixed_point_sum(
+    fixed = fixed_sum(
         (a.grid.s / out.s, sign * b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach)), every=True
     )
     total = a.codes * fixed.multipliers[0] + b.codes * fixed.multipliers[1]
@@ -44,7 +44,7 @@ def added(a: Codes, b: Codes, out: Grid, clamp: Clamp, sign: float = 1.0) -> Int
 
 def picked(a: Codes, b: Codes, out: Grid, clamp: Clamp, pick: Any) -> Int64:
     """rhe(max|min(a·mult_a, b·mult_b) / 2^shift)."""
-    fixed = numerics.fixed_point_sum(
+    fixed = fixed_sum(
         (a.grid.s / out.s, b.grid.s / out.s), (float(a.grid.reach), float(b.grid.reach)), every=True
     )
     total = pick(a.codes * fixed.multipliers[0], b.codes * fixed.multipliers[1])
@@ -54,7 +54,7 @@ def picked(a: Codes, b: Codes, out: Grid, clamp: Clamp, pick: Any) -> Int64:
 def multiplied(a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
     """rhe(a·b·mult / 2^shift)."""
     factor = a.grid.s * b.grid.s / out.s
-    fixed = numerics.fixed_point_sum((factor,), (float(a.grid.reach * b.grid.reach),))
+    fixed = fixed_sum((factor,), (float(a.grid.reach * b.grid.reach),))
     return numerics.requantize(a.codes * b.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
 
 
@@ -63,7 +63,7 @@ def divided(a: Codes, b: Codes, out: Grid, clamp: Clamp) -> Int64:
     table, unit = numerics.reciprocal_table()
     factor = a.grid.s * (unit / b.grid.s) / out.s
     reach = float(a.grid.reach) * 2.0 ** (numerics.RECIPROCAL_BITS + 4)
-    fixed = numerics.fixed_point_sum((factor,), (reach,))
+    fixed = fixed_sum((factor,), (reach,))
     total = a.codes * table.astype(np.int64)[b.codes + 128] * fixed.multipliers[0]
     return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
 
@@ -80,14 +80,14 @@ def chosen(
 def _on_grid(side: Codes | npt.NDArray[np.float32], out: Grid) -> Int64:
     if not isinstance(side, Codes):
         return np.asarray(numerics.quantize(side, out.s, 0, out.dtype)).astype(np.int64)
-    fixed = numerics.fixed_point_sum((side.grid.s / out.s,), (float(side.grid.reach),))
+    fixed = fixed_sum((side.grid.s / out.s,), (float(side.grid.reach),))
     total = side.codes * fixed.multipliers[0]
     return numerics.requantize(total, fixed.shift, 0, out.dtype.qmin, out.dtype.qmax)
 
 
 def preluded(x: Codes, slope: Codes, out: Grid, clamp: Clamp) -> Int64:
     """x·mult_a where x >= 0, x·slope·mult_b elsewhere."""
-    fixed = numerics.fixed_point_sum(
+    fixed = fixed_sum(
         (x.grid.s / out.s, x.grid.s * slope.grid.s / out.s),
         (float(x.grid.reach), float(x.grid.reach * slope.grid.reach)),
         every=True,
@@ -104,7 +104,7 @@ def reduced(x: Codes, axes: Sequence[int], keepdims: bool, fn: str, out: Grid, c
     reach = x.grid.reach * (count if summed else 1)
     if reach > _INT32_MAX:
         return None
-    fixed = numerics.fixed_point_sum((x.grid.s / out.s / (count if fn == "mean" else 1),), (float(reach),))
+    fixed = fixed_sum((x.grid.s / out.s / (count if fn == "mean" else 1),), (float(reach),))
     pick = np.sum if summed else (np.max if fn == "max" else np.min)
     total = pick(x.codes, axis=tuple(axes), keepdims=keepdims)
     codes = numerics.requantize(total * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
@@ -119,7 +119,7 @@ def joined(parts: Sequence[Codes], axis: int, out: Grid, clamp: Clamp) -> Int64:
 def _part(part: Codes, out: Grid, clamp: Clamp) -> Int64:
     if part.grid == out and clamp == OPEN:
         return part.codes
-    fixed = numerics.fixed_point_sum((part.grid.s / out.s,), (float(part.grid.reach),))
+    fixed = fixed_sum((part.grid.s / out.s,), (float(part.grid.reach),))
     return numerics.requantize(part.codes * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
 
 
@@ -173,7 +173,7 @@ def resized(x: Codes, rows: Int64, cols: Int64, out: Grid, clamp: Clamp) -> Int6
     """Bilinear over the last two axes: program.Resize; None where the grid `out` is too fine for the BPU."""
     if x.grid.s / out.s > numerics.MAX_FINER:
         return None
-    fixed = numerics.fixed_point_sum((x.grid.s / out.s / _UNIT,), (float(x.grid.reach) * _UNIT,))
+    fixed = fixed_sum((x.grid.s / out.s / _UNIT,), (float(x.grid.reach) * _UNIT,))
     y0, y1, f = rows[:, 0], rows[:, 1], rows[:, 2][:, None]
     x0, x1, g = cols[:, 0], cols[:, 1], cols[:, 2]
     across = numerics.WEIGHT_BITS - numerics.BETWEEN_BITS

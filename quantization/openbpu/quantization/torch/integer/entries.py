@@ -81,7 +81,7 @@ def functional(module: Any, name: str, func: Callable[..., Any], args: Args, kwa
         found = func(*unwrap(args), **unwrap(kwargs))
         return (found[0] if isinstance(found, tuple) else found).detach().numpy()
 
-    operands = (*args, func) if name == "lut" else args
+    operands = (*args, func, _token(module)) if name == "lut" else args
     with torch.no_grad():
         if name in {"max", "min"} and isinstance(both := func(*unwrap(args), **unwrap(kwargs)), tuple):
             values = _settled(module, deferred(name, operands, kwargs, real), _relu_bounds(module.fused_relu))
@@ -90,6 +90,11 @@ def functional(module: Any, name: str, func: Callable[..., Any], args: Args, kwa
             return _settled(module, Computed(_never, real), _relu_bounds(module.fused_relu))
         result = deferred(name, operands, kwargs, real)
         return _settled(module, result, _relu_bounds(module.fused_relu))
+
+
+def _token(layer: Any) -> object:
+    """What stands for a converted module's function: its table is made once."""
+    return layer.__dict__.setdefault("baked", object())
 
 
 def module(layer: Any, name: str, args: Args, kwargs: Kwargs) -> Any:

@@ -142,7 +142,7 @@ def _unary(name: str, args: Args, kwargs: Kwargs, out: Grid, clamp: Clamp) -> An
     holes = tuple(isinstance(a, QTensor) for a in args)
     if name == "lut":
         function: Any = args[1]
-        key: Any = None
+        key: Any = ("lut", args[2])
     else:
         key = _key(name, args, kwargs, clamp)
 

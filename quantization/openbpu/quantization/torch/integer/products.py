@@ -14,7 +14,7 @@ from openbpu.arch import numerics
 from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.march import get_march as load_march
 from openbpu.arch.shapes import along
-from openbpu.quantization.torch.integer.values import Clamp, Codes, Grid, codes_of
+from openbpu.quantization.torch.integer.values import Clamp, Codes, Grid, codes_of, fixed_sum
 from openbpu.quantization.torch.march import get_march
 from openbpu.quantization.torch.qtensor import QTensor
 
@@ -81,19 +81,53 @@ def weighted_product(module: Any, x: QTensor) -> Product | None:
     storage = quantizer.dtype.storage
     if (operand.grid.dtype, storage) not in load_march(str(get_march())).conv_pairs:
         return None
+    baked = _baked(module, quantizer)
+    reach = baked.reach * operand.grid.reach
+    sums = _sums(module, operand.codes, baked, int(reach.max(initial=0)))
+    axis = sums.ndim - 1 if isinstance(module, nn.Linear) else 1
+    return Product(sums, operand.grid.s * baked.scales, baked.bias, reach, axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """A weight in integers, with what every call needs of it; per channel Σ|w|, scale and real bias."""
+
+    codes: Int64
+    reach: Int64
+    scales: Float64
+    bias: Float64
+    tensors: dict[torch.dtype, torch.Tensor]
+
+    def tensor(self, kind: torch.dtype) -> torch.Tensor:
+        """The codes as floats."""
+        if kind not in self.tensors:
+            self.tensors[kind] = torch.from_numpy(self.codes).to(kind)
+        return self.tensors[kind]
+
+
+def _baked(module: Any, quantizer: Any) -> Baked:
+    """The integers of a weight: made once, where the weight is the module's own and has not changed."""
+    own = module.__dict__.get("_parameters", {}).get("weight")
+    if own is None:
+        return _made(module, quantizer)
+    version = own._version  # noqa: SLF001 - how torch counts what is written into a tensor
+    kept = module.__dict__.get("baked_weight")
+    if kept is None or kept[0] != version or kept[1] is not own or kept[2] is not quantizer.scale:
+        kept = version, own, quantizer.scale, _made(module, quantizer)
+        module.__dict__["baked_weight"] = kept
+    found: Baked = kept[3]
+    return found
+
+
+def _made(module: Any, quantizer: Any) -> Baked:
     weight, bias = module.folded()
     scale = quantizer.scale.detach().cpu().numpy()
-    shape = along(module.channel_axis, weight.ndim)
-    codes = numerics.quantize(weight.detach().cpu().numpy(), scale.reshape(shape), 0, storage).astype(
-        np.int64
-    )
-    reach = _reach(module, codes) * operand.grid.reach
-    channels = reach.size
-    real = np.zeros(channels) if bias is None else bias.detach().cpu().numpy().astype(np.float64)
-    scales = np.tile(scale.astype(np.float64), channels // scale.size)
-    sums = _sums(module, operand.codes, codes, int(reach.max(initial=0)))
-    axis = sums.ndim - 1 if isinstance(module, nn.Linear) else 1
-    return Product(sums, operand.grid.s * scales, real, reach, axis)
+    data, shape = weight.detach().cpu().numpy(), along(module.channel_axis, weight.ndim)
+    codes = numerics.quantize(data, scale.reshape(shape), 0, quantizer.dtype.storage).astype(np.int64)
+    reach = _reach(module, codes)
+    real = np.zeros(reach.size) if bias is None else bias.detach().cpu().numpy().astype(np.float64)
+    scales = np.tile(scale.astype(np.float64), reach.size // scale.size)
+    return Baked(codes, reach, scales, real, {})
 
 
 def _reach(module: Any, codes: Int64) -> Int64:
@@ -106,11 +140,11 @@ def _reach(module: Any, codes: Int64) -> Int64:
     return np.asarray(rows.sum(axis=(1, 3)).reshape(-1), dtype=np.int64)
 
 
-def _sums(module: Any, x: Int64, weight: Int64, reach: int) -> Int64:
+def _sums(module: Any, x: Int64, baked: Baked, reach: int) -> Int64:
     """Exact Σ x·w: float32 holds every partial sum below 2**24, float64 those below 2**53."""
     kind = torch.float32 if reach < _FLOAT32_EXACT else torch.float64
     with torch.no_grad():
-        y = module.apply_weight(torch.from_numpy(x).to(kind), torch.from_numpy(weight).to(kind), None)
+        y = module.apply_weight(torch.from_numpy(x).to(kind), baked.tensor(kind), None)
     return np.asarray(np.rint(y.numpy().astype(np.float64)), dtype=np.int64)
 
 
@@ -137,7 +171,7 @@ class MatrixProduct:
     def rounded(self, out: Grid, clamp: Clamp) -> Int64:
         """Y = rhe(acc·mult / 2^shift)."""
         bound = float(min(self.reach, 2**31))
-        fixed = numerics.fixed_point_sum((self.a.s * self.b.s / out.s,), (bound,))
+        fixed = fixed_sum((self.a.s * self.b.s / out.s,), (bound,))
         return numerics.requantize(self.acc * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
 
     def real(self) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +69,8 @@ def codes_of(x: Any) -> Codes | None:
     if not isinstance(x, QTensor) or x.q_scale() is None or x.q_per_channel_axis() >= 0:
         return None
     grid = Grid(float(x.scale.reshape(-1)[0]), x.dtype.storage)
+    if x.codes is not None:
+        return Codes(x.codes, grid)
     codes = np.rint(x.plain.detach().cpu().numpy().astype(np.float64) / grid.s).astype(np.int64)
     return Codes(codes, grid)
 
@@ -75,9 +78,10 @@ def codes_of(x: Any) -> Codes | None:
 def tensor_of(codes: Int64, quantizer: FakeQuantize) -> QTensor:
     """The QTensor of codes on a quantizer's grid; the float is code · scale in float32."""
     reals = numerics.dequantize(codes, np.float32(float(quantizer.scale.reshape(-1)[0])))
-    return QTensor(
-        torch.from_numpy(np.asarray(reals)), quantizer.scale, quantizer.zero_point, quantizer.dtype
-    )
+    plain = torch.from_numpy(np.asarray(reals))
+    result = QTensor(plain, quantizer.scale, quantizer.zero_point, quantizer.dtype)
+    result.codes = codes
+    return result
 
 
 def raw_tensor(deferred: Deferred) -> QTensor:
@@ -85,3 +89,11 @@ def raw_tensor(deferred: Deferred) -> QTensor:
     result = QTensor(torch.from_numpy(np.ascontiguousarray(deferred.real())), None)
     result.pending = deferred
     return result
+
+
+@lru_cache(maxsize=4096)
+def fixed_sum(
+    factors: tuple[float, ...], bounds: tuple[float, ...], offset: float = 0.0, *, every: bool = False
+) -> numerics.FixedPoint:
+    """`numerics.fixed_point_sum` of numbers, each set of them once: a converted model's never change."""
+    return numerics.fixed_point_sum(factors, bounds, offset, every=every)

@@ -20,6 +20,7 @@ from openbpu.quantization.torch.prepare.agree import Asked, agree
 from openbpu.quantization.torch.qat import Decomposed, Weighted
 from openbpu.quantization.torch.qat.constant import GivenForm
 from openbpu.quantization.torch.qat.simple import PReLU
+from openbpu.quantization.torch.qat_mode import QATMode, get_qat_mode
 from openbpu.quantization.torch.qconfig import QConfig, changed, fake_quant, is_fixed
 from openbpu.quantization.torch.quantized import Quantized
 from openbpu.quantization.torch.scope import warn_about
@@ -59,6 +60,10 @@ def assign(
             config = _of_extremes(config)
         module.bpu_path = module.bpu_path or path
         _attach(module, config)
+    if get_qat_mode() is QATMode.FuseBN:
+        for _, module in found:
+            if isinstance(module, Weighted) and "bn" in module._modules:  # noqa: SLF001 - torch's own attribute
+                module.settle(trains=True)
     if not fake_quantizers(model):
         fix = "put a QuantStub in front of the first operator, and give the modules a qconfig"
         raise PrepareError(must(type(model).__name__, "some module", "quantized", "none", fix))

@@ -65,8 +65,9 @@ class Bound(Weighted, Form):
     def _axis(self) -> int:
         return self.channel_axis
 
-    def settle(self) -> None:
+    def settle(self, *, trains: bool = False) -> None:
         """Nothing to fold: weight and bias are the model's own."""
+        del trains
 
     def extra_repr(self) -> str:
         """The geometry of the product, as torch prints that of the layer."""

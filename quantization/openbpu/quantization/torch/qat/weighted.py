@@ -112,12 +112,12 @@ class Weighted(Quantized):
         bias = -bn.running_mean if self.bias is None else self.bias - bn.running_mean
         return self.weight * self._along(gain), bias * gain + bias_of(bn)
 
-    def settle(self) -> None:
+    def settle(self, *, trains: bool = False) -> None:
         """Fold the BatchNorm for good: weight and bias become what `folded` gives."""
         with torch.no_grad():
             weight, bias = self.folded()
-            self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-            self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+            self.weight = nn.Parameter(weight.detach().clone(), requires_grad=trains)
+            self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=trains)
         self._modules.pop("bn", None)
 
     def _along(self, gain: torch.Tensor) -> torch.Tensor:

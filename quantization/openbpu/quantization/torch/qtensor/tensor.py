@@ -47,6 +47,7 @@ class QTensor(torch.Tensor):
     _axis: int
     step: int
     pending: Any
+    codes: Any
     answer: ClassVar[Answer]
 
     @staticmethod
@@ -72,7 +73,7 @@ class QTensor(torch.Tensor):
     ) -> None:
         self.plain, self._scale, self._zero_point = data, scale, zero_point
         self._dtype, self._axis = dtype, per_channel_axis
-        self.step, self.pending = -1, None
+        self.step, self.pending, self.codes = -1, None, None
 
     # --- what the vendor's class offers ---------------------------------------------------------------------
 
