@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -273,18 +272,8 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
                 lambda m: (unary("Softmax", (1, 1, 1, n := m["reduce_axis_max"] + 1), axis=-1), f"{n}"),
                 {},
             ),
-            "softmax_rank": (lambda m: (unary("Softmax", (2, 3, 4), axis=2), "3"), {"softmax_rank": 4}),
-            "softmax_axis_min": (
-                lambda m: (unary("Softmax", (2, 3, 4, 5), axis=0), "0"),
-                {"softmax_axis_min": 1},
-            ),
         },
-        **{op: {"gelu_rank": (partial(_tokens, op), {"gelu_rank": 4})} for op in ("Gelu", "Erf")},
         "LayerNormalization": {
-            "layernorm_rank": (
-                lambda m: (normalization("LayerNormalization", 4), "2"),
-                {"layernorm_rank": 4},
-            ),
             "reduce_axis_max": (_normalized("LayerNormalization"), {}),
         },
         "Where": {"binary_channels_max": (_masked, {})},
@@ -293,11 +282,6 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
         "Gather": {"gather_index_max": (_gathered, {})},
         "Resize": {"resize_power_of_two": (_resized, {"resize_power_of_two": 1})},
     }
-
-
-def _tokens(op: str, m: Limits) -> Breaking:
-    del m
-    return unary(op, (2, 3, 4)), "3"
 
 
 def _normalized(op: str) -> Build:
@@ -340,19 +324,8 @@ BREAKING: dict[str, dict[str, tuple[Build, Mapping[str, int]]]] = {
 }
 """Operator → number of the march → (model, tight numbers)."""
 
-RANKED = (
-    "Reshape",
-    "Transpose",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Unsqueeze",
-    "Expand",
-    "Tile",
-    "Gather",
-    "Pad",
-    "Resize",
-)
+RANKED = ("Transpose", "Tile", "Pad", "Resize")
+"""The other operators keep axes together, which count as one."""
 
 
 def cases() -> list[Case]:

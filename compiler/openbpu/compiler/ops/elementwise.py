@@ -42,12 +42,11 @@ def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
     """Gain · (a ± b), or the larger or smaller of two tensors."""
 
     def lower(site: Site) -> None:
-        if len(site.node.inputs) != 2:
-            raise Refused(
-                f"{site.node.op} of {len(site.node.inputs)} tensors", "chain operators of two inputs"
-            )
-        if fn == "add" and gain == 1.0 and per_channel(site) is not None:
+        if fn == "add" and gain == 1.0 and len(site.node.inputs) == 2 and per_channel(site) is not None:
             _affine(site, sign)
+            return
+        if len(site.node.inputs) != 2:
+            _chained(site, fn, gain)
             return
         a, b = site.leaf(0), site.leaf(1)
         unit = site.out_quant().s / gain
@@ -56,6 +55,63 @@ def _linear(sign: float, fn: str, gain: float = 1.0) -> Callable[[Site], None]:
         emit_binary(site, fn, a.codes, b.codes, fixed, a_zero=a.z, b_zero=b.z)
 
     return lower
+
+
+_SUM_BITS = 28
+"""A sum of many tensors is carried in int32 whose range is used to this bit: far finer than a step."""
+
+
+def _chained(site: Site, fn: str, gain: float) -> None:
+    """Emit fn of one tensor, or of many: a chain of twos.
+
+    max and min: on the grid of the result, where rounding keeps the order, so nothing is lost. add: on a grid
+    of int32, and rounded to that of the result once, with the last tensor; Mean divides by their number.
+    """
+    leaves = [site.leaf(i) for i in range(len(site.node.inputs))]
+    out, count = site.out_quant(), len(leaves)
+    if count == 1:
+        leaves, count = [leaves[0], leaves[0]], 2
+        gain = 0.5 if fn == "add" else gain
+    factor = 2 * gain / count if site.node.op == "Mean" else gain
+    sums = fn == "add"
+    total = sum(leaf.s * leaf.reach for leaf in leaves)
+    unit = total / 2.0**_SUM_BITS if sums else out.s
+    first, (scale, zero, reach) = leaves[0].codes, (leaves[0].s, leaves[0].z, float(leaves[0].reach))
+    for index, leaf in enumerate(leaves[1:], 1):
+        last = index == count - 1
+        step = out.s / factor if last and sums else out.s if last else unit
+        fixed = numerics.fixed_point_sum(
+            (scale / step, leaf.s / step), (reach, float(leaf.reach)), every=True
+        )
+        zeros = {"a_zero": zero, "b_zero": leaf.z}
+        if last:
+            emit_binary(site, fn, first, leaf.codes, fixed, **zeros)
+            return
+        dtype = "int32" if sums else out.dtype
+        info = np.iinfo(dtype)
+        made = site.declare(f"{site.target}/{fn}{index}", _broadcast(site, index), dtype)
+        site.emit(
+            "Binary",
+            made,
+            a=first,
+            b=leaf.codes,
+            fn=fn,
+            mult_a=int(fixed.multipliers[0][0]),
+            mult_b=int(fixed.multipliers[1][0]),
+            offset=int(fixed.offset[0]),
+            shift=fixed.shift.item(),
+            zero=0 if sums else out.z,
+            lo=int(info.min),
+            hi=int(info.max),
+            **zeros,
+        )
+        first, scale, zero = made, unit, 0 if sums else out.z
+        reach = 2.0**_SUM_BITS if sums else float(max(info.max - out.z, out.z - info.min))
+
+
+def _broadcast(site: Site, last: int) -> tuple[int, ...]:
+    """The shape of the operands up to `last` together."""
+    return tuple(np.broadcast_shapes(*(site.shape(i) for i in range(last + 1))))
 
 
 def _lower_mul(site: Site) -> None:
@@ -190,11 +246,11 @@ RULES = (
         note="broadcasts; fused behind a convolution where it can",
     ),
     OpRule("Sub", "VAE", _DTYPES, _linear(-1.0, "add"), _LIMITS, note="broadcasts"),
-    OpRule("Sum", "VAE", _DTYPES, _linear(1.0, "add"), _LIMITS, note="two inputs; broadcasts"),
-    OpRule("Mean", "VAE", _DTYPES, _linear(1.0, "add", 0.5), _LIMITS, note="two inputs; broadcasts"),
+    OpRule("Sum", "VAE", _DTYPES, _linear(1.0, "add"), _LIMITS, note="of any count; broadcasts"),
+    OpRule("Mean", "VAE", _DTYPES, _linear(1.0, "add", 0.5), _LIMITS, note="of any count; broadcasts"),
     OpRule("Mul", "VAE", _DTYPES, _lower_mul, _LIMITS, note="broadcasts"),
-    OpRule("Max", "VAE", _DTYPES, _linear(1.0, "max"), _LIMITS, note="two inputs; broadcasts"),
-    OpRule("Min", "VAE", _DTYPES, _linear(1.0, "min"), _LIMITS, note="two inputs; broadcasts"),
+    OpRule("Max", "VAE", _DTYPES, _linear(1.0, "max"), _LIMITS, note="of any count; broadcasts"),
+    OpRule("Min", "VAE", _DTYPES, _linear(1.0, "min"), _LIMITS, note="of any count; broadcasts"),
     OpRule("PRelu", "VAE", _DTYPES, _lower_prelu, _LIMITS),
     OpRule(
         "Div",

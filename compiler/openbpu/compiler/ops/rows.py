@@ -10,8 +10,9 @@ from openbpu.arch import numerics
 from openbpu.arch.program import LayerNorm, Softmax
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ops.ranks import of_rank, on_view
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
-from openbpu.compiler.ops.site import Refused, Site
+from openbpu.compiler.ops.site import Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import require_finite
 
 
@@ -33,8 +34,26 @@ def _axis_last(site: Site, codes: str, axis: int) -> tuple[str, tuple[int, ...]]
 
 
 def _lower_softmax(site: Site) -> None:
-    x, out, axis = site.leaf(0), site.out_quant(), _axis(site)
+    """Emit Softmax over the last axis, of a view of the one rank that the march has it for."""
+    x, axis = site.leaf(0), _axis(site)
     source, perm = _axis_last(site, x.codes, axis)
+    shape = site.rw.values[source].shape or ()
+    # The axis is the last now; ones in front of it where the march wants more of them.
+    rank = site.limit("softmax_rank") or max(len(shape), site.limit("softmax_axis_min") + 1)
+    view = of_rank(shape, rank)
+    if source == x.codes:
+        on_view(site, source, view, lambda codes: _softmax_last(site, x, codes))
+        return
+    target = site.target
+    site.target = site.rw.value(f"{target}/rows", shape, site.out_dtype, site.quant())
+    on_view(site, source, view, lambda codes: _softmax_last(site, x, codes))
+    y, site.target = site.target, target
+    site.rw.set_quant(target, site.quant())
+    site.rw.bpu("Transpose", target, site.origins, x=y, perm=tuple(int(i) for i in np.argsort(perm)))
+
+
+def _softmax_last(site: Site, x: Leaf, source: str) -> None:
+    out = site.out_quant()
     _require_coarse(
         out.s, numerics.MIN_PROBABILITY_STEP, "quantize probabilities over 0..1, or a smaller share"
     )
@@ -42,13 +61,10 @@ def _lower_softmax(site: Site) -> None:
     out_mult, out_shift = numerics.fixed_point(1.0 / (out.s * 2.0**31))
     low, high = site.bounds()
     table = site.rw.constant("softmax/exp", numerics.exp_table())
-    identity = source == x.codes
-    shape = site.rw.values[source].shape or ()
-    y = site.target if identity else site.rw.value(f"{site.target}/rows", shape, out.dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
     site.rw.bpu(
         "Softmax",
-        y,
+        site.target,
         site.origins,
         site.node.name,
         x=source,
@@ -61,8 +77,6 @@ def _lower_softmax(site: Site) -> None:
         lo=low,
         hi=high,
     )
-    if not identity:
-        site.rw.bpu("Transpose", site.target, site.origins, x=y, perm=tuple(int(i) for i in np.argsort(perm)))
 
 
 def _require_coarse(scale: float, least: float, fix: str = "calibrate with larger values") -> None:
@@ -103,20 +117,16 @@ def _lower_layernorm(site: Site) -> None:
     steps = float(site.node.attrs.get("epsilon", 1e-5)) / x.s**2
     epsilon, epsilon_shift = numerics.norm_epsilon(steps, length, centred=centred)
     low, high = site.bounds()
-    site.finish(
-        "LayerNorm",
-        x=x.codes,
-        gain=gain_name,
-        bias=bias_name,
-        length=length,
-        epsilon=epsilon,
-        epsilon_shift=epsilon_shift,
-        centred=centred,
-        x_zero=x.z,
-        shift=shift,
-        zero=out.z,
-        lo=low,
-        hi=high,
+    view, rank = site.shape(), site.limit("layernorm_rank")
+    if rank not in (0, len(view)):
+        view = of_rank((prod(view[:axis]), length), rank)
+    attrs = {"length": length, "epsilon": epsilon, "epsilon_shift": epsilon_shift, "centred": centred}
+    codes = {"x_zero": x.z, "shift": shift, "zero": out.z, "lo": low, "hi": high}
+    on_view(
+        site,
+        x.codes,
+        view,
+        lambda source: site.finish("LayerNorm", x=source, gain=gain_name, bias=bias_name, **attrs, **codes),
     )
 
 
@@ -128,20 +138,6 @@ def _bias(bias: Array | None, gains: Array, shape: tuple[int, ...]) -> Array:
 
 def _length(site: Site) -> Violation:
     return in_range(site.shape()[_axis(site)], 1, site.limit("reduce_axis_max"))
-
-
-def _layernorm_rank(site: Site) -> Violation:
-    rank = len(site.shape())
-    return None if rank == site.limit("layernorm_rank") else str(rank)
-
-
-def _softmax_rank(site: Site) -> Violation:
-    rank = len(site.shape())
-    return None if rank == site.limit("softmax_rank") else str(rank)
-
-
-def _softmax_axis(site: Site) -> Violation:
-    return None if _axis(site) >= site.limit("softmax_axis_min") else str(_axis(site))
 
 
 _DTYPES = "int8, int16 → int8, int16"
@@ -158,15 +154,6 @@ RULES = (
                 _length,
                 "normalize over fewer elements, or leave it to the CPU",
             ),
-            Limit(
-                "the rank must be {softmax_rank}", _softmax_rank, "reshape to four axes", when="softmax_rank"
-            ),
-            Limit(
-                "the axis must be at least {softmax_axis_min}",
-                _softmax_axis,
-                "transpose the axis back",
-                when="softmax_axis_min",
-            ),
         ),
         note="integer exponentials, one reciprocal per row; ±0.6 steps",
     ),
@@ -180,12 +167,6 @@ RULES = (
                 "the axis must be 1..{reduce_axis_max} long",
                 _length,
                 "normalize over fewer elements, or leave it to the CPU",
-            ),
-            Limit(
-                "the rank must be {layernorm_rank}",
-                _layernorm_rank,
-                "reshape to four axes",
-                when="layernorm_rank",
             ),
         ),
         note="integer variance and root per row; ±0.51 steps",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from openbpu.compiler.ops.ranks import merged_rank
 from openbpu.compiler.ops.site import Refused, Site
 
 Violation = str | None
@@ -38,10 +39,7 @@ class Limit:
 
 
 def _rank(site: Site) -> Violation:
-    names = [n for n in site.node.inputs if n and site.rw.values[n].shape is not None]
-    shapes = [site.shape_of(n) for n in (*names, site.node.outputs[0])]
-    ranks = [sum(n != 1 for n in shape) for shape in shapes]
-    return in_range(max(ranks), 0, site.limit("rank_max"))
+    return in_range(merged_rank(site), 0, site.limit("rank_max"))
 
 
 def _empty(site: Site) -> Violation:
@@ -67,7 +65,9 @@ def _size(site: Site, name: str) -> int:
 
 
 RANK = Limit(
-    "the rank (without axes of one) must be at most {rank_max}", _rank, "merge axes that stay together"
+    "the rank (axes that stay together are one, without axes of one) must be at most {rank_max}",
+    _rank,
+    "move in several steps of fewer axes",
 )
 FILLED = Limit("every tensor must have an element", _empty, "take the empty tensor out of the model")
 BYTES = Limit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
 from openbpu.compiler.ops.advice import LEAVE
 from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
-from openbpu.compiler.ops.rule import EVERY, Limit, OpRule, Violation
+from openbpu.compiler.ops.ranks import of_rank, on_view
+from openbpu.compiler.ops.rule import BYTES, FILLED, OpRule
 from openbpu.compiler.ops.site import Leaf, Refused, Site
 
 _MAX_CHAIN = 64
@@ -117,10 +118,16 @@ def no_unit(site: Site) -> Refused:
 
 def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     """Lower a chain to a Rescale (linear, or no operator at all) or to a look-up table."""
-    for limit in (*EVERY, *(limit for node in nodes for limit in _LIMITS.get(node.op, ()))):
+    for limit in (FILLED, BYTES):  # of one tensor: it has any rank as a view
         limit.check(site)
-    out = site.out_quant()
     site.origins = _origins(site, nodes)
+    rank = site.limit("gelu_rank") if any(node.op in _OF_A_RANK for node in nodes) else 0
+    shape = of_rank(leaf.shape, rank) if rank else leaf.shape
+    on_view(site, leaf.codes, shape, lambda codes: _lower_on(site, replace(leaf, codes=codes), nodes))
+
+
+def _lower_on(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
+    out = site.out_quant()
     codes = numerics.codes(DType(leaf.dtype)).astype(np.float64)
     x = (codes - leaf.z) * leaf.s
     target = _target(site, leaf, nodes, x)
@@ -145,16 +152,8 @@ def lower_chain(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     site.finish("SegmentLut", x=leaf.codes, segments=table, lo=int(info.min), hi=int(info.max))
 
 
-def _gelu_rank(site: Site) -> Violation:
-    rank = len(site.shape_of(site.memo["end"]))
-    return None if rank == site.limit("gelu_rank") else str(rank)
-
-
-_GELU = Limit(
-    "the rank must be {gelu_rank}", _gelu_rank, "reshape to four axes in front of it", when="gelu_rank"
-)
-_LIMITS = {"Gelu": (_GELU,), "Erf": (_GELU,)}
-"""Of functions, wherever in a chain they are."""
+_OF_A_RANK = frozenset({"Gelu", "Erf"})
+"""Functions that a march may have for one rank only (`gelu_rank`), wherever in a chain they are."""
 
 
 def segments_of(site: Site, target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
@@ -279,7 +278,6 @@ RULES = tuple(
         "VAE",
         "int8 → int8, int16; int16 → int8, int16",
         _not_a_chain,
-        _LIMITS.get(op, ()),
         note="look-up table",
     )
     for op in UNARY

@@ -7,11 +7,9 @@ from openbpu.quantization.torch.integer.tables import ONE_TO_ONE
 from openbpu.quantization.torch.march import get_march
 
 
-def left_to_cpu(name: str, rank: int = 0) -> bool:
-    """Whether the march that is set leaves a torch function, of a tensor of this rank, to the CPU."""
+def left_to_cpu(name: str) -> bool:
+    """Whether the march that is set leaves a torch function to the CPU."""
     march, op = load_march(str(get_march())), _LISTED.get(name) or ONE_TO_ONE.get(name)
-    if name == "gelu":
-        return march.limits["gelu_rank"] not in (0, rank)
     return op is not None and op in march.cpu_ops
 
 
