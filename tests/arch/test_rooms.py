@@ -186,7 +186,7 @@ class Silent(Operator):
             Whole,
             0,
             (RowTile,),
-            "the number of Whole must be its own, not 0, which is that of Conv; 17 is free",
+            "the number of Whole must be its own, not 0, which is that of Conv; ",
         ),
     ],
 )
