@@ -29,6 +29,7 @@ from openbpu.compiler.passes.channels_last import channels_last_ends
 from openbpu.compiler.passes.refusals import Refusal
 from openbpu.compiler.passes.remove_io import remove_io as bare_ends
 from openbpu.compiler.passes.roundings import integerise_with_roundings
+from openbpu.compiler.passes.weight_parts import split_wide_weights
 from openbpu.compiler.reader import read_model
 from openbpu.compiler.schedule import FASTEST, LEVELS, ScheduleOptions
 
@@ -151,7 +152,7 @@ def _place(
     _check_ends(source, march)
     _check_wishes(source, bpu_ops)
     progress("quantization", 0.0)
-    normal = passes.run(passes.NORMALISE, source)
+    normal = split_wide_weights(passes.run(passes.NORMALISE, source), march)
     verify(normal, Stage.NORMAL)
     integer, refusals = integerise_with_roundings(normal, march, bpu_ops)
     verify(integer, Stage.INTEGER)

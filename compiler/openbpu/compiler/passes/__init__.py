@@ -7,6 +7,7 @@ from collections.abc import Callable
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.ir.verify import verify_after
 from openbpu.compiler.passes.blocks import unblock
+from openbpu.compiler.passes.channel_scales import scales_to_factors
 from openbpu.compiler.passes.code_clamps import clamps_of_reals
 from openbpu.compiler.passes.compose import compose_tables, fuse_tables
 from openbpu.compiler.passes.constants import fold_constants
@@ -42,6 +43,7 @@ NORMALISE: tuple[tuple[Pass, str], ...] = (
         "a tensor of one value is a number to all that look for numbers: tables, clamps, powers",
     ),
     (sign_codes, "one sign is left: unsigned codes become signed ones, before anything looks at zero points"),
+    (scales_to_factors, "scales per channel of what stays apart per channel, while Q and DQ are neighbours"),
     (sink_reshapes, "the Add and Relu behind a linear layer must stand beside its Gemm to be fused into it"),
     (sink_dequantize, "moves work on codes, so that the next operator sees a Dequantize"),
     (hoist_quantize, "moves work on codes, so that the operator in front sees a Quantize"),
