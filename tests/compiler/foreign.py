@@ -113,6 +113,11 @@ def conv(g: Foreign, x: str, weight: str = "", *more: str, **attrs: Any) -> str:
     return g.node("Conv", x, kernel, *more, pads=[1] * 4, **attrs)
 
 
+def silu(g: Foreign, x: str) -> str:
+    """SiLU as exporters write it."""
+    return g.node("Mul", x, g.node("Sigmoid", x))
+
+
 def ended(
     g: Foreign, y: str, scale: float = 0.15, zero: int = 110, shape: tuple[int, ...] = (1, 8, 6, 6)
 ) -> ModelProto:

@@ -19,6 +19,7 @@ from compiler.foreign import (
     normal,
     off,
     rows,
+    silu,
     spread,
     stored_rows,
 )
@@ -35,10 +36,6 @@ from witness.ort import with_outputs
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 Body = Callable[[Foreign, str], str]
-
-
-def silu(g: Foreign, x: str) -> str:
-    return g.node("Mul", x, g.node("Sigmoid", x))
 
 
 def function(op: str, **attrs: Any) -> Body:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch.arrays import Array
-from openbpu.arch.program import BpuSegment, CpuSegment, Program, SegmentLut, Space
+from openbpu.arch.program import BpuSegment, Concat, CpuSegment, Move, Program, SegmentLut, Space
 from openbpu.evaluation.images import part_like
 from openbpu.runtime import Session
 from openbpu.runtime.cpu import CpuRunner
@@ -20,6 +20,8 @@ from openbpu.simulator.fast import FastSegment
 
 _HALF = {"uint8": 128, "uint16": 32768}
 """What unsigned codes lie above the signed ones of the BPU."""
+_ROUNDED = "/rounded/int16"
+"""In the names of what `compiler.passes.cuts` rounds."""
 _ORDERED = 5
 """Axes of which every order is looked at, at most."""
 ANY = "any "
@@ -123,10 +125,20 @@ def _value(program: Program, values: dict[int, Array], i: int) -> Array:
 
 
 def made_of_lines(program: Program) -> frozenset[str]:
-    """Return the names of the tensors that a table of line segments makes, as the model has them."""
-    operators = (op for s in program.segments if isinstance(s, BpuSegment) for op in s.operators)
-    made = (program.tensors[op.outputs[0]].name for op in operators if isinstance(op, SegmentLut))
-    return frozenset(name.removesuffix("/nhwc").removesuffix("/signed") for name in made)
+    """Return the names, as the model has them, of the tensors that have a bound of their own.
+
+    Those that a table of line segments makes, or an operator behind a rounding that the model does not have.
+    """
+    bounded: set[int] = set()
+    rounded = {i for i, t in enumerate(program.tensors) if _ROUNDED in t.name}
+    for op in (op for s in program.segments if isinstance(s, BpuSegment) for op in s.operators):
+        read = {j for i in op.inputs for j in (i, program.root(i))}
+        if isinstance(op, SegmentLut) or read & rounded or (isinstance(op, Move | Concat) and read & bounded):
+            bounded.update((op.outputs[0], program.root(op.outputs[0])))
+            if isinstance(op, Move | Concat) and read & rounded:
+                rounded.add(op.outputs[0])
+    names = (t.name for i, t in enumerate(program.tensors) if {i, program.root(i)} & bounded)
+    return frozenset(name.partition("/signed")[0].partition("/nhwc")[0] for name in names)
 
 
 def nodes_on_cpu(program: Program) -> frozenset[str]:

@@ -12,7 +12,7 @@ from openbpu.evaluation.reference.ops.activation import sigmoid
 from openbpu.evaluation.reference.ops.convolution import conv
 from openbpu.evaluation.reference.ops.matmul import gemm
 from openbpu.evaluation.reference.ops.normalization import softmax, softmax_axes
-from openbpu.evaluation.reference.ops.pooling import average_pool
+from openbpu.evaluation.reference.ops.pooling import average_pool, max_pool
 from openbpu.evaluation.reference.ops.quantize import dequantize, quantize
 
 
@@ -27,14 +27,34 @@ def _result(call: Call, value: Array, first: int) -> Quantized:
     return quantize(value, call[first], np.zeros((), call[0].dtype) if zero is None else zero)
 
 
-@kernel("QLinearConv")
-def qlinear_conv(call: Call) -> Quantized:
+def _conv(call: Call, x: Array) -> Quantized:
     """The int32 bias has the scale x_scale * w_scale."""
-    x, w = _operand(call, 0), _operand(call, 3, axis=0)
-    bias = call.get(8)
+    w, bias = _operand(call, 3, axis=0), call.get(8)
     if bias is not None:
         bias = bias * (call[1].astype(np.float64) * call[4].astype(np.float64))
     return _result(call, conv(call, x, w, bias), 6)
+
+
+@kernel("QLinearConv")
+def qlinear_conv(call: Call) -> Quantized:
+    """See `_conv`."""
+    return _conv(call, _operand(call, 0))
+
+
+@kernel("com.microsoft.QLinearConv")
+def qlinear_conv_of_any_layout(call: Call) -> Quantized:
+    """As QLinearConv; with `channels_last` input and result are N×H×W×C, the weight is as ever."""
+    if not call.attr("channels_last", 0):
+        return _conv(call, _operand(call, 0))
+    made = _conv(call, np.moveaxis(_operand(call, 0), -1, 1))
+    return replace(made, scaled=np.moveaxis(made.scaled, 1, -1))
+
+
+@kernel("com.microsoft.NhwcMaxPool")
+def nhwc_max_pool(call: Call) -> Array:
+    """As MaxPool; input and result are N×H×W×C."""
+    x = np.moveaxis(call[0], -1, 1)
+    return np.moveaxis(np.asarray(max_pool(replace(call, inputs=(x,)))), 1, -1)
 
 
 def _rows(parameter: Array) -> Array:
@@ -117,3 +137,18 @@ def qlinear_concat(call: Call) -> Quantized:
     parts = [_operand(call, i) for i in range(2, len(call.inputs), 3)]
     value = np.concatenate(parts, axis=call.attrs["axis"])
     return quantize(value, call[0], call[1])
+
+
+@kernel("com.microsoft.QLinearWhere")
+def qlinear_where(call: Call) -> Quantized:
+    """Condition, two operands with their parameters, those of the result."""
+    return _result(call, np.where(call[0], _operand(call, 1), _operand(call, 4)), 7)
+
+
+@kernel("com.microsoft.MatMulIntegerToFloat")
+def matmul_integer_to_float(call: Call) -> Array:
+    """Two operands, their scales, their zero points, a float bias."""
+    a = dequantize(call[0], call[2], call.get(4))
+    b = dequantize(call[1], call[3], call.get(5), call[1].ndim - 1)
+    bias = call.get(6)
+    return np.asarray(np.matmul(a, b) + (0.0 if bias is None else bias))
