@@ -14,7 +14,9 @@ SHAPES = {name: shape for name, (_, shape) in (EXACT | MEANS).items()}
 BODIES = FUNCTIONS | {name: body for name, (body, _) in (EXACT | MEANS).items()}
 
 
-@pytest.mark.parametrize("name", ["SiLU twice", "gate", "sum of two", "mean", "Concat", "ReduceMean"])
+@pytest.mark.parametrize(
+    "name", ["SiLU twice", "gate", "sum of two", "mean", "Split", "Concat", "ReduceMean"]
+)
 def test_what_is_within_its_bound_passes(name: str) -> None:
     g, x = image()
     model = ended(g, BODIES[name](g, x), 0.06, 10, SHAPES.get(name, (1, 8, 6, 6)))

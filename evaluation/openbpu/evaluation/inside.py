@@ -20,6 +20,7 @@ from openbpu.simulator.fast import FastSegment
 
 _HALF = {"uint8": 128, "uint16": 32768}
 """What unsigned codes lie above the signed ones of the BPU."""
+_FIRST = (0, 3, 1, 2)
 _ROUNDED = "/rounded/int16"
 """In the names of what `compiler.passes.cuts` rounds."""
 _ORDERED = 5
@@ -70,8 +71,10 @@ class Shown:
         run, runs: which of the runs of the model that this one was.
         """
         for stem in (name, f"{name}/signed"):
-            for tail, turn in (("", None), ("/nhwc", (0, 3, 1, 2))):
+            for tail, turn in (("", None), ("/nhwc", _FIRST), ("/t", _FIRST)):
                 x = self._found(stem + tail)
+                if tail == "/t" and x is not None and not _is_image(x, shape):
+                    continue  # axes in another order, which the program does not say
                 if x is None or (turn and x.ndim != 4) or x.size != runs * np.prod(shape, dtype=np.int64):
                     continue
                 if x.dtype.kind in "iu":  # layers of one dimension are layers of height 1
@@ -103,6 +106,11 @@ class Shown:
     def _found(self, name: str) -> Array | None:
         i = self._ids.get(name)
         return None if i is None else _value(self._program, self._values, i)
+
+
+def _is_image(x: Array, shape: tuple[int, ...]) -> bool:
+    """Whether codes can only be an image of this shape with its channels last."""
+    return x.ndim == len(shape) == 4 and shape[1] != shape[3] and x.transpose(_FIRST).shape == shape
 
 
 def as_type(x: Array, dtype: np.dtype[Any]) -> Array | None:
