@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from compiler.foreign import Array, Foreign, codes, conv, ended, image, normal, off, rows, spread, stored_rows
-from openbpu.compiler import check
 
 Body = Callable[[Foreign, str], str]
 GAIN = spread(8, 1, 0.5, 1.5).reshape(1, 8, 1, 1)
@@ -116,9 +115,7 @@ def test_constants_behind_a_product_are_its_factor_and_bias(name: str) -> None:
     assert off(ended(g, body(g, x), 0.1, 100, (5, columns)), 0.1)[0] <= 1.001
 
 
-def test_constants_per_column_of_a_computed_product_are_refused() -> None:
+def test_constants_per_column_of_a_computed_product_need_a_rounding() -> None:
     g, x = rows()
     y = g.node("Mul", attention(g, x), g.constant(spread(5, 1, 0.5, 1.5)))
-    found = {row.op: row for row in check(ended(g, y, 0.1, 100, (5, 5)), march="nash-e")}
-    assert found["MatMul"].on == "BPU"  # as an accumulator
-    assert found["Mul"].on == "CPU"
+    assert off(ended(g, y, 0.1, 100, (5, 5)), 0.1)[0] <= 1.001
