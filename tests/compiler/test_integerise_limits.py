@@ -6,10 +6,13 @@ import pytest
 
 from compiler.limit_cases import BREAKING, Case, cases, key_of
 from compiler.one_operator import conv
+from compiler.passing import passed
 from openbpu.arch.march import get_march, march_names
 from openbpu.arch.program import Placement
 from openbpu.compiler import check
 from openbpu.compiler.ops import OPS
+from openbpu.compiler.passes import NORMALISE
+from openbpu.compiler.passes.integerise import integerise
 
 MARCHES = [name for name in march_names() if get_march(name).target]
 CASES = cases()
@@ -24,8 +27,12 @@ def row(rows: tuple[Placement, ...], op: str) -> Placement:
 def test_a_broken_limit_is_the_reason(case: Case, march: str) -> None:
     target = case.on(get_march(march))
     network, actual = case.breaks(target.limits)
-    refused = "Add" if "fused Add" in case.limit.text else case.op
-    found = row(check(network.model(), march=target, bpu_ops=(case.op,)), refused)
+    if "fused Add" in case.limit.text:  # it is got round by a rounding in front of the Add
+        _, refusals = integerise(passed(network.model(), *(step for step, _ in NORMALISE)), target)
+        (reason,) = (r.reason for name, r in refusals.items() if name.startswith("Add"))
+        assert reason.endswith(f"{case.limit.text.format_map(target.limits)}, not {actual}")
+        return
+    found = row(check(network.model(), march=target, bpu_ops=(case.op,)), case.op)
     assert found.on == "CPU"
     if found.reason == f"{march} has no BPU unit for {case.op}":
         assert target.cpu_ops[case.op].when == "always"

@@ -62,6 +62,7 @@ class Shown:
         self._values = values
         made = {i for i, t in enumerate(program.tensors) if i in values or program.root(i) in values}
         self._ids = {program.tensors[i].name: i for i in made}
+        self._is_rounded = any(_ROUNDED in name for name in self._ids)
 
     def tensor(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], run: int = 0, runs: int = 1
@@ -73,7 +74,7 @@ class Shown:
         for stem in (name, f"{name}/signed"):
             for tail, turn in (("", None), ("/nhwc", _FIRST), ("/t", _FIRST)):
                 x = self._found(stem + tail)
-                if tail == "/t" and x is not None and not _is_image(x, shape):
+                if tail == "/t" and not (self._is_rounded and x is not None and _is_image(x, shape)):
                     continue  # axes in another order, which the program does not say
                 if x is None or (turn and x.ndim != 4) or x.size != runs * np.prod(shape, dtype=np.int64):
                     continue
