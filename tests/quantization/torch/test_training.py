@@ -110,3 +110,47 @@ def test_a_fused_norm_trains_or_is_folded_as_the_mode_says(mode: Any, kind: Any)
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ValueError, match=r"set_qat_mode: mode must be one of QATMode\.FuseBN"):
         bpu.set_qat_mode("fuse")
+
+
+def test_learnable_steps_train_from_what_was_observed_and_convert() -> None:
+    bpu.set_march("nash-e")
+    torch.manual_seed(0)
+    data = torch.randn(8, 16)
+    plain = Between(nn.Linear(16, 4))
+    qconfig = bpu.QConfig(
+        activation=bpu.LearnableFakeQuantize.with_args(observer=bpu.MinMaxObserver),
+        weight=bpu.LearnableFakeQuantize.with_args(observer=bpu.PerChannelMinMaxObserver, ch_axis=0),
+    )
+    model = bpu.prepare(plain.eval(), data, lambda place: qconfig)
+    model.eval()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.CALIBRATION)
+    model(data)
+    steps = {n: p for n, p in model.named_parameters() if n.endswith("scale")}
+    assert sorted(p.numel() for p in steps.values()) == [1, 1, 4]
+    before = {n: p.detach().clone() for n, p in steps.items()}
+    assert float(before["quant.activation_post_process.scale"].detach()) == pytest.approx(
+        float(data.abs().max()) / 127.5
+    )
+    with torch.no_grad():
+        steps["quant.activation_post_process.scale"].mul_(8)  # coarse: training has to undo it
+    model.train()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.QAT)
+    optimizer = torch.optim.Adam([steps["quant.activation_post_process.scale"]], 5e-3)
+    losses = []
+    for _ in range(40):
+        loss = F.mse_loss(model(data), plain(data).detach())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2
+    model.eval()
+    bpu.set_fake_quantize(model, bpu.FakeQuantState.VALIDATION)
+    found = bpu.convert(model)(data)
+    assert torch.allclose(
+        found, model(data), atol=float(steps["inside.activation_post_process.scale"].detach())
+    )
+    again = bpu.prepare(plain.eval(), data, lambda place: qconfig)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.inside.weight_fake_quant.scale, model.inside.weight_fake_quant.scale)
+    assert len(bpu.export(model, data).graph.output) == 1

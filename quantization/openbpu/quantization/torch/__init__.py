@@ -61,6 +61,7 @@ from openbpu.quantization.torch.errors import (
 from openbpu.quantization.torch.export import export
 from openbpu.quantization.torch.fake_quantize import FakeQuantize, FakeQuantState, set_fake_quantize
 from openbpu.quantization.torch.functional import FloatFunctional
+from openbpu.quantization.torch.learnable import LearnableFakeQuantize
 from openbpu.quantization.torch.march import March, get_march, set_march
 from openbpu.quantization.torch.observers import (
     ClipObserver,
@@ -147,6 +148,7 @@ __all__ = [
     "HistogramObserver",
     "InitialScaleWarning",
     "KLObserver",
+    "LearnableFakeQuantize",
     "MSEObserver",
     "March",
     "MatmulDtypeTemplate",

@@ -152,7 +152,7 @@ class FakeQuantize(nn.Module):
             raise PrepareError(
                 f"{here()}: FakeQuantize takes float values, not {plain.dtype}; convert with .to(torch.float)"
             )
-        return QTensor(self.rounded(plain), self.scale, self.zero_point, self.dtype, self.ch_axis)
+        return QTensor(self.rounded(plain), self.scale.detach(), self.zero_point, self.dtype, self.ch_axis)
 
     def observe(self, x: torch.Tensor) -> None:
         """Look at `x` once whatever the state is, and take its scale."""
@@ -163,7 +163,13 @@ class FakeQuantize(nn.Module):
     def take_qparams(self) -> None:
         """Take the scale that the observer proposes now."""
         scale, zero_point = self.activation_post_process.calculate_qparams()
-        self.scale, self.zero_point = scale.to(self.scale.device), zero_point.to(self.scale.device)
+        device = self.scale.device
+        self.zero_point = zero_point.to(device)
+        self.set_scale(scale.to(device))
+
+    def set_scale(self, scale: torch.Tensor) -> None:
+        """Round with this scale from now on."""
+        self.scale = scale
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (scale, zero_point) in force."""
@@ -181,7 +187,8 @@ class FakeQuantize(nn.Module):
         for name in ("scale", "zero_point"):
             value = state_dict.get(prefix + name)
             if value is not None and not self.fixed:
-                setattr(self, name, torch.empty_like(value))
+                start = torch.empty_like(value)
+                self.set_scale(start) if name == "scale" else setattr(self, name, start)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

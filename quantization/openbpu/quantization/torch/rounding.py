@@ -49,10 +49,10 @@ def _rounded(
     low, high = (qmin, qmax) if not zero.any() else (qmin - zero, qmax - zero)
     if x.requires_grad and torch.is_grad_enabled():
         return _Rounded.apply(x, steps, low, high)
-    return _on_grid(x, steps, low, high)[0]
+    return on_grid(x, steps, low, high)[0]
 
 
-def _on_grid(
+def on_grid(
     x: torch.Tensor,
     steps: torch.Tensor,
     low: int | torch.Tensor,
@@ -60,7 +60,7 @@ def _on_grid(
     *,
     mask: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Round `x` to multiples of `steps` between the codes low and high; with `mask`, where nothing clips.
+    """Round `x` to multiples of `steps` between the codes low and high; with `mask`, where gradients pass.
 
     A handful of vectorized passes: torch's own fake_quantize kernels take several times as long on a CPU.
     """
@@ -91,7 +91,7 @@ class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, steps: torch.Tensor, low: Any, high: Any) -> torch.Tensor:
         """Return x rounded to whole steps and clipped to low..high."""
-        y, inside = _on_grid(x, steps, low, high, mask=True)
+        y, inside = on_grid(x, steps, low, high, mask=True)
         ctx.save_for_backward(inside)
         return y
 

@@ -61,7 +61,7 @@ def grid_of(quantizer: FakeQuantize) -> Grid:
     """The grid of a per-tensor quantizer; raises ExportError when nothing was ever observed for it."""
     if quantizer.initial:
         raise ExportError(never_observed("convert", [here()]))
-    return Grid(float(quantizer.scale.reshape(-1)[0]), quantizer.dtype.storage)
+    return Grid(float(quantizer.scale.detach().reshape(-1)[0]), quantizer.dtype.storage)
 
 
 def codes_of(x: Any) -> Codes | None:
@@ -77,9 +77,9 @@ def codes_of(x: Any) -> Codes | None:
 
 def tensor_of(codes: Int64, quantizer: FakeQuantize) -> QTensor:
     """The QTensor of codes on a quantizer's grid; the float is code · scale in float32."""
-    reals = numerics.dequantize(codes, np.float32(float(quantizer.scale.reshape(-1)[0])))
+    reals = numerics.dequantize(codes, np.float32(float(quantizer.scale.detach().reshape(-1)[0])))
     plain = torch.from_numpy(np.asarray(reals))
-    result = QTensor(plain, quantizer.scale, quantizer.zero_point, quantizer.dtype)
+    result = QTensor(plain, quantizer.scale.detach(), quantizer.zero_point, quantizer.dtype)
     result.codes = codes
     return result
 

@@ -37,7 +37,7 @@ class Weighted(Quantized):
             return
         if quantizer.ch_axis >= 0:
             quantizer.ch_axis = quantizer.activation_post_process.ch_axis = self.channel_axis
-            quantizer.scale = torch.ones(self.channels)
+            quantizer.set_scale(torch.ones(self.channels))
             quantizer.zero_point = torch.zeros(self.channels, dtype=torch.int64)
         self._modules["weight_fake_quant"] = quantizer
 
