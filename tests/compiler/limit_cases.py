@@ -201,16 +201,16 @@ def _pool_cases(op: str, side: str, area: str) -> dict[str, tuple[Build, Mapping
 
 def _product_cases(op: str) -> dict[str, tuple[Build, Mapping[str, int]]]:
     return {
-        "matmul_m_max": (
-            lambda m: (product(op, (m["matmul_m_max"] + 1, 2), (2, 2)), f"{m['matmul_m_max'] + 1}"),
+        "conv_size_max": (
+            lambda m: (product(op, (m["conv_size_max"] + 1, 2), (2, 2)), f"{m['conv_size_max'] + 1}"),
             {},
         ),
         "matmul_k_max": (
             lambda m: (product(op, (1, n := m["matmul_k_max"] + 1), (n, 1)), f"{n}"),
             {},
         ),
-        "matmul_n_max": (
-            lambda m: (product(op, (1, 1), (1, m["matmul_n_max"] + 1)), f"{m['matmul_n_max'] + 1}"),
+        "binary_channels_max": (
+            lambda m: (product(op, (1, 1), (1, n := m["binary_channels_max"] + 1)), f"{n}"),
             {},
         ),
     }

@@ -94,3 +94,31 @@ def test_axes_that_all_change_places_do_not() -> None:
     b.finished(b.qdq(b.node("Transpose", b.x, perm=[4, 3, 2, 1, 0])))
     row = next(r for r in compiler.check(b.model(), march="bayes-e") if r.op == "Transpose")
     assert (row.on, row.reason.rpartition(", not ")[2]) == ("CPU", "5")
+
+
+def test_a_product_of_more_columns_than_the_matrix_unit_has_is_split() -> None:
+    """Raw accumulators with scales per column: the values of float64."""
+    b = Network((1, 2, 4), 21)
+    weight = b.weight(b.rng.normal(size=(4, 8200)), axis=1)
+    b.finished(b.node("MatMul", b.x, weight))
+    (found,) = on_bpu(b.model())
+    np.testing.assert_allclose(found, run(b.model(), values_for(b.model()))[0], rtol=1e-5, atol=1e-5)
+
+
+def test_an_add_behind_a_split_product_is_split_too() -> None:
+    b = Network((2, 4), 21)
+    product = b.node("MatMul", b.x, b.weight(b.rng.normal(size=(4, 8200)), axis=1))
+    b.finished(b.qdq(b.node("Relu", b.node("Add", product, b.quantized_input((2, 8200))))))
+    proto = b.model()
+    (found,), (wanted,) = on_bpu(proto), run(proto, values_for(proto))
+    off = np.abs(found - wanted) / step_of(proto)
+    assert off.max() < 1.01
+    assert (off > 0.5).mean() < 0.01
+
+
+def test_as_many_rows_as_a_convolution_has_pixels_meet_a_constant() -> None:
+    b = Network((8200, 2), 21)
+    b.finished(b.qdq(b.node("MatMul", b.x, b.weight(b.rng.normal(size=(2, 3)), axis=1))))
+    proto = b.model()
+    (found,), (wanted,) = on_bpu(proto), run(proto, values_for(proto))
+    assert (np.abs(found - wanted) / step_of(proto) > 0.5).mean() < 0.01

@@ -45,7 +45,8 @@ def _product(site: Site, x: Leaf, right: Array, scale: Float64, bias: Array | No
         residual = _reshaped(site, site.residual.codes, (1, 1, rows, n))
     weight = np.ascontiguousarray(right).reshape(n, 1, 1, k)
     source = _reshaped(site, x.codes, (1, 1, rows, k))
-    conv = Convolution(x, source, weight, scale, bias, (1, 1, rows, n), residual=residual)
+    most = site.limit("matmul_n_max")
+    conv = Convolution(x, source, weight, scale, bias, (1, 1, rows, n), residual=residual, most=most)
     emit_conv(site, conv, lambda codes, target: _back(site, codes, target))
 
 
@@ -176,19 +177,31 @@ def _k(site: Site) -> Violation:
     return in_range(site.shape(0)[-1], 1, site.limit("matmul_k_max"))
 
 
+def _constant_right(site: Site) -> bool:
+    """Whether the product is a convolution over rows, of which the columns are split."""
+    right = site.leaf_or_none(site.node.inputs[1])
+    return right is not None and right.const is not None and len(right.shape) == 2
+
+
 def _n(site: Site) -> Violation:
-    return in_range(site.out_shape()[-1] if site.out_shape() else 1, 1, site.limit("matmul_n_max"))
+    key = "binary_channels_max" if _constant_right(site) else "matmul_n_max"
+    return in_range(site.out_shape()[-1] if site.out_shape() else 1, 1, site.limit(key))
 
 
 def _m(site: Site) -> Violation:
     shape = site.shape(0)
-    return in_range(shape[-2] if len(shape) > 1 else 1, 1, site.limit("matmul_m_max"))
+    key = "conv_size_max" if _constant_right(site) else "matmul_m_max"
+    return in_range(shape[-2] if len(shape) > 1 else 1, 1, site.limit(key))
 
 
 _LIMITS = (
-    Limit("M (rows) must be 1..{matmul_m_max}", _m, "split the rows"),
+    Limit("M (rows) must be 1..{matmul_m_max}, or 1..{conv_size_max} by a constant", _m, "split the rows"),
     Limit("K (inner dimension) must be 1..{matmul_k_max}", _k, "split K and add the partial products"),
-    Limit("N (columns) must be 1..{matmul_n_max}", _n, "split the columns and concatenate"),
+    Limit(
+        "N (columns) must be 1..{matmul_n_max}, or 1..{binary_channels_max} of a constant",
+        _n,
+        "split the columns and concatenate",
+    ),
 )
 _DTYPES = "int8 × int8, int8 × int16, int16 × int8 → int8, int16, int32"
 

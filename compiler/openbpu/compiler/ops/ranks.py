@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from openbpu.arch.onnx_ops import ONNX_OPS, VIEWS, Does
 from openbpu.arch.shapes import Ints, broadcast_strides, collapse, dense_strides
+from openbpu.compiler.ops.axes import axes_of
 from openbpu.compiler.ops.site import Site
 
 _CUT = frozenset({"Split", "Pad", "Slice"})
@@ -58,8 +59,6 @@ def _labels(site: Site) -> list[Hashable] | None:
     """What an operator does with each axis of its input: neighbours of one label stay together."""
     node, shape = site.node, site.shape()
     if node.op.startswith("Reduce"):
-        from openbpu.compiler.ops.reduce import axes_of  # noqa: PLC0415 - rows read ranks
-
         axes = axes_of(site)
         return [axis in axes for axis in range(len(shape))]
     if node.op in ("Concat", "Gather"):

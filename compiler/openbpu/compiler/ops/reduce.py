@@ -13,29 +13,11 @@ from openbpu.arch.program import Reduce
 from openbpu.arch.shapes import dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand, with_operand
-from openbpu.compiler.ops.advice import not_constant
+from openbpu.compiler.ops.axes import axes_of
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
 _INT32_MAX = 2**31 - 1
-
-
-def axes_of(site: Site) -> tuple[int, ...]:
-    """Reduced axes, sorted and non-negative."""
-    rank = len(site.shape())
-    if site.node.op.startswith("Global"):
-        return tuple(range(2, rank))
-    axes = site.node.attrs.get("axes")
-    if axes is None and site.has(1):
-        data = site.graph.const(site.node.inputs[1])
-        if data is None:
-            raise not_constant(site.graph, site.producers, site.node.inputs[1], "its tensor of axes")
-        axes = tuple(data.reshape(-1).tolist())
-    if not axes:
-        if site.node.attrs.get("noop_with_empty_axes", 0):
-            return ()
-        axes = range(rank)
-    return tuple(sorted({int(a) % rank for a in axes}))
 
 
 def count_of(site: Site) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,8 @@ class Convolution:
 
     `x` is the input tensor and `source` its NHWC value; `weight` is [O, KH, KW, I] without zero point and
     `scale` its float64 scale, [O] or [1]; `bias` holds reals, [O] or [1]; `y_shape` is the NHWC shape of the
-    result; `residual` is the NHWC value of the operand of a fused Add ("" for none).
+    result; `residual` is the NHWC value of the operand of a fused Add ("" for none). Of more output channels
+    than `most` (0: any number) pieces are made and concatenated: they do not depend on each other.
     """
 
     x: Leaf
@@ -114,6 +116,7 @@ class Convolution:
     y_shape: tuple[int, ...]
     geometry: Geometry = Geometry()
     residual: str = ""
+    most: int = 0
 
     @property
     def channels(self) -> int:
@@ -186,11 +189,10 @@ def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
     low, high = site.bounds()
     y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, site.out_dtype, site.quant())
     site.rw.set_quant(site.target, site.quant())
-    site.rw.bpu(
-        "Conv",
+    _emit_pieces(
+        site,
         y,
-        site.origins,
-        site.node.name,
+        conv,
         x=conv.source,
         residual=conv.residual,
         weight=weight,
@@ -221,11 +223,10 @@ def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> Non
     params = np.zeros((conv.channels, 4), np.int32)
     params[:, 0] = total
     y = site.rw.value(f"{site.target}/{_stem(conv.source)}", conv.y_shape, "int32")
-    site.rw.bpu(
-        "Conv",
+    _emit_pieces(
+        site,
         y,
-        site.origins,
-        site.node.name,
+        conv,
         x=conv.source,
         weight=weight,
         params=site.rw.constant(f"{site.target}/params", params),
@@ -238,6 +239,43 @@ def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> Non
     single = np.unique(scales).size == np.unique(offsets).size == 1
     few = slice(0, 1) if single else slice(None)
     emit_dequantized(site, y, scales[few], finish, offsets[few])
+
+
+def _emit_pieces(site: Site, y: str, conv: Convolution, **parts: Any) -> None:
+    """Emit the Conv that makes `y`, or one per piece of its output channels and a Concat that copies them."""
+    if not 0 < conv.most < conv.channels:
+        site.rw.bpu("Conv", y, site.origins, site.node.name, **parts)
+        return
+    value, made = site.rw.values[y], list[str]()
+    for low in range(0, conv.channels, conv.most):
+        high = min(low + conv.most, conv.channels)
+        own = {
+            k: _rows_of(site, name, low, high)
+            for k in ("weight", "params", "rmult")
+            if (name := parts.get(k))
+        }
+        if conv.residual:
+            own["residual"] = _channels_of(site, conv.residual, low, high)
+        made.append(site.rw.value(f"{y}/{low}", (*conv.y_shape[:3], high - low), value.dtype, value.quant))
+        site.rw.bpu("Conv", made[-1], site.origins, site.node.name, **{**parts, **own})
+    zeros = (0,) * len(made)
+    copies: dict[str, Any] = {"x_zeros": zeros, "mults": zeros, "shifts": zeros, "zero": 0, "lo": 0, "hi": 0}
+    site.rw.bpu("Concat", y, site.origins, xs=made, axis=3, **copies)
+
+
+def _rows_of(site: Site, name: str, low: int, high: int) -> str:
+    data = site.rw.values[name].const
+    if data is None:
+        raise ValueError(f"'{name}' is not a constant")
+    return site.rw.constant(f"{name}/{low}", data[low:high])
+
+
+def _channels_of(site: Site, nhwc: str, low: int, high: int) -> str:
+    value = site.rw.values[nhwc]
+    shape = (*(value.shape or ())[:3], high - low)
+    cut = site.rw.value(f"{nhwc}/{low}", shape, value.dtype, value.quant)
+    site.rw.bpu("Slice", cut, site.origins, x=nhwc, starts=(0, 0, 0, low), steps=(1, 1, 1, 1))
+    return cut
 
 
 def _stem(x_name: str) -> str:
