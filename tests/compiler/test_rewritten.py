@@ -122,3 +122,18 @@ def test_as_many_rows_as_a_convolution_has_pixels_meet_a_constant() -> None:
     proto = b.model()
     (found,), (wanted,) = on_bpu(proto), run(proto, values_for(proto))
     assert (np.abs(found - wanted) / step_of(proto) > 0.5).mean() < 0.01
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.0, 3.0])
+def test_the_pixels_of_old_converters_stay_whatever_opset_the_model_claims(scale: float) -> None:
+    b = Network((1, 2, 8, 8), 21)
+    scales = b.constant(np.array([1, 1, scale, scale], np.float32))
+    pixels = {"coordinate_transformation_mode": "tf_half_pixel_for_nn", "nearest_mode": "floor"}
+    b.finished(b.qdq(b.node("Resize", b.x, "", scales, mode="nearest", **pixels)))
+    proto = b.model()
+    (found,) = on_bpu(proto)
+    index = np.minimum(np.floor((np.arange(int(8 * scale)) + 0.5) / scale).astype(int), 7)
+    (plain,) = values_for(proto).values()
+    step = step_of(proto)
+    held = np.clip(plain, -128 * step, 127 * step)
+    assert np.abs(found - held[:, :, index][:, :, :, index]).max() < 0.51 * step

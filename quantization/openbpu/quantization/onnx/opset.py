@@ -38,6 +38,7 @@ def raise_opset(net: Net, opset: int) -> Net:
     The converter sees the shapes, which spare it detours (a Softmax on the last axis stays one node), but no
     large weights.
     """
+    net = net.with_nodes([_half_pixel(node) for node in net.nodes], {})
     if net.opset > OPSET_RUNS:
         with contextlib.suppress(ModelError):  # it needs what is new: perhaps this ONNX Runtime knows it
             net = _converted(net, OPSET_RUNS)
@@ -78,6 +79,28 @@ def _converted(net: Net, opset: int) -> Net:
     converted.graph.input.extend(inputs)
     made = take_apart(converted)
     return made.with_nodes(made.nodes, {**net.consts, **made.consts})
+
+
+def _half_pixel(node: NodeProto) -> NodeProto:
+    """Return a Resize by tf_half_pixel_for_nn, which opset 13 dropped, in words that every opset has.
+
+    It takes pixel floor((x + 0.5) / s), which is half_pixel's (x + 0.5) / s - 0.5 rounded half up.
+    """
+    if node.op_type != "Resize" or node.domain:
+        return node
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    modes = (given.get("mode", b"nearest"), given.get("nearest_mode", b"round_prefer_floor"))
+    if given.get("coordinate_transformation_mode") != b"tf_half_pixel_for_nn" or modes != (
+        b"nearest",
+        b"floor",
+    ):
+        return node
+    renewed = NodeProto()
+    renewed.CopyFrom(node)
+    exact = {"coordinate_transformation_mode": b"half_pixel", "nearest_mode": b"round_prefer_ceil"}
+    for attribute in renewed.attribute:
+        attribute.s = exact.get(attribute.name, attribute.s)
+    return renewed
 
 
 def _norms_per_channel(net: Net) -> Net:

@@ -12,6 +12,9 @@ from openbpu.compiler.reader.problem import problem
 from openbpu.compiler.reader.rules.table import ALWAYS, form, input_at, upgrade, with_inputs
 from openbpu.compiler.reader.scope import Scope
 
+_OLD_PIXELS = "tf_half_pixel_for_nn"
+"""Dropped by opset 13; converters leave it in newer models, and ONNX Runtime still runs it."""
+
 
 @upgrade("Upsample", before=ALWAYS)
 def upsample(node: Node, scope: Scope) -> Sequence[Node]:
@@ -27,16 +30,24 @@ def resize(node: Node, scope: Scope) -> Sequence[Node]:
     """Opset 10 knew one coordinate mode; opset 13 dropped `tf_half_pixel_for_nn`."""
     if scope.opsets[""] < 11:
         return [_asymmetric(node, node.inputs[1], scope)]
-    if node.attrs.get("coordinate_transformation_mode") != "tf_half_pixel_for_nn":
+    if node.attrs.get("coordinate_transformation_mode") != _OLD_PIXELS:
         return [node]
+    if (renewed := _half_pixel(node)) is not None:
+        return [renewed]
     modes = node.attrs.get("mode", "nearest"), node.attrs.get("nearest_mode", "round_prefer_floor")
-    if modes != ("nearest", "floor"):
-        place, fix = f"node '{node.name}' (Resize)", "export the model with opset 13 or newer"
-        allowed = "nearest with nearest_mode floor where coordinates are tf_half_pixel_for_nn"
-        raise problem(place, "mode", allowed, " with ".join(modes), fix)
+    place, fix = f"node '{node.name}' (Resize)", "export the model with opset 13 or newer"
+    allowed = f"nearest with nearest_mode floor where coordinates are {_OLD_PIXELS}"
+    raise problem(place, "mode", allowed, " with ".join(modes), fix)
+
+
+def _half_pixel(node: Node) -> Node | None:
+    """Return a Resize of old pixels in words that every opset has; None where there are none."""
+    modes = node.attrs.get("mode", "nearest"), node.attrs.get("nearest_mode", "round_prefer_floor")
+    if node.attrs.get("coordinate_transformation_mode") != _OLD_PIXELS or modes != ("nearest", "floor"):
+        return None
     # floor((x + 0.5) / s) is half_pixel's (x + 0.5) / s - 0.5 rounded half up.
     exact = {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
-    return [replace(node, attrs={**node.attrs, **exact})]
+    return replace(node, attrs={**node.attrs, **exact})
 
 
 def _asymmetric(node: Node, scales: str, scope: Scope) -> Node:
@@ -57,6 +68,7 @@ def _asymmetric(node: Node, scales: str, scope: Scope) -> Node:
 @form("Resize")
 def explicit_resize(node: Node, scope: Scope) -> Sequence[Node]:
     """Empty tensors that stand for omitted inputs are omitted; `axes` (opset 18) become all axes."""
+    node = _half_pixel(node) or node
     inputs = [node.inputs[0], *(_unless_empty(name, scope) for name in node.inputs[1:])]
     node = with_inputs(node, inputs)
     rank, axes = scope.rank(node.inputs[0]), node.attrs.get("axes")
