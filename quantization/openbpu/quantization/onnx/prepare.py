@@ -10,6 +10,7 @@ from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
 from openbpu.quantization.onnx.axes import fixed
 from openbpu.quantization.onnx.contrib import unfold_contrib
+from openbpu.quantization.onnx.einsum import einsum_as_matmul
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.load import ModelLike, load
@@ -36,6 +37,7 @@ from openbpu.quantization.onnx.typed import pair_what_moves, widen_given_biases
 PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_constants,  # the converter may have written computations of constants
     with_static_scales,  # before all that looks for products
+    einsum_as_matmul,  # a product to everyone after this
     uniform_to_scalar,  # before all that look for numbers
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
