@@ -173,11 +173,6 @@ def test_a_computed_bias_is_refused() -> None:
 
 
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "gemm of a transposed input": (
-        "Gemm",
-        lambda b: b.node("Gemm", b.node("Transpose", b.x), _matrix(b), transA=1),
-        "transA = 1 has no BPU form",
-    ),
     "gemm plus a matrix": (
         "Gemm",
         lambda b: b.node("Gemm", b.x, _matrix(b), b.constant(np.ones((3, 6)))),

@@ -138,3 +138,18 @@ def test_the_pixels_of_old_converters_stay_whatever_opset_the_model_claims(scale
     steps = [float(numpy_helper.to_array(t)) for t in proto.graph.initializer if "scale" in t.name]
     held = np.clip(x, -128 * min(steps), 127 * min(steps))
     assert np.abs(found - held[:, :, index][:, :, :, index]).max() < 0.51 * sum(steps)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_gemm_of_a_turned_input_is_that_of_its_transpose(raw: bool) -> None:
+    found = []
+    for turned in (True, False):
+        b = Network((5, 3), 21)
+        x = b.x if turned else b.qdq(b.node("Transpose", b.x, perm=[1, 0]))
+        bias = b.constant(np.arange(4, dtype=np.float32) / 7)
+        y = b.node("Gemm", x, b.weight(np.arange(20.0).reshape(5, 4) - 9, axis=1), bias, transA=int(turned))
+        b.finished(y if raw else b.qdq(y))
+        found.append((b.model(), on_bpu(b.model())[0]))
+    (proto, values), _ = found
+    off = np.abs(values - run(proto, values_for(proto))[0])
+    assert off.max() <= (1e-4 if raw else 1.01 * step_of(proto))

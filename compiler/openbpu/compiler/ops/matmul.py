@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,7 @@ def _back(site: Site, codes: str, target: str) -> int:
 
 def _lower_gemm(site: Site) -> None:
     attrs = site.node.attrs
-    if attrs.get("transA", 0):
-        raise Refused("transA = 1 has no BPU form", "transpose the input instead")
-    x = site.leaf(0)
+    x = _turned(site, site.leaf(0)) if attrs.get("transA", 0) else site.leaf(0)
     trans_b = bool(attrs.get("transB", 0))
     weights = read_weights(site, 1, channel_axis=0 if trans_b else 1)
     right = weights.codes if trans_b else weights.codes.T
@@ -74,6 +73,14 @@ def _lower_gemm(site: Site) -> None:
             )
         bias = np.broadcast_to(bias.reshape(-1) * float(attrs.get("beta", 1.0)), (right.shape[0],))
     _product(site, x, right, weights.scale * float(attrs.get("alpha", 1.0)), bias)
+
+
+def _turned(site: Site, x: Leaf) -> Leaf:
+    """The transpose of a matrix, as transA asks for it."""
+    value, shape = site.rw.values[x.codes], (x.shape[1], x.shape[0])
+    out = site.rw.value(f"{x.codes}/turned", shape, value.dtype, value.quant)
+    site.rw.bpu("Transpose", out, site.origins, x=x.codes, perm=(1, 0))
+    return replace(x, codes=out, shape=shape)
 
 
 def _lower_matmul(site: Site) -> None:
@@ -171,9 +178,15 @@ def _batched(site: Site, leaf: Leaf, shape: tuple[int, ...], batch: tuple[int, .
     return _reshaped(site, codes, (size, *shape[-2:]))
 
 
+def _left(site: Site) -> tuple[int, ...]:
+    """The shape of the left operand as it is multiplied."""
+    shape = site.shape(0)
+    return shape[::-1] if site.node.op == "Gemm" and site.node.attrs.get("transA", 0) else shape
+
+
 def _k(site: Site) -> Violation:
     if site.node.op == "Gemm":
-        return in_range(site.shape()[-1], 1, site.limit("matmul_k_max"))
+        return in_range(_left(site)[-1], 1, site.limit("matmul_k_max"))
     return in_range(site.shape(0)[-1], 1, site.limit("matmul_k_max"))
 
 
@@ -189,7 +202,7 @@ def _n(site: Site) -> Violation:
 
 
 def _m(site: Site) -> Violation:
-    shape = site.shape(0)
+    shape = _left(site)
     key = "conv_size_max" if _constant_right(site) else "matmul_m_max"
     return in_range(shape[-2] if len(shape) > 1 else 1, 1, site.limit(key))
 
@@ -214,7 +227,7 @@ RULES = (
         _LIMITS,
         fuses=True,
         raw=True,
-        note="B and C constant, transA = 0",
+        note="B and C constant",
     ),
     OpRule("MatMul", "TAE", _DTYPES, _lower_matmul, _LIMITS, fuses=True, raw=True),
 )
