@@ -90,3 +90,10 @@ def test_what_is_given_with_every_run_is_not_asked_to_be_a_constant(
     assert reason in found[0]
     assert found[1].startswith(fix)
     assert "constant" not in found[1]
+
+
+def test_a_mask_that_is_given_with_every_run_is_not_asked_to_be_a_constant() -> None:
+    body = "c = Where(m, d, s) p = QuantizeLinear(c, s, z) y = DequantizeLinear(p, s, z)"
+    found = row(graph(", bool[1,4,8,8] m) => (float y)", body), "Where")
+    assert found[0] == "its condition 'm' is an input of the model"
+    assert "choose by products" in found[1]

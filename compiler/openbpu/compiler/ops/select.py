@@ -53,6 +53,12 @@ def _lower(site: Site) -> None:
 
 def _condition(site: Site) -> Array:
     data = site.graph.const(site.node.inputs[0])
+    if site.node.inputs[0] in site.graph.inputs:
+        raise Refused(
+            f"its condition '{site.node.inputs[0]}' is an input of the model",
+            "feed it as floats of 0 and 1 with a Quantize/Dequantize pair, and choose by products: "
+            "x · m + y · (1 - m)",
+        )
     if data is None:
         raise Refused(
             f"its condition '{site.node.inputs[0]}' is computed",
