@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import March
 from openbpu.compiler.ir import Graph, Node, Rewriter
@@ -21,7 +21,6 @@ from openbpu.compiler.ir.qdq import DEQUANTIZE
 from openbpu.compiler.ops import Site
 from openbpu.compiler.ops.site import Leaf
 
-Int64 = npt.NDArray[np.int64]
 _PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
