@@ -16,6 +16,7 @@ from openbpu.arch.arrays import Float64
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ops import OPS, Site
 from openbpu.compiler.ops.elementwise import batch_norm
+from openbpu.compiler.ops.site import doubles
 from openbpu.compiler.ops.tables import clamp_of
 
 Affine = tuple[Float64, Float64]
@@ -142,5 +143,5 @@ def _per_channel(site: Site, index: int, axis: int, size: int) -> Float64 | None
     shape = (1,) * (rank - data.ndim) + data.shape
     if any(n != 1 and i != axis for i, n in enumerate(shape)):
         return None
-    values: Float64 = np.broadcast_to(data.reshape(-1), (size,)).astype(np.float64)
+    values: Float64 = doubles(np.broadcast_to(data.reshape(-1), (size,)))
     return values

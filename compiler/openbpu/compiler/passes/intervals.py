@@ -18,6 +18,7 @@ from openbpu.compiler.ir import Graph, Node
 from openbpu.compiler.ir.qdq import is_dequantize
 from openbpu.compiler.ops import Site
 from openbpu.compiler.ops.elementwise import batch_norm
+from openbpu.compiler.ops.site import doubles
 
 Interval = tuple[float, float]
 _SAMPLES = 1025
@@ -61,7 +62,7 @@ class Intervals:
     def _of(self, name: str, depth: int) -> Interval | None:
         data = self.graph.const(name)
         if data is not None:
-            return _ends(data.astype(np.float64)) if data.dtype.kind in "fiu" and data.size else None
+            return _ends(doubles(data)) if data.dtype.kind in "fiu" and data.size else None
         node = self.site.producers.get(name)
         if node is None or node.domain:
             return None
