@@ -153,9 +153,9 @@ def test_a_march_with_less_on_the_bpu_has_the_same_bits(name: str, monkeypatch: 
     assert (different > 0).mean() < 1e-3
 
 
-@pytest.mark.parametrize(("shape", "on_cpu"), [((1, 12, 16), {"Gelu"}), ((1, 3, 12, 16), set())])
-def test_a_gelu_of_tokens_is_where_the_march_has_it(
-    shape: tuple[int, ...], on_cpu: set[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shape", [(1, 12, 16), (1, 3, 12, 16)])
+def test_a_gelu_of_tokens_is_viewed_in_the_rank_that_the_march_has(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(networks, "MARCH", bpu.March.BAYES_E)
     torch.manual_seed(0)
@@ -163,8 +163,7 @@ def test_a_gelu_of_tokens_is_where_the_march_has_it(
     model = calibrated(Between(F.gelu), data)
     found, program = simulated(model, data)
     np.testing.assert_array_equal(converted(model, data), found)
-    left = {row.op for row in program.placement if row.on == "CPU"}
-    assert left - {"QuantizeLinear", "DequantizeLinear"} == on_cpu
+    assert {row.op for row in program.placement if row.on == "CPU"} <= {"QuantizeLinear", "DequantizeLinear"}
 
 
 def test_a_converted_model_makes_weights_and_tables_once(monkeypatch: pytest.MonkeyPatch) -> None:
