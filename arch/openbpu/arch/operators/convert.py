@@ -28,6 +28,14 @@ from openbpu.arch.errors import MarchError, must
 from openbpu.arch.march import March
 
 
+def _box_cycles(rows: Records, layers: Layers) -> Count:
+    """Return the cycles of boxes that are read from x and written to y."""
+    ids = column(rows, "operator")
+    x, y = layers.of(ids, layers.input_size), layers.of(ids, layers.output_size)
+    count, run = box(rows, ("x_strides", x), ("y_strides", y))
+    return vpu_cycles(layers.march, rows=count, run=run)
+
+
 @instruction
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeTile(Instr):
@@ -44,10 +52,7 @@ class QuantizeTile(Instr):
     @staticmethod
     def cycles(rows: Records, layers: Layers) -> Count:
         """See `vpu_cycles`."""
-        ids = column(rows, "operator")
-        x, y = layers.of(ids, layers.input_size), layers.of(ids, layers.output_size)
-        count, run = box(rows, ("x_strides", x), ("y_strides", y))
-        return vpu_cycles(layers.march, rows=count, run=run)
+        return _box_cycles(rows, layers)
 
 
 @operator(15, QuantizeTile, onnx="")
@@ -97,10 +102,7 @@ class DequantizeTile(Instr):
     @staticmethod
     def cycles(rows: Records, layers: Layers) -> Count:
         """See `vpu_cycles`."""
-        ids = column(rows, "operator")
-        x, y = layers.of(ids, layers.input_size), layers.of(ids, layers.output_size)
-        count, run = box(rows, ("x_strides", x), ("y_strides", y))
-        return vpu_cycles(layers.march, rows=count, run=run)
+        return _box_cycles(rows, layers)
 
 
 @operator(16, DequantizeTile, onnx="")

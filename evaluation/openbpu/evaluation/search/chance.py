@@ -13,15 +13,6 @@ _FEWEST = 4
 """Fewer samples show no spread."""
 
 
-def name_of(setup: Setup) -> str:
-    """Return what is done to the configuration without search."""
-    int16, floats = len(setup.named("int16")), len(setup.named("float"))
-    parts = [*setup.recipe.words]
-    parts += [f"{int16} int16"] if int16 else []
-    parts += [f"{floats} float"] if floats else []
-    return ", ".join(parts) or "int8"
-
-
 def by_chance(trials: Trials, setup: Setup, trial: Trial) -> str:
     """Return why a slower configuration is no better than none, as a sentence; "" where it is better.
 
@@ -37,7 +28,7 @@ def by_chance(trials: Trials, setup: Setup, trial: Trial) -> str:
     if nearer > spread:
         return ""
     return (
-        f"{name_of(setup)} is {100 * nearer:.2f} % nearer to float than int8, give or take "
+        f"{setup.name} is {100 * nearer:.2f} % nearer to float than int8, give or take "
         f"{100 * spread:.2f} % on {bench.scorer.samples} samples: that is chance, and int8 stays; "
         "give more samples to judge by (--data)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openbpu.evaluation.search.chance import by_chance, name_of
+from openbpu.evaluation.search.chance import by_chance
 from openbpu.evaluation.search.result import Gain, Point, Search, on_front
 from openbpu.evaluation.search.setup import Setup
 from openbpu.evaluation.search.trial import Trial
@@ -38,7 +38,7 @@ def concluded(trials: Trials, gains: Sequence[Gain], told: Sequence[str]) -> Sea
         reached=reached,
         why="" if reached else _why(trials, known[chosen][1], gains),
         gains=tuple(gains),
-        refused=tuple(f"{name_of(s)}: {t.refused}" for s, t in tried if t.refused),
+        refused=tuple(f"{s.name}: {t.refused}" for s, t in tried if t.refused),
         told=(*bench.scorer.told, *told),
         config=_config(bench.job.base, *known[chosen]),
         seconds=0.0,
@@ -64,7 +64,7 @@ def _points(trials: Trials, known: Sequence[tuple[Setup, Trial]]) -> tuple[Point
     fronts = on_front([trial.latency_us for _, trial in known], losses)
     return tuple(
         Point(
-            name=name_of(setup),
+            name=setup.name,
             setup=setup,
             score=trial.score,
             loss=loss,

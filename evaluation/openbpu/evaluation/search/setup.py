@@ -45,6 +45,15 @@ class Setup:
     types: Types = ()
     recipe: Recipe = field(default_factory=Recipe)
 
+    @property
+    def name(self) -> str:
+        """What is done to the configuration without search."""
+        int16, floats = len(self.named("int16")), len(self.named("float"))
+        parts = [*self.recipe.words]
+        parts += [f"{int16} int16"] if int16 else []
+        parts += [f"{floats} float"] if floats else []
+        return ", ".join(parts) or "int8"
+
     def named(self, kind: Kind) -> tuple[str, ...]:
         """Return the nodes of a type."""
         return tuple(name for name, of in self.types if of == kind)
