@@ -34,9 +34,28 @@ MAX_CORES = 4
 _PEERS = 2 * (MAX_CORES - 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Transfer(Instr):
+    """Rows between the DDR or the L2M and the core's own memory, either way."""
+
+    SERVES_ALL: ClassVar[bool] = True
+    ddr: int = u64()
+    chip: int = u32()
+    row_bytes: int = u32()
+    counts: tuple[int, ...] = u32(4)
+    ddr_strides: tuple[int, ...] = u32(4)
+    chip_strides: tuple[int, ...] = u32(4)
+    peers: tuple[int, ...] = u32(_PEERS, (0,) * _PEERS)
+
+    @staticmethod
+    def cycles(rows: Records, layers: Layers) -> Count:
+        """The first column of `transfer_costs`."""
+        return transfer_costs(rows, layers.march)[0]
+
+
 @instruction
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load(Instr):
+class Load(_Transfer):
     """chip[Σ i·chip_strides + b] = ddr[Σ i·ddr_strides + b] for i over counts, b over row_bytes.
 
     DDR address 0 is the first constant; the DDR space starts at the next multiple of 64 behind the constants;
@@ -46,24 +65,11 @@ class Load(Instr):
 
     OPCODE: ClassVar[int] = 0x01
     ENGINE: ClassVar[Engine] = Engine.LOAD
-    SERVES_ALL: ClassVar[bool] = True
-    ddr: int = u64()
-    chip: int = u32()
-    row_bytes: int = u32()
-    counts: tuple[int, ...] = u32(4)
-    ddr_strides: tuple[int, ...] = u32(4)
-    chip_strides: tuple[int, ...] = u32(4)
-    peers: tuple[int, ...] = u32(_PEERS, (0,) * _PEERS)
-
-    @staticmethod
-    def cycles(rows: Records, layers: Layers) -> Count:
-        """The first column of `transfer_costs`."""
-        return transfer_costs(rows, layers.march)[0]
 
 
 @instruction
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Store(Instr):
+class Store(_Transfer):
     """ddr[Σ i·ddr_strides + b] = chip[Σ i·chip_strides + b] for i over counts, b over row_bytes.
 
     DDR addresses and `peers` as for LOAD; constants cannot be written.
@@ -71,19 +77,6 @@ class Store(Instr):
 
     OPCODE: ClassVar[int] = 0x02
     ENGINE: ClassVar[Engine] = Engine.STORE
-    SERVES_ALL: ClassVar[bool] = True
-    ddr: int = u64()
-    chip: int = u32()
-    row_bytes: int = u32()
-    counts: tuple[int, ...] = u32(4)
-    ddr_strides: tuple[int, ...] = u32(4)
-    chip_strides: tuple[int, ...] = u32(4)
-    peers: tuple[int, ...] = u32(_PEERS, (0,) * _PEERS)
-
-    @staticmethod
-    def cycles(rows: Records, layers: Layers) -> Count:
-        """The first column of `transfer_costs`."""
-        return transfer_costs(rows, layers.march)[0]
 
 
 def transfer_costs(rows: Records, march: March) -> tuple[Int64, Int64, Int64, Int64]:
