@@ -25,7 +25,7 @@ def mixed_network(style: str = "int8") -> Network:
     """BPU, CPU, BPU."""
     b = Network(IMAGE, 21, Style(style))
     x = b.layer(b.x, 4)
-    x = b.qdq(b.node("CumSum", x, b.constant(3)))
+    x = b.qdq(b.node("LRN", x, size=3))
     b.finished(b.layer(x, 4))
     return b
 
@@ -89,9 +89,9 @@ def test_rows_come_in_the_order_of_the_model() -> None:
 
 def test_segments_are_numbered_as_they_run() -> None:
     rows = check(mixed_network().model(), march="nash-e")
-    assert [(r.op, r.on, r.segment) for r in rows if r.op in ("Conv", "CumSum")] == [
+    assert [(r.op, r.on, r.segment) for r in rows if r.op in ("Conv", "LRN")] == [
         ("Conv", "BPU", 0),
-        ("CumSum", "CPU", 1),
+        ("LRN", "CPU", 1),
         ("Conv", "BPU", 2),
     ]
 
@@ -182,7 +182,7 @@ def test_a_node_on_the_bpu_shows_the_types_of_its_codes(style: str, dtypes: str)
 
 
 def test_a_node_on_the_cpu_shows_its_floats() -> None:
-    assert of(check(mixed_network().model(), march="nash-e"), "CumSum")[0].dtypes == "float/float"
+    assert of(check(mixed_network().model(), march="nash-e"), "LRN")[0].dtypes == "float/float"
 
 
 def test_a_last_layer_that_is_not_quantized_shows_its_accumulator() -> None:
@@ -217,6 +217,6 @@ def test_what_the_exporter_says_about_a_node_reaches_the_table_and_the_debug_map
 
 def test_a_node_on_the_cpu_says_where_it_was_written_too() -> None:
     proto = mixed_network().model()
-    node = next(n for n in proto.graph.node if n.op_type == "CumSum")
-    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'head', 'cumsum']")
-    assert of(check(proto, march="nash-e"), "CumSum")[0].scope == "head"
+    node = next(n for n in proto.graph.node if n.op_type == "LRN")
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'head', 'lrn']")
+    assert of(check(proto, march="nash-e"), "LRN")[0].scope == "head"

@@ -27,7 +27,7 @@ from openbpu.compiler import compile as build
 from openbpu.quantization.onnx import quantize
 from quantization.float_models import float_model
 
-TEXT = """(float[1, 3, 8, 8] x) => (float[1, 5] y, float[1, 5] z) {
+TEXT = """(float[1, 3, 8, 8] x) => (float[1, 5] y, float[1, 5, 1, 1] z) {
     c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w, b)
     r = Relu (c)
     m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
@@ -36,7 +36,8 @@ TEXT = """(float[1, 3, 8, 8] x) => (float[1, 5] y, float[1, 5] z) {
     g = GlobalAveragePool (s)
     f = Flatten (g)
     y = Gemm (f, k)
-    z = CumSum (y, axis)
+    t = Unsqueeze (y, axes)
+    z = LRN <size = 3, alpha = 0.5> (t)
 }"""
 
 
@@ -50,7 +51,7 @@ def net() -> onnx.ModelProto:
         "b": sixteenths(4, seed=2),
         "v": sixteenths(6, 4, 3, 3, seed=3, most=8),
         "k": sixteenths(6, 5, seed=4),
-        "axis": np.array(1, np.int64),
+        "axes": np.array([2, 3]),
     }
     model = float_model(TEXT, weights)
     for node in model.graph.node:
@@ -99,7 +100,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "check": (
         "check net.onnx --march nash-e",
         "check net.onnx --march bayes-e --as int16 --json",
-        "check q.onnx --march nash-e --bpu CumSum",
+        "check q.onnx --march nash-e --bpu LRN",
         "check q.onnx --march nash-e --as int8",
         "check net.onnx --march nash-e --quant-config types.yaml",
         "check net.onnx --march nash-e --shape x=2,3,8,8",

@@ -25,7 +25,7 @@ def is_harmless(text: str) -> bool:
     return all(c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text)
 
 
-def model(name: str, op: str = "CumSum") -> onnx.ModelProto:
+def model(name: str, op: str = "Hardmax") -> onnx.ModelProto:
     """x → QDQ → Sigmoid → QDQ → an operator of the CPU → y; every name is, or begins with, `name`."""
     x, y = f"{name}x", f"{name}y"
     pairs = [
@@ -34,7 +34,7 @@ def model(name: str, op: str = "CumSum") -> onnx.ModelProto:
         helper.make_node("Sigmoid", ["d"], [f"{name}t"], f"{name}n"),
         helper.make_node("QuantizeLinear", [f"{name}t", "s", "z"], ["u"], f"{name}u"),
         helper.make_node("DequantizeLinear", ["u", "s", "z"], ["v"], f"{name}v"),
-        helper.make_node(op, ["v", "axis"], [y], name),
+        helper.make_node(op, ["v"], [y], name),
     ]
     graph = helper.make_graph(
         pairs,
@@ -43,7 +43,7 @@ def model(name: str, op: str = "CumSum") -> onnx.ModelProto:
         [helper.make_tensor_value_info(y, TensorProto.FLOAT, (1, 8))],
         [
             numpy_helper.from_array(np.array(v, k), n)
-            for n, v, k in (("s", 0.05, np.float32), ("z", 0, np.int8), ("axis", 1, np.int64))
+            for n, v, k in (("s", 0.05, np.float32), ("z", 0, np.int8))
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -111,7 +111,7 @@ TEXTS = {
     ),
     "on the CPU": OPEN
     + (
-        "{ a = Conv <pads = [1, 1, 1, 1]>(x, w) c, i = TopK <axis = 1>(a, k) d = CumSum(c, begin) e = "
+        "{ a = Conv <pads = [1, 1, 1, 1]>(x, w) c, i = TopK <axis = 1>(a, k) d = LRN <size = 3>(c) e = "
         "Cast <to = 1>(d) y = Relu(e) }"
     ),
     "embedding": "(int64[1, 3] x) => (float y) { a = Gather(table, x) y = MatMul(a, m) }",

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def mixed_model() -> onnx.ModelProto:
-    """image 1×8×6×6 → QDQ conv → Log, CumSum (no BPU unit: on the CPU) → QDQ → conv → result."""
+    """image 1×8×6×6 → QDQ conv → Log, LRN (no BPU unit: on the CPU) → QDQ → conv → result."""
     rng = np.random.default_rng(0)
     shape = (1, 8, 6, 6)
     weights: dict[str, Any] = {
@@ -18,7 +18,6 @@ def mixed_model() -> onnx.ModelProto:
         "w2": rng.integers(-90, 90, (8, 8, 1, 1)).astype(np.int8),
         "s": np.array(0.05, np.float32),
         "sw": np.array(0.01, np.float32),
-        "axis": np.array(1, np.int64),
         "z": np.array(0, np.int8),
     }
     nodes: list[onnx.NodeProto] = []
@@ -33,7 +32,7 @@ def mixed_model() -> onnx.ModelProto:
     first = helper.make_node("Conv", [pair("image"), "w1_d"], ["a"], name="conv1", pads=[1, 1, 1, 1])
     nodes.append(first)
     log = helper.make_node("Log", [pair("a")], ["l"], name="log")
-    nodes += [log, helper.make_node("CumSum", ["l", "axis"], ["b"], name="sum")]
+    nodes += [log, helper.make_node("LRN", ["l"], ["b"], name="lrn", size=3)]
     nodes.append(helper.make_node("Conv", [pair("b"), "w2_d"], ["c"], name="conv2"))
     nodes.append(helper.make_node("Identity", [pair("c")], ["result"], name="out"))
     graph = helper.make_graph(

@@ -21,7 +21,7 @@ from witness.recipes import RECIPES, Site
 from witness.variations import KEEPS_SCALE, STYLES
 
 _NARROW = tuple(name for name, style in STYLES.items() if "16" not in style.dtype)
-_CPU_OPS = ("Hardmax", "CumSum")
+_CPU_OPS = ("Hardmax", "ScatterElements")
 """Without a unit on the BPU, and of exact results on any processor."""
 
 
@@ -95,8 +95,14 @@ def _fused(rng: random.Random, b: GraphBuilder, y: str, pool: Sequence[str]) -> 
         return EMITTERS[op](b, y)[0] if op != "Add" else b.node("Add", y, rng.choice(same) if same else y)
     if chance < 0.3 and b.values[y].ndim:
         op = rng.choice(_CPU_OPS)
-        return b.node("Hardmax", y) if op == "Hardmax" else b.node("CumSum", y, b.constant(np.array(0)))
+        return b.node("Hardmax", y) if op == "Hardmax" else _with_another_first(b, y)
     return y
+
+
+def _with_another_first(b: GraphBuilder, y: str) -> str:
+    """One for the first element of y."""
+    first = (1,) * b.values[y].ndim
+    return b.node("ScatterElements", y, b.constant(np.zeros(first, np.int64)), b.constant(np.ones(first)))
 
 
 def _no_draw(_: Any) -> Any:
