@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 
 from compiler.networks import Network
 from compiler.reading import model
-from openbpu.arch.program import BpuSegment, CpuSegment, Placement
+from openbpu.arch.errors import OpenbpuError
+from openbpu.arch.hbm import read_hbm, to_bytes
+from openbpu.arch.march import get_march
+from openbpu.arch.program import NO_COST, BpuSegment, CpuSegment, Placement
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.reference.kernel import Array
@@ -169,6 +174,54 @@ def test_turning_the_sign_of_codes_at_the_ends_has_rows_and_a_cost(march: str) -
     assert all(s.microseconds > 0 for s in latency.segments)
 
 
+# --- costs ------------------------------------------------------------------------------------------------
+
+
+def test_a_node_between_two_segments_says_what_it_costs() -> None:
+    program = compile_model(mixed_network().model(), march="nash-e")
+    (row,) = of(program.placement, "LRN")
+    assert (row.cost.splits, row.cost.nodes) == (1, 1)
+    assert row.cost.bytes_in == row.cost.bytes_out == 4 * 4 * 6 * 6  # float32 both ways
+    assert row.cost.handover_us == get_march("nash-e").cpu.handover_us
+    told = row.cost.cpu_us + row.cost.handover_us
+    assert told == pytest.approx(Session(program).latency.segments[1].microseconds)
+
+
+def test_a_node_at_an_end_splits_nothing_and_is_not_handed_over() -> None:
+    b = Network(IMAGE)
+    x = b.layer(b.x, 4)
+    b.finished(b.node("LRN", x, size=3))
+    (row,) = of(check(b.model(), march="nash-e"), "LRN")
+    assert (row.cost.splits, row.cost.handover_us, row.cost.bytes_out) == (0, 0, 0)
+    assert row.cost.bytes_in == 4 * 4 * 6 * 6
+    assert row.cost.cpu_us > 0
+
+
+def test_nodes_of_one_segment_say_that_they_share_it() -> None:
+    b = Network(IMAGE)
+    x = b.layer(b.x, 4)
+    x = b.qdq(b.node("LRN", b.node("LRN", x, size=3), size=3))
+    b.finished(b.layer(x, 4))
+    first, second = of(check(b.model(), march="nash-e"), "LRN")
+    assert (first.cost.nodes, second.cost.nodes) == (2, 2)
+    assert (first.cost.bytes_in > 0, first.cost.bytes_out) == (True, 0)
+    assert (second.cost.bytes_in, second.cost.bytes_out > 0) == (0, True)
+
+
+@pytest.mark.parametrize("march", MARCHES)
+def test_what_is_on_the_bpu_costs_the_cpu_nothing_and_all_else_something(march: str) -> None:
+    rows = check(mixed_network().model(), march=march)
+    assert all((r.cost == NO_COST) == (r.on == "BPU") for r in rows)
+
+
+def test_costs_are_kept_in_the_file_and_none_is_negative() -> None:
+    program = compile_model(mixed_network().model(), march="nash-e")
+    assert read_hbm(to_bytes(program)).placement == program.placement
+    rows = tuple(replace(r, cost=replace(r.cost, bytes_in=-1)) for r in program.placement)
+    with pytest.raises(OpenbpuError, match="a cost"):
+        to_bytes(replace(program, placement=rows))
+
+
 # --- dtypes -----------------------------------------------------------------------------------------------
 
 
@@ -213,6 +266,18 @@ def test_what_the_exporter_says_about_a_node_reaches_the_table_and_the_debug_map
     assert row.scope == program.debug[row.layer].scope == "backbone.stem"
     assert row.source == program.debug[row.layer].source
     assert "net.py" in row.source
+
+
+def test_what_the_older_exporter_says_in_doc_strings_reaches_the_table_too() -> None:
+    proto = mixed_network().model()
+    node = next(n for n in proto.graph.node if n.op_type == "LRN")
+    node.name = "/head/LRN"
+    node.doc_string = (
+        "/usr/lib/site-packages/torch/nn/functional.py(99): norm\n/home/me/net.py(31): forward\n"
+        "/usr/lib/site-packages/torch/nn/modules/module.py(1501): _slow_forward\n"
+    )
+    (row,) = of(check(proto, march="nash-e"), "LRN")
+    assert (row.scope, row.source) == ("head", "net.py:31")
 
 
 def test_a_node_on_the_cpu_says_where_it_was_written_too() -> None:

@@ -12,13 +12,13 @@ from rich.console import Console, RenderableType
 from arch.samples import full
 from openbpu.arch.errors import printable
 from openbpu.arch.march import get_march
-from openbpu.arch.program import Placement
+from openbpu.arch.program import CpuCost, Placement
 from openbpu.report import text
 from openbpu.report.disasm import disassemble
 from openbpu.report.fit import fitted
 from openbpu.report.intervals import spread
 from openbpu.report.march import march_tables, marches_table
-from openbpu.report.placement import placement_json, placement_summary, placement_table
+from openbpu.report.placement import cost_text, placement_json, placement_summary, placement_table
 from openbpu.report.plain import plain
 
 PLACED = (
@@ -71,9 +71,35 @@ def test_placement_json_has_every_field() -> None:
         "dtypes": "float/int64",
         "reason": "no BPU unit",
         "fix": "remove it",
+        "cost": None,
         "scope": "net.head",
         "source": "net.py:9",
     }
+
+
+def test_the_cost_of_a_node_on_the_cpu_is_in_words_and_in_figures() -> None:
+    cost = CpuCost(1, 2048, 512, 1250.0, 100.0, 3)
+    assert cost_text(cost) == (
+        "splits a segment, with 2 others; 2.0 KiB to the CPU; 512 B back; 1.250 ms + 100.0 µs hand-over"
+    )
+    (row,) = placement_json([replace(PLACED[1], cost=cost)])
+    assert row["cost"] == {
+        "segments split": 1,
+        "bytes to the CPU": 2048,
+        "bytes back": 512,
+        "cpu_ms_estimate": 1.25,
+        "handover_ms_estimate": 0.1,
+        "nodes of its segment": 3,
+        "text": cost_text(cost),
+    }
+
+
+def test_the_table_has_a_column_of_costs_where_there_are_any() -> None:
+    cost = CpuCost(0, 0, 0, 8.0, 0.0, 1)
+    shown = rendered(placement_table([PLACED[0], replace(PLACED[1], cost=cost)]))
+    assert "Cost, estimate" in shown
+    assert "8.00 µs" in shown
+    assert "Cost" not in rendered(placement_table(PLACED))
 
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", "\x1b[31mx", "a\nb", "\x07", "[/]"])

@@ -22,7 +22,7 @@ from openbpu.compiler.batch import batched, can_be_batched
 from openbpu.compiler.ir import Graph
 from openbpu.compiler.ir.qdq import spell_offsets
 from openbpu.compiler.ir.verify import Stage, verify, verify_parts
-from openbpu.compiler.lower import Part, build_program, debug_map, partition, placements
+from openbpu.compiler.lower import Part, build_program, cpu_costs, debug_map, partition, placements
 from openbpu.compiler.net import Progress, caught, telling
 from openbpu.compiler.passes.borders import cpu_borders, place_borders
 from openbpu.compiler.passes.channels_last import channels_last_ends
@@ -51,6 +51,11 @@ class _Placed:
     parts: tuple[Part, ...]
     refusals: Mapping[str, Refusal]
     channels_last: frozenset[str]
+
+    def rows(self, entries: Mapping[str, int], march: March) -> tuple[Placement, ...]:
+        """The placement of every node; `entries` maps names to lines of the debug map."""
+        costs = cpu_costs(self.graph, self.parts, march)
+        return placements(self.source, self.parts, entries, self.refusals, costs)
 
 
 def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.compile); an argument per option
@@ -109,7 +114,7 @@ def compile(  # noqa: A001, PLR0913 - the word of the field (openbpu.compiler.co
             target,
             schedule_options=schedule_options,
             debug=debug,
-            placement=placements(placed.source, placed.parts, debug.of_origin, placed.refusals),
+            placement=placed.rows(debug.of_origin, target),
             options={k: v for k, v in used.items() if v},
             progress=told,
         )
@@ -134,7 +139,7 @@ def check(
     removed, wanted = _kinds(remove_io), frozenset(bpu_ops)
     with caught("check"):
         placed = _place(model, target, shapes, removed, wanted, telling(progress))
-        return placements(placed.source, placed.parts, debug_map(placed.parts).of_origin, placed.refusals)
+        return placed.rows(debug_map(placed.parts).of_origin, target)
 
 
 def _place(

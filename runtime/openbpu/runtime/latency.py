@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from openbpu.arch.dtypes import DType
 from openbpu.arch.march import Cpu, March
 from openbpu.arch.program import BpuSegment, CpuSegment, Program, Tensor
+from openbpu.arch.timing.cpu import CpuParts, cpu_parts_of
 
 if TYPE_CHECKING:
     from openbpu.simulator.timing import Timing as Timing  # noqa: PLC0414 - re-exported to the reports
@@ -144,26 +145,6 @@ def _segment(program: Program, index: int, march: March) -> SegmentLatency:
     return SegmentLatency(segment.name, "BPU", us, "simulated", timing.cycles, timing, start)
 
 
-@dataclass(frozen=True, slots=True)
-class CpuParts:
-    """The estimate of a CPU segment on one core, in µs: arithmetic and memory traffic overlap."""
-
-    handover_us: float
-    dispatch_us: float
-    arithmetic_us: float
-    memory_us: float
-
-    @property
-    def work_us(self) -> float:
-        """The slower of arithmetic and memory."""
-        return max(self.arithmetic_us, self.memory_us)
-
-    @property
-    def total_us(self) -> float:
-        """The whole segment."""
-        return self.handover_us + self.dispatch_us + self.work_us
-
-
 def cpu_parts(program: Program, index: int, cpu: Cpu) -> CpuParts:
     """Return what the CPU segment at `index` costs: hand-over, dispatch per node, arithmetic, memory.
 
@@ -173,9 +154,5 @@ def cpu_parts(program: Program, index: int, cpu: Cpu) -> CpuParts:
     if not isinstance(segment, CpuSegment):
         raise TypeError(f"segment {index} must be a CPU segment, not {type(segment).__name__}")
     between = BpuSegment in kinds[:index] and BpuSegment in kinds[index + 1 :]
-    return CpuParts(
-        handover_us=float(cpu.handover_us) if between else 0.0,
-        dispatch_us=float(segment.nodes * cpu.dispatch_us),
-        arithmetic_us=segment.flops / (cpu.flops_per_cycle * cpu.clock_hz) * _US,
-        memory_us=segment.bytes_moved / cpu.bytes_per_second * _US,
-    )
+    moved = segment.bytes_moved
+    return cpu_parts_of(cpu, segment.nodes, segment.flops, moved, between=between)

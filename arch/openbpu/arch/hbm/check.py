@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 import numpy as np
 
@@ -241,3 +242,5 @@ def _check_tables(program: Program) -> None:
         _require(line.on in {"BPU", "CPU"}, f"{where}: on", line.on)
         _require(-1 <= line.segment < len(program.segments), f"{where}: segment", line.segment)
         _require(-1 <= line.layer < len(program.debug), f"{where}: layer", line.layer)
+        least = min(getattr(line.cost, f.name) for f in fields(line.cost))
+        _require(least >= 0, f"{where}: a cost", least)

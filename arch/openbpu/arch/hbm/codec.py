@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from openbpu.arch.definition.needs import BadRecordError
@@ -90,7 +91,9 @@ _SCALARS: dict[Any, _Kind] = {
 
 
 def _kind(hint: Any) -> _Kind:
-    """Return the kind of a field's type: a scalar, `tuple[T, ...]`, or a tuple of fixed length."""
+    """Return the kind of a field's type: a scalar, a dataclass, `tuple[T, ...]`, a tuple of one length."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _Kind(f"a {hint.__name__}", to_record, partial(from_record, hint))
     if get_origin(hint) is not tuple:
         return _SCALARS[hint]
     args = get_args(hint)

@@ -15,7 +15,9 @@ from openbpu.arch.operators.tensor.conv import Conv
 from openbpu.arch.operators.tensor.matmul import MatMul
 from openbpu.arch.operators.window import Pool, Resize
 from openbpu.arch.program.structure import (
+    NO_COST,
     BpuSegment,
+    CpuCost,
     CpuSegment,
     DebugEntry,
     Placement,
@@ -25,11 +27,13 @@ from openbpu.arch.program.structure import (
 from openbpu.arch.tensors import Space, Tensor
 
 __all__ = [
+    "NO_COST",
     "OPERATORS",
     "Binary",
     "BpuSegment",
     "Concat",
     "Conv",
+    "CpuCost",
     "CpuSegment",
     "DebugEntry",
     "Dequantize",

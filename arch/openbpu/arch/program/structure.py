@@ -23,6 +23,26 @@ class DebugEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class CpuCost:
+    """What a node on the CPU costs a run; `nodes` is 0 for one that costs nothing.
+
+    splits: BPU segments more because of its segment · bytes_in, bytes_out: what it reads of the BPU's results
+    and makes for the BPU · cpu_us: its own estimated time on one core · handover_us: of its segment, both
+    ways · nodes: how many nodes share that segment, its split and its hand-over.
+    """
+
+    splits: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    cpu_us: float = 0.0
+    handover_us: float = 0.0
+    nodes: int = 0
+
+
+NO_COST = CpuCost()
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """Where one node of the user's model runs, and why. `segment` indexes `Program.segments` (-1: none)."""
 
@@ -36,6 +56,7 @@ class Placement:
     scope: str = ""
     source: str = ""
     layer: int = -1  # index into the debug map of the layer that holds it
+    cost: CpuCost = NO_COST
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from openbpu.arch.numerics.functions import POINTWISE
-from openbpu.arch.program import Placement
+from openbpu.arch.program import NO_COST, Placement
 from openbpu.compiler.ir import Graph, Node, Origin
 from openbpu.compiler.ir.qdq import DEQUANTIZE, QUANTIZE
+from openbpu.compiler.lower.costs import Costs
 from openbpu.compiler.lower.ends import between, turned_end, turned_ends
 from openbpu.compiler.lower.partition import Part
 from openbpu.compiler.ops import OPS
@@ -50,12 +51,26 @@ class _Model:
 
 
 def placements(
-    source: Graph, parts: tuple[Part, ...], entries: Mapping[str, int], refusals: Mapping[str, Refusal]
+    source: Graph,
+    parts: tuple[Part, ...],
+    entries: Mapping[str, int],
+    refusals: Mapping[str, Refusal],
+    costs: Costs,
 ) -> tuple[Placement, ...]:
     """Return a row per node of the model as it was read; Quantize and Dequantize only where they run.
 
-    `entries` maps original node names to lines of the debug map, `refusals` to reasons.
+    `entries` maps original node names to lines of the debug map, `refusals` to reasons, `costs` segments and
+    names to what the CPU costs.
     """
+    rows = _rows(source, parts, entries, refusals)
+    return tuple(
+        replace(r, cost=costs.get((r.segment, r.node), NO_COST)) if r.on == "CPU" else r for r in rows
+    )
+
+
+def _rows(
+    source: Graph, parts: tuple[Part, ...], entries: Mapping[str, int], refusals: Mapping[str, Refusal]
+) -> tuple[Placement, ...]:
     where = _where(parts)
     model = _Model(source, entries, {**refusals, **turned_ends(source, parts)}, where)
     rows: list[Placement] = []

@@ -86,8 +86,13 @@ def _flops(node: Node, values: Values) -> int:
 
 
 def _moved(node: Node, values: Values) -> int:
-    named = (values[n] for n in (*node.inputs, *node.outputs) if n in values)
-    return sum(v.size * _WIDTHS.get(v.dtype, 1) for v in named if v.shape is not None)
+    return sum(nbytes(values, n) for n in (*node.inputs, *node.outputs) if n)
+
+
+def nbytes(values: Values, name: str) -> int:
+    """Return the bytes that a value takes beside the CPU; 0 where its shape is not static."""
+    value = values.get(name)
+    return 0 if value is None or value.shape is None else value.size * _WIDTHS.get(value.dtype, 1)
 
 
 # --- Bodies ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from openbpu.compiler.ir.graph import Origin
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TRACE = "pkg.torch.onnx.stack_trace"
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_DOC_FRAME = re.compile(r"^(?:# )?(\S.*)\((\d+)\): ", re.MULTILINE)
 _LIBRARY = re.compile(r"(^|[\\/])(site-packages|dist-packages)[\\/]torch[\\/]")
 _MAX_TEXT = 100_000
 
@@ -23,7 +24,8 @@ def origin_of(node: NodeProto, name: str) -> Origin:
     """Return the origin of `node`, known to the user as `name`; never raises, whatever the metadata holds."""
     said = {entry.key: entry.value for entry in node.metadata_props}
     scope = _scope(said.get(_SCOPES, "")) or _scope_in_name(node.name)
-    return Origin(name, node.op_type, scope, _source(said.get(_TRACE, "")), said.get(STAYS_FLOAT) == "true")
+    source = _source(said.get(_TRACE, "")) or _source_in_doc(node.doc_string)
+    return Origin(name, node.op_type, scope, source, said.get(STAYS_FLOAT) == "true")
 
 
 def _scope(text: str) -> str:
@@ -61,6 +63,12 @@ def _string_list(text: str) -> list[str]:
 def _source(trace: str) -> str:
     """Innermost frame that is not torch's own, as "file.py:123"."""
     frames = _FRAME.findall(trace[-_MAX_TEXT:])
+    return next(_short(frames, keep_library=False), next(_short(frames, keep_library=True), ""))
+
+
+def _source_in_doc(text: str) -> str:
+    """The same of torch's older exporter, innermost frame first: "/home/me/net.py(12): forward"."""
+    frames = _DOC_FRAME.findall(text[:_MAX_TEXT])[::-1]
     return next(_short(frames, keep_library=False), next(_short(frames, keep_library=True), ""))
 
 

@@ -192,16 +192,26 @@ def _cost(text: str) -> Cell:
 def placement(found: Json) -> Section:
     """Return where the nodes run and why, of the part "placement" of a document."""
     where = any(p["scope"] or p["source"] for p in found["nodes"])
+    costly = any(p["cost"] for p in found["nodes"])
     rows = [
         (
             Cell(p["node"], under=" ".join(filter(None, (p["scope"], p["source"]))) if where else ""),
             Cell(p["on"], css="cpu" if p["on"] == "CPU" else ""),
             *(p["subgraph"], p["type"], p["dtypes"], p["reason"], p["fix"]),
+            *([_cost_cell(p["cost"])] if costly else []),
         )
         for p in found["nodes"]
     ]
     columns = (
         Column("Node", "long"), Column("On"), Column("Subgraph"), Column("Type"), Column("In/Out DataType"),
         Column("Reason", "long"), Column("Fix", "long"),
+        *([Column("Cost, estimate", "long")] if costly else []),
     )  # fmt: skip
     return section("Where its operators run", found["summary"], Table(columns, rows, "nodes"))
+
+
+def _cost_cell(cost: Json | None) -> Cell:
+    """Return what a node on the CPU costs; sorts by its time."""
+    if cost is None:
+        return Cell("")
+    return Cell(cost["text"], cost["cpu_ms_estimate"] + cost["handover_ms_estimate"])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from openbpu.arch.march import March
 from openbpu.arch.program import BpuSegment, CpuSegment, Placement, Program
-from openbpu.runtime.latency import CpuParts, cpu_parts
+from openbpu.arch.timing.cpu import CpuParts
+from openbpu.runtime.latency import cpu_parts
 from openbpu.runtime.roofline.changes.ends import converting_segments, without
 
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear"})
