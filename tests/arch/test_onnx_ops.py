@@ -11,8 +11,6 @@ from openbpu.quantization.onnx.classes import ROWS, Kind
 from openbpu.quantization.onnx.patterns.whole import REWRITTEN
 
 MARCHES = [get_march(name) for name in march_names()]
-VENDORS_ONLY = {"GridSample"}
-"""Operators whose pairs are for the vendor's compiler: its BPU has them, ours leaves them to the CPU."""
 
 
 def has_unit(op: str) -> bool:
@@ -24,7 +22,7 @@ def has_unit(op: str) -> bool:
 
 @pytest.mark.parametrize("op", [row.op for row in ROWS if row.kind is not Kind.CPU])
 def test_what_quantization_wraps_has_a_unit_on_some_march(op: str) -> None:
-    assert has_unit(op) != (op in VENDORS_ONLY)
+    assert has_unit(op)
 
 
 @pytest.mark.parametrize("op", [row.op for row in ROWS if row.kind is Kind.CPU])

@@ -259,6 +259,15 @@ def _resized(_: Limits) -> Breaking:
     return ended(b, b.node("Resize", b.x, "", scales, mode="nearest")), "1.5"
 
 
+def _sampled(m: Limits) -> Breaking:
+    n = m["gridsample_both_max"] + 1
+    b = Network((1, 1, n, n), opset=21)
+    grid = b.constant(np.zeros((1, 2, 2, 2), np.int16))
+    scale, zero = b.constant(np.float32(2.0**-15)), b.constant(np.int16(0))
+    points = b.node("DequantizeLinear", grid, scale, zero)
+    return ended(b, b.node("GridSample", b.x, points)), f"{n}×{n}"
+
+
 def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
     reduced = [op for op in OPS if op.startswith(("Reduce", "Global"))]
     return {
@@ -280,6 +289,7 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
         "RMSNormalization": {"reduce_axis_max": (_normalized("RMSNormalization"), {})},
         "Concat": {"binary_channels_max": (_channels("Concat"), {}), "concat_inputs_max": (_joined, {})},
         "Gather": {"gather_index_max": (_gathered, {})},
+        "GridSample": {"gridsample_both_max": (_sampled, {"gridsample_both_max": 50})},
         "Resize": {"resize_power_of_two": (_resized, {"resize_power_of_two": 1})},
     }
 

@@ -33,6 +33,8 @@ _WORDS = {
     ("Resize", "nearest_mode"): ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"],
     ("Pad", "mode"): ["constant", "edge", "reflect"],
     ("SpaceToDepth", "mode"): ["DCR", "CRD"],
+    ("GridSample", "mode"): ["linear", "nearest"],
+    ("GridSample", "padding_mode"): ["zeros", "border"],
     ("Gelu", "approximate"): ["none", "tanh"],
 }
 _AUTO_PADS = ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]

@@ -38,6 +38,7 @@ WEIGHTS: dict[str, Array] = {
     "folded": np.array([6, 8]),
     "spread": np.array([1, 4, 8, 8]),
     "wide": noise(1, 4, 8, 8),
+    "grid": np.tanh(noise(1, 5, 6, 2)),
 }
 ATTENTION = """
     p = Add(x, place) q = MatMul(p, row) h = Reshape(q, heads)
@@ -55,6 +56,15 @@ MADE = {
     "reduced": (IMAGE, "m = ReduceMean<axes=[2,3], keepdims=0>(x) y = Neg(m)"),
     "padded": (IMAGE, "p = Pad(x, pads) y = Relu(p)"),
     "resized": (IMAGE, 'r = Resize<mode="nearest">(x, , , sizes) y = Relu(r)'),
+    "sampled": (IMAGE, "y = GridSample(x, grid)"),
+    "sampled by itself": (
+        IMAGE,
+        "a, b = Split<axis=1>(x) t = Transpose<perm=[0,2,3,1]>(a) g = Tanh(t) y = GridSample(b, g)",
+    ),
+    "sampled places": (
+        IMAGE,
+        "a, b = Split<axis=1>(x) g = Transpose<perm=[0,2,3,1]>(a) y = GridSample(wide, g)",
+    ),
     "cut": (IMAGE, "c = Slice(x, one, two, one) y = Relu(c)"),
     "constant map": (IMAGE, "y = Add(x, wide)"),
     "anchors": (IMAGE, "a = Reshape(x, anchors) s = Softmax<axis=2>(a) y = Reshape(s, image)"),

@@ -71,6 +71,19 @@ def resized(x: Float64) -> Float64:
     return x
 
 
+def sampled(x: Float64, grid: Float64) -> Float64:
+    (h, w), images = x.shape[2:], np.arange(len(x))[:, None, None]
+    right, down = (grid[..., 0] + 1) * w / 2 - 0.5, (grid[..., 1] + 1) * h / 2 - 0.5
+    y = np.zeros((*grid.shape[:3], x.shape[1]))
+    for i, j in np.ndindex(2, 2):
+        row, column = np.floor(down) + i, np.floor(right) + j
+        there = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        share = (1 - np.abs(down - row)) * (1 - np.abs(right - column)) * there
+        at = (np.clip(v, 0, n - 1).astype(int) for v, n in ((row, h), (column, w)))
+        y += share[..., None] * np.moveaxis(x, 1, -1)[(images, *at)]
+    return np.moveaxis(y, -1, 1)
+
+
 def numbers(values: Float64) -> str:
     return ", ".join(f"{v:.9e}" for v in values)
 
@@ -92,6 +105,10 @@ OPERATORS = {
     "Resize": Operator(
         'o = Resize<mode = "linear">(d0, , f)', resized, out=(40, 6, 15, 20),
         constants="float[4] f = {1, 1, 3, 2.5}",
+    ),
+    "GridSample": Operator(
+        "o = GridSample(d0, d1)", sampled, shapes=((40, 6, 5, 8), (40, 9, 7, 2)), out=(40, 6, 9, 7),
+        unit=lambda a, b: a, kinds=("int8",), second="int16", scale=3e-5,
     ),
     "ReduceL2": Operator(
         "o = ReduceL2(d0, a)", lambda x: np.sqrt((x * x).sum(3, keepdims=True)), out=(40, 6, 5, 1),

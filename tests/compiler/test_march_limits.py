@@ -21,7 +21,6 @@ SECTIONS = (Chip, Tae, Vae, Aae, Trans, Vpu, Ddr, Cpu, March)
 _WAITING = {
     "ArgMax": {"arg_axis_max", "arg_axis_only"},
     "CumSum": {"cumsum_axis_max"},
-    "GridSample": {"gridsample_both_max"},
     "Conv3d": {"conv3d_kernel_max", "conv3d_stride_max", "conv3d_channels_max"},
 }
 WAITING = {key for op, keys in _WAITING.items() if op not in OPS for key in keys}

@@ -26,7 +26,9 @@ from witness.random_graphs import qdq_models
 # Operators whose integer results are exact; the others have bounds of their own (test_right_single.py).
 EXACT_STEPS = 0.5
 APPROXIMATE_STEPS = 8.0
-APPROXIMATE = frozenset({"Softmax", "LayerNormalization", "RMSNormalization", "Div", "Resize", "ReduceL2"})
+APPROXIMATE = frozenset(
+    {"Softmax", "LayerNormalization", "RMSNormalization", "Div", "Resize", "GridSample", "ReduceL2"}
+)
 BENT = STEEP | {
     "Sin",
     "Cos",

@@ -121,7 +121,7 @@ def test_every_operator_has_its_turn() -> None:
     assert set(BODIES) | set(OTHER) <= set(OPS)
 
 
-LEFT = ("Erf", "Neg", "Round", "Tan", "PRelu", "GridSample", "ReduceL1", "ReduceL2", "ReduceMin", "Softmax")
+LEFT = ("Erf", "Neg", "Round", "Tan", "PRelu", "ReduceL1", "ReduceL2", "ReduceMin", "Softmax")
 """Operators that a march has no unit for, or prefers on the CPU."""
 
 

@@ -15,7 +15,7 @@ from openbpu.evaluation.tally import Comparison
 
 APPROXIMATED = frozenset(
     {"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "Div", "Resize", "ReduceL2"}
-    | {"InstanceNormalization", "GroupNormalization", "Upsample", "QLinearSoftmax"}
+    | {"InstanceNormalization", "GroupNormalization", "Upsample", "QLinearSoftmax", "GridSample"}
 )
 """Operators that the BPU approximates, by at most APPROXIMATE_STEPS (docs/numerics.md)."""
 APPROXIMATE_STEPS = 1.0
@@ -28,7 +28,7 @@ FUNCTIONS_OF_INT16 = frozenset(
     """
     Sigmoid Tanh Erf Gelu Swish HardSwish HardSigmoid Mish Softplus Elu Selu Celu Softsign LeakyRelu PRelu Exp
     Log Sqrt Reciprocal Pow Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceil Round Abs Sign
-    ThresholdedRelu Shrink QuickGelu FastGelu BiasGelu QLinearSigmoid QLinearLeakyRelu GridSample
+    ThresholdedRelu Shrink QuickGelu FastGelu BiasGelu QLinearSigmoid QLinearLeakyRelu
     """.split()  # noqa: SIM905 - a word per line hides the list
 )
 """Tables of line segments where their input has 16 bits; the compiler refuses them beyond SEGMENT_SHARE."""

@@ -210,6 +210,17 @@ def gather(site: Site) -> int:
     return axis if axis < along_ else axis + len(site.shape(1)) - 1
 
 
+def sampled(site: Site) -> int:
+    """Every image has a grid of its own, or all have the same constant one; so may the image be constant."""
+    found = [site.axis(i) for i in (0, 1)]
+    if set(found) - {0, None}:
+        raise Mixed("its images or grids do not lie on axis 0")
+    for i, axis in enumerate(found):
+        if axis is None:
+            site.repeat(i, 0)
+    return 0
+
+
 def cut(site: Site) -> int:
     """Slices of other axes."""
     axis = site.data_axis()
@@ -299,6 +310,7 @@ RULES: dict[str, Rule] = {
     "Expand": expand,
     "Tile": tile,
     "Gather": gather,
+    "GridSample": sampled,
     "Slice": cut,
     "Pad": pad,
     "Resize": resize,

@@ -124,15 +124,15 @@ class Site:
             producer = self.producers.get(name)
             if producer is not None and is_dequantize(producer):
                 raise scales_refused(self.graph, producer, f"its input '{name}'")
-            raise no_codes(
-                self.graph, self.producers, self.node, name, "put a Quantize/Dequantize pair on that tensor"
-            )
+            of = "" if len(dtypes) > 1 else f" of {dtypes[0]}"
+            pair = f"put a Quantize/Dequantize pair{of} on that tensor"
+            raise no_codes(self.graph, self.producers, self.node, name, pair)
         if not leaf.scaling.per_tensor:
             raise Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")
         if leaf.dtype not in dtypes:
             raise Refused(
                 f"its input '{name}' is {leaf.dtype} (allowed {', '.join(dtypes)})",
-                "quantize that tensor to int8 or int16",
+                f"quantize that tensor to {' or '.join(dtypes)}",
             )
         return leaf
 

@@ -68,7 +68,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 _OWN = ("", "ai.onnx")
 _SLOW = frozenset(
-    {"CenterCropPad", "Col2Im", "DeformConv", "GridSample", "LpPool", "MaxRoiPool", "MaxUnpool"}
+    {"CenterCropPad", "Col2Im", "DeformConv", "LpPool", "MaxRoiPool", "MaxUnpool"}
     | {"NonMaxSuppression", "RoiAlign", "StringNormalizer"}
 )
 """Loops over elements in onnx.reference: a fallback comes first."""

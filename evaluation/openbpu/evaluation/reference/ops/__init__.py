@@ -13,6 +13,7 @@ from openbpu.evaluation.reference.ops import (
     quantize,
     reduction,
     resize,
+    sampling,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "quantize",
     "reduction",
     "resize",
+    "sampling",
 ]

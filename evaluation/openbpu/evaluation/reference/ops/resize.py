@@ -39,7 +39,7 @@ def _nearest(x: Array, rounding: str) -> Array:
     return np.ceil(x - 0.5)
 
 
-def _cubic(distance: Array, a: float) -> Array:
+def keys_cubic(distance: Array, a: float) -> Array:
     """Keys' cubic kernel."""
     d = np.abs(distance)
     near = ((a + 2) * d - (a + 3)) * d * d + 1
@@ -57,7 +57,7 @@ def _matrix(at: Array, size: int, call: Call) -> Array:
     for offset in reach:
         index = base + offset
         distance = at - index
-        weight = 1 - np.abs(distance) if linear else _cubic(distance, call.real("cubic_coeff_a", -0.75))
+        weight = 1 - np.abs(distance) if linear else keys_cubic(distance, call.real("cubic_coeff_a", -0.75))
         if call.attr("exclude_outside", 0):
             weight = np.where((index < 0) | (index >= size), 0.0, weight)
         np.add.at(outside, (np.arange(len(at)), np.clip(index, 0, size - 1).astype(int)), weight)

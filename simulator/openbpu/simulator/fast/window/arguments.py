@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openbpu.simulator.fast.declaration import Address, Arguments, Record, Table
+from openbpu.simulator.fast.declaration import Address, Arguments, Int16s, Record, Table
 
 SUM, MAX, MIN = range(3)
 """How values of a window, or of an axis, become one."""
@@ -116,6 +116,40 @@ class Resize(Arguments):
     out_width: int
     rows: Table[Between]
     columns: Table[Between]
+    x_zero: int
+    mult: int
+    shift: int
+    zero: int
+    lo: int
+    hi: int
+
+
+class Sampled(Arguments):
+    """x [·, height, width, channels] at the points (column, row) of an int16 grid. Units are rows of y.
+
+    A code g is the position (g·mult + offset) / 2^shift in pixels of 20 fraction bits.
+    """
+
+    x: Address
+    x_kind: int
+    grid: Int16s
+    y: Address
+    y_kind: int
+    linear: int
+    """0: the nearest pixel."""
+    border: int
+    """1: points outside lie on the border; 0: they read zeros."""
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    column_mult: int
+    column_offset: int
+    column_shift: int
+    row_mult: int
+    row_offset: int
+    row_shift: int
     x_zero: int
     mult: int
     shift: int

@@ -1,4 +1,4 @@
-"""Windows and axes: Pool, Reduce, bilinear Resize."""
+"""Windows and axes: Pool, Reduce, bilinear Resize, GridSample."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from openbpu.simulator.fast.language.lang import helper, int8, int64
 from openbpu.simulator.fast.language.pointers import ld, p8, st
 from openbpu.simulator.fast.language.records import kernel
 from openbpu.simulator.fast.scratch import BLOCK
-from openbpu.simulator.fast.window.arguments import MAX, SUM, MaxPoolBytes, Pool, Reduce, Resize
+from openbpu.simulator.fast.window.arguments import MAX, SUM, MaxPoolBytes, Pool, Reduce, Resize, Sampled
 
 _WEIGHT_BITS = 30
 _ACROSS = 15
+_POSITION_BITS = 20
 
 
 @helper
@@ -196,3 +197,61 @@ def resize(args: Resize, lo: int, hi: int, scratch: Any) -> None:
                     st(v0, i, _between(above, below, f, _WEIGHT_BITS) * mult)
                 requantize(v0, n, shift, zero, low, high)
                 narrow(args.y + ((unit * out_w + ox) * channels + start) * y_kind, y_kind, v0, n)
+
+
+@helper
+def _position(args: Sampled, code: int, mult: int, offset: int, shift: int, length: int) -> Any:
+    """numerics.positions and clamped_positions of one code."""
+    p = rhe_shift(code * mult + offset, shift)
+    if args.border:
+        p = min(max(p, int64(0)), int64(length - 1) << _POSITION_BITS)
+    return p
+
+
+@helper
+def _pixel(args: Sampled, v: Any, image: int, row: int, column: int, start: int, n: int) -> None:
+    """v[i] = x − x_zero of n channels from `start` on; zeros outside of the image."""
+    if row < 0 or row >= args.height or column < 0 or column >= args.width:
+        for i in range(n):
+            st(v, i, int64(0))
+        return
+    pixel = (image * args.height + row) * args.width + column
+    widen(v, args.x + (pixel * args.channels + start) * args.x_kind, args.x_kind, 1, n)
+    for i in range(n):
+        st(v, i, ld(v, i) - args.x_zero)
+
+
+@kernel
+def sampled(args: Sampled, lo: int, hi: int, scratch: Any) -> None:
+    """Units are output rows of all images."""
+    channels, out_w, mult = args.channels, args.out_width, args.mult
+    v0, v1 = scratch_block(scratch, 0), scratch_block(scratch, 1)
+    v2, v3 = scratch_block(scratch, 2), scratch_block(scratch, 3)
+    mask = (int64(1) << _POSITION_BITS) - 1
+    for unit in range(lo, hi):
+        image = unit // args.out_height
+        for point in range(unit * out_w, (unit + 1) * out_w):
+            right = int64(ld(args.grid, 2 * point))
+            down = int64(ld(args.grid, 2 * point + 1))
+            px = _position(args, right, args.column_mult, args.column_offset, args.column_shift, args.width)
+            py = _position(args, down, args.row_mult, args.row_offset, args.row_shift, args.height)
+            for start in range(0, channels, BLOCK):
+                n = min(channels - start, BLOCK)
+                if args.linear:
+                    column, g = px >> _POSITION_BITS, (px & mask) << (_WEIGHT_BITS - _POSITION_BITS)
+                    row, f = py >> _POSITION_BITS, (py & mask) << (_WEIGHT_BITS - _POSITION_BITS)
+                    _pixel(args, v0, image, row, column, start, n)
+                    _pixel(args, v1, image, row, column + 1, start, n)
+                    _pixel(args, v2, image, row + 1, column, start, n)
+                    _pixel(args, v3, image, row + 1, column + 1, start, n)
+                    for i in range(n):
+                        above = _between(ld(v0, i), ld(v1, i), g, _ACROSS)
+                        below = _between(ld(v2, i), ld(v3, i), g, _ACROSS)
+                        st(v0, i, _between(above, below, f, _WEIGHT_BITS) * mult)
+                else:
+                    column, row = rhe_shift(px, _POSITION_BITS), rhe_shift(py, _POSITION_BITS)
+                    _pixel(args, v0, image, row, column, start, n)
+                    for i in range(n):
+                        st(v0, i, ld(v0, i) * mult)
+                requantize(v0, n, args.shift, args.zero, args.lo, args.hi)
+                narrow(args.y + (point * channels + start) * args.y_kind, args.y_kind, v0, n)

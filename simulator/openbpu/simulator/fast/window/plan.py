@@ -1,10 +1,11 @@
-"""Pool, Reduce and Resize as steps."""
+"""Pool, Reduce, Resize and GridSample as steps."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.operators.sample import GridSample
 from openbpu.arch.program import Pool, Reduce, Resize
 from openbpu.simulator.fast.declaration import Table
 from openbpu.simulator.fast.plan.registry import lowers
@@ -84,3 +85,19 @@ def lower_resize(op: Resize, low: Lowering) -> None:
         mult=op.mult, shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi,
     )  # fmt: skip
     low.add(made, images * out_h, images * out_h * out_w * (20 + channels * 3.0))
+
+
+@lowers(GridSample, "window")
+def lower_grid_sample(op: GridSample, low: Lowering) -> None:
+    """Rows of points."""
+    (x, grid), (y,) = op.inputs, op.outputs
+    (images, height, width, channels), (_, out_h, out_w, _) = op.x_shape, op.y_shape
+    linear = op.mode == "linear"
+    made = arguments.Sampled(
+        x=low.read(x), x_kind=low.kind(x), grid=low.read(grid), y=low.write(y), y_kind=low.kind(y),
+        linear=int(linear), border=int(op.border), height=height, width=width, channels=channels,
+        out_height=out_h, out_width=out_w, column_mult=op.columns[0], column_offset=op.columns[1],
+        column_shift=op.columns[2], row_mult=op.rows[0], row_offset=op.rows[1], row_shift=op.rows[2],
+        x_zero=op.x_zero, mult=op.mult, shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi,
+    )  # fmt: skip
+    low.add(made, images * out_h, images * out_h * out_w * (30 + channels * (3.0 if linear else 1.0)))
