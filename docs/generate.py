@@ -20,6 +20,7 @@ from openbpu.arch.isa import HEADER_DTYPE, RECORD_BYTES, RECORDS, Engine, Instr
 from openbpu.arch.march import LIMITS, March, Number, get_march, march_names
 from openbpu.arch.numerics.functions import BINARY, POINTWISE, PREDICATES, UNARY
 from openbpu.arch.program import OPERATORS
+from openbpu.compat.registry import ROWS as NAMES
 from openbpu.compiler import compile as compile_model
 from openbpu.compiler.ops import OPS, Limit, OpRule, tables
 from openbpu.compiler.ops.rule import EVERY
@@ -302,6 +303,34 @@ def _left_rows(marches: Sequence[March]) -> Iterable[tuple[str, str, str]]:
         yield f"`{op}`", ", ".join(always), ", ".join(n.rstrip("*") for n in names if n not in always)
 
 
+# --- vendor_scripts.md: the table of names ---
+
+VENDOR = HERE / "vendor_scripts.md"
+NAMES_FROM, NAMES_TO = "<!-- names: written by docs/generate.py -->\n", "<!-- end of names -->\n"
+
+
+def vendor_page() -> str:
+    """Return docs/vendor_scripts.md with the table of names as they are registered; the rest as it stands."""
+    before, _, rest = VENDOR.read_text(encoding="utf-8").partition(NAMES_FROM)
+    _, _, after = rest.partition(NAMES_TO)
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in NAMES:
+        groups.setdefault((row.module, row.status, row.told), []).append(row.name or "the whole module")
+    rows = [
+        (f"`{module}`", ", ".join(f"`{n}`" if n.isidentifier() else n for n in names), status, told)
+        for (module, status, told), names in groups.items()
+    ]
+    counts = {
+        status: sum(row.status == status for row in NAMES) for status in ("works", "differs", "refused")
+    }
+    told = (
+        f"Of {len(NAMES)} names {counts['works']} work, {counts['differs']} differ, "
+        f"{counts['refused']} are refused.\n\n"
+    )
+    made = table(("module", "names", "", "how it differs, or what it does and what there is here"), rows)
+    return f"{before}{NAMES_FROM}\n{told}{made}\n{NAMES_TO}{after}"
+
+
 # --- README.md: the figures of its example ---
 
 README = HERE.parent / "README.md"
@@ -331,6 +360,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "marches.md": marches_page,
     "supported_ops.md": supported_ops_page,
+    "vendor_scripts.md": vendor_page,
     "../README.md": readme_page,
 }
 

@@ -124,7 +124,7 @@ def test_a_missing_script_and_no_script_are_explained(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("vendor")
 def test_a_name_that_is_missing_names_our_equivalent_or_says_there_is_none() -> None:
-    with pytest.raises(ImportError, match=r"hbdk4\.compiler\.leap is not provided; use ONNX"):
+    with pytest.raises(ImportError, match=r"leap is not provided: .*here use ONNX"):
         exec("from hbdk4.compiler import leap")
     with pytest.raises(ImportError, match="openbpu has no equivalent"):
         exec("from hbdk4.compiler import frobnicate")
@@ -151,7 +151,10 @@ def test_a_vendor_module_lists_what_it_has_and_its_version() -> None:
 
     assert {"convert", "compile", "Hbm", "onnx", "march"} <= set(dir(hbdk4.compiler))
     assert hbdk4.__version__ == version("openbpu")
-    assert [n for n in dir(hbdk4) if not n.startswith("__")] == ["compiler"]  # its own, no deeper, no other's
+    assert [n for n in dir(hbdk4) if not n.startswith("__")] == [
+        "compiler",
+        "march",
+    ]  # its own, no deeper, no other's
 
 
 @pytest.mark.usefixtures("vendor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from onnx import ModelProto
@@ -28,10 +29,17 @@ class Closing:
     refused: str = ""
 
 
-def closing(report: Report, quantized: ModelProto, march: str | March) -> Closing:
-    """Return the report with the placement of `quantized`, or with the reason why it has none."""
+def closing(
+    report: Report, quantized: ModelProto, march: str | March, bpu_ops: Collection[str] = ()
+) -> Closing:
+    """Return the report with the placement of `quantized`, or with the reason why it has none.
+
+    bpu_ops: operators and nodes asked onto the BPU; those that the model does not have are passed over.
+    """
     name = march if isinstance(march, str) else march.name
+    there = {n for node in quantized.graph.node for n in (node.name, node.op_type)}
+    wishes = [wish for wish in bpu_ops if wish in there]
     try:
-        return Closing(report, name, check(quantized, march=march))
+        return Closing(report, name, check(quantized, march=march, bpu_ops=wishes))
     except OpenbpuError as error:
         return Closing(report, name, (), str(error))

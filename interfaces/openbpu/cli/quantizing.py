@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import onnx
 
     from openbpu.arch.given_shapes import Shapes
-    from openbpu.arch.program import Placement
     from openbpu.evaluation.closing import Closing
     from openbpu.evaluation.search import Search
     from openbpu.quantization.onnx import Choice, Corrections, Finding, Method, QuantConfig, TensorRange
@@ -213,30 +212,14 @@ def quantized_for(
     report: Report | None,
 ) -> tuple[Made, Closing | None]:
     """Return the quantized model with its closing report; what stays on the CPU of `march` is left float."""
-    from openbpu.arch.dtypes import DType
-    from openbpu.evaluation.left_float import Left, leave_float
-    from openbpu.quantization.onnx import with_node_types
-    from openbpu.quantization.onnx.groundwork import with_types_of_their_own
+    from openbpu.evaluation.for_march import quantized_for as for_march
 
-    def make(left: Left) -> tuple[Made, Closing | None]:
-        types = with_node_types(job.types, {DType.FLOAT32: list(left.values())})
+    def make(types: QuantConfig) -> tuple[onnx.ModelProto, Choice]:
         made = quantized(replace(job, types=types), data, told, report)
-        return replace(made, floats=tuple(left)), closed(made, march)
+        return made.model, made.choice
 
-    def placed(found: tuple[Made, Closing | None]) -> tuple[onnx.ModelProto, Sequence[Placement]]:
-        made, closing = found
-        return made.model, () if closing is None else closing.placement
-
-    kept = with_types_of_their_own(job.model, job.types, job.shapes)
-    return leave_float(make, placed, kept, {})[0]
-
-
-def closed(made: Made, march: str) -> Closing | None:
-    """Return the closing report."""
-    from openbpu.evaluation.closing import closing
-
-    report = made.choice.report
-    return None if report is None else closing(report, made.model, march)
+    found = for_march(make, job.model, job.types, march, shapes=job.shapes)
+    return Made(found.model, data, found.choice, told, found.floats), found.closing
 
 
 def sentences(job: Job, made: Made) -> Iterator[str]:

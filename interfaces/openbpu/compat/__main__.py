@@ -11,6 +11,8 @@ from pathlib import Path
 
 from openbpu.arch.errors import OpenbpuError, printable
 from openbpu.compat.finder import install
+from openbpu.compat.names import answer
+from openbpu.compat.registry import refused_in
 
 _USAGE = """usage: python -m openbpu.compat script.py [arguments]
        python -m openbpu.compat -m module [arguments]
@@ -28,7 +30,19 @@ def main(arguments: list[str]) -> int:
     except OpenbpuError as error:
         sys.stderr.write(printable(f"openbpu: {error}\n{_where(error)}", keep="\n"))
         return 1
+    except NameError as error:  # of a name that a star import would have brought
+        told = _missing(error)
+        if not told:
+            raise
+        sys.stderr.write(printable(f"openbpu: {told}\n{_where(error)}", keep="\n"))
+        return 1
     return 0
+
+
+def _missing(error: NameError) -> str:
+    """Say what becomes of a vendor's name that no star import brings here; "" for any other name."""
+    row = refused_in(error.name or "")
+    return "" if row is None else answer(row.module, row.name)
 
 
 def _run(arguments: list[str]) -> None:
@@ -45,7 +59,7 @@ def _run(arguments: list[str]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-def _where(error: OpenbpuError) -> str:
+def _where(error: Exception) -> str:
     """Name the script's line that led to the error; a library's frames say nothing to its user."""
     found = error.__traceback__
     lines = []

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from openbpu.compat.names import MODULES, answer, target_of
-from openbpu.compat.torch_names import complete
+from openbpu.compat.names import MODULES, REFUSED, answer, target_of
+from openbpu.compat.torch_import import watch
 
 
 class VendorModule(ModuleType):
@@ -23,7 +23,8 @@ class VendorModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":  # what `from module import *` brings
-            return sorted({n for source in MODULES[self.__name__] for n in _public(source)})
+            own = {n for source in MODULES[self.__name__] for n in _public(source)}
+            return sorted(own or _children(self.__name__))
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         child = f"{self.__name__}.{name}"
@@ -43,14 +44,18 @@ class VendorModule(ModuleType):
         return getattr(self, name)(*args, **kwargs)
 
     def __dir__(self) -> list[str]:
-        prefix = f"{self.__name__}."
-        children = {m[len(prefix) :] for m in MODULES if m.startswith(prefix) and "." not in m[len(prefix) :]}
         offered = {n for source in MODULES[self.__name__] for n in _public(source)}
-        return sorted({*super().__dir__(), *children, *offered})
+        return sorted({*super().__dir__(), *_children(self.__name__), *offered})
 
 
 _DOUBLES = frozenset({"prepare", "convert", "fuse_modules"})
 """Names that a function and a module in one package have."""
+
+
+def _children(module: str) -> set[str]:
+    """Return the names of the modules directly inside one."""
+    prefix = f"{module}."
+    return {m[len(prefix) :] for m in MODULES if m.startswith(prefix) and "." not in m[len(prefix) :]}
 
 
 def _public(source: str) -> list[str]:
@@ -76,7 +81,7 @@ class VendorFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
         parent, _, name = fullname.rpartition(".")
         ours = isinstance(sys.modules.get(parent), VendorModule)
-        if ours:
+        if ours or fullname in REFUSED:
             raise ImportError(answer(parent, name), name=fullname)
         return None
 
@@ -94,4 +99,4 @@ def install() -> None:
     """Make the vendor's names importable in this process, unless the originals are; may be called again."""
     if not any(isinstance(found, VendorFinder) for found in sys.meta_path):
         sys.meta_path.append(VendorFinder())
-    complete()
+    watch()

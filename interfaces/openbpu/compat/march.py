@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from openbpu.arch.march import find_march, march_names
+from openbpu.arch.errors import MarchError, must
+from openbpu.arch.march import find_march, get_march, march_names
 
-__all__ = ["March", "MarchBase", "MarchSeries", "march_name"]
+__all__ = [
+    "March",
+    "MarchBase",
+    "MarchSeries",
+    "get_all_bpu_march_names",
+    "get_march_num_cores",
+    "march_name",
+]
 
 
 class MarchBase(type):
@@ -34,3 +42,16 @@ def march_name(march: Any) -> str:
     """
     text = str(getattr(march, "value", march))
     return find_march(text.removeprefix("March.")) or text
+
+
+def get_all_bpu_march_names() -> list[str]:
+    """Return the marches that a module can be converted for."""
+    return [name for name in march_names() if get_march(name).target]
+
+
+def get_march_num_cores(march: Any) -> int:
+    """Return how many BPU cores a march has; raises MarchError for one that is not known."""
+    name = march_name(march)
+    if name not in march_names():
+        raise MarchError(must("get_march_num_cores", "the march", f"one of {', '.join(march_names())}", name))
+    return get_march(name).chip.cores

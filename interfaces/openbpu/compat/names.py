@@ -8,9 +8,12 @@ import re
 from types import ModuleType
 from typing import Any
 
+from openbpu.compat.registry import ROWS, refusal
+
 _TORCH = "openbpu.quantization.torch"
 _DEPLOY = "openbpu.compat.deploy"
 _PREPARE = "openbpu.compat.prepare"
+_NAMES = "openbpu.compat.plugin_names"
 _HBDK = "openbpu.compat.hbdk"
 _PROFILER = "openbpu.compat.profiler"
 _LOW = "openbpu.quantization.torch.lowlevel"
@@ -26,6 +29,8 @@ _PLUGIN = (
     ".qtensor",
     ".version",
     ".functional",
+    ".fx",
+    ".fx.jit_scheme",
     ".nn",
     ".nn.qat",
     ".nn.qat.segment_lut",
@@ -51,6 +56,7 @@ _PLUGIN = (
     ".quantization.quantize_fx",
     ".quantization.stubs",
     ".utils",
+    ".utils.fx_helper",
     ".utils.quant_profiler",
     ".utils.onnx_helper",
 )
@@ -63,11 +69,12 @@ MODULES: dict[str, tuple[str, ...]] = {
             _PREPARE,
             _TORCH,
             _DEPLOY,
+            _NAMES,
             *(_QAT if name.startswith(".nn.qat") else ()),
         )
         for name in _PLUGIN
     },
-    "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH),
+    "horizon_plugin_pytorch.quantization.hbdk4": (f"{_HBDK}.plugin", _TORCH, _NAMES),
     "horizon_plugin_profiler": (_PROFILER, _TORCH, _DEPLOY),
     "horizon_plugin_profiler.model_profilerv2": (_PROFILER, _TORCH, _DEPLOY),
     "horizon_plugin_profiler.utils": (_PROFILER, _TORCH, _DEPLOY),
@@ -77,6 +84,21 @@ MODULES: dict[str, tuple[str, ...]] = {
     "hbdk4.compiler.march": ("openbpu.compat.march",),
     "hbdk4.compiler.overlay": (_HBDK,),
     "hbdk4.compiler.hbm": (f"{_HBDK}.hbm",),
+    "hbdk4.compiler.hbm_tools": (f"{_HBDK}.tools",),
+    "hbdk4.compiler.version": (f"{_HBDK}.version",),
+    "hbdk4.march": ("openbpu.compat.march",),
+    "hmct": (),
+    "hmct.api": ("openbpu.compat.hmct.api",),
+    "hmct.ir": (),
+    "hmct.quantizer": (),
+    "hmct.quantizer.debugger": ("openbpu.compat.hmct.debugger",),
+    "hbm_runtime": ("openbpu.compat.hbm_runtime",),
+    "hobot_dnn": (),
+    "hobot_dnn.pyeasy_dnn": ("openbpu.compat.pyeasy_dnn",),
+    "horizon_tc_ui": ("openbpu.compat.hb_runtime",),
+    "horizon_tc_ui.hb_runtime": ("openbpu.compat.hb_runtime",),
+    "horizon_tc_ui.utils": (),
+    "horizon_tc_ui.utils.tool_utils": ("openbpu.compat.tool_utils",),
     "pytorch_quantization": (_LOW,),
     "pytorch_quantization.tensor_quant": (_LOW,),
     "pytorch_quantization.calib": (_LOW,),
@@ -87,33 +109,8 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Vendor module → the openbpu modules in which its names are looked up, in this order."""
 
-_LAYERS = "openbpu.quantization.torch.prepare, which gives a float model's layers their quantizers"
-_INSTEAD = {
-    **dict.fromkeys((f"Quant{kind}" for kind in ("Conv1d", "Conv2d", "Conv3d", "Linear")), _LAYERS),
-    "quant_modules": _LAYERS,
-    "plot_hist": "openbpu.quantization.torch.statistics_table",
-    "HbirModelProfiler": "`openbpu analyze --dump`, which writes every tensor of a QDQ model and of a binary",
-    "script_profile": "featuremap_similarity or model_profiler on the model before it is scripted",
-    "compare_script_models": "featuremap_similarity on the models before they are scripted",
-    "show_cuda_memory_consumption": "torch.cuda.memory_summary",
-    "HbirModelVerifier": "`openbpu verify`, and convert, whose outputs are the simulator's bits",
-    "QFunctional": "FloatFunctional; convert gives it integer arithmetic",
-    "Interpolate": "torch.nn.functional.interpolate or torch.nn.Upsample",
-    "GridSample": "torch.nn.functional.grid_sample",
-    "_tensor_quant": "tensor_quant, which returns the integers and the scale",
-    "visualize_model": "hbdk4.compiler.visualize",
-    "hbm_extract_desc": "`openbpu info model.hbm`",
-    "disas": "`openbpu disasm model.hbm`",
-    "hbm_pack": "hbdk4.compiler.link",
-    "export_to_onnx": "openbpu.quantization.torch.export",
-    "export_quantized_onnx": "openbpu.quantization.torch.export",
-    "export_hbir": "openbpu.quantization.torch.export",
-    "get_hbir_input_flattener": "inputs by name, see Hbm.graphs[0].flatten_inputs",
-    "get_hbir_output_unflattener": "outputs by name, see Hbm.graphs[0].flatten_outputs",
-    "leap": "ONNX: build the model there and compile it with openbpu.compiler.compile",
-    "hbtl": "ONNX: build the model there and compile it with openbpu.compiler.compile",
-}
-
+REFUSED = frozenset(row.module for row in ROWS if not row.name and "." not in row.module)
+"""Packages that are refused as a whole."""
 
 _RENAMED = {"_tensor_quant": "tensor_quant"}
 """Vendor name → the openbpu name of the same thing."""
@@ -140,9 +137,10 @@ def target_of(module: str, name: str) -> Any:
 
 def answer(module: str, name: str) -> str:
     """Say that `module.name` is not there, and what openbpu has instead, if anything."""
-    start = f"openbpu.compat: {module}.{name} is not provided"
-    if name in _INSTEAD:
-        return f"{start}; use {_INSTEAD[name]} instead"
+    start = f"openbpu.compat: {'.'.join(filter(None, (module, name)))} is not provided"
+    why = refusal(module, name)
+    if why:
+        return f"{start}: {why}"
     if module.startswith("horizon_plugin_pytorch.nn"):
         fused = _FUSED.fullmatch(name)
         if fused:
@@ -150,7 +148,7 @@ def answer(module: str, name: str) -> str:
             return f"{start}; use {plain} instead: it holds what is fused"
         if _in_torch(name):
             return f"{start}; use torch.nn.{name} instead: prepare gives it its quantizers"
-    close = difflib.get_close_matches(name, sorted(_offered(module)), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, sorted(_offered(module) - {name}), n=1, cutoff=0.75)
     if close:
         return f"{start}; the nearest name here is {close[0]}"
     return f"{start}, and openbpu has no equivalent; `dir({module})` lists what there is"

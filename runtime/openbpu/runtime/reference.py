@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ class Reference:
     """An ONNX model on ONNX Runtime, meaning what ONNX says: nothing is optimised.
 
     A model of an opset or IR version that this ONNX Runtime does not know is brought back to the newest that
-    it does. Raises ModelError for a file that is no model, cannot be brought back or does not run.
+    it does. inputs, outputs: ONNX Runtime's, each with `name`, `shape` and `type`.
+
+    Raises ModelError for a file that is no model, cannot be brought back or does not run.
     """
 
     def __init__(self, model: str | os.PathLike[str] | ModelProto, *, threads: int = 1) -> None:
@@ -38,8 +40,10 @@ class Reference:
             _must_be_whole(where, model)
             self._engine = _engine(where, model.SerializeToString(), threads)
         self._where = os.fspath(model) if isinstance(model, (str, os.PathLike)) else model.graph.name
-        self.input_names = [i.name for i in self._engine.get_inputs()]
-        self.output_names = [o.name for o in self._engine.get_outputs()]
+        self.inputs: Sequence[Any] = self._engine.get_inputs()
+        self.outputs: Sequence[Any] = self._engine.get_outputs()
+        self.input_names = [i.name for i in self.inputs]
+        self.output_names = [o.name for o in self.outputs]
 
     def run(self, feed: Feed) -> dict[str, Array]:
         """Return the outputs by name."""

@@ -10,12 +10,14 @@ from openbpu.compat.hbdk.build import (
     statistics,
     visualize,
 )
+from openbpu.compat.hbdk.cache import CacheMode
 from openbpu.compat.hbdk.hbm import Hbm, Hbo
 from openbpu.compat.hbdk.module import Function, Module
 from openbpu.compat.hbdk.variable import Variable
 from openbpu.compat.march import March, MarchSeries
 
 __all__ = [
+    "CacheMode",
     "Function",
     "Hbm",
     "Hbo",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from openbpu.compat.hbdk.build import statistics
 from openbpu.compat.hbdk.module import Module, as_module
 
-__all__ = ["export"]
+__all__ = ["export", "statistics"]
 
 
 def export(model: Any, name: str = "", **ignored: Any) -> Module:

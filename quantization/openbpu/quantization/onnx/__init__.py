@@ -9,6 +9,7 @@ from openbpu.quantization.onnx.judge import output_cosines
 from openbpu.quantization.onnx.load import NothingLeftError, is_quantized
 from openbpu.quantization.onnx.load import read_model as read_float
 from openbpu.quantization.onnx.looks import InputLook
+from openbpu.quantization.onnx.prepare import optimized
 from openbpu.quantization.onnx.report import Report
 from openbpu.quantization.onnx.samples import Calibration, load_calibration
 from openbpu.quantization.onnx.tensor_range import TensorRange
@@ -32,6 +33,7 @@ __all__ = [
     "TensorRange",
     "is_quantized",
     "load_calibration",
+    "optimized",
     "output_cosines",
     "quantize",
     "quantize_random",

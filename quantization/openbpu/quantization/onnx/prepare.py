@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from onnx import ModelProto
+
 from openbpu.arch.errors import ModelError
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
@@ -13,10 +15,10 @@ from openbpu.quantization.onnx.contrib import unfold_contrib
 from openbpu.quantization.onnx.einsum import einsum_as_matmul
 from openbpu.quantization.onnx.fold import fold_constants
 from openbpu.quantization.onnx.given import read_given_pairs
-from openbpu.quantization.onnx.load import ModelLike, load
+from openbpu.quantization.onnx.load import ModelLike, load, valid
 from openbpu.quantization.onnx.masks import finite_masks
-from openbpu.quantization.onnx.net import Net
-from openbpu.quantization.onnx.opset import raise_opset
+from openbpu.quantization.onnx.net import Net, assemble
+from openbpu.quantization.onnx.opset import OPSET_PER_CHANNEL, raise_opset
 from openbpu.quantization.onnx.parts import read_parts
 from openbpu.quantization.onnx.patterns import fuse_patterns, opset_of_patterns
 from openbpu.quantization.onnx.rewrite import (
@@ -74,6 +76,15 @@ def prepare(model: ModelLike | Net, opset: int) -> Net:
     for rewrite in PIPELINE:
         net = rewrite(net)
     return net
+
+
+def optimized(model: ModelLike, shapes: Shapes | None = None) -> ModelProto:
+    """Return the float model as it is calibrated: folded, fused and rewritten, computing the same.
+
+    Raises ModelError, and QuantizationError where it is no float32.
+    """
+    with valid(model):
+        return assemble(prepare(read(model, shapes), OPSET_PER_CHANNEL))
 
 
 def _raised(net: Net, opset: int) -> Net:

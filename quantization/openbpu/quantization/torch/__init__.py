@@ -22,6 +22,7 @@ Names:
     default_{qat,calib}[_out]_{8,16}bit_fake_quant_qconfig
     default_calibration_qconfig_setter, default_qat_qconfig_setter,
     {calibration,qat}_8bit_weight_16bit_act_qconfig_setter,
+    {default_qat,qat_8bit_weight_16bit,sensitive_op_qat_8bit_weight_16bit}_fixed_act_qconfig_setter
     sensitive_op_{calibration,qat}_8bit_weight_16bit_act_qconfig_setter(table, topk=None, ratio=None),
     ModuleNameQconfigSetter({name: qconfig}), QconfigSetter(reference_qconfig, templates),
     ModuleNameTemplate, ConvDtypeTemplate, MatmulDtypeTemplate, SensitivityTemplate
@@ -116,10 +117,13 @@ from openbpu.quantization.torch.setters import (
     Place,
     calibration_8bit_weight_16bit_act_qconfig_setter,
     default_calibration_qconfig_setter,
+    default_qat_fixed_act_qconfig_setter,
     default_qat_qconfig_setter,
     qat_8bit_weight_16bit_act_qconfig_setter,
+    qat_8bit_weight_16bit_fixed_act_qconfig_setter,
     sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter,
     sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter,
+    sensitive_op_qat_8bit_weight_16bit_fixed_act_qconfig_setter,
 )
 from openbpu.quantization.torch.stubs import DeQuantStub, QuantStub
 from openbpu.quantization.torch.templates import (
@@ -192,6 +196,7 @@ __all__ = [
     "default_qat_8bit_weight_16bit_act_fake_quant_qconfig",
     "default_qat_8bit_weight_32bit_out_fake_quant_qconfig",
     "default_qat_16bit_fake_quant_qconfig",
+    "default_qat_fixed_act_qconfig_setter",
     "default_qat_out_8bit_fake_quant_qconfig",
     "default_qat_out_16bit_fake_quant_qconfig",
     "default_qat_qconfig_setter",
@@ -211,12 +216,14 @@ __all__ = [
     "prepare_qat",
     "prepare_qat_fx",
     "qat_8bit_weight_16bit_act_qconfig_setter",
+    "qat_8bit_weight_16bit_fixed_act_qconfig_setter",
     "qinfo",
     "qint8",
     "qint16",
     "qint32",
     "sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter",
     "sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter",
+    "sensitive_op_qat_8bit_weight_16bit_fixed_act_qconfig_setter",
     "sensitivity_table",
     "set_fake_quantize",
     "set_march",

@@ -45,21 +45,29 @@ Setter = Callable[[Place], Answer]
 
 @dataclass(frozen=True, slots=True)
 class DefaultSetter:
-    """One answer for all: dtypes, observer; last convolutions and linear layers keep high precision."""
+    """One answer for all: dtypes, observer; last convolutions and linear layers keep high precision.
+
+    fixed: whether training keeps the scales that calibration found.
+    """
 
     activation: QDType
     weight: QDType
     observer: type[Observer]
     calibration: bool
+    fixed: bool = False
 
     def __call__(self, place: Place) -> QConfig:
         """The answer for one module."""
         raw = place.is_output and place.kind == "weighted"
         return QConfig(
-            activation=None if raw else fake_quant(self.observer, self.activation),
+            activation=None if raw else self._of_results(),
             weight=weight_fake_quant(self.weight),
             calibration=self.calibration,
         )
+
+    def _of_results(self) -> Any:
+        kept = {"fix_scale": True} if self.fixed else {}
+        return fake_quant(self.observer, self.activation, **kept)
 
 
 default_calibration_qconfig_setter = DefaultSetter(qint8, qint8, MSEObserver, calibration=True)
@@ -68,6 +76,8 @@ calibration_8bit_weight_16bit_act_qconfig_setter = DefaultSetter(qint16, qint8, 
 qat_8bit_weight_16bit_act_qconfig_setter = DefaultSetter(
     qint16, qint8, MovingAverageMinMaxObserver, calibration=False
 )
+default_qat_fixed_act_qconfig_setter = replace(default_qat_qconfig_setter, fixed=True)
+qat_8bit_weight_16bit_fixed_act_qconfig_setter = replace(qat_8bit_weight_16bit_act_qconfig_setter, fixed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,13 @@ def sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter(
 ) -> SensitiveSetter:
     """As the calibration setter of that name, with the observers of QAT."""
     return SensitiveSetter(most_sensitive(table, topk, ratio), qat_8bit_weight_16bit_act_qconfig_setter)
+
+
+def sensitive_op_qat_8bit_weight_16bit_fixed_act_qconfig_setter(
+    table: Sequence[Sequence[Any]], topk: int | None = None, ratio: float | None = None
+) -> SensitiveSetter:
+    """As the QAT setter of that name; training keeps the scales of results."""
+    return SensitiveSetter(most_sensitive(table, topk, ratio), qat_8bit_weight_16bit_fixed_act_qconfig_setter)
 
 
 def first_answer(setters: Sequence[Setter], place: Place) -> QConfig | None:
