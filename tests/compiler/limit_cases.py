@@ -60,10 +60,6 @@ CONV: dict[str, tuple[Build, Mapping[str, int]]] = {
         lambda m: (conv((1, 1, 1, m["conv_size_max"] + 1), (1, 1, 1, 1)), f"1×1×{m['conv_size_max'] + 1}"),
         {},
     ),
-    "conv_kernel_max": (
-        lambda m: (conv((1, 1, 3, 40), (1, 1, 1, m["conv_kernel_max"] + 1)), f"1×{m['conv_kernel_max'] + 1}"),
-        {},
-    ),
     "conv_channels_max": (
         lambda m: (conv((1, n := m["conv_channels_max"] + 1, 1, 1), (1, n, 1, 1)), f"{n}"),
         {},

@@ -61,7 +61,7 @@ def quantized_tensors(
             continue
         name = node.output[0]
         dtype = types.get(node.input[2]) if len(node.input) > 2 else np.dtype(np.uint8)
-        value = _look_up(name, tensors)
+        value = _look_up(name, tensors, meant[name].shape)
         if value is not None and dtype is not None:
             half = _HALF.get(dtype.name, 0)
             value = value.reshape(meant[name].shape)  # 1-D layers are 2-D ones of height 1
@@ -69,11 +69,13 @@ def quantized_tensors(
     return found
 
 
-def _look_up(name: str, tensors: dict[str, Array]) -> Array | None:
+def _look_up(name: str, tensors: dict[str, Array], shape: tuple[int, ...]) -> Array | None:
     for stem in (name, f"{name}/signed"):
         if stem in tensors:
             return tensors[stem]
         nhwc = tensors.get(f"{stem}/nhwc")
+        if nhwc is not None and len(shape) == 5:  # the slices of a volume are images of a batch
+            return np.moveaxis(nhwc.reshape(-1, *shape[2:], shape[1]), -1, 1)
         if nhwc is not None and nhwc.ndim == 4:
             return nhwc.transpose(0, 3, 1, 2)
     return None

@@ -79,7 +79,7 @@ def move(op: str, rank: int) -> Network:
     if op == "Split":
         return ended(b, b.nodes("Split", [b.x], 2, axis=0, num_outputs=2)[0])
     if op == "Resize":
-        scales = b.constant(np.ones(rank, np.float32) * ([1] * (rank - 1) + [2]))
+        scales = b.constant(np.array(([2, 1] * rank)[:rank], np.float32))  # no two neighbours alike
         return ended(b, b.node(op, b.x, "", scales, mode="nearest"))
     more = [b.constant(np.array(ints[op]))] if op in ints else []
     if op == "Slice":

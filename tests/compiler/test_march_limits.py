@@ -21,8 +21,9 @@ SECTIONS = (Chip, Tae, Vae, Aae, Trans, Vpu, Ddr, Cpu, March)
 _WAITING = {
     "ArgMax": {"arg_axis_max", "arg_axis_only"},
     "CumSum": {"cumsum_axis_max"},
-    "Conv3d": {"conv3d_kernel_max", "conv3d_stride_max", "conv3d_channels_max"},
 }
+_COMPOSED = {"conv3d_kernel_max", "conv3d_stride_max", "conv3d_channels_max"}
+"""Published numbers of a unit that nothing needs: a 3-D convolution becomes one of images (`ops.taps`)."""
 WAITING = {key for op, keys in _WAITING.items() if op not in OPS for key in keys}
 """Published numbers of operators that no row of the table runs yet: who adds the row makes it read them."""
 
@@ -41,7 +42,7 @@ def sources() -> str:
 def test_every_limit_is_read() -> None:
     text, put_together = sources(), {"model_inputs_max", "model_outputs_max"}
     unread = {key for key in LIMITS if key not in text} - put_together
-    assert unread == WAITING
+    assert unread == WAITING | _COMPOSED
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)

@@ -76,10 +76,14 @@ class Shown:
                 x = self._found(stem + tail)
                 if tail == "/t" and not (self._is_rounded and x is not None and _is_image(x, shape)):
                     continue  # axes in another order, which the program does not say
-                if x is None or (turn and x.ndim != 4) or x.size != runs * np.prod(shape, dtype=np.int64):
+                if (
+                    x is None
+                    or (turn and x.ndim not in (4, 5))
+                    or x.size != runs * np.prod(shape, dtype=np.int64)
+                ):
                     continue
                 if x.dtype.kind in "iu":  # layers of one dimension are layers of height 1
-                    found = part_like(x.transpose(turn) if turn else x, shape, run, runs)
+                    found = part_like(_channels_first(x, shape) if turn else x, shape, run, runs)
                     return None if found is None else as_type(found, dtype)
         return None
 
@@ -107,6 +111,13 @@ class Shown:
     def _found(self, name: str) -> Array | None:
         i = self._ids.get(name)
         return None if i is None else _value(self._program, self._values, i)
+
+
+def _channels_first(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return NHWC codes in the order of the model; a volume [N, C, D, H, W] is N·D images."""
+    if len(shape) == 5:
+        return np.moveaxis(x.reshape(-1, *shape[2:], shape[1]), -1, 1)
+    return np.moveaxis(x, -1, 1)
 
 
 def _is_image(x: Array, shape: tuple[int, ...]) -> bool:

@@ -12,7 +12,7 @@ from openbpu.arch.program import Binary
 from openbpu.arch.shapes import broadcast_strides, collapse
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
+from openbpu.compiler.ops.layout import from_nhwc, image_shape, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Leaf, Refused, Site, doubles
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
@@ -165,7 +165,7 @@ def per_channel(site: Site) -> tuple[int, Float64] | None:
             continue
         shape = site.shape(1 - index)
         padded = (1,) * (len(shape) - data.ndim) + data.shape
-        if len(shape) in (3, 4) and len(padded) == len(shape) and padded[1] == data.size == shape[1]:
+        if len(shape) in (3, 4, 5) and len(padded) == len(shape) and padded[1] == data.size == shape[1]:
             return 1 - index, doubles(data.reshape(-1))
     return None
 
@@ -191,15 +191,13 @@ def affine_conv(site: Site, x: Leaf) -> None:
     """Emit the site's affine as a depthwise convolution over `x`."""
     site.out_quant()
     channels = x.shape[1]
-    n, *spatial = x.shape[:1] + x.shape[2:]
-    h, w = (1, spatial[0]) if len(spatial) == 1 else spatial
     conv = Convolution(
         x,
         to_nhwc(site, x.codes),
         np.ones((channels, 1, 1, 1), np.int8),
         np.ones(1),
         None,
-        (n, h, w, channels),
+        (*image_shape(x.shape), channels),
         Geometry(groups=channels),
     )
     emit_conv(site, conv, lambda nhwc, target: from_nhwc(site, nhwc, target))
@@ -222,7 +220,7 @@ def _lower_batch_norm(site: Site) -> None:
         raise Refused("its parameters are not constants", "export the model in inference mode")
     site.affine = folded
     x = site.leaf(0)
-    if len(x.shape) not in (3, 4):
+    if len(x.shape) not in (3, 4, 5):
         raise Refused(f"its input has {len(x.shape)} axes", "reshape to [N, C, H, W]")
     affine_conv(site, x)
 

@@ -209,7 +209,7 @@ RULES = (
         "int8, int16 → int8, int16",
         lower_resize,
         RESIZE_LIMITS,
-        note="nearest (exact) and linear (±1 step) over H and W",
+        note="nearest (exact) and linear (±1 step) over the spatial axes, one to three",
     ),
 )
 

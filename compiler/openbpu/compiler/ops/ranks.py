@@ -13,7 +13,8 @@ from openbpu.arch.shapes import Ints, broadcast_strides, collapse, dense_strides
 from openbpu.compiler.ops.axes import axes_of
 from openbpu.compiler.ops.site import Site
 
-_CUT = frozenset({"Split", "Pad", "Slice"})
+_CUT = frozenset({"Split", "Pad", "Resize", "Slice"})
+_IMAGES = frozenset({"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "MaxPool"})
 _ROWS = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
 
 
@@ -36,6 +37,8 @@ def merged_rank(site: Site) -> int:
         return 2 + (_rank(site.out_shape()[:-2]) if spread else 1)
     if node.op in _ROWS:
         return 3  # in front of the axis, the axis, behind it
+    if node.op in _IMAGES and len(site.shape()) == 5:
+        return 4  # the slices of a volume are images of a batch
     labels = _labels(site)
     return max(map(_rank, _shapes(site))) if labels is None else _runs(site.shape(), labels)
 
@@ -58,7 +61,7 @@ def _rank(shape: Ints) -> int:
 def _labels(site: Site) -> list[Hashable] | None:
     """What an operator does with each axis of its input: neighbours of one label stay together."""
     node, shape = site.node, site.shape()
-    if node.op.startswith("Reduce"):
+    if node.op.startswith(("Reduce", "Global")):
         axes = axes_of(site)
         return [axis in axes for axis in range(len(shape))]
     if node.op in ("Concat", "Gather"):

@@ -1,23 +1,30 @@
-"""Resize: nearest as gathers along each axis (exact), linear over H and W with weights of 30 bits."""
+"""Resize: nearest as gathers along each axis (exact), linear over spatial axes with weights of 30 bits."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
 from openbpu.arch.program import Resize
-from openbpu.compiler.ir import Node
+from openbpu.compiler.ir import Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ir.qdq import Scaling
 from openbpu.compiler.ops.advice import not_constant
-from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
+from openbpu.compiler.ops.layout import from_nhwc, to_last, to_nhwc
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
+from openbpu.compiler.ops.pieces import viewed
 from openbpu.compiler.ops.rule import Limit, Violation
-from openbpu.compiler.ops.site import Refused, Site
+from openbpu.compiler.ops.site import Leaf, Refused, Site
 
 _UNIT = 2.0**numerics.BETWEEN_BITS
+_ROOM = {"int8": 1.0, "int16": 4.0}
+"""How many steps of a result of three axes one step of the codes between them may be."""
+_Table = npt.NDArray[np.int32]
+_STILL: _Table = np.array([[0, 0, 0]], np.int32)
 
 
 def _factors(site: Site) -> tuple[float, ...]:
@@ -120,40 +127,105 @@ def _linear_table(site: Site, size: int, out: int, scale: float) -> npt.NDArray[
 
 
 def _lower_linear(site: Site) -> None:
-    x, out = site.leaf(0), site.out_quant()
-    shape, out_shape, factors = site.shape(), site.out_shape(), _factors(site)
-    if len(shape) not in (3, 4) or shape[:2] != out_shape[:2]:
-        raise Refused("linear Resize runs over H and W of [N, C, H, W] only", "resize the spatial axes only")
-    h, w = (1, shape[2]) if len(shape) == 3 else shape[2:]
-    if x.s / out.s > numerics.MAX_FINER:
-        ratio = f"1/{numerics.MAX_FINER:.0f} of the scale of its input, not 1/{x.s / out.s:,.0f}"
+    x, shape, out_shape, factors = site.leaf(0), site.shape(), site.out_shape(), _factors(site)
+    if len(shape) not in (3, 4, 5) or shape[:2] != out_shape[:2]:
         raise Refused(
-            f"the scale of its output must be at least {ratio}", "quantize its output over its range"
+            "linear Resize runs over the spatial axes of [N, C, L] to [N, C, D, H, W] only",
+            "resize the spatial axes only",
         )
-    oh, ow = (1, out_shape[2]) if len(shape) == 3 else out_shape[2:]
-    fh = 1.0 if len(shape) == 3 else factors[2]
-    rows = np.array([[0, 0, 0]], np.int32) if len(shape) == 3 else _linear_table(site, h, oh, fh)
-    cols = _linear_table(site, w, ow, factors[-1])
-    fixed = numerics.fixed_point_sum((x.s / out.s / _UNIT,), (float(x.reach) * _UNIT,))
-    low, high = site.bounds()
-    y = site.rw.value(f"{site.target}/nhwc", (shape[0], oh, ow, shape[1]), out.dtype, site.quant())
+    _check_finer(site, x.s, numerics.MAX_FINER)
+    parts = zip(shape[2:], out_shape[2:], factors[2:], strict=True)
+    tables = [_linear_table(site, *part) for part in parts]
+    goal = _Codes(site.out_quant(), site.bounds())
+    if len(shape) < 5:
+        rows = _STILL if len(shape) == 3 else tables[0]
+        y = _between(site, to_nhwc(site, x.codes), x.scaling, (rows, tables[-1]), goal)
+    else:
+        y = _volume(site, x, tables, goal)
     site.rw.set_quant(site.target, site.quant())
+    from_nhwc(site, y, site.target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """Codes to be made: what they mean, and their bounds."""
+
+    scaling: Scaling
+    bounds: tuple[int, int]
+
+
+def _volume(site: Site, x: Leaf, tables: list[_Table], goal: _Codes) -> str:
+    """Resize [N, C, D, H, W]; where all three axes change, the depth comes first, and int16 between them."""
+    last, (n, c, d, h, w) = to_last(site, x.codes), x.shape
+    changes = [_moves(table, size) for table, size in zip(tables, x.shape[2:], strict=True)]
+    if not changes[0]:
+        images = viewed(site, last, (n * d, h, w, c))
+        return _between(site, images, x.scaling, (tables[1], tables[2]), goal)
+    deep = viewed(site, last, (n, d, h, w * c))
+    if not changes[2]:
+        return _between(site, deep, x.scaling, (tables[0], tables[1]), goal)
+    inner = _inner(x)
+    _check_finer(site, x.s, _ROOM[site.out_dtype] * x.s / inner.scaling.s)
+    still = np.stack([np.arange(h), np.arange(h), np.zeros(h, np.int64)], axis=1).astype(np.int32)
+    made = _between(site, deep, x.scaling, (tables[0], still), inner, "slices")
+    images = viewed(site, made, (n * len(tables[0]), h, w, c))
+    return _between(site, images, inner.scaling, (tables[1], tables[2]), goal)
+
+
+def _moves(table: _Table, size: int) -> bool:
+    """Whether a table is not that of an axis which stays as it is."""
+    return len(table) != size or bool((table[:, 0] != np.arange(size)).any()) or bool(table[:, 2].any())
+
+
+def _inner(x: Leaf) -> _Codes:
+    """What is between the two parts: int16 with as many steps as fit, so of int8 a 128th of its step."""
+    if x.dtype == "int8":
+        return _Codes(
+            Scaling(np.array([x.s / 128], np.float32), np.zeros(1, np.int64), "int16"), (-32768, 32767)
+        )
+    return _Codes(x.scaling, (-32768, 32767))
+
+
+def _check_finer(site: Site, scale: float, most: float) -> None:
+    """Refuse a result that has so much finer steps that what is rounded in front of it would show."""
+    ratio = scale / site.out_quant().s
+    if ratio > most:
+        raise Refused(
+            f"the scale of its output must be at least 1/{most:.0f} of the scale of its input, not "
+            f"1/{ratio:,.0f}",
+            "quantize its output over its range",
+        )
+
+
+def _between(
+    site: Site, x: str, given: Scaling, tables: tuple[_Table, _Table], goal: _Codes, stem: str = "nhwc"
+) -> str:
+    """Emit a Resize of the rows and columns of NHWC codes; returns what it makes."""
+    rows, cols = tables
+    n, _, _, c = site.rw.values[x].shape or ()
+    info, out = np.iinfo(given.dtype), goal.scaling
+    reach = max(info.max - given.z, given.z - info.min)
+    fixed = numerics.fixed_point_sum((given.s / out.s / _UNIT,), (float(reach) * _UNIT,))
+    low, high = goal.bounds
+    y = site.rw.value(
+        f"{site.target}/{stem}", (n, len(rows), len(cols), c), out.dtype, Quant((out.s,), out.z)
+    )
     site.rw.bpu(
         "Resize",
         y,
         site.origins,
         site.node.name,
-        x=to_nhwc(site, x.codes),
+        x=x,
         rows=site.rw.constant(f"{site.target}/rows", rows),
         cols=site.rw.constant(f"{site.target}/cols", cols),
-        x_zero=x.z,
+        x_zero=given.z,
         mult=fixed.multipliers[0].item(),
         shift=fixed.shift.item(),
         zero=out.z,
         lo=low,
         hi=high,
     )
-    from_nhwc(site, y, site.target)
+    return y
 
 
 def _powers_of_two(site: Site) -> Violation:
