@@ -265,10 +265,11 @@ def _without(op: str, marches: Sequence[March]) -> list[str]:
 
 
 def _limits(rules: Sequence[OpRule], marches: Sequence[March]) -> str:
-    """Return the limits of some operators, those that share them under one heading."""
+    """Return the limits of some operators on marches with a unit; those that share them under one heading."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for rule in rules:
-        lines = tuple(line for limit in rule.limits for line in _limit_lines(limit, marches))
+        having = [m for m in marches if rule.op not in m.cpu_ops or m.cpu_ops[rule.op].when != "always"]
+        lines = tuple(line for limit in rule.limits for line in _limit_lines(limit, having))
         groups.setdefault(lines, []).append(rule.op)
     return "".join(
         f"\n### {', '.join(ops)}\n\n" + "".join(f"- {line}\n" for line in lines)
