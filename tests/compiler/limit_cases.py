@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compiler.breaking import BREAKING, Breaking, Build, Limits
 from compiler.networks import Network
 from compiler.one_operator import axes, binary, conv, deconv, ended, move, normalization, pool, product, unary
 from openbpu.arch.march import March
 from openbpu.compiler.ops import OPS, Limit
 from openbpu.compiler.ops.rule import BYTES, RANK
 
-Limits = Mapping[str, int]
-Breaking = tuple[Network, str]
-"""A network that breaks a limit, and the value the refusal must name."""
-Build = Callable[[Limits], Breaking]
+__all__ = ["BREAKING", "Case", "cases", "key_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +317,7 @@ def key_of(limit: Limit) -> str:
     return limit.when or limit.text.rpartition("{")[2].partition("}")[0]
 
 
-BREAKING: dict[str, dict[str, tuple[Build, Mapping[str, int]]]] = {
+BREAKING |= {
     "Conv": CONV,
     "ConvTranspose": DECONV,
     "MaxPool": _pool_cases("MaxPool", "maxpool_kernel_max", "maxpool_window_max"),
@@ -328,7 +326,6 @@ BREAKING: dict[str, dict[str, tuple[Build, Mapping[str, int]]]] = {
     "MatMul": _product_cases("MatMul"),
     **_others(),
 }
-"""Operator → number of the march → (model, tight numbers)."""
 
 RANKED = ("Transpose", "Tile", "Pad", "Resize")
 """The other operators keep axes together, which count as one."""
