@@ -59,7 +59,7 @@ _ROWS = (
     OnnxOp("Pad", Does.COMPUTE, (0,), ("constant", "edge", "reflect", "wrap")),
     OnnxOp("Resize", Does.COMPUTE, (0,), ("nearest",)),
     *_rows(Does.COMPUTE, "AveragePool"),
-    *_rows(Does.COMPUTE, "BatchNormalization", 0),
+    *_rows(Does.COMPUTE, "BatchNormalization CumSum", 0),
     *_rows(Does.COMPUTE, "Equal GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample"),
     *_rows(Does.COMPUTE, "GroupNormalization InstanceNormalization LayerNormalization", 0),
     *_rows(Does.COMPUTE, "Less LessOrEqual LpNormalization"),
@@ -67,7 +67,7 @@ _ROWS = (
     *_rows(Does.COMPUTE, "ReduceSumSquare", 0),
     *_rows(Does.COMPUTE, "Softmax"),
     *_rows(Does.COMPUTE, "Where", 1, 2),
-    *_rows(Does.OTHER, "ArgMax ArgMin Cast Compress CumSum Einsum GRU GatherElements GatherND If LRN LSTM"),
+    *_rows(Does.OTHER, "ArgMax ArgMin Cast Compress Einsum GRU GatherElements GatherND If LRN LSTM"),
     *_rows(
         Does.OTHER, "LogSoftmax Loop Mod NonMaxSuppression NonZero RNN Range RoiAlign Scan ScatterElements"
     ),

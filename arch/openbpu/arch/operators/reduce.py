@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from openbpu.arch.definition.boxes import volume
 from openbpu.arch.definition.checked import Checked
 from openbpu.arch.definition.instruction import Instr, i32, u32
 from openbpu.arch.definition.integers import Count, ceil_div
 from openbpu.arch.definition.layers import Layers, Records, box, column
-from openbpu.arch.definition.needs import need, need_geometry, need_sizes
+from openbpu.arch.definition.needs import need, need_geometry, need_same_size, need_sizes
 from openbpu.arch.definition.operator import Ints, Operator
 from openbpu.arch.definition.registry import instruction, operator
 from openbpu.arch.engines import Engine
@@ -73,3 +75,55 @@ def reduce_cycles(march: March, *, rows: Count, run: Count, outputs: Count, bits
     """Return the cycles of a ReduceTile: the input's runs through the lanes, then a fold per result."""
     vae = march.vae
     return vae.issue_cycles + rows * ceil_div(run, lanes_of(vae, bits)) + ceil_div(outputs, vae.lanes_int32)
+
+
+@instruction
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CumSumTile(Instr):
+    """y[a, r, b] = CumSum of x[a, r, b] along r, the whole axis; strides are in bytes."""
+
+    OPCODE: ClassVar[int] = 0x35
+    ENGINE: ClassVar[Engine] = Engine.VAE
+    x: int = u32()
+    y: int = u32()
+    counts: tuple[int, ...] = u32(3)
+    x_strides: tuple[int, ...] = i32(3)
+    y_strides: tuple[int, ...] = i32(3)
+
+    @staticmethod
+    def cycles(rows: Records, layers: Layers) -> Count:
+        """See `cumsum_cycles`."""
+        ids = column(rows, "operator")
+        volume(column(rows, "counts"))
+        a, r, b = column(rows, "counts").T
+        return cumsum_cycles(layers.march, a=a, r=r, b=b, bits=layers.of(ids, layers.bits))
+
+
+@operator(17, CumSumTile, onnx="CumSum")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CumSum(Operator):
+    """VAE. x [A,R,B] → y [A,R,B]: y = clamp(rhe(sat32(Σ_s (x − x_zero))·mult / 2^shift) + zero) over s ≤ r.
+
+    `exclusive`: over s < r; `reverse`: over s ≥ r; both: over s > r. Every sum is exact and saturates once.
+    """
+
+    shape: Ints  # A, R, B
+    exclusive: bool = False
+    reverse: bool = False
+    x_zero: int = 0
+    mult: int
+    shift: int
+    zero: int = 0
+    lo: int = -128
+    hi: int = 127
+
+    def check(self, program: Checked) -> None:
+        """The sizes agree."""
+        need_geometry("shape", self.shape, 3)
+        need_same_size(program, self)
+        need_sizes(program, self, *[math.prod(self.shape)] * 2)
+
+
+def cumsum_cycles(march: March, *, a: Count, r: Count, b: Count, bits: Count) -> Count:
+    """Return the cycles of a CumSumTile: every step along the axis is a pass of the lanes across b."""
+    return march.vae.issue_cycles + a * r * ceil_div(b, lanes_of(march.vae, bits))

@@ -1,4 +1,4 @@
-"""Reductions: ReduceMean, ReduceSum, ReduceMax, ReduceMin, GlobalAveragePool, GlobalMaxPool."""
+"""Reductions: ReduceMean, ReduceSum, ReduceMax, ReduceMin, GlobalAveragePool, GlobalMaxPool; CumSum."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
+from openbpu.arch.operators.reduce import CumSum
 from openbpu.arch.program import Reduce
-from openbpu.arch.shapes import dense_strides
+from openbpu.arch.shapes import around, dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand, with_operand
+from openbpu.compiler.ops.advice import not_constant
 from openbpu.compiler.ops.axes import axes_of
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
@@ -34,8 +36,7 @@ def lower_sum(
     is summed does not fit on chip.
     """
     axes, count = _axes(site, codes), count_of(site)
-    if most * count > _INT32_MAX:
-        raise Refused(f"a sum of {count} elements of up to {most:.0f} may leave int32", "reduce in two steps")
+    _need_int32(count, most, "reduce in two steps")
     scaling = _scaling(ratio, most * count)
     attrs = {"fn": "sum", "axes": axes, "x_zero": x_zero, **scaling, **bounds}
     if out is None:
@@ -71,14 +72,22 @@ def _axes(site: Site, codes: str) -> tuple[int, ...]:
     axes = axes_of(site)
     if not axes:
         raise Refused("it reduces no axis", "remove it")
-    needed = count_of(site) * DType(site.rw.values[codes].dtype).nbytes
+    _need_room(site, "it reduces to one element", count_of(site) * DType(site.rw.values[codes].dtype).nbytes)
+    return axes
+
+
+def _need_int32(count: int, most: float, fix: str) -> None:
+    if most * count > _INT32_MAX:
+        raise Refused(f"a sum of {count} elements of up to {most:.0f} may leave int32", fix)
+
+
+def _need_room(site: Site, what: str, needed: int) -> None:
+    """What one element of the result is made of is never cut, and is on chip as a whole."""
     room = site.march.chip_bytes - site.march.alignment  # the result has a line of its own
     if needed > room:
         raise Refused(
-            f"the {needed} bytes it reduces to one element must be at most {room}, which fit on chip",
-            "reduce in two steps",
+            f"the {needed} bytes {what} must be at most {room}, which fit on chip", "reduce in two steps"
         )
-    return axes
 
 
 def _scaling(ratio: float, reach: float) -> dict[str, int]:
@@ -94,7 +103,40 @@ def _axis(site: Site) -> Violation:
 LIMITS = (Limit("reduced axes must be 1..{reduce_axis_max} long", _axis, "reduce in two steps"),)
 _DTYPES = "int8, int16 → int8, int16"
 
+
+def _lower_cumsum(site: Site) -> None:
+    x, out, attrs = site.leaf(0), site.out_quant(), site.node.attrs
+    axis = _axis_of_cumsum(site)
+    length = site.shape()[axis]
+    _need_int32(length, x.reach, _SPLIT)
+    both = (DType(dtype).nbytes for dtype in (site.rw.values[x.codes].dtype, site.out_dtype))
+    _need_room(site, "along its axis", length * sum(both))
+    low, high = site.bounds()
+    ways = {way: bool(attrs.get(way, 0)) for way in ("exclusive", "reverse")}
+    scaling = _scaling(x.s / out.s, x.reach * length)
+    site.finish("CumSum", x=x.codes, axis=axis, **ways, x_zero=x.z, **scaling, zero=out.z, lo=low, hi=high)
+
+
+def _axis_of_cumsum(site: Site) -> int:
+    """The axis, non-negative; refuses one that is computed, or that the tensor does not have."""
+    given, rank = site.graph.const(site.node.inputs[1]), len(site.shape())
+    if given is None:
+        raise not_constant(site.graph, site.producers, site.node.inputs[1], "its axis")
+    axis = int(given.reshape(()))
+    if not -rank <= axis < rank:
+        raise Refused(f"its axis must be {-rank}..{rank - 1}, not {axis}", "give it an axis of its input")
+    return axis % rank
+
+
+def _summed(site: Site) -> Violation:
+    return in_range(site.shape()[_axis_of_cumsum(site)], 1, site.limit("cumsum_axis_max"))
+
+
+_SPLIT = "split the axis, and add the last sum of each part to the next part"
+_SUMMED = Limit("the axis must be 1..{cumsum_axis_max} long", _summed, _SPLIT)
+
 RULES = (
+    OpRule("CumSum", "VAE", _DTYPES, _lower_cumsum, (_SUMMED,), note="exclusive, reverse"),
     OpRule("ReduceMean", "VAE", _DTYPES, _sum(mean=True), LIMITS),
     OpRule("ReduceSum", "VAE", _DTYPES, _sum(), LIMITS),
     OpRule("ReduceMax", "VAE", _DTYPES, _extreme("max"), LIMITS),
@@ -126,3 +168,8 @@ def _to_end(b: Builder, node: Node, kept: Sequence[int], last: Sequence[int]) ->
     target = b.temporary(f"{node.outputs[0]}/moved", moved, source)
     b.push_move(source, target, moved, tuple(strides[i] for i in perm))
     return target
+
+
+@form(CumSum, "x", geometry="shape", extra="axis")
+def _cumsum(b: Builder, node: Node) -> None:
+    b.push(node, shape=around(b.shape(operand(node, "x")), node.attrs["axis"]))

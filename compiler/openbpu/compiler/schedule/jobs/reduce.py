@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr, ReduceTile
 from openbpu.arch.march import March
+from openbpu.arch.operators.reduce import CumSum, CumSumTile, cumsum_cycles
 from openbpu.arch.program import Reduce
 from openbpu.arch.timing import reduce_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
@@ -53,5 +54,42 @@ def reduce_jobs(index: int, op: Reduce, c: Context) -> list[Job]:
     return [
         ReduceJob(
             index=index, name="Reduce", extent=(a, b), steps=steps, operands=operands, engine=Engine.VAE
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CumSumJob(Job):
+    """Box: A, B. Operands: x [A,R,B], y [A,R,B]."""
+
+    def cycles(self, march: March, tile: Tiles) -> Int64:
+        """One CumSumTile."""
+        x = self.operands[0]
+        bits = 8 * max(o.element for o in self.operands)
+        out: Int64 = cumsum_cycles(march, a=tile[0], r=x.shape[1], b=tile[1], bits=bits)
+        return out
+
+    def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
+        """One CumSumTile."""
+        x, y = views
+        a, b = lengths(box)
+        counts = (a, x.shape()[1], b)
+        return [
+            CumSumTile(
+                operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides
+            )
+        ]
+
+
+@JOBS.of(CumSum)
+def cumsum_jobs(index: int, op: CumSum, c: Context) -> list[Job]:
+    """The job of a CumSum: its axis is never cut."""
+    a, r, b = op.shape
+    axes = (Along(0), Whole(r), Along(1))
+    operands = (c.operand(op.inputs[0], op.shape, axes), c.output(op.outputs[0], op.shape, axes))
+    steps = (1, min(64, b))
+    return [
+        CumSumJob(
+            index=index, name="CumSum", extent=(a, b), steps=steps, operands=operands, engine=Engine.VAE
         )
     ]

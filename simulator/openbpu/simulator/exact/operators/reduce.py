@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch import numerics
+from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import (
     ReduceTile,
 )
+from openbpu.arch.operators.reduce import CumSum, CumSumTile
 from openbpu.arch.program import (
     Reduce,
 )
@@ -29,4 +31,18 @@ def reduce_tile(core: Core, tile: ReduceTile, op: Reduce) -> None:
         v = (wide.max(axis=1) if op.fn == "max" else wide.min(axis=1)) - op.x_zero
     else:
         raise FaultError(f"the function {op.fn!r} of a Reduce does not exist")
+    y.write(numerics.requantize(v * op.mult, op.shift, op.zero, op.lo, op.hi))
+
+
+@EXECUTE.of(CumSumTile)
+def cumsum_tile(core: Core, tile: CumSumTile, op: CumSum) -> None:
+    """Execute a CumSumTile: the whole middle axis."""
+    y = core.chip.box(tile.y, tile.counts, tile.y_strides, core.dtype(op.outputs[0]))
+    x = core.chip.box(tile.x, tile.counts, tile.x_strides, core.dtype(op.inputs[0])).read()
+    wide = x.astype(np.int64) - op.x_zero
+    along = wide[:, ::-1] if op.reverse else wide
+    sums: Int64 = along.cumsum(axis=1)
+    if op.exclusive:
+        sums = sums - along
+    v = core.sat32(sums[:, ::-1] if op.reverse else sums, wide=True)
     y.write(numerics.requantize(v * op.mult, op.shift, op.zero, op.lo, op.hi))

@@ -1,4 +1,4 @@
-"""Windows and axes: Pool, Reduce, bilinear Resize, GridSample."""
+"""Windows and axes: Pool, Reduce, CumSum, bilinear Resize, GridSample."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from openbpu.simulator.fast.language.pointers import ld, p8, st
 from openbpu.simulator.fast.language.records import kernel
 from openbpu.simulator.fast.scratch import BLOCK
 from openbpu.simulator.fast.window.arguments import MAX, SUM, MaxPoolBytes, Pool, Reduce, Resize, Sampled
+from openbpu.simulator.fast.window.plan import Cumsum
 
 _WEIGHT_BITS = 30
 _ACROSS = 15
@@ -255,3 +256,55 @@ def sampled(args: Sampled, lo: int, hi: int, scratch: Any) -> None:
                         st(v0, i, ld(v0, i) * mult)
                 requantize(v0, n, args.shift, args.zero, args.lo, args.hi)
                 narrow(args.y + (point * channels + start) * args.y_kind, args.y_kind, v0, n)
+
+
+@kernel
+def cumsum(args: Cumsum, lo: int, hi: int, scratch: Any) -> None:
+    """Units are (a, block of b) of x [a, length, b]; when b is 1 they are rows."""
+    x_kind, y_kind, inner, length = args.x_kind, args.y_kind, args.inner, args.length
+    total, v = scratch_block(scratch, 0), scratch_block(scratch, 1)
+    for unit in range(lo, hi):
+        outer, start = unit // args.per_row, (unit % args.per_row) * BLOCK
+        n = BLOCK if inner == 1 else min(inner - start, BLOCK)
+        for i in range(n):
+            st(total, i, int64(0))
+        step = n if inner == 1 else 1
+        for first in range(0, length, step):
+            count = min(length - first, step)
+            r = length - first - count if args.reverse else first
+            at = (outer * length + r) * inner + start
+            size = count if inner == 1 else n
+            widen(v, args.x + at * x_kind, x_kind, 1, size)
+            if inner == 1:
+                _run_along(args, total, v, size)
+            else:
+                _run_across(args, total, v, size)
+            requantize(v, size, args.shift, args.zero, args.lo, args.hi)
+            narrow(args.y + at * y_kind, y_kind, v, size)
+
+
+@helper
+def _run_across(args: Cumsum, total: Any, v: Any, n: int) -> None:
+    """A step of n sums, side by side."""
+    for i in range(n):
+        before = ld(total, i)
+        after = before + ld(v, i) - args.x_zero
+        st(total, i, after)
+        st(v, i, _of_int32(before if args.exclusive else after) * args.mult)
+
+
+@helper
+def _run_along(args: Cumsum, total: Any, v: Any, n: int) -> None:
+    """One sum over n elements, which goes on in the next block."""
+    after = ld(total, 0)
+    for i in range(n):
+        at = n - 1 - i if args.reverse else i
+        before = after
+        after += ld(v, at) - args.x_zero
+        st(v, at, _of_int32(before if args.exclusive else after) * args.mult)
+    st(total, 0, after)
+
+
+@helper
+def _of_int32(total: Any) -> Any:
+    return min(max(total, int64(-(2**31))), int64(2**31 - 1))

@@ -1,13 +1,14 @@
-"""Pool, Reduce, Resize and GridSample as steps."""
+"""Pool, Reduce, CumSum, Resize and GridSample as steps."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.operators.reduce import CumSum
 from openbpu.arch.operators.sample import GridSample
 from openbpu.arch.program import Pool, Reduce, Resize
-from openbpu.simulator.fast.declaration import Table
+from openbpu.simulator.fast.declaration import Address, Arguments, Table
 from openbpu.simulator.fast.plan.registry import lowers
 from openbpu.simulator.fast.plan.steps import Lowering
 from openbpu.simulator.fast.scratch import BLOCK
@@ -101,3 +102,37 @@ def lower_grid_sample(op: GridSample, low: Lowering) -> None:
         x_zero=op.x_zero, mult=op.mult, shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi,
     )  # fmt: skip
     low.add(made, images * out_h, images * out_h * out_w * (30 + channels * (3.0 if linear else 1.0)))
+
+
+class Cumsum(Arguments):
+    """Sums along the middle axis of x [·, length, inner]."""
+
+    x: Address
+    x_kind: int
+    y: Address
+    y_kind: int
+    length: int
+    inner: int
+    per_row: int
+    exclusive: int
+    reverse: int
+    x_zero: int
+    mult: int
+    shift: int
+    zero: int
+    lo: int
+    hi: int
+
+
+@lowers(CumSum, "window")
+def lower_cumsum(op: CumSum, low: Lowering) -> None:
+    """The middle axis of [A,R,B]."""
+    (x,), (y,) = op.inputs, op.outputs
+    outer, length, inner = op.shape
+    per_row = -(-inner // BLOCK)
+    made = Cumsum(
+        x=low.read(x), x_kind=low.kind(x), y=low.write(y), y_kind=low.kind(y), length=length, inner=inner,
+        per_row=per_row, exclusive=int(op.exclusive), reverse=int(op.reverse), x_zero=op.x_zero, mult=op.mult,
+        shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi,
+    )  # fmt: skip
+    low.add(made, outer * per_row, outer * length * inner * 1.0)
