@@ -43,6 +43,11 @@ def split(m: Any, x: Any) -> Any:
     return m.last(torch.cat([left, right, m.inner(right)], 1))
 
 
+def warped(m: Any, x: Any) -> Any:
+    flow = torch.tanh(m.flow(x)).permute(0, 2, 3, 1) * 0.2
+    return F.grid_sample(x, m.place + flow, align_corners=False)
+
+
 def pooled(m: Any, x: Any) -> Any:
     first = m.pool(x)
     return torch.cat([x, first, m.pool(first)], 1)
@@ -176,9 +181,20 @@ IMAGES: dict[str, Case] = {
     "grid_sample": case(
         ((1, 8, 16, 16), (1, 8, 8, 2)),
         lambda _, x, g: F.grid_sample(x, g, align_corners=False),
+        fast=True,
+    ),
+    "grid_sample, constant": case(
+        IMAGE,
+        lambda m, x: F.grid_sample(x, m.grid, mode="nearest", padding_mode="border", align_corners=True),
+        grid=nn.Parameter(torch.rand(1, 5, 7, 2) * 3 - 1.5),
+    ),
+    "grid_sample, reflection": case(
+        ((1, 8, 16, 16), (1, 8, 8, 2)),
+        lambda _, x, g: F.grid_sample(x, g, padding_mode="reflection", align_corners=False),
         cpu="GridSample",
         loose=True,
     ),
+    "warp": case(IMAGE, warped, flow=conv(8, 2), place=nn.Parameter(torch.rand(1, 16, 16, 2) * 2 - 1)),
     "maximum of channels": case(IMAGE, lambda m, x: m.conv(x).max(1)[0], conv=conv(8, 4)),
     "argmax": case(IMAGE, lambda m, x: m.conv(x).argmax(1), conv=conv(8, 4), cpu="ArgMax"),
     "mean of all": case(IMAGE, line(lambda x: x.mean())),

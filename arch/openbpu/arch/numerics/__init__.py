@@ -37,10 +37,10 @@ from openbpu.arch.numerics.sampling import (
     MAX_FINER_SAMPLE,
     POSITION_BITS,
     clamped_positions,
-    pixels_around,
     pixels_inside,
     position_factors,
     positions,
+    sampled,
 )
 from openbpu.arch.numerics.tables import (
     MAX_SEGMENTS,
@@ -93,7 +93,6 @@ __all__ = [
     "observed_scale",
     "packed_params",
     "parabola",
-    "pixels_around",
     "pixels_inside",
     "pointwise",
     "position_factors",
@@ -104,6 +103,7 @@ __all__ = [
     "reciprocal_table",
     "requantize",
     "round_shift",
+    "sampled",
     "segment_allowance",
     "segment_error",
     "segment_lut",

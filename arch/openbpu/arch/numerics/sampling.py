@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from openbpu.arch.arrays import Array, Int64
-from openbpu.arch.numerics.between import WEIGHT_BITS
+from openbpu.arch.numerics.between import BETWEEN_BITS, WEIGHT_BITS, between
 from openbpu.arch.numerics.fixed import fixed_point_sum, round_shift
 
 POSITION_BITS = 20
-"""Fraction bits of a position in pixels: half a pixel of int8 codes 512 times finer than they are.
+"""Fraction bits of a position in pixels: enough for samples of int8 codes on a scale 1,024 times finer.
 
-That few, too, that a position half-way between two pixels is one although the scale of the grid is a rounded
+And so few that a position half-way between two pixels is one although the scale of the grid is a rounded
 number: the nearest pixel is then the even one, as in float32.
 """
-MAX_FINER_SAMPLE = 2.0**9
+MAX_FINER_SAMPLE = 2.0**10
 """How much finer than its input's the scale of samples may be: errors stay below half a step."""
 
 
@@ -41,13 +43,29 @@ def clamped_positions(position: Int64, length: int, *, border: bool) -> Int64:
     return np.clip(position, 0, (length - 1) << POSITION_BITS) if border else position
 
 
-def pixels_around(position: Int64) -> tuple[Int64, Int64, Int64]:
-    """Return the pixels before and behind positions, and the weight of the second in WEIGHT_BITS bits."""
-    first = position >> POSITION_BITS
-    rest = position - (first << POSITION_BITS)
-    return first, first + 1, rest << (WEIGHT_BITS - POSITION_BITS)
-
-
 def pixels_inside(pixels: Int64, length: int) -> tuple[Int64, Array]:
     """Return the nearest pixels of the image, and which of them are the ones asked for."""
     return np.clip(pixels, 0, length - 1), (pixels >= 0) & (pixels < length)
+
+
+Pixels = Callable[[Int64, Int64], Int64]
+"""The channels at rows and columns of an image, less its zero point; 0 outside of it."""
+
+
+def sampled(pixels: Pixels, row: Int64, column: Int64, *, linear: bool) -> Int64:
+    """Return what lies at positions: the nearest pixel, or in Q15 what lies between the four around it."""
+    if not linear:
+        return pixels(round_shift(row, POSITION_BITS), round_shift(column, POSITION_BITS))
+    above, f = _whole_and_weight(row)
+    left, g = _whole_and_weight(column)
+    upper, lower = (
+        between(pixels(y, left), pixels(y, left + 1), g[..., None], WEIGHT_BITS - BETWEEN_BITS)
+        for y in (above, above + 1)
+    )
+    return between(upper, lower, f[..., None], WEIGHT_BITS)
+
+
+def _whole_and_weight(position: Int64) -> tuple[Int64, Int64]:
+    """The pixel before a position, and the weight of the one behind it, in WEIGHT_BITS bits."""
+    first = position >> POSITION_BITS
+    return first, (position - (first << POSITION_BITS)) << (WEIGHT_BITS - POSITION_BITS)

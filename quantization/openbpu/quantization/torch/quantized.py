@@ -22,7 +22,8 @@ class Quantized(nn.Module):
 
     `raw`: the operator behind it, `rounded_by`, rounds, so nothing is rounded here; `takes_raw`: it reads
     such a result. `absorbed`: paths of the modules that were fused into it. `unquantized_at`: where, in
-    prepare, a plain tensor came in. `result_dtype` overrides the qconfig's where the operator needs it.
+    prepare, a plain tensor came in. `result_dtype` overrides the qconfig's where the operator needs it;
+    `input_dtypes` are those that it takes, where they differ.
     `hiding`, `observed_as`: what of the result counts for its range, where a softmax reads it masked, or a
     mask is made of it. `integer` switches to the integer arithmetic of a converted model. `bpu_path` is the
     module's path in the prepared model.
@@ -37,6 +38,7 @@ class Quantized(nn.Module):
     absorbed: tuple[str, ...] = ()
     takes_raw: bool = False
     result_dtype: QDType | None = None
+    input_dtypes: tuple[QDType, ...] = ()
     hiding: Hiding | None = None
     observed_as: type[Whole | Fill] | None = None
 

@@ -33,6 +33,17 @@ class Computed:
         return self.value()
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a grid is sampled: between pixels or at the nearest, clamped to the border or not, from which
+    corners.
+    """
+
+    linear: bool
+    border: bool
+    corners: bool
+
+
 def added(a: Codes, b: Codes, out: Grid, clamp: Clamp, sign: float = 1.0) -> Int64:
     """rhe((a·mult_a + b·mult_b) / 2^shift)."""
     fixed = fixed_sum(
@@ -155,6 +166,35 @@ def averaged(
     counts = np.rint(pool(ones).numpy()).astype(np.int64)
     total = sums * fixed.multipliers[0][counts]
     return numerics.requantize(total, fixed.shift[counts], 0, *out.bounds(clamp))
+
+
+def sampled(x: Codes, points: Codes, way: Sampling, out: Grid, clamp: Clamp) -> Int64 | None:
+    """X [N, C, H, W] at the points: program.GridSample; None where it is none, or the grid `out` too fine."""
+    if x.grid.s / out.s > numerics.MAX_FINER_SAMPLE:
+        return None
+    unit = _UNIT if way.linear else 1.0
+    fixed = fixed_sum((x.grid.s / out.s / unit,), (float(x.grid.reach) * unit,))
+    sizes, last = x.codes.shape[2:], np.moveaxis(x.codes, 1, -1)
+    images = np.arange(len(last))[:, None, None]
+    column, row = (
+        numerics.clamped_positions(
+            numerics.positions(
+                points.codes[..., i], *numerics.position_factors(points.grid.s, 0, n, corners=way.corners)
+            ),
+            n,
+            border=way.border,
+        )
+        for i, n in enumerate(sizes[::-1])
+    )
+
+    def pixels(rows: Int64, columns: Int64) -> Int64:
+        (y, high), (at, wide) = (
+            numerics.pixels_inside(v, n) for v, n in zip((rows, columns), sizes, strict=True)
+        )
+        return np.where((high & wide)[..., None], last[images, y, at], 0)
+
+    total = numerics.sampled(pixels, row, column, linear=way.linear) * fixed.multipliers[0]
+    return np.moveaxis(numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp)), -1, 1)
 
 
 def linear_table(size: int, out: int, scale: float, corners: bool) -> Int64:

@@ -17,6 +17,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.quantization.torch.integer.choices import nothing, where
 from openbpu.quantization.torch.integer.elementwise import (
     Computed,
+    Sampling,
     added,
     averaged,
     divided,
@@ -26,6 +27,7 @@ from openbpu.quantization.torch.integer.elementwise import (
     picked,
     reduced,
     resized,
+    sampled,
     softmaxed,
 )
 from openbpu.quantization.torch.integer.listed import left_to_cpu
@@ -274,6 +276,19 @@ def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
     return lambda out, clamp: resized(x, tables[0], tables[1], out, clamp)
 
 
+def _grid_sample(args: Args, kwargs: Kwargs) -> Code | None:
+    x, points = codes_of(args[0]), codes_of(args[1])
+    mode = _argument(args, kwargs, 2, "mode", default="bilinear")
+    padding = _argument(args, kwargs, 3, "padding_mode", default="zeros")
+    if x is None or points is None or mode == "bicubic" or padding == "reflection" or x.codes.ndim != 4:
+        return nothing
+    if (x.grid.dtype, points.grid.dtype) != (DType.INT8, DType.INT16):
+        return nothing
+    corners = bool(_argument(args, kwargs, 4, "align_corners", default=False))
+    way = Sampling(mode == "bilinear", padding == "border", corners)
+    return lambda out, clamp: sampled(x, points, way, out, clamp)
+
+
 def _lut(args: Args, kwargs: Kwargs) -> Code | None:
     del kwargs
     return partial(_unary, "lut", args, {})
@@ -294,6 +309,7 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": _adaptive,
     "interpolate": _interpolate,
+    "grid_sample": _grid_sample,
     "lut": _lut,
     "where": where,
 }

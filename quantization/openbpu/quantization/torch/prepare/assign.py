@@ -159,11 +159,22 @@ def _attach_weight(module: Quantized, config: QConfig) -> None:
 
 def _attach_inputs(module: Quantized, config: QConfig) -> None:
     """Quantizers in front; a module of several operators takes them in front of all."""
-    if config.input is None or isinstance(module, QATQuantStub):
+    factories = _of_inputs(module, config)
+    if factories is None or isinstance(module, QATQuantStub):
         return
-    module.attach_input(config.input)
+    module.attach_input(factories)
     if isinstance(module, Decomposed) and not isinstance(module, FloatFunctional):
         module.register_forward_pre_hook(_before, with_kwargs=True)
+
+
+def _of_inputs(module: Quantized, config: QConfig) -> Any:
+    """What the inputs are rounded by: as the qconfig says, or as the operator needs its inputs."""
+    if config.input is not None or not module.input_dtypes:
+        return config.input
+    factory = config.activation or fake_quant(MinMaxObserver, qint16)
+    if is_fixed(factory):
+        factory = fake_quant(MinMaxObserver, qint16)
+    return tuple(changed(factory, dtype=dtype) for dtype in module.input_dtypes)
 
 
 def _before(module: Any, args: Any, kwargs: Any) -> Any:

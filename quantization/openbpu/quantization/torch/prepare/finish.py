@@ -11,6 +11,7 @@ from openbpu.arch.onnx_ops import VIEWS
 from openbpu.quantization.torch.errors import PrepareError, SharedModuleWarning
 from openbpu.quantization.torch.prepare.assign import assign
 from openbpu.quantization.torch.prepare.fuse import Fused, replace_module
+from openbpu.quantization.torch.prepare.grids import widen
 from openbpu.quantization.torch.prepare.masks import hide
 from openbpu.quantization.torch.prepare.pattern import Patterns
 from openbpu.quantization.torch.prepare.watch import watch
@@ -27,6 +28,7 @@ def finish(model: nn.Module, recorder: Recorder, setters: Sequence[Setter]) -> N
     """Fuse what the record of a forward pass allows, attach quantizers, watch the states."""
     Patterns(model, recorder).fuse()
     hide(model, recorder)
+    widen(recorder)
     assign(model, setters, _outputs(recorder), _kinds(recorder))
     if all(step.module is None for step in recorder.steps):
         fix = "put a QuantStub in front of the first operator"

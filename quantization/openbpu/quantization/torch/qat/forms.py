@@ -29,6 +29,7 @@ from openbpu.quantization.torch.qat.norm import (
     RMSNormForm,
 )
 from openbpu.quantization.torch.qat.rows import GLUForm, LogSoftmaxForm
+from openbpu.quantization.torch.qat.sampled import SampleForm
 from openbpu.quantization.torch.qat.spread import (
     CosineForm,
     LogSumExpForm,
@@ -39,7 +40,7 @@ from openbpu.quantization.torch.qat.spread import (
 )
 from openbpu.quantization.torch.qtensor.dispatch import makes_modules
 
-FORMS: dict[str, type[Form | Choice | ConstantForm | JoinForm]] = {
+FORMS: dict[str, type[Form | Choice | ConstantForm | JoinForm | SampleForm]] = {
     "layer_norm": LayerNormForm,
     "rms_norm": RMSNormForm,
     "group_norm": GroupNormForm,
@@ -60,6 +61,7 @@ FORMS: dict[str, type[Form | Choice | ConstantForm | JoinForm]] = {
     "add": MaskForm,
     "sub": SubtractedMaskForm,
     **dict.fromkeys(("cat", "stack"), JoinForm),
+    "grid_sample": SampleForm,
     "where": Choice,
     "masked_fill": Choice,
     "var": VarForm,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from openbpu.arch import numerics
@@ -26,29 +28,9 @@ def grid_sample_tile(core: Core, tile: GridSampleTile, op: GridSample) -> None:
         )
         for i, place, n in ((0, op.columns, width), (1, op.rows, height))
     )
-    value = _nearest if op.mode == "nearest" else _linear
-    v = value(core, tile, op, row, column)
+    pixels = partial(_pixels, core, tile, op)
+    v = numerics.sampled(pixels, row, column, linear=op.mode == "linear")
     y.write(numerics.requantize(v * op.mult, op.shift, op.zero, op.lo, op.hi))
-
-
-def _nearest(core: Core, tile: GridSampleTile, op: GridSample, row: Int64, column: Int64) -> Int64:
-    rounded = (numerics.round_shift(p, numerics.POSITION_BITS) for p in (row, column))
-    return _pixels(core, tile, op, *rounded)
-
-
-def _linear(core: Core, tile: GridSampleTile, op: GridSample, row: Int64, column: Int64) -> Int64:
-    above, below, f = numerics.pixels_around(row)
-    left, right, g = numerics.pixels_around(column)
-    upper, lower = (
-        numerics.between(
-            _pixels(core, tile, op, y, left),
-            _pixels(core, tile, op, y, right),
-            g[..., None],
-            numerics.WEIGHT_BITS - numerics.BETWEEN_BITS,
-        )
-        for y in (above, below)
-    )
-    return numerics.between(upper, lower, f[..., None], numerics.WEIGHT_BITS)
 
 
 def _pixels(core: Core, tile: GridSampleTile, op: GridSample, rows: Int64, columns: Int64) -> Int64:
