@@ -35,6 +35,7 @@ THIRD_PARTIES = {
     "cli": {"numpy", "onnx", "rich", "typer"},
     "onnx_backend": {"numpy", "onnx"},
     "compat": {"numpy", "onnx"},
+    "compat/commands": {"numpy", "onnx", "pydantic", "pydantic_core", "yaml"},
 }
 
 

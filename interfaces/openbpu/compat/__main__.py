@@ -1,6 +1,7 @@
 """`python -m openbpu.compat script.py [arguments]`: run a script written for the vendor's modules.
 
-Also `python -m openbpu.compat -m package.module [arguments]`, as Python itself has it.
+Also `python -m openbpu.compat -m package.module [arguments]`, as Python itself has it, and
+the vendor's commands: `python -m openbpu.compat hb_compile -c net.yaml`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import sys
 from pathlib import Path
 
 from openbpu.arch.errors import OpenbpuError, printable
+from openbpu.compat.commands import COMMANDS, run
 from openbpu.compat.finder import install
 from openbpu.compat.names import answer
 from openbpu.compat.registry import refused_in
 
 _USAGE = """usage: python -m openbpu.compat script.py [arguments]
        python -m openbpu.compat -m module [arguments]
+       python -m openbpu.compat COMMAND [arguments]
+
+commands:
 """
+_USAGE += "".join(f"  {name:18} {what}\n" for name, what in COMMANDS.items())
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +30,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments == ["-m"] or arguments[0] in ("-h", "--help"):
         sys.stderr.write(_USAGE)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    if arguments[0] in COMMANDS and not Path(arguments[0]).is_file():
+        return run(arguments[0], arguments[1:])
     install()
     try:
         _run(arguments)

@@ -21,6 +21,7 @@ from openbpu.compat.march import march_name
 from openbpu.compat.placement import placement_text, write_placement
 from openbpu.compat.screen import say, table
 from openbpu.quantization.save import write_model
+from openbpu.report.page import performance_page
 from openbpu.report.performance import performance_json
 from openbpu.runtime import Session
 
@@ -133,7 +134,10 @@ def visualize(m: Any, onnx_file: Path_ | None = None, use_netron: bool = False, 
 
 
 def hbm_perf(path: Path_ | Hbm, output_dir: Path_ | None = None, **ignored: Any) -> dict[str, Any]:
-    """Simulate the latency of a `.hbm`, write NAME.json into `output_dir`, print and return the report."""
+    """Simulate the latency of a `.hbm`; prints and returns the report.
+
+    NAME.json and NAME.html go into `output_dir`.
+    """
     del ignored
     file = Path(path.path if isinstance(path, Hbm) else path)
     session = Session(file)
@@ -142,6 +146,7 @@ def hbm_perf(path: Path_ | Hbm, output_dir: Path_ | None = None, **ignored: Any)
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / f"{file.stem}.json"
     write_text(written, json.dumps(document))
+    write_text(written.with_suffix(".html"), performance_page(document, file.stem))
     found = document["summary"]["performance"]
     ddr = document["summary"]["DDR access data"]
     moved = ddr["loaded bytes per run"] + ddr["stored bytes per run"]

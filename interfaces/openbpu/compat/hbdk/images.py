@@ -178,9 +178,11 @@ def _conversion(mode: str | None, channels: int, name: str) -> tuple[npt.NDArray
     """(matrix [C, C], bias [C]): colours = YUV · matrix + bias, of 0..255."""
     if mode in {None, "skip"}:
         return np.eye(channels), np.zeros(channels)
+    if mode in {"rgb2bgr", "bgr2rgb"} and channels == 3:
+        return np.eye(3)[::-1], np.zeros(3)
     found = _MODE.fullmatch(str(mode))
     if found is None or channels != 3:
-        allowed = '"yuvbt601full2rgb", "yuvbt601full2bgr", "yuvbt601video2rgb", "yuvbt601video2bgr" or "skip"'
+        allowed = '"yuvbt601full2rgb", "…2bgr", "yuvbt601video2rgb", "…2bgr", "rgb2bgr", "bgr2rgb" or "skip"'
         raise CompileError(must(f"input '{name}'", "mode", allowed, repr(mode)))
     rows = np.asarray(_FULL if found[1] == "full" else _VIDEO, np.float64)
     rows = rows if found[2] == "rgb" else rows[::-1]
