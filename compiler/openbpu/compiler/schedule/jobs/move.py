@@ -17,7 +17,7 @@ from openbpu.compiler.schedule.jobs.accesses import Access, access, in_rows, spl
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.jobs.elementwise import UnaryJob, along, flat_steps, rows_and_run
 from openbpu.compiler.schedule.jobs.window import indexed
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, OneAxis, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Boxes, OneAxis, Spans, Tiles
 from openbpu.compiler.schedule.problem.job import Job, Operand, View, lengths
 from openbpu.compiler.schedule.problem.loop_nests import nests
 from openbpu.compiler.schedule.problem.subviews import concat_subview, slice_subview
@@ -169,6 +169,12 @@ class Clipped(OneAxis):
         lo, hi = box[self.dim]
         first = min(max(lo - self.before, 0), self.length - 1)
         return (first, max(min(hi - self.before, self.length), first + 1))
+
+    def spans(self, boxes: Boxes) -> Spans:
+        """The boxes' spans in x, clipped."""
+        lo, hi = boxes[self.dim]
+        first = np.minimum(np.maximum(lo - self.before, 0), self.length - 1)
+        return first, np.maximum(np.minimum(hi - self.before, self.length), first + 1)
 
     def size(self, tile: Tiles) -> Int64:
         """At most the tile's length."""

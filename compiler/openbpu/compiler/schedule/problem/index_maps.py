@@ -20,6 +20,10 @@ Span = tuple[int, int]
 """The first index and the last + 1."""
 Box = tuple[Span, ...]
 """A part of an iteration space or of a tensor: a span per axis."""
+Spans = tuple[Int64, Int64]
+"""Many spans at once: the first indices and the last + 1, [boxes] or one for all."""
+Boxes = tuple[Spans, ...]
+"""Many boxes at once: their spans per axis."""
 Tiles = Int64
 """Candidate tile shapes, [iteration axes, candidates]."""
 
@@ -37,6 +41,9 @@ class IndexMap(Protocol):
 
     def span(self, box: Box) -> Span:
         """First and last + 1 index that `box` needs; never empty."""
+
+    def spans(self, boxes: Boxes) -> Spans:
+        """`span` of many boxes at once."""
 
     def size(self, tile: Tiles) -> Int64:
         """Upper bound of the length of `span` over all boxes of shape `tile`, per candidate (or one for
@@ -77,6 +84,10 @@ class Whole:
         """0..length."""
         return (0, self.length)
 
+    def spans(self, boxes: Boxes) -> Spans:  # noqa: ARG002
+        """0..length."""
+        return np.array(0), np.array(self.length)
+
     def size(self, tile: Tiles) -> Int64:  # noqa: ARG002
         """The length."""
         return np.array(self.length)
@@ -93,6 +104,11 @@ class Along(OneAxis):
         """The box's span, shifted."""
         lo, hi = box[self.dim]
         return (lo + self.offset, hi + self.offset)
+
+    def spans(self, boxes: Boxes) -> Spans:
+        """The boxes' spans, shifted."""
+        lo, hi = boxes[self.dim]
+        return lo + self.offset, hi + self.offset
 
     def size(self, tile: Tiles) -> Int64:
         """The tile's length."""
@@ -122,6 +138,14 @@ class Window(OneAxis):
         last = ((hi - 1) * self.stride - self.pad + self.reach) // self.upsample
         first = min(max(first, 0), self.length - 1)
         return (first, max(min(last + 1, self.length), first + 1))
+
+    def spans(self, boxes: Boxes) -> Spans:
+        """Positions inside the input that some output of each box reads."""
+        lo, hi = boxes[self.dim]
+        first = -(-(lo * self.stride - self.pad) // self.upsample)
+        last = ((hi - 1) * self.stride - self.pad + self.reach) // self.upsample
+        first = np.minimum(np.maximum(first, 0), self.length - 1)
+        return first, np.maximum(np.minimum(last + 1, self.length), first + 1)
 
     def size(self, tile: Tiles) -> Int64:
         """The longest span, when the window lies inside the input."""
@@ -158,6 +182,11 @@ class Grouped:
         lo, hi = lo + self.low, hi + self.low
         return (lo // self.per_out * self.per_in, -(-hi // self.per_out) * self.per_in)
 
+    def spans(self, boxes: Boxes) -> Spans:
+        """All channels of every group touched by each box."""
+        lo, hi = (bound + self.low for bound in boxes[self.dim])
+        return lo // self.per_out * self.per_in, -(-hi // self.per_out) * self.per_in
+
     def size(self, tile: Tiles) -> Int64:
         """Groups touched at worst, times their channels."""
         t = tile[self.dim]
@@ -191,6 +220,14 @@ class Affine:
             lo, hi = lo + min(a, b), hi + max(a, b)
         return (lo, hi + 1)
 
+    def spans(self, boxes: Boxes) -> Spans:
+        """The hulls of the indices."""
+        lo = hi = np.array(self.offset)
+        for dim, factor in self.terms:
+            a, b = boxes[dim][0] * factor, (boxes[dim][1] - 1) * factor
+            lo, hi = lo + np.minimum(a, b), hi + np.maximum(a, b)
+        return lo, hi + 1
+
     def size(self, tile: Tiles) -> Int64:
         """The length of the hull."""
         length = np.array(1)
@@ -216,6 +253,12 @@ class Indexed(OneAxis):
         """The hull of the named indices."""
         lo, hi = box[self.dim]
         return (int(self.first[lo:hi].min()), int(self.last[lo:hi].max()) + 1)
+
+    def spans(self, boxes: Boxes) -> Spans:
+        """The hulls of the indices that each box names."""
+        parts = [slice(lo, hi) for lo, hi in zip(*np.atleast_1d(*boxes[self.dim]), strict=True)]
+        first = np.array([self.first[part].min() for part in parts])
+        return first, np.array([self.last[part].max() for part in parts]) + 1
 
     def size(self, tile: Tiles) -> Int64:
         """The longest hull over boxes that start at multiples of the tile."""
@@ -251,6 +294,12 @@ class Shifted:
         lo, hi = box[self.dim]
         moved = (*box[: self.dim], (lo + self.low, hi + self.low), *box[self.dim + 1 :])
         return self.axis.span(moved)
+
+    def spans(self, boxes: Boxes) -> Spans:
+        """What the other map needs of the boxes, counted from 0."""
+        lo, hi = boxes[self.dim]
+        moved = (*boxes[: self.dim], (lo + self.low, hi + self.low), *boxes[self.dim + 1 :])
+        return self.axis.spans(moved)
 
     def size(self, tile: Tiles) -> Int64:
         """The bound of the other map."""

@@ -18,7 +18,7 @@ from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
 from openbpu.arch.shapes import Ints
-from openbpu.compiler.schedule.problem.index_maps import Box, IndexMap, Span, Tiles
+from openbpu.compiler.schedule.problem.index_maps import Box, Boxes, IndexMap, Span, Spans, Tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Operand:
         """The part of the tensor that the iteration box `box` touches."""
         return tuple([axis.span(box) for axis in self.axes])
 
+    def regions(self, boxes: Boxes) -> Boxes:
+        """`region` of many boxes at once."""
+        return tuple([axis.spans(boxes) for axis in self.axes])
+
     def tile_shape(self, tile: Tiles) -> list[Int64]:
         """Upper bound of the region's shape for boxes of shape `tile`, per axis."""
         return [axis.size(tile) for axis in self.axes]
@@ -60,6 +64,13 @@ class Operand:
         start = self.start(region)
         reach = sum([(hi - lo - 1) * k for (lo, hi), k in zip(region, self.strides, strict=True)])
         return start, start + reach + self.element
+
+    def intervals(self, regions: Boxes) -> Spans:
+        """`interval` of many regions at once."""
+        start = reach = np.array(0)
+        for (lo, hi), stride in zip(regions, self.strides, strict=True):
+            start, reach = start + lo * stride, reach + (hi - lo - 1) * stride
+        return start + self.offset, start + self.offset + reach + self.element
 
     @property
     def nbytes(self) -> int:

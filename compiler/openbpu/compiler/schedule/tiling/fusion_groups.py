@@ -18,7 +18,7 @@ from math import prod
 
 from openbpu.arch.isa import Engine
 from openbpu.arch.shapes import Ints, dense_strides
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Span
+from openbpu.compiler.schedule.problem.index_maps import Along, Box
 from openbpu.compiler.schedule.problem.job import Job, Operand
 
 
@@ -62,16 +62,6 @@ class FusionGroup:
         return tuple([id(job) for job in self.jobs]), frozenset(self.fused)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupStep:
-    """One stripe through a group: the box of every job (None: nothing new), and the rows that the window of
-    every fused tensor then holds.
-    """
-
-    boxes: tuple[Box | None, ...]
-    windows: Mapping[int, Span]
-
-
 def fused_tensor_of(jobs: Sequence[Job], position: int, nbytes: int) -> FusedTensor | None:
     """The output of jobs[position] as rows; None unless it is dense and its first axis of more than one index
     simply follows an iteration axis.
@@ -109,70 +99,6 @@ def make_group(jobs: Sequence[Job], inner: Mapping[int, int]) -> FusionGroup | N
     return FusionGroup(tuple(jobs), fused)
 
 
-def steps_of(group: FusionGroup, dim: int, length: int) -> list[GroupStep] | None:
-    """The steps of a group whose last job goes along `dim` in stripes of `length`; None where a window would
-    have to go back.
-    """
-    last = group.jobs[-1]
-    extent = last.extent[dim]
-    seen: dict[tuple[int, int], int] = {}  # (reader, root) → first row it needed last
-    windows: dict[int, Span] = {}
-    out: list[GroupStep] = []
-    for start in range(0, extent, length):
-        whole: list[Span] = [(0, n) for n in last.extent]
-        whole[dim] = (start, min(start + length, extent))
-        found = _step(group, tuple(whole), windows, seen)
-        if found is None:
-            return None
-        windows = dict(found.windows)
-        out.append(found)
-    return out
-
-
-def _step(
-    group: FusionGroup, box: Box, before: Mapping[int, Span], seen: dict[tuple[int, int], int]
-) -> GroupStep | None:
-    """One step, worked out from the last job's box backwards; updates `seen`."""
-    boxes: list[Box | None] = [None] * len(group.jobs)
-    boxes[-1] = box
-    needs: dict[int, int] = {}  # root → end of the rows needed
-    windows = dict(before)
-    for position in reversed(range(len(group.jobs))):
-        job = group.jobs[position]
-        tensor = group.fused.get(job.operands[-1].root)
-        if tensor:
-            had = before.get(tensor.root, (0, 0))
-            low = min(seen.get((r, tensor.root), 0) for r in group.readers[tensor.root])
-            high = max(needs.get(tensor.root, 0), had[1])
-            fresh = (max(low, had[1]), high)
-            if low < had[0] or (fresh[0] < fresh[1] and high > job.extent[tensor.dim]):
-                return None
-            if fresh[0] < fresh[1]:
-                boxes[position] = tuple(
-                    fresh if d == tensor.dim else (0, n) for d, n in enumerate(job.extent)
-                )
-                windows[tensor.root] = (low, high)
-        mine = boxes[position]
-        if mine is None:
-            continue
-        for operand in job.operands[:-1]:
-            inner = group.fused.get(operand.root)
-            if inner is None:
-                continue
-            rows = _rows(operand, operand.region(mine), inner.row_bytes)
-            if rows[0] < seen.get((position, inner.root), 0):
-                return None
-            seen[position, inner.root] = rows[0]
-            needs[inner.root] = max(needs.get(inner.root, 0), rows[1])
-    return GroupStep(tuple(boxes), windows)
-
-
-def _rows(operand: Operand, region: Box, row_bytes: int) -> Span:
-    """The rows of a fused tensor that a region of it touches."""
-    first, last = operand.interval(region)
-    return (first // row_bytes, -(-last // row_bytes))
-
-
 def stripe_axes(group: FusionGroup) -> Ints:
     """The axes of the last job whose stripes need only part of the fused tensors at a time, best first."""
     job = group.jobs[-1]
@@ -182,11 +108,16 @@ def stripe_axes(group: FusionGroup) -> Ints:
             continue
         box = tuple([(0, 1) if d == dim else (0, m) for d, m in enumerate(job.extent)])
         parts = [
-            (hi - lo) * group.fused[o.root].row_bytes / o.nbytes
+            _rows(o, box, group.fused[o.root].row_bytes) * group.fused[o.root].row_bytes / o.nbytes
             for o in job.operands[:-1]
             if o.root in group.fused
-            for lo, hi in [_rows(o, o.region(box), group.fused[o.root].row_bytes)]
         ]
         if parts and max(parts) < 0.5:
             found.append((max(parts), dim))
     return tuple(dim for _, dim in sorted(found))
+
+
+def _rows(operand: Operand, box: Box, row_bytes: int) -> int:
+    """How many rows of a fused tensor a box of a reader touches."""
+    first, end = operand.interval(operand.region(box))
+    return -(-end // row_bytes) - first // row_bytes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import ENGINES, Engine
@@ -14,10 +15,11 @@ from openbpu.arch.shapes import Ints
 from openbpu.arch.timing import move_cycles
 from openbpu.compiler.schedule.memory.allocator import aligned, first_fit
 from openbpu.compiler.schedule.problem.byte_ranges import Interval
-from openbpu.compiler.schedule.problem.index_maps import Box
-from openbpu.compiler.schedule.problem.job import Operand, lengths
+from openbpu.compiler.schedule.problem.index_maps import Boxes
+from openbpu.compiler.schedule.problem.job import Job, Operand
 from openbpu.compiler.schedule.tiling.cost import traffic_of
-from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup, GroupStep, steps_of, stripe_axes
+from openbpu.compiler.schedule.tiling.fusion_groups import FusionGroup, stripe_axes
+from openbpu.compiler.schedule.tiling.group_steps import GroupStep, GroupSteps, Part, steps_of
 from openbpu.compiler.schedule.tiling.loop_orders import tile_lengths
 from openbpu.compiler.schedule.tiling.memo import Memo
 from openbpu.compiler.schedule.tiling.policy import Policy
@@ -51,9 +53,10 @@ class _Stripes:
         self.resident = resident.intersection(touched)
         self.in_l2m = policy.in_l2m.intersection(touched)
 
-    def steps(self, dim: int, length: int) -> list[GroupStep] | None:
+    def steps(self, dim: int, length: int) -> GroupSteps | None:
         """The steps of stripes of `length`; None where a window would have to go back."""
-        return steps_of(self.group, dim, length)
+        key = ("steps", self.group.cost_key, dim, length)
+        return self.memo.recall(key, self.group, lambda: steps_of(self.group, dim, length), _size_of_steps)
 
     def blocks(self, dim: int, length: int) -> Blocks | None:
         """The buffers beside what is resident; None where a window would have to go back."""
@@ -88,6 +91,10 @@ def _size_of(found: Sized | None) -> int:
     return _ENTRY * (1 + len(found or ()))
 
 
+def _size_of_steps(found: GroupSteps | None) -> int:
+    return _ENTRY + (found.nbytes if found else 0)
+
+
 def search_stripes(
     group: FusionGroup, resident: frozenset[int], policy: Policy, gaps: Sequence[Interval], memo: Memo
 ) -> GroupTiling | None:
@@ -119,32 +126,44 @@ def _tiling(
     if not (steps and blocks and addresses):
         return None
     nbytes = sum(size * count for size, count in blocks.values())
-    return GroupTiling(tuple(steps), dict(zip(blocks, addresses, strict=True)), nbytes, cost)
+    return GroupTiling(
+        steps.one_by_one(stripes.group), dict(zip(blocks, addresses, strict=True)), nbytes, cost
+    )
 
 
-def _blocks(group: FusionGroup, steps: Sequence[GroupStep], alignment: int) -> Blocks:
+def _blocks(group: FusionGroup, steps: GroupSteps, alignment: int) -> Blocks:
     """(bytes, number) of every buffer: one of what never changes, two of what does."""
     out: dict[Buffer, tuple[int, int]] = {}
     for root, tensor in group.fused.items():
-        rows = max((hi - lo for lo, hi in (s.windows.get(root, (0, 0)) for s in steps)), default=0)
-        out[-1, root] = (aligned(rows * tensor.row_bytes, alignment), 2)
-    for position, job in enumerate(group.jobs):
+        low, high = steps.windows[root]
+        out[-1, root] = (aligned(int((high - low).max()) * tensor.row_bytes, alignment), 2)
+    for position, (job, part) in enumerate(zip(group.jobs, steps.parts, strict=True)):
+        if not len(part.at):
+            continue
+        boxes = part.boxes(job)
         for k, operand in enumerate(job.operands):
             if operand.root in group.fused:
                 continue
             if job.copy and (k > 0 or job.operands[-1].root in group.fused):
                 continue  # LOAD writes the window itself; a last copy's output leaves from its input
-            regions = [operand.region(b) for b in (s.boxes[position] for s in steps) if b is not None]
-            if not regions:
-                continue
-            size = max(prod(lengths(r)) for r in regions) * operand.element
-            changes = any(r != regions[0] for r in regions)
-            out[position, k] = (aligned(size, alignment), 1 + changes)
+            regions = operand.regions(boxes)
+            size = int(np.max(prod([hi - lo for lo, hi in regions]))) * operand.element
+            out[position, k] = (aligned(size, alignment), 1 + bool(_changes(regions, len(part.at))[1:].any()))
     return out
 
 
+def _changes(regions: Boxes, count: int) -> npt.NDArray[np.bool_]:
+    """Whether each of `count` regions differs from the one before it; the first does."""
+    changes = np.zeros(count, np.bool_)
+    changes[0] = True
+    for bound in (bound for spans in regions for bound in spans):
+        if bound.ndim:
+            changes[1:] |= bound[1:] != bound[:-1]
+    return changes
+
+
 def _cost(
-    group: FusionGroup, steps: Sequence[GroupStep], resident: frozenset[int], policy: Policy
+    group: FusionGroup, steps: GroupSteps, resident: frozenset[int], policy: Policy
 ) -> tuple[int, int] | None:
     """Estimated cycles as `TileCosts` counts them, of the busiest engine and one step for the pipeline to
     fill; DDR bytes.
@@ -153,10 +172,9 @@ def _cost(
     """
     busy = np.zeros(ENGINES, dtype=np.int64)
     memory, first, ddr_bytes = 0, 0, 0
-    for position, job in enumerate(group.jobs):
-        done = [b for b in (s.boxes[position] for s in steps) if b is not None]
-        tiles = _tiles(done)
-        if not done or not job.legal(tiles).all():
+    for job, part in zip(group.jobs, steps.parts, strict=True):
+        tiles = part.tiles(job)
+        if not len(part.at) or not job.legal(tiles).all():
             return None
         compute = job.cycles(policy.march, tiles)
         if not job.copy:
@@ -165,10 +183,10 @@ def _cost(
         for operand in job.operands:
             if operand.root in group.fused or operand.root in resident:
                 continue
-            engine, part, longest = _moved(operand, done, tiles, policy)
-            busy[engine] += part[0]
-            memory += part[1]
-            ddr_bytes += part[2]
+            engine, moved, longest = _moved(operand, job, part, tiles, policy)
+            busy[engine] += moved[0]
+            memory += moved[1]
+            ddr_bytes += moved[2]
             first += longest
     busy[Engine.TRANS] += _halos(group, steps, policy)
     cycles = max(busy.max(), memory) + first + busy.sum() // 2
@@ -176,34 +194,26 @@ def _cost(
 
 
 def _moved(
-    operand: Operand, done: Sequence[Box], tiles: Int64, policy: Policy
+    operand: Operand, job: Job, part: Part, tiles: Int64, policy: Policy
 ) -> tuple[Engine, tuple[int, int, int], int]:
     """LOAD or STORE; its cycles, memory cycles and DDR bytes for an operand over all steps; the longest of
     one step.
     """
     cost = traffic_of(operand, tiles, policy)
     engine = Engine.STORE if operand.output else Engine.LOAD
-    regions = [operand.region(b) for b in done]
-    new = np.array([i == 0 or r != regions[i - 1] for i, r in enumerate(regions)])
+    new = _changes(operand.regions(part.boxes(job)), len(part.at))
     longest = int(cost.engine.max()) // (4 if operand.constant else 1)
     sums = [int(part[new].sum()) for part in (cost.engine, cost.memory, cost.nbytes)]
     through_ddr = 0 if operand.root in policy.in_l2m else sums[2]
     return engine, (sums[0], sums[1], through_ddr), longest
 
 
-def _halos(group: FusionGroup, steps: Sequence[GroupStep], policy: Policy) -> int:
+def _halos(group: FusionGroup, steps: GroupSteps, policy: Policy) -> int:
     """Cycles of the layout engine to copy the rows that a window keeps when it moves on."""
     total = 0
     for root, tensor in group.fused.items():
-        before = (0, 0)
-        for step in steps:
-            low, high = step.windows.get(root, (0, 0))
-            if high > before[1] > low:
-                kept = (before[1] - low) * tensor.row_bytes
-                total += int(move_cycles(policy.march, rows=1, run=kept, element=1))
-            before = (low, high)
+        low, high = steps.windows[root]
+        had = np.concatenate(([0], high[:-1]))
+        kept = (had - low)[(high > had) & (had > low)] * tensor.row_bytes
+        total += int(np.sum(move_cycles(policy.march, rows=1, run=kept, element=1)))
     return total
-
-
-def _tiles(done: Sequence[Box]) -> Int64:
-    return np.array([lengths(b) for b in done], dtype=np.int64).reshape(len(done), -1).T
