@@ -65,7 +65,10 @@ def emit_group(emitter: Emitter, tiled: TiledGroup) -> None:
     """Emit all steps of a fusion group."""
     group, tiling = tiled.group, tiled.tiling
     stages = [_stage(position, job, tiling) for position, job in enumerate(group.jobs)]
-    windows = {root: _Window(tensor, tiling.addresses[-1, root]) for root, tensor in group.fused.items()}
+    windows = {
+        root: _Window(tensor, tiling.addresses[-1, writer])
+        for writer, (root, tensor) in enumerate(group.fused.items())
+    }
     for step in tiling.steps:
         for stage, box in zip(stages, step.boxes, strict=True):
             if box is None:

@@ -35,7 +35,7 @@ class Slab(Job):
     def cost_key(self) -> Hashable:
         """A key that equally long slabs of a job share, if it does not matter where they begin."""
         if all(axis.uniform for o in self.operands for axis in o.axes if self.dim in axis.dims):
-            return id(self.whole), self.dim, self.extent
+            return self.whole.cost_key, self.dim, self.extent
         return id(self)
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:

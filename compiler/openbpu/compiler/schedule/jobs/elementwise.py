@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from openbpu.arch.arrays import Int64
@@ -45,6 +46,10 @@ class UnaryJob(Job):
     """Iterates over any shape that x and y share. Operands: x, then a table where there is one, y."""
 
     part: int = 0
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the UnaryTiles of one tile."""
@@ -100,6 +105,10 @@ class BinaryJob(Job):
 
     a: Access
     b: Access
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the BinaryTiles of one tile."""

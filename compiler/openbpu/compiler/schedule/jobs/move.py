@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import prod
 
@@ -55,6 +56,10 @@ class MoveJob(Job):
     x: Access
     run: bool
 
+    def cost_details(self) -> Hashable:
+        """Whether runs are contiguous."""
+        return self.run
+
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the MoveTiles of one tile."""
         return move_cost(self, march, tile, run=self.run)
@@ -101,6 +106,10 @@ def move_jobs(index: int, op: Move, c: Context) -> list[Job]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyJob(Job):
     """Iterates over the part of the output that one input of a Concat fills. Operands: x, y."""
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the MoveTiles of one tile."""
@@ -187,6 +196,10 @@ class PadJob(Job):
     """Iterates over the output's shape with axes joined where nothing is padded. Operands: x, y."""
 
     before: Ints
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the MoveTiles of one tile; fills run beside them."""

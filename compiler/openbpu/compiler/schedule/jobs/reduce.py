@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from openbpu.arch.arrays import Int64
@@ -18,6 +19,10 @@ from openbpu.compiler.schedule.problem.job import Job, View, lengths
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceJob(Job):
     """Iterates over A, B. Operands: x [A,R,B], y [A,B]."""
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the ReduceTile of one tile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from openbpu.arch.arrays import Int64
@@ -20,6 +21,10 @@ class RowJob(Job):
     """Iterates over rows. Operands: x, one or two tables, y."""
 
     norm: bool
+
+    def cost_details(self) -> Hashable:
+        """Whether it normalizes."""
+        return self.norm
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the RowTile of one tile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,17 @@ class ConvJob(Job):
     residual: int = -1  # positions among the operands
     rmult: int = -1
     table: int = -1
+
+    def cost_details(self) -> Hashable:
+        """Kernel, groups, dtypes, and what is read beside x."""
+        return (
+            self.op.kernel,
+            self.op.upsample,
+            self.op.groups,
+            self.op.raw,
+            self.dtypes,
+            self.residual >= 0,
+        )
 
     def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
         """Whether heights and widths fit their 16 bits, per candidate."""
@@ -160,6 +172,10 @@ class MatMulJob(Job):
     table: bool
     raw: bool
     dtypes: tuple[DType, DType]  # of a and b
+
+    def cost_details(self) -> Hashable:
+        """Dtypes, and whether the sums leave as they are."""
+        return (self.raw, self.dtypes)
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the MatMulTiles of one tile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,10 @@ class PoolJob(Job):
     """Iterates over N, OH, OW, C. Operands: x, counts, y."""
 
     op: Pool
+
+    def cost_details(self) -> Hashable:
+        """The kernel."""
+        return self.op.kernel
 
     def legal(self, tile: Tiles) -> npt.NDArray[np.bool_]:
         """Whether heights and widths fit their 16 bits, per candidate."""
@@ -96,6 +101,10 @@ def pool_jobs(index: int, op: Pool, c: Context) -> list[Job]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeJob(Job):
     """Iterates over N, OH, OW, C. Operands: x, rows, cols, y."""
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """Engine cycles of the ResizeTiles of one tile."""

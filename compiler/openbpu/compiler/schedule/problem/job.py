@@ -73,6 +73,11 @@ class Operand:
         return start + self.offset, start + self.offset + reach + self.element
 
     @property
+    def cost_key(self) -> Hashable:
+        """A key that operands share which are accessed alike, whatever their tensors."""
+        return self.offset, self.shape, self.strides, self.element, self.axes, self.output, self.constant
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the whole tensor."""
         return prod(self.shape) * self.element
@@ -117,7 +122,15 @@ class Job(ABC):
 
     @property
     def cost_key(self) -> Hashable:
-        """A key that jobs share if their tiles cost the same."""
+        """A key that jobs share if their tiles cost the same: all but which tensors they access."""
+        operands = tuple([o.cost_key for o in self.operands])
+        shape = (self.extent, self.steps, self.caps, self.engine, self.copy)
+        return type(self), shape, operands, self.cost_details()
+
+    def cost_details(self) -> Hashable:
+        """What `cycles` and `legal` read beside the fields of every job; unless a job says it, only itself
+        is like itself.
+        """
         return id(self)
 
     @abstractmethod

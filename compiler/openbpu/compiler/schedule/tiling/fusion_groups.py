@@ -7,12 +7,12 @@ conv → T → conv, T too large for the chip:
     …
 
 Nothing is computed twice and T never reaches DDR. A group is a chain of consecutive jobs; every tensor
-inside is written by one job and read by later jobs of the group only.
+inside is written by one job and read by later jobs of the group only: each job but the last writes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -35,8 +35,9 @@ class FusedTensor:
 class FusionGroup:
     """Consecutive jobs and the tensors between them; for the choice of residency it is like a job.
 
-    fused: the tensors that stay inside, by root · operands: all others that its jobs access, the output last
-    · readers: the jobs (by position in the group) that read a fused tensor, by root.
+    fused: the tensors that stay inside, by root, in the order of their writers · operands: all others that
+    its jobs access, the output last · readers: the jobs (by position in the group) that read a fused tensor,
+    by root.
     """
 
     jobs: tuple[Job, ...]
@@ -57,9 +58,10 @@ class FusionGroup:
         return self.jobs[-1].engine
 
     @property
-    def cost_key(self) -> Hashable:
-        """A key that groups share if they fuse the same jobs around the same tensors."""
-        return tuple([id(job) for job in self.jobs]), frozenset(self.fused)
+    def numbers(self) -> Mapping[int, int]:
+        """The roots that its jobs access, numbered in the order of the operands."""
+        roots = dict.fromkeys(o.root for job in self.jobs for o in job.operands)
+        return {root: number for number, root in enumerate(roots)}
 
 
 def fused_tensor_of(jobs: Sequence[Job], position: int, nbytes: int) -> FusedTensor | None:

@@ -50,7 +50,7 @@ def grid_of(
     """
     in_l2m = tuple([o.root in policy.in_l2m for o in job.operands])
     shape = tuple([tuple(n) for n in lengths])
-    key = (job.cost_key, shape, context, buffers, in_l2m, policy.march.ddr)
+    key = (memo.kind(job), shape, context, buffers, in_l2m, policy.march.ddr)
     return memo.recall(
         key, job, lambda: _grid(job, shape, context, policy, buffers), lambda grid: grid.nbytes
     )

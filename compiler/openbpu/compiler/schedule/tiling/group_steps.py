@@ -56,11 +56,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class GroupSteps:
-    """All steps of a group: the part of every job, and the rows that every fused tensor's window holds."""
+    """All steps of a group: the part of every job, and the rows that every fused tensor's window holds.
+
+    windows: by the position of the tensor's writer, [steps].
+    """
 
     count: int
     parts: tuple[Part, ...]
-    windows: Mapping[int, Spans]
+    windows: tuple[Spans, ...]
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +77,7 @@ class GroupSteps:
             for at, low, high in zip(part.at.tolist(), part.low.tolist(), part.high.tolist(), strict=True):
                 boxes[at][position] = _box(job.extent, part.dim, (low, high))
         windows: list[dict[int, Span]] = [{} for _ in range(self.count)]
-        for root, (lows, highs) in self.windows.items():
+        for root, (lows, highs) in zip(group.fused, self.windows, strict=True):
             for step, low, high in zip(windows, lows.tolist(), highs.tolist(), strict=True):
                 if high > 0:
                     step[root] = (low, high)
@@ -94,18 +97,19 @@ def steps_of(group: FusionGroup, dim: int, length: int) -> GroupSteps | None:
     count = len(low)
     part: Part | None = Part(dim, np.arange(count), low, np.minimum(low + length, extent))
     parts: list[Part] = []
-    windows: dict[int, Spans] = {}
+    windows: list[Spans] = []
     reads: _Reads = {root: [] for root in group.fused}
     for job in reversed(group.jobs):
         tensor = group.fused.get(job.operands[-1].root)
         if tensor:
-            part, windows[tensor.root] = _fresh(tensor.dim, reads[tensor.root])
+            part, window = _fresh(tensor.dim, reads[tensor.root])
+            windows.append(window)
             if (part.high > job.extent[tensor.dim]).any():
                 return None
         if part is None or not _read(group, job, part, count, reads):
             return None
         parts.append(part)
-    return GroupSteps(count, tuple(reversed(parts)), windows)
+    return GroupSteps(count, tuple(reversed(parts)), tuple(reversed(windows)))
 
 
 def _fresh(dim: int, readers: list[tuple[Int64, Int64]]) -> tuple[Part, Spans]:

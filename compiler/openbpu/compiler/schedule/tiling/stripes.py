@@ -29,7 +29,9 @@ _STEPS = 96
 _ENTRY = 200
 """Bytes of memory that a buffer's entry takes, about."""
 Buffer = tuple[int, int]
-"""A buffer: (position of the job, of the operand), or (−1, root) for the windows of a fused tensor."""
+"""A buffer: (position of the job, of the operand), or (−1, position of the writer) for the windows of a fused
+tensor.
+"""
 Blocks = dict[Buffer, tuple[int, int]]
 """Bytes and number of every buffer."""
 
@@ -49,13 +51,14 @@ class _Stripes:
 
     def __init__(self, group: FusionGroup, resident: frozenset[int], policy: Policy, memo: Memo) -> None:
         self.group, self.policy, self.memo = group, policy, memo
-        touched = [o.root for job in group.jobs for o in job.operands]
-        self.resident = resident.intersection(touched)
-        self.in_l2m = policy.in_l2m.intersection(touched)
+        self.resident = resident
+        numbers = group.numbers
+        self.key = tuple([(memo.kind(j), tuple([numbers[o.root] for o in j.operands])) for j in group.jobs])
+        self.beside = tuple([(r in resident, r in policy.in_l2m) for r in numbers])
 
     def steps(self, dim: int, length: int) -> GroupSteps | None:
         """The steps of stripes of `length`; None where a window would have to go back."""
-        key = ("steps", self.group.cost_key, dim, length)
+        key = ("steps", self.key, dim, length)
         return self.memo.recall(key, self.group, lambda: steps_of(self.group, dim, length), _size_of_steps)
 
     def blocks(self, dim: int, length: int) -> Blocks | None:
@@ -65,7 +68,7 @@ class _Stripes:
             steps = self.steps(dim, length)
             return _blocks(self.group, steps, self.policy.march.alignment) if steps else None
 
-        found = self.memo.recall((self.group.cost_key, dim, length), self.group, make, _size_of)
+        found = self.memo.recall((self.key, dim, length), self.group, make, _size_of)
         if found is None:
             return None
         operands = [job.operands for job in self.group.jobs]
@@ -82,7 +85,7 @@ class _Stripes:
             steps = self.steps(dim, length)
             return _cost(self.group, steps, self.resident, self.policy) if steps else None
 
-        key = (self.group.cost_key, dim, length, self.resident, self.in_l2m, self.policy.march.ddr)
+        key = (self.key, dim, length, self.beside, self.policy.march.ddr)
         found = self.memo.recall(key, self.group, make, _size_of)
         return None if found is None else int(self.policy.cost(*(np.array(n) for n in found)))
 
@@ -134,9 +137,8 @@ def _tiling(
 def _blocks(group: FusionGroup, steps: GroupSteps, alignment: int) -> Blocks:
     """(bytes, number) of every buffer: one of what never changes, two of what does."""
     out: dict[Buffer, tuple[int, int]] = {}
-    for root, tensor in group.fused.items():
-        low, high = steps.windows[root]
-        out[-1, root] = (aligned(int((high - low).max()) * tensor.row_bytes, alignment), 2)
+    for position, (tensor, (low, high)) in enumerate(zip(group.fused.values(), steps.windows, strict=True)):
+        out[-1, position] = (aligned(int((high - low).max()) * tensor.row_bytes, alignment), 2)
     for position, (job, part) in enumerate(zip(group.jobs, steps.parts, strict=True)):
         if not len(part.at):
             continue
@@ -211,8 +213,7 @@ def _moved(
 def _halos(group: FusionGroup, steps: GroupSteps, policy: Policy) -> int:
     """Cycles of the layout engine to copy the rows that a window keeps when it moves on."""
     total = 0
-    for root, tensor in group.fused.items():
-        low, high = steps.windows[root]
+    for tensor, (low, high) in zip(group.fused.values(), steps.windows, strict=True):
         had = np.concatenate(([0], high[:-1]))
         kept = (had - low)[(high > had) & (had > low)] * tensor.row_bytes
         total += int(np.sum(move_cycles(policy.march, rows=1, run=kept, element=1)))
