@@ -105,3 +105,21 @@ def test_a_string_attribute_that_is_no_text_is_refused_in_words() -> None:
     next(a for a in resize.attribute if a.name == "mode").s = b"\xff"
     placed = {p.node: p for p in check(model, march="nash-e")}
     assert placed["the_op"].on == "CPU"
+
+
+@pytest.mark.parametrize("given", ["s", "z", "w"])
+def test_a_constant_that_is_an_output_too_stays_one_for_its_readers(given: str) -> None:
+    weight = np.random.default_rng(1).integers(-127, 128, (4, 2, 1, 1)).astype(np.int8)
+    model = qdq_model("Conv", [1, 2, 4, 4], [1, 4, 4, 4], 13, {"w": weight})
+    model.graph.node.insert(2, helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wf"]))
+    model.graph.node[3].input[1] = "wf"
+    dtype = TensorProto.FLOAT if given == "s" else TensorProto.INT8
+    alone = compile_model(model, march="nash-e")
+    model.graph.output.append(helper.make_tensor_value_info(given, dtype, None))
+    program = compile_model(model, march="nash-e")
+    assert [row.op for row in program.placement if row.on == "CPU"] == []
+    x = {"x": np.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype(np.float32)}
+    found = Session(program).run(x).outputs
+    np.testing.assert_array_equal(found["y"], Session(alone).run(x).outputs["y"])
+    (wanted,) = [numpy_helper.to_array(t) for t in model.graph.initializer if t.name == given]
+    np.testing.assert_array_equal(found[given], wanted)

@@ -51,12 +51,18 @@ def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def constant_outputs(outputs: Iterable[str], values: dict[str, Value], fresh: Iterator[str]) -> list[Node]:
-    """Return a copying node for every constant output, its data moved to a value named by `fresh`."""
-    nodes = []
+def with_constant_outputs(
+    nodes: Sequence[Node], outputs: Iterable[str], values: dict[str, Value], fresh: Iterator[str]
+) -> list[Node]:
+    """Return the nodes behind a copying node for every output that is a constant.
+
+    The data move to a value named by `fresh`, from which all read them but subgraphs, which keep the name.
+    """
+    names: dict[str, str] = {}
     for name in [name for name in outputs if values[name].const is not None]:
-        other = next(fresh)
+        names[name] = other = next(fresh)
         values[other] = replace(values[name], name=other)
         values[name] = replace(values[name], const=None)
-        nodes.append(Node("Identity", (other,), (name,), {}, f"{name}_constant"))
-    return nodes
+    copies = [Node("Identity", (other,), (name,), {}, f"{name}_constant") for name, other in names.items()]
+    readers = [replace(node, inputs=tuple([names.get(i, i) for i in node.inputs])) for node in nodes]
+    return [*copies, *(readers if names else nodes)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TypeProto
 
-from openbpu.compiler.ir.graph import Graph, Node
+from openbpu.compiler.ir.graph import Graph
 from openbpu.compiler.reader.check import check_domains, check_nodes, checked_opsets
-from openbpu.compiler.reader.cleanup import constant_outputs, live_nodes, without_final_copies
+from openbpu.compiler.reader.cleanup import live_nodes, with_constant_outputs, without_final_copies
 from openbpu.compiler.reader.dtypes import check_quantization
 from openbpu.compiler.reader.fold import Budget
 from openbpu.compiler.reader.functions import without_functions
@@ -103,8 +103,7 @@ def _finished(proto: ModelProto, inputs: Sequence[str], walk: Walk) -> Graph:
     outputs = tuple(value.name for value in proto.graph.output)
     values = walk.scope.values
     fresh = (walk.scope.fresh(f"{name}_constant") for name in outputs)
-    copies: list[Node] = constant_outputs(outputs, values, fresh)
-    nodes = live_nodes([*walk.nodes, *copies], outputs)
+    nodes = live_nodes(with_constant_outputs(walk.nodes, outputs, values, fresh), outputs)
     opsets = oldest_opsets(nodes, walk.opsets, values)
     graph = Graph(tuple(nodes), values, tuple(inputs), outputs, opsets, proto.graph.name or "model")
     graph = without_final_copies(graph.with_nodes(nodes))
