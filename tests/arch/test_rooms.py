@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,10 +27,12 @@ from openbpu.compiler.ir.dialect import LOWERED
 from openbpu.compiler.ops import ROWS as TABLE
 from openbpu.compiler.schedule.jobs.context import JOBS
 from openbpu.simulator.exact.rooms import EXECUTE, ROWS, UNARY
+from openbpu.simulator.fast.jit.library import KernelLibrary
 from openbpu.simulator.fast.operators import PLANS
 from simulator.oracle import RUN
 from simulator.random_operators import DRAWN
 from simulator.tiles import TILES
+from witness.single_op import DRAWABLE, EMITTED, VARIED
 
 REPO = Path(__file__).parents[2]
 ROOMS: tuple[Room[Any, Any], ...] = (
@@ -150,6 +153,21 @@ def test_a_unit_of_what_onnx_ops_leaves_to_the_cpu_is_refused() -> None:
     assert line.endswith("; change its row in arch/openbpu/arch/onnx_ops.py")
 
 
+def test_variations_and_recipes_are_asked_for_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (EMITTED, VARIED, DRAWABLE):
+        monkeypatch.delitem(room._entries, Softmax)
+        with pytest.raises(IncompleteError, match=r"for Softmax, .* in tests/operators/softmax.py"):
+            require_total("tests", room)
+
+
+def test_a_plan_without_a_kernel_says_where_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = KernelLibrary()
+    monkeypatch.setattr(kernels, "require", lambda _: None)
+    monkeypatch.setattr(kernels, "_engine", SimpleNamespace(get_function_address=lambda _: 0))
+    with pytest.raises(LookupError, match=r"row.new, .* new under @kernel in .*/fast/row/kernels.py"):
+        kernels.address("row", "new")
+
+
 # --- definitions ------------------------------------------------------------------------------------------
 
 
@@ -229,6 +247,17 @@ class Twice(Free):
 def test_half_an_instruction_is_refused(kind: type[Instr], said: str) -> None:
     with refused(said):
         instruction(kind)
+
+
+def test_a_class_that_is_not_declared_is_refused_by_the_name_of_its_file() -> None:
+    room = ModuleType("openbpu.arch.operators.row")
+    for cls, name in ((Whole, "@operator"), (Free, "@instruction")):
+        made = type(cls.__name__, (cls,), {"__module__": room.__name__})
+        room.__dict__["made"] = made
+        with refused(rf"{cls.__name__} must have {name}.* in arch/openbpu/arch/operators/row.py"):
+            registry.require_declared((room,))
+    room.__dict__["made"] = Operator
+    registry.require_declared((room,))
 
 
 def test_what_later_operators_bring_along_is_loaded_before_any_test() -> None:

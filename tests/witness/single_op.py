@@ -19,15 +19,23 @@ from openbpu.arch.program import Operator
 from openbpu.evaluation.reference.kernel import Array
 from witness.builder import WIDE, GraphBuilder, Style
 from witness.emit import EMITTERS, MIN_OPSET
+from witness.recipes import RECIPES
 from witness.variations import DEFAULT_SHAPES, KEEPS_SCALE, STYLES, VARIATIONS
 
-EMITTED: Room[type[Operator], Any] = Room("an emitter", UNITS, "witness.emit", decorator="@emitter for {}")
+_WHERE = "tests/operators/{}.py"
+EMITTED: Room[type[Operator], Any] = Room(
+    "an emitter", UNITS, "witness", decorator='@emitter("{}")', where=_WHERE
+)
 VARIED: Room[type[Operator], Any] = Room(
-    "variations", UNITS, "witness", decorator="VARIATIONS of {}", where="tests/witness/variations.py"
+    "variations", UNITS, "witness", decorator='VARIATIONS["{}"]', where=_WHERE
+)
+DRAWABLE: Room[type[Operator], Any] = Room(
+    "a recipe of random graphs", UNITS, "witness", decorator='RECIPES["{}"]', where=_WHERE
 )
 EMITTED.take(EMITTERS, UNITS)
 VARIED.take(VARIATIONS, UNITS)
-require_total("tests", EMITTED, VARIED)
+DRAWABLE.take(RECIPES, UNITS)
+require_total("tests", EMITTED, VARIED, DRAWABLE)
 
 Model = tuple[onnx.ModelProto, dict[str, Array]]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any, TypeVar
 
 from openbpu.arch.definition.instruction import Instr
@@ -56,6 +57,23 @@ def _require(cls: type[object], what: str, has: bool, meaning: str) -> None:
         raise DefinitionError(
             f"{cls.__module__}: {cls.__name__} must have {what}, not leave it out; say there {meaning}"
         )
+
+
+def require_declared(modules: Iterable[ModuleType]) -> None:
+    """Refuse a class of these modules that is an operator or an instruction, and nowhere declared as one.
+
+    What declared classes have in common may be a class of its own.
+    """
+    declared = (*operators(), *instructions())
+    found = [(module, cls) for module in modules for cls in vars(module).values() if isinstance(cls, type)]
+    for module, cls in found:
+        is_ours = issubclass(cls, (Operator, Instr)) and cls.__module__ == module.__name__
+        if is_ours and not any(issubclass(other, cls) for other in declared):
+            name = "@instruction" if issubclass(cls, Instr) else "@operator(number, Tile)"
+            raise DefinitionError(
+                f"{cls.__module__}: {cls.__name__} must have {name}, not leave it out; write it above the "
+                f"class in arch/{cls.__module__.replace('.', '/')}.py"
+            )
 
 
 def _take(table: dict[int, type[Any]], number: int, cls: type[Any]) -> None:

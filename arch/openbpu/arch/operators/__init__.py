@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from openbpu.arch.definition.instruction import Instr
 from openbpu.arch.definition.loading import load_all
 from openbpu.arch.definition.operator import Operator
-from openbpu.arch.definition.registry import instructions, operators, serves, units
+from openbpu.arch.definition.registry import instructions, operators, require_declared, serves, units
 
-load_all(__name__, __path__)
+require_declared(load_all(__name__, __path__))
 
 OPERATORS: tuple[type[Operator], ...] = operators()
 """Every kind of operator, by its number."""

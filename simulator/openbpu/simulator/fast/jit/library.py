@@ -17,7 +17,7 @@ _PACKAGE = "openbpu.simulator.fast"
 _VECTOR = "vector_"
 """Families of vector kernels: one for each kernel mode. Any other is the folder that has its `kernels.py`."""
 
-_SHARED = ("jit/compile.py", "declaration.py", "scratch.py", "*/arguments.py")
+_SHARED = ("jit/compile.py", "declaration.py", "scratch.py", "*/arguments.py", "*/plan.py")
 _SOURCES = {True: ("vectors.py", "vector/*.py", "*/vector*.py"), False: ("language/*.py", "*/kernels.py")}
 
 
@@ -54,7 +54,10 @@ class KernelLibrary:
         with self._lock:
             found = int(self._engine.get_function_address(name))
         if not found:
-            raise LookupError(f"no kernel {name}")
+            raise LookupError(
+                f"{_PACKAGE}: a kernel must be given for {name}, not left out; write a function {symbol} "
+                f"under @kernel in simulator/openbpu/simulator/fast/{family}/kernels.py"
+            )
         return found
 
     def _load(self, family: str) -> None:
