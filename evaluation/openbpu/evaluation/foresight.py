@@ -64,7 +64,7 @@ def foresee(
     kind, told_of = as_ or "int8", list[Finding]()
     try:
         quantized = quantize_unseen(
-            _named(loaded, as_it_is),
+            named(loaded, as_it_is),
             activation=DType(kind),
             shapes=shapes,
             config=config,
@@ -93,7 +93,7 @@ def _on_cpu(rows: Sequence[Placement]) -> int:
     return sum(row.on == "CPU" for row in rows)
 
 
-def _named(model: ModelProto, rows: Sequence[Placement]) -> ModelProto:
+def named(model: ModelProto, rows: Sequence[Placement]) -> ModelProto:
     """Return a copy of the model whose nodes have names of their own: those that its placement shows.
 
     The compiler numbers nodes without a name as it reads them, which the quantized model no longer has.

@@ -101,7 +101,7 @@ def _is_plain(c: str) -> bool:
     return c.isprintable() and bool(c.encode(sys.getfilesystemencoding(), errors="ignore"))
 
 
-def refuse_overwriting(source: Path, out: Path) -> None:
+def refuse_overwriting(source: Path, out: Path, option: str = "--output") -> None:
     """Raise InputError when the output is the input itself, or a file of its weights: a slip of the shell
     must not cost the model.
     """
@@ -110,9 +110,9 @@ def refuse_overwriting(source: Path, out: Path) -> None:
     if not source.exists() or not out.exists():
         return
     if source.samefile(out):
-        raise InputError(must("--output", "the path", "another file than the model", f"'{out}'"))
+        raise InputError(must(option, "the path", "another file than the model", f"'{out}'"))
     if any(data.exists() and data.samefile(out) for data in _weights_of(source)):
-        raise InputError(must("--output", "the path", "another file than the model's weights", f"'{out}'"))
+        raise InputError(must(option, "the path", "another file than the model's weights", f"'{out}'"))
 
 
 def _weights_of(source: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from openbpu.arch.onnx_ops import ONNX_OPS
 from openbpu.compiler.ir import Graph, Node
+from openbpu.compiler.ops.mechanical import MASK, PAIR, PIXELS
 from openbpu.compiler.ops.refused import Refused
 
 _QUANTIZABLE = frozenset({"float32", "float16", "bfloat16"})
@@ -26,8 +27,7 @@ def no_codes(graph: Graph, makers: Mapping[str, Node], node: Node, name: str, fi
             return Refused(
                 f"its input '{name}' is a bool that '{maker.name}' casts to {value.dtype}, an operand that "
                 "is not quantized",
-                "quantize the mask: .to(torch.float) and a QuantStub of its own in torch, a "
-                "Quantize/Dequantize pair behind the Cast in ONNX",
+                MASK,
             )
         return Refused(f"its input '{name}'{of} is not quantized (passive quantization)", fix)
     if value.dtype == "bool" and maker is None:
@@ -55,7 +55,7 @@ def no_result(graph: Graph, makers: Mapping[str, Node], node: Node) -> Refused:
             return no_codes(graph, makers, node, operand, LEAVE)
     return Refused(
         f"its output '{name}' is not quantized (passive quantization)",
-        "put a Quantize/Dequantize pair behind it, and in front of its inputs",
+        f"{PAIR}behind it, and in front of its inputs",
     )
 
 
@@ -79,7 +79,7 @@ def _unscaled(dtype: str) -> str:
 
 def _cast(dtype: str) -> str:
     if dtype in ("int8", "uint8", "int16", "uint16"):
-        return "replace it by DequantizeLinear with scale 1, which makes the same numbers"
+        return PIXELS
     return _unscaled(dtype)
 
 

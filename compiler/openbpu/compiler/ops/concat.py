@@ -9,6 +9,7 @@ from openbpu.arch.program import Concat
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form
 from openbpu.compiler.ops.elementwise import CHANNELS
+from openbpu.compiler.ops.mechanical import GROUPS
 from openbpu.compiler.ops.rule import Limit, OpRule, in_range
 from openbpu.compiler.ops.site import Leaf, Site
 
@@ -76,7 +77,7 @@ RULES = (
             Limit(
                 "there must be at most {concat_inputs_max} inputs",
                 lambda s: in_range(len(s.node.inputs), 1, s.limit("concat_inputs_max")),
-                "concatenate in groups",
+                GROUPS,
             ),
         ),
         note="inputs of another scale are rescaled on the way",

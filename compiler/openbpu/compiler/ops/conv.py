@@ -9,6 +9,7 @@ import numpy as np
 from openbpu.arch.arrays import Float64
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import channels_last, from_nhwc
+from openbpu.compiler.ops.mechanical import APART, OUTPUTS, PAIR, PHASES, STRIDE, ZEROS
 from openbpu.compiler.ops.pieces import viewed
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
 from openbpu.compiler.ops.site import Refused, Site
@@ -53,7 +54,7 @@ def _groups(site: Site) -> int:
 def _bias(site: Site) -> Array | None:
     bias = site.constant(2)
     if bias is None and site.has(2):
-        raise Refused("its bias is not a constant", "leave it out, and add it in an Add of its own")
+        raise Refused("its bias is not a constant", APART)
     return bias
 
 
@@ -203,32 +204,32 @@ CONV_LIMITS = (
     Limit(
         "output channels must be 1..{conv_outputs_max} (1..{conv_outputs_last_max} in a model's last layer)",
         _outputs,
-        "split the output channels over two layers and concatenate",
+        OUTPUTS,
     ),
     Limit("KD·KH·KW·C must be 1..{conv_taps_max}", _taps, "use a smaller kernel or fewer channels"),
-    Limit("strides must be 1..{conv_stride_max}", _strides, "stride less here and again in the next layer"),
+    Limit("strides must be 1..{conv_stride_max}", _strides, STRIDE),
     Limit(
         "with dilation above 1, strides must be 1..{conv_stride_dilated_max}",
         _dilated_stride,
-        "give stride and dilation to two layers",
+        ZEROS,
     ),
     Limit(
         "with a fused Add, strides must be 1..{conv_stride_add_max}",
         _added_stride,
-        "put a Quantize/Dequantize pair between the two",
+        f"{PAIR}between the two",
     ),
-    Limit("dilations must be 1..{conv_dilation_max}", _dilations, "dilate less in several layers"),
+    Limit("dilations must be 1..{conv_dilation_max}", _dilations, ZEROS),
     Limit(
         "dilations must be powers of two",
         _dilated_evenly,
-        "use 1, 2, 4, …",
+        ZEROS,
         when="conv_dilation_power_of_two",
     ),
     Limit(
         "even strides of an int16 depthwise convolution must be at most "
         "{conv_int16_depthwise_even_stride_max}",
         _int16_depthwise,
-        "quantize its input to int8",
+        STRIDE,
     ),
 )
 
@@ -236,35 +237,35 @@ DECONV_LIMITS = (
     Limit(
         "input and output channels must be 1..{deconv_channels_max}",
         lambda s: all_in_range((s.shape()[1], s.out_shape()[1]), 1, s.limit("deconv_channels_max")),
-        "split the channels into groups",
+        PHASES,
     ),
     Limit(
         "kernel sides must be {deconv_kernel_min}..{deconv_kernel_max}",
         lambda s: all_in_range(kernel_of(s), s.limit("deconv_kernel_min"), s.limit("deconv_kernel_max")),
-        "use a Resize and a Conv",
+        PHASES,
     ),
     Limit(
         "KH·KW must be at least {deconv_taps_min}",
         lambda s: in_range(int(np.prod(kernel_of(s))), s.limit("deconv_taps_min"), 1 << 30),
-        "use a Conv and a Resize",
+        PHASES,
     ),
     Limit(
         "strides must be {deconv_stride_min}..{deconv_stride_max}",
         lambda s: all_in_range(
             s.node.attrs.get("strides") or (1,), s.limit("deconv_stride_min"), s.limit("deconv_stride_max")
         ),
-        "use a Resize and a Conv",
+        PHASES,
     ),
     Limit(
         "strides must be powers of two",
         lambda s: _not_powers(s.node.attrs.get("strides") or (1,)),
-        "use 1, 2, 4, …",
+        PHASES,
         when="deconv_stride_power_of_two",
     ),
     Limit(
         "dilations must be 1..{deconv_dilation_max}",
         lambda s: all_in_range(s.node.attrs.get("dilations") or (1,), 1, s.limit("deconv_dilation_max")),
-        "use a Resize and a dilated Conv",
+        ZEROS,
     ),
 )
 

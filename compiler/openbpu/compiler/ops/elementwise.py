@@ -13,6 +13,7 @@ from openbpu.arch.shapes import broadcast_strides, collapse
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.layout import from_nhwc, image_shape, to_nhwc
+from openbpu.compiler.ops.mechanical import IMAGE
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Leaf, Refused, Site, doubles
 from openbpu.compiler.ops.tensor_engine import Convolution, Geometry, emit_conv
@@ -221,7 +222,7 @@ def _lower_batch_norm(site: Site) -> None:
     site.affine = folded
     x = site.leaf(0)
     if len(x.shape) not in (3, 4, 5):
-        raise Refused(f"its input has {len(x.shape)} axes", "reshape to [N, C, H, W]")
+        raise Refused(f"its input has {len(x.shape)} axes", IMAGE)
     affine_conv(site, x)
 
 

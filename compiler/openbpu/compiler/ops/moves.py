@@ -12,6 +12,7 @@ from openbpu.arch.shapes import Ints, around, broadcast_strides, dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.advice import not_constant
+from openbpu.compiler.ops.mechanical import CROP
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
@@ -122,7 +123,7 @@ def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int],
     shape = list(site.shape())
     todo = [a for a in range(len(shape)) if before[a] or after[a]]
     if mode == "constant":
-        raise Refused("negative pads", "use Slice to crop")
+        raise Refused("negative pads", CROP)
     if mode not in _PAD_MODES:
         raise Refused(f"mode {mode} is unknown", "use constant, edge, reflect or wrap")
     for axis in todo:

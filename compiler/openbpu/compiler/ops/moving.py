@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.compiler.ops.advice import no_codes, not_constant
+from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.site import Refused, Site
 
 CODES = ("int8", "int16", "int32")
@@ -34,9 +35,7 @@ def _no_codes(site: Site, name: str) -> Refused:
         return not_constant(site.graph, site.producers, computed[0], "its input")
     leaf = site.leaf_or_none(name)
     if leaf is None:
-        return no_codes(
-            site.graph, site.producers, site.node, name, "put a Quantize/Dequantize pair in front of it"
-        )
+        return no_codes(site.graph, site.producers, site.node, name, f"{PAIR}in front of it")
     if not leaf.scaling.per_tensor:
         return Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")
     site.out_shape()

@@ -15,6 +15,7 @@ from openbpu.arch.program import Pool
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.layout import from_nhwc, to_last, to_nhwc
+from openbpu.compiler.ops.mechanical import MAXIMA, MEAN, ROWS_FIRST, STRIDE
 from openbpu.compiler.ops.pieces import bordered, joined, taken, turned, viewed
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
 from openbpu.compiler.ops.site import Refused, Site
@@ -78,7 +79,7 @@ def _lower_max(site: Site) -> None:
     if len([o for o in site.node.outputs if o]) != 1:
         raise Refused("it also returns indices", "use the values only")
     if site.node.attrs.get("storage_order", 0):
-        raise Refused("storage_order = 1 is not supported", "use storage_order = 0")
+        raise Refused("storage_order = 1 is not supported", ROWS_FIRST)
     found, name = spans(site, _kernel(site)), site.node.inputs[0]
     dtype = site.rw.values[name].dtype
     if dtype in ("int8", "int16"):
@@ -238,7 +239,7 @@ _COMMON = (
     Limit(
         "strides must be 1..{pool_stride_max}",
         lambda s: all_in_range(s.node.attrs.get("strides") or (1,), 1, s.limit("pool_stride_max")),
-        "pool in two steps",
+        STRIDE,
     ),
     Limit(
         "pads must be {pool_pad_min}..{pool_pad_max}",
@@ -260,9 +261,9 @@ RULES = (
             Limit(
                 "kernel sides must be 1..{maxpool_kernel_max}",
                 _side("maxpool_kernel_max"),
-                "pool in two steps",
+                MAXIMA,
             ),
-            Limit("KH·KW must be at most {maxpool_window_max}", _max_window, "pool in two steps"),
+            Limit("KH·KW must be at most {maxpool_window_max}", _max_window, MAXIMA),
         ),
         note="1-D, 2-D and 3-D: rows and columns, then the depth",
     ),
@@ -276,12 +277,12 @@ RULES = (
             Limit(
                 "kernel sides (KD·KH of a volume is one) must be 1..{avgpool_kernel_max}",
                 _side("avgpool_kernel_max"),
-                "pool in two steps",
+                MEAN,
             ),
             Limit(
                 "KD·KH·KW·bytes must be at most {avgpool_window_bytes_max}",
                 _average_window,
-                "pool in two steps",
+                MEAN,
             ),
         ),
         note="1-D, 2-D and 3-D, always with one rounding",

@@ -16,6 +16,7 @@ from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand, with_operand
 from openbpu.compiler.ops.advice import not_constant
 from openbpu.compiler.ops.axes import axes_of
+from openbpu.compiler.ops.mechanical import NOTHING, TWO_AXES
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
 
@@ -71,7 +72,7 @@ def _axes(site: Site, codes: str) -> tuple[int, ...]:
     """The axes along which `codes` are reduced; refuses none, and more than fits on chip in one tile."""
     axes = axes_of(site)
     if not axes:
-        raise Refused("it reduces no axis", "remove it")
+        raise Refused("it reduces no axis", NOTHING)
     _need_room(site, "it reduces to one element", count_of(site) * DType(site.rw.values[codes].dtype).nbytes)
     return axes
 
@@ -100,7 +101,7 @@ def _axis(site: Site) -> Violation:
     return in_range(int(max(sizes, default=1)), 1, site.limit("reduce_axis_max"))
 
 
-LIMITS = (Limit("reduced axes must be 1..{reduce_axis_max} long", _axis, "reduce in two steps"),)
+LIMITS = (Limit("reduced axes must be 1..{reduce_axis_max} long", _axis, TWO_AXES),)
 _DTYPES = "int8, int16 → int8, int16"
 
 

@@ -10,6 +10,7 @@ from openbpu.arch import numerics
 from openbpu.arch.program import LayerNorm, Softmax
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ops.mechanical import FACTORS
 from openbpu.compiler.ops.ranks import of_rank, on_view
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Leaf, Refused, Site
@@ -98,11 +99,11 @@ def _lower_layernorm(site: Site) -> None:
     if gain is None or (bias is None and site.has(2)):
         raise Refused(
             "its scale and bias must be constants",
-            "normalize with ones and zeros; multiply and add behind it",
+            FACTORS,
         )
     centred = site.node.op != "RMSNormalization"
     if max(gain.ndim, bias.ndim if bias is not None else 0) > len(site.shape()) - axis:
-        raise Refused("its scale and bias must be one per normalized element", "multiply and add behind it")
+        raise Refused("its scale and bias must be one per normalized element", FACTORS)
     require_finite(gain, bias)
     gains = np.broadcast_to(gain, site.shape()[axis:]).reshape(-1) if gain.size > 1 else gain.reshape(-1)
     biases = _bias(bias, gains, site.shape()[axis:])

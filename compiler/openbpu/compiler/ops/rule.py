@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from openbpu.compiler.ops.mechanical import EMPTY
 from openbpu.compiler.ops.ranks import merged_rank
 from openbpu.compiler.ops.site import Refused, Site
 
@@ -69,7 +70,7 @@ RANK = Limit(
     _rank,
     "move in several steps of fewer axes",
 )
-FILLED = Limit("every tensor must have an element", _empty, "take the empty tensor out of the model")
+FILLED = Limit("every tensor must have an element", _empty, EMPTY)
 BYTES = Limit(
     "every tensor must take at most {tensor_bytes_max} bytes", _bytes, "run smaller batches, or split it"
 )

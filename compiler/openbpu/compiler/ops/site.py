@@ -16,6 +16,7 @@ from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
 from openbpu.compiler.ops.advice import no_codes
+from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.refused import Refused as Refused  # noqa: PLC0414 - what rows raise
 
 
@@ -124,8 +125,8 @@ class Site:
             producer = self.producers.get(name)
             if producer is not None and is_dequantize(producer):
                 raise scales_refused(self.graph, producer, f"its input '{name}'")
-            of = "" if len(dtypes) > 1 else f" of {dtypes[0]}"
-            pair = f"put a Quantize/Dequantize pair{of} on that tensor"
+            of = "" if len(dtypes) > 1 else f"of {dtypes[0]} "
+            pair = f"{PAIR}{of}on that tensor"
             raise no_codes(self.graph, self.producers, self.node, name, pair)
         if not leaf.scaling.per_tensor:
             raise Refused(f"its input '{name}' is quantized per channel", "quantize activations per tensor")
@@ -159,7 +160,7 @@ class Site:
         if self.out is None:
             raise Refused(
                 f"its output '{self.node.outputs[0]}' is not quantized (passive quantization)",
-                "put a Quantize/Dequantize pair behind it",
+                f"{PAIR}behind it",
             )
         return self.out
 

@@ -15,6 +15,7 @@ from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
 from openbpu.compiler.ops.advice import LEAVE
 from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
+from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.ranks import of_rank, on_view
 from openbpu.compiler.ops.rule import BYTES, FILLED, OpRule
 from openbpu.compiler.ops.site import Leaf, Refused, Site
@@ -268,7 +269,7 @@ def _not_a_chain(site: Site) -> None:
     site.out_quant()
     raise Refused(
         "it is one of several operators between two roundings that no single table holds",
-        "put a Quantize/Dequantize pair behind each operator",
+        f"{PAIR}behind each operator",
     )
 
 

@@ -17,6 +17,7 @@ from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ir.qdq import is_dequantize
+from openbpu.compiler.ops.mechanical import BROADCAST
 from openbpu.compiler.ops.site import Leaf, Refused, Site, scales_refused
 
 INT32_MAX = 2**31 - 1
@@ -82,7 +83,7 @@ def check_pair(site: Site, a: str, b: str, pairs: tuple[tuple[DType, DType], ...
     matrix = ", ".join(f"{x.value}×{w.value}" for x, w in pairs)
     fix = "make one of the two int8"
     if a == b == "int16":
-        fix += ", or write the product as broadcast Mul and ReduceSum, which take int16 × int16"
+        fix += f", or {BROADCAST}"
     raise Refused(f"input × weight must be one of {matrix} on {site.march.name}, not {a}×{b}", fix)
 
 

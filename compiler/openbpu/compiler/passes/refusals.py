@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.qdq import Scaling
 from openbpu.compiler.ops import Refused
+from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.passes.forms import CODES
 
 
@@ -37,7 +38,7 @@ class Refusals:
             return
         for other in others:
             reason = f"it cannot be fused with {node.op} '{node.name}': {why.reason}"
-            self.add(other, Refused(reason, why.fix or "put a Quantize/Dequantize pair in front of it"))
+            self.add(other, Refused(reason, why.fix or f"{PAIR}in front of it"))
 
     def forget(self, origins: Iterable[Origin]) -> None:
         """Forget what was refused and is on the BPU now."""

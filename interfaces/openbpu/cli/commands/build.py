@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments, compiling, judging, outputs, quantizing, searching
+from openbpu.cli import arguments, compiling, fixing, judging, outputs, quantizing, searching
 from openbpu.cli.app import command
 from openbpu.cli.screen import note, progress, show, show_json
 from openbpu.cli.usage import own_names
@@ -38,7 +38,7 @@ class Activation(str, Enum):
 
 
 @command("check")
-def check(
+def check(  # noqa: PLR0917  # an argument per option
     model: arguments.OnnxFile,
     march: arguments.March,
     shape: arguments.Shapes = None,
@@ -48,15 +48,23 @@ def check(
     ] = None,
     bpu: arguments.BpuOps = None,
     config: quantizing.Config = None,
+    fix: fixing.Fix = None,
+    calib: fixing.Calib = None,
     json: arguments.Json = False,
 ) -> None:
     """Show where every node would run, and why.
 
     Every reason for the CPU comes with what would bring the node onto the BPU. A float model is judged as it
-    will be when it is quantized, with the types of --quant-config; no data is needed for that.
+    will be when it is quantized, with the types of --quant-config; no data is needed for that. --fix writes
+    the model with all that can be done without cost, proved by running both.
     """
     sizes, wishes = arguments.shapes(shape), arguments.wishes(bpu)
     arguments.readable(model)
+    fixing.refuse_odd(fix, calib, config)
+    if fix is not None:
+        cured = fixing.fixed(model, fix, calib, march, None if as_ is None else as_.value, sizes, wishes)
+        fixing.show_fixed(model, fix, march, cured, json=json)
+        return
     from openbpu.evaluation.foresight import foresee
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
