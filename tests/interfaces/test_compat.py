@@ -235,7 +235,7 @@ def test_removed_quantize_and_dequantize_leave_integers_at_the_ends(tmp_path: Pa
         (lambda m: m["other"], "the graph must be one of"),
         (lambda m: compile(m, "x.hbm"), "march must be given"),
         (lambda m: compile(convert(m, March.NASH_E), "x.hbm", March.NASH_M), "must be nash-e, as converted"),
-        (lambda m: link(["a.hbo", "b.hbo"], "c.hbm"), "objects must be one, not 2"),
+        (lambda m: link([], "c.hbm"), "the objects must be of one march, not no object"),
     ],
 )
 def test_what_is_not_there_yet_says_so(call: Any, text: str) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.hbm import read_package
 from openbpu.compat.scheduling import check_scheduling
 from openbpu.runtime import Session, TensorInfo
 
@@ -69,14 +70,11 @@ class HB_HBMRuntime:  # noqa: N801  # the board's name
     """
 
     def __init__(self, model_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
-        single = isinstance(model_files, str | os.PathLike)
         paths = [model_files] if isinstance(model_files, str | os.PathLike) else list(model_files)
         if not paths:
             raise InputError(must("HB_HBMRuntime", "model_files", "a path or a list of paths", "empty"))
-        del single
         self._sessions: dict[str, Session] = {}
-        for path in paths:
-            session = Session(path)
+        for session in (Session(program) for path in paths for program in read_package(path)):
             name = session.program.name
             if name in self._sessions:
                 fix = "give the models other names when they are compiled"

@@ -12,6 +12,7 @@ import numpy as np
 
 from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
+from openbpu.arch.hbm import read_package
 from openbpu.compat.scheduling import check_scheduling
 from openbpu.runtime import Session, TensorInfo
 
@@ -90,9 +91,9 @@ class Model:
 
 
 def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Model]:
-    """Return the models of one compiled file, or of several; raises HbmError for a file that is none."""
+    """Return the models in one compiled file, or in several; raises HbmError for a file that is none."""
     files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return [Model(Session(path)) for path in files]
+    return [Model(Session(program)) for path in files for program in read_package(path)]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ one raises HbmError and nothing else.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from openbpu.arch.definition.needs import BadRecordError
-from openbpu.arch.errors import HbmError
+from openbpu.arch.errors import HbmError, must
 from openbpu.arch.files import write_atomic
 from openbpu.arch.hbm.check import check_program
 from openbpu.arch.hbm.container import ALIGNMENT, FORMAT, MAGIC, Section, map_file, pack, unpack
 from openbpu.arch.hbm.meta import from_sections, to_sections
+from openbpu.arch.hbm.package import MOST_GRAPHS, is_package, package_sections, programs_of
 from openbpu.arch.program import Program
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview
@@ -27,9 +29,11 @@ __all__ = [
     "check_program",
     "check_writable",
     "read_hbm",
+    "read_package",
     "read_sections",
     "to_bytes",
     "write_hbm",
+    "write_package",
 ]
 
 
@@ -63,7 +67,26 @@ def write_hbm(program: Program, path: str | os.PathLike[str]) -> None:
     After any failure nothing is left behind and an existing file is as it was. Raises HbmError for a
     program that `read_hbm` would refuse and for a path that cannot be written.
     """
-    pieces = _pieces(program)
+    _write(_pieces(program), path)
+
+
+def write_package(programs: Sequence[Program], path: str | os.PathLike[str]) -> None:
+    """Write several programs to one file, what they share stored once; as `write_hbm`.
+
+    Raises HbmError as it does, and for more than MOST_GRAPHS programs, none, or two of one name.
+    """
+    names = [program.name for program in programs]
+    if not 1 <= len(names) <= MOST_GRAPHS:
+        raise HbmError(must(os.fspath(path), "the number of graphs", f"1..{MOST_GRAPHS}", len(names)))
+    if len(set(names)) < len(names):
+        fix = "give the graphs names of their own when they are exported"
+        raise HbmError(must(os.fspath(path), "the names of graphs", "different", ", ".join(names), fix))
+    for program in programs:
+        check_writable(program)
+    _write(pack(package_sections(programs)), path)
+
+
+def _write(pieces: Sequence[bytes | memoryview], path: str | os.PathLike[str]) -> None:
     try:
         write_atomic(path, pieces)
     except (OSError, ValueError) as error:
@@ -76,18 +99,35 @@ def write_hbm(program: Program, path: str | os.PathLike[str]) -> None:
 def read_hbm(source: Source) -> Program:
     """Return the program in a file or in bytes; its constants and code are read-only views of the file's map.
 
-    Every byte is checked. Raises HbmError: unreadable, not a .hbm, truncated, damaged, newer, inconsistent.
+    Every byte is checked. Raises HbmError: unreadable, not a .hbm, truncated, damaged, newer, inconsistent,
+    or several programs in one file, which `read_package` reads.
     """
+    programs = read_package(source)
+    if len(programs) > 1:
+        where, _ = map_file(source)
+        fix = "hbdk4.compiler.Hbm and hbm_runtime read such files; or compile each graph to a file of its own"
+        found = f"{len(programs)}: {', '.join(p.name for p in programs)}"
+        raise HbmError(must(where, "the number of graphs", "1 here", found, fix))
+    return programs[0]
+
+
+def read_package(source: Source) -> tuple[Program, ...]:
+    """Return the programs in a file: one, or those that `write_package` wrote. Raises as `read_hbm` does."""
     where, data = map_file(source)
     sections = unpack(where, data)
     try:
-        program = from_sections(sections)
-        check_program(program)
+        programs = tuple(programs_of(sections)) if is_package(sections) else (from_sections(sections),)
+        for program in programs:
+            check_program(program)
     except BadRecordError as error:
         raise HbmError(
             f"{where}: {error}, so something other than openbpu wrote it; compile the model again"
         ) from error
-    return program
+    if len({program.name for program in programs}) < len(programs):
+        raise HbmError(
+            f"{where}: two graphs have one name, which no linker of openbpu writes; link them again"
+        )
+    return programs
 
 
 def read_sections(source: Source) -> tuple[Section, ...]:

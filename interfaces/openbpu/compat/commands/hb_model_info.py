@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from openbpu.arch.hbm import read_sections
+from openbpu.arch.hbm import read_package, read_sections
 from openbpu.compat.commands.described import tensors_text
 from openbpu.compat.commands.parser import Parser, files_of
 from openbpu.compat.hbdk.build import load
@@ -28,7 +28,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _of_program(path: Path) -> None:
-    session = Session(path)
+    for program in read_package(path):
+        _of_graph(Session(program), path)
+
+
+def _of_graph(session: Session, path: Path) -> None:
     found = info_json(session, read_sections(path))
     said = {
         "march": found["march"],

@@ -14,6 +14,7 @@ import numpy as np
 from openbpu.arch.arrays import Array
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.files import write_atomic, write_text
+from openbpu.arch.hbm import read_package
 from openbpu.compat.commands.described import tensors_text
 from openbpu.compat.commands.parser import Parser, files_of
 from openbpu.compat.pyeasy_dnn import Model
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dump_path", help="a folder for the outputs, as .npy")
     parser.add_argument("--enable_dump", nargs="?", const="true", default="false", help="write the outputs")
     given = parser.parsed(arguments)
-    sessions = [Session(path) for path in files_of(given.model_file, "hrt_model_exec")]
+    files = files_of(given.model_file, "hrt_model_exec")
+    sessions = [Session(program) for path in files for program in read_package(path)]
     if given.model_name is not None:
         names = [s.program.name for s in sessions]
         if given.model_name not in names:

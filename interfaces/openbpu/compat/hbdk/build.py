@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import onnx
 
 from openbpu.arch.errors import CompileError, ModelError, must
 from openbpu.arch.files import copy_file, write_text
-from openbpu.arch.hbm import write_hbm
-from openbpu.compat.hbdk.hbm import Hbm, Hbo
+from openbpu.arch.hbm import read_package, write_hbm, write_package
+from openbpu.arch.program import Program
+from openbpu.compat.hbdk.hbm import DESC, Hbm, Hbo
 from openbpu.compat.hbdk.module import MARCH_KEY, Module, as_module, check_march
 from openbpu.compat.level import level
 from openbpu.compat.march import march_name
@@ -102,15 +104,32 @@ def compile(  # noqa: A001 - the vendor's name
     return (Hbo if Path(path).suffix == ".hbo" else Hbm)(path)
 
 
-def link(objects: Sequence[Hbm | Path_], path: Path_, **ignored: Any) -> Hbm:
-    """Make a `.hbm` of one compiled object; raises CompileError for several: it holds one graph."""
+def link(objects: Sequence[Hbm | Path_], path: Path_, desc: str | None = None, **ignored: Any) -> Hbm:
+    """Write the graphs of compiled objects to one `.hbm`, weights that they share stored once.
+
+    desc: a description, which Hbm shows. Raises CompileError for objects of different marches, HbmError for
+    graphs of one name.
+    """
     del ignored
-    if len(objects) != 1:
-        fix = "keep a .hbm per graph"
-        raise CompileError(must("link", "objects", "one", len(objects), fix))
-    source = objects[0]
-    copy_file(source.path if isinstance(source, Hbm) else source, path)
+    files = [source.path if isinstance(source, Hbm) else source for source in objects]
+    programs = [program for file in files for program in read_package(file)]
+    marches = {program.march for program in programs}
+    if len(marches) != 1:
+        found = ", ".join(sorted(marches)) or "no object"
+        raise CompileError(must("link", "the objects", "of one march", found))
+    if desc is None and len(files) == 1:
+        copy_file(files[0], path)
+        return Hbm(path)
+    if desc is not None:
+        programs = [_described(program, desc) for program in programs]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_package(programs, path)
     return Hbm(path)
+
+
+def _described(program: Program, desc: str) -> Program:
+    kept = tuple((k, v) for k, v in program.options if k != DESC)
+    return replace(program, options=(*kept, (DESC, desc)))
 
 
 def statistics(m: Any) -> dict[str, int]:
@@ -134,27 +153,34 @@ def visualize(m: Any, onnx_file: Path_ | None = None, use_netron: bool = False, 
 
 
 def hbm_perf(path: Path_ | Hbm, output_dir: Path_ | None = None, **ignored: Any) -> dict[str, Any]:
-    """Simulate the latency of a `.hbm`; prints and returns the report.
+    """Simulate the latency of a `.hbm`, write NAME.json and NAME.html into `output_dir`, print the figures.
 
-    NAME.json and NAME.html go into `output_dir`.
+    Returns the report. Of a file with several graphs each has files of its own, NAME_0.json and so on, and
+    the report is that of the first.
     """
     del ignored
-    file = Path(path.path if isinstance(path, Hbm) else path)
-    session = Session(file)
-    document = performance_json(session)
+    hbm = path if isinstance(path, Hbm) else Hbm(path)
     folder = Path(output_dir) if output_dir is not None else Path()
     folder.mkdir(parents=True, exist_ok=True)
-    written = folder / f"{file.stem}.json"
+    stem = Path(hbm.path).stem
+    several = len(hbm) > 1
+    found = [
+        _timed(session, folder / (f"{stem}_{n}" if several else stem), Path(hbm.path).name)
+        for n, session in enumerate(hbm.sessions)
+    ]
+    return found[0]
+
+
+def _timed(session: Session, target: Path, name: str) -> dict[str, Any]:
+    document = performance_json(session)
+    written = target.with_name(f"{target.name}.json")
     write_text(written, json.dumps(document))
-    write_text(written.with_suffix(".html"), performance_page(document, file.stem))
+    write_text(target.with_name(f"{target.name}.html"), performance_page(document, target.name))
     found = document["summary"]["performance"]
     ddr = document["summary"]["DDR access data"]
     moved = ddr["loaded bytes per run"] + ddr["stored bytes per run"]
-    say(
-        f"{file.name}: FPS={found['FPS']}, latency = {found['latency (us)']} us, DDR = {moved} bytes"
-        f" ({written})"
-    )
+    say(f"{name}: FPS={found['FPS']}, latency = {found['latency (us)']} us, DDR = {moved} bytes ({written})")
     cpu = session.latency.cpu_us
     if cpu:
-        say(f"{file.name}: CPU segments are not in this figure: {cpu:.1f} us, estimated")
+        say(f"{name}: CPU segments are not in this figure: {cpu:.1f} us, estimated")
     return document

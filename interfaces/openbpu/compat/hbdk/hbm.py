@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,14 @@ import numpy as np
 
 from openbpu.arch.arrays import Array
 from openbpu.arch.errors import HbmError, must
+from openbpu.arch.hbm import read_package
 from openbpu.arch.program import BpuSegment, Program, Space
 from openbpu.compat.hbdk.variable import TensorType, Variable
 from openbpu.runtime import Session, TensorInfo
 from openbpu.runtime.latency import SegmentLatency
+
+DESC = "desc"
+"""The option of a program that its description is kept in."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,16 @@ class Graph:
     def name(self) -> str:
         """Name of the graph."""
         return self._session.program.name
+
+    @property
+    def num_cores(self) -> int:
+        """How many BPU cores share a run."""
+        return max(self._session.program.cores, 1)
+
+    @property
+    def desc(self) -> str:
+        """The description that `link` was given."""
+        return dict(self._session.program.options).get(DESC, "")
 
     @property
     def flatten_inputs(self) -> tuple[Variable, ...]:
@@ -82,12 +97,17 @@ class Hbm:
                 must("Hbm", "the path", "a .hbm file", f"'{os.fspath(path)}'", "compile one first")
             )
         self.path = os.fspath(path)
-        self._session = Session(self.path, mode=mode)
+        self._sessions = [Session(program, mode=mode) for program in read_package(self.path)]
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """A session per graph."""
+        return tuple(self._sessions)
 
     @property
     def march_name(self) -> str:
         """The march it was compiled for."""
-        return self._session.program.march
+        return self._sessions[0].program.march
 
     @property
     def march(self) -> str:
@@ -95,25 +115,42 @@ class Hbm:
         return self.march_name
 
     @property
+    def toolkit_version(self) -> str:
+        """The version of openbpu that reads it."""
+        return version("openbpu")
+
+    @property
+    def desc(self) -> str:
+        """The description that `link` was given."""
+        return self.graphs[0].desc
+
+    @property
     def graphs(self) -> tuple[Graph, ...]:
-        """The graphs in the file: one."""
-        return (Graph(self._session),)
+        """The graphs in the file."""
+        return tuple(Graph(session) for session in self._sessions)
 
     functions = graphs
 
-    def __getitem__(self, index: int) -> Graph:
-        return self.graphs[index]
+    def __getitem__(self, index: int | str) -> Graph:
+        """A graph by number or name; raises HbmError for a name that none has."""
+        if isinstance(index, int):
+            return self.graphs[index]
+        found = {graph.name: graph for graph in self.graphs}
+        if index not in found:
+            raise HbmError(must(self.path, "the graph", f"one of {', '.join(found)}", f"'{index}'"))
+        return found[index]
 
     def __len__(self) -> int:
-        return 1
+        return len(self._sessions)
 
 
 class Hbo(Hbm):
-    """A compiled object file: here the same as a `.hbm`, which `link` renames."""
+    """A compiled object file: here the same as a `.hbm`; `link` makes one of several."""
 
 
 def _variable(t: TensorInfo) -> Variable:
-    return Variable(t.name, TensorType(t.shape, t.dtype.numpy), t.scale, t.zero_point)
+    kind = TensorType(t.shape, t.dtype.numpy, t.strides)
+    return Variable(t.name, kind, t.scale, t.zero_point, t.axis if len(t.scale) > 1 else 0)
 
 
 def _node(program: Program, index: int, cost: SegmentLatency) -> Node:

@@ -135,7 +135,7 @@ class Function:
         compiled: a high-precision output has no node to name. Raises CompileError for other types than
         Quantize, Dequantize, Transpose, Cast, Reshape and Softmax.
         """
-        names = set(op_names or ())
+        names = {_ours(name) for name in op_names or ()}
         listed = op_types if op_types is not None else () if names else ("Quantize", "Dequantize")
         kinds = {_kind(name) for name in listed}
         removed = self._taken_off(kinds - set(_BY_COMPILER), names)
@@ -159,6 +159,14 @@ class Function:
     def _at_the_ends(self, kind: str) -> list[str]:
         ends = self.flatten_inputs if kind == "QuantizeLinear" else self.flatten_outputs
         return [n.name for end in ends for n in end.get_attached_op() if n.op_type == kind]
+
+
+def _ours(name: str) -> str:
+    """Return our name of a node at an end: the vendor calls them after what they read, with Hz in between."""
+    for theirs, kind in (("_HzDequantize", "DequantizeLinear"), ("_HzQuantize", "QuantizeLinear")):
+        if name.endswith(theirs):
+            return f"{name.removesuffix(theirs)}_{kind}"
+    return name
 
 
 def _kind(op_type: str) -> str:

@@ -11,14 +11,13 @@ _BUILD = (
 )
 
 ROWS = (
-    *works(_HBDK, "convert March Hbm statistics onnx overlay hbm_tools version"),
+    *works(_HBDK, "convert link March Hbm statistics onnx overlay hbm_tools version"),
     *differs(
         _HBDK,
         {
             "load": "reads ONNX and what `save` wrote; the vendor's own .bc files are refused",
             "save": "writes ONNX, whatever the suffix",
             "compile": "opt above 2 is 2; jobs, progress_bar, debug, cache and time limits change nothing",
-            "link": "takes one object: a .hbm holds one graph",
             "hbm_perf": "latency is the simulator's; segments of the CPU are estimated and told apart",
             "visualize": "writes the ONNX model and starts no viewer",
             "CacheMode": "nothing is cached: every mode compiles",
@@ -39,7 +38,7 @@ ROWS = (
     *refused(
         f"{_HBDK}.hbm_tools",
         {
-            "hbm_pack": ("packs several files into one", "a .hbm per graph: hbdk4.compiler.link copies one"),
+            "hbm_pack": ("packs several files into one", "hbdk4.compiler.link, which takes files as well"),
             "hbm_extract_desc": ("prints the description of a file", "`openbpu info model.hbm`"),
         },
     ),
