@@ -14,6 +14,7 @@ from quantization.float_models import (
     IMAGE,
     Array,
     W,
+    constant,
     float_model,
     node_of,
     noise,
@@ -171,3 +172,29 @@ def test_divisor_is_int8_in_the_tail_too() -> None:
 def test_data_of_a_grid_sample_is_int8_in_the_tail_too() -> None:
     text = f"{IMAGE} {{ c = {CONV}(x, w) y = GridSample(c, g) }}"
     assert types(quantized(text, {**W, "g": noise(1, 8, 8, 2)}), "c", "y") == "int8 int16"
+
+
+FLOW = (
+    "f = Conv(x, small) t = Tanh(f) m = Mul(t, tenth) p = Transpose <perm = [0, 2, 3, 1]> (m)"
+    f" g = Add(base, p) s = GridSample(x, g) y = {CONV}(s, w)"
+)
+FLOWS: dict[str, npt.ArrayLike] = {
+    **W, "small": noise(2, 4, 1, 1), "tenth": np.float32(0.1), "base": np.tanh(noise(1, 8, 8, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", [DType.INT8, DType.INT16])
+def test_what_leads_to_a_grid_is_int16_back_to_the_last_product(activation: DType) -> None:
+    model = quantized(f"{IMAGE} {{ {FLOW} }}", FLOWS, activation=activation)
+    others = activation.value
+    assert types(model, "x", "f", "m", "p", "g", "s") == f"{others} int16 int16 int16 int16 {others}"
+    assert stored(model, "g", 0)[0].dtype == np.int16
+    data, grid = (node_of(model, name) for name in node_of(model, "s").input)
+    assert constant(model, data.input[2]).dtype == np.int8
+    assert constant(model, grid.input[2]).dtype == np.int16
+
+
+def test_a_divisor_of_a_grid_is_int8_and_its_dividend_int16() -> None:
+    text = """(float[1,4,8,8] x, float[1,6,6,2] n, float[1,6,6,1] d) => (float[1,4,6,6] y)
+        { s = Sigmoid(d) g = Div(n, s) y = GridSample(x, g) }"""
+    assert types(quantized(text), "x", "n", "d", "s", "g") == "int8 int16 int8 int8 int16"

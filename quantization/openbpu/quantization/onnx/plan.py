@@ -19,6 +19,7 @@ from openbpu.quantization.onnx.carriers import (
 from openbpu.quantization.onnx.classes import TABLE, Kind, data_inputs, kind_of
 from openbpu.quantization.onnx.fuse import Fused, Units, find_fused, find_units
 from openbpu.quantization.onnx.given import Given, Step, find_given
+from openbpu.quantization.onnx.grids import find_grids
 from openbpu.quantization.onnx.handing import Handed
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.nodes import attribute
@@ -116,7 +117,8 @@ def make_plan(
 ) -> Plan:
     """Return where pairs go in `net` for activations of int8 or int16; `tail` is for those of the tail.
 
-    The results `spared` stay float although a BPU operator could make them; the tensors `widened` are int16.
+    The results `spared` stay float although a BPU operator could make them; the tensors `widened` are int16,
+    as is what leads to a grid of GridSample.
     `types` are those of single nodes and inputs, where others are asked for.
     """
     fixed = settled(net)
@@ -135,6 +137,7 @@ def make_plan(
         spared |= float_ends(net, kinds)
     carriers = find_carriers(net, kinds, fused, units, given, spared)
     sources = scale_sources(net, kinds, carriers)
+    widened |= find_grids(net, kinds)
     usual = _Usual(activation, tail, find_tail(net, kinds), frozenset(net.consts) | fixed, widened, types)
     of_units = _asked_of_units(net, units, types)
     slots = _input_types(net, kinds, units, of_units, sources, usual)
