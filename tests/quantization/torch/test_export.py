@@ -114,3 +114,10 @@ def test_a_stripped_model_begins_and_ends_at_its_stubs() -> None:
     found = ort.run(bpu.export(model, data), {"quant": (data / 255 - 0.5).numpy()})
     wanted = Between.forward(model, data / 255 - 0.5)
     np.testing.assert_allclose(np.ravel(next(iter(found.values()))), np.ravel(wanted.detach()), atol=0.05)
+
+
+def test_an_adaptive_pool_whose_windows_differ_is_refused_by_its_sizes() -> None:
+    pool = Between(torch.nn.AdaptiveAvgPool3d((2, 4, 3)))
+    data = torch.randn(1, 2, 4, 6, 6)
+    with pytest.raises(bpu.ExportError, match=r"input \[4, 6, 6\], not \[2, 4, 3\]; use avg_pool3d"):
+        bpu.export(calibrated(pool, (data,)), (data,))

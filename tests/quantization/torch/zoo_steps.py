@@ -27,6 +27,25 @@ def behind_conv(m: Any, x: Any) -> Any:
     return torch.relu(m.norm(m.conv(x)))
 
 
+VOLUME = ((2, 4, 5, 6, 6),)
+VOLUMES: dict[str, Any] = {
+    "volume": nn.Conv3d(4, 6, 3, 2, 1),
+    "volume, groups": nn.Conv3d(4, 4, (3, 2, 1), (2, 1, 2), groups=2),
+    "volume, depthwise": nn.Conv3d(4, 4, 3, padding="same", groups=4),
+    "volume, dilated": nn.Conv3d(4, 4, (2, 3, 3), dilation=(2, 1, 2), padding=(1, 0, 2)),
+    "volume, transposed": nn.ConvTranspose3d(4, 3, 3, 2, 1, 1),
+    "volume, norm alone": nn.BatchNorm3d(4),
+    "volume, largest": nn.MaxPool3d(3, 2, 1),
+    "volume, averaged": nn.AvgPool3d(2),
+    "volume, averaged with padding": nn.AvgPool3d(3, 2, 1),
+    "volume, averaged without": nn.AvgPool3d((3, 3, 2), (1, 2, 2), 1, count_include_pad=False),
+    "volume, averaged rows": nn.AvgPool3d((1, 2, 2)),
+    "volume, all of it averaged": nn.AdaptiveAvgPool3d(1),
+    "volume, averaged to a size": nn.AdaptiveAvgPool3d((1, 2, 3)),
+    "volume, averaged to frames": nn.AdaptiveAvgPool3d((5, 1, 1)),
+    "volume, averaged as it is": nn.AdaptiveAvgPool3d((None, 3, 2)),
+    "volume, largest to a size": nn.AdaptiveMaxPool3d((1, 2, 3)),
+}
 LAYERS: dict[str, Case] = {
     "lstm": case(STEPS, first, layer=nn.LSTM(8, 6), fast=True),
     "lstm, batch first, its states": case(
@@ -63,7 +82,44 @@ LAYERS: dict[str, Case] = {
     "transposed row, a function": case(
         ((1, 4, 8),), lambda m, x: F.conv_transpose1d(x, m.w, stride=2), w=torch.randn(4, 3, 3)
     ),
-    "volume": case(((1, 2, 6, 6, 6),), whole, layer=nn.Conv3d(2, 4, 3), cpu="Conv", loose=True),
+    **{
+        name: case(VOLUME, whole, layer=layer, fast=name == "volume, averaged")
+        for name, layer in VOLUMES.items()
+    },
+    "volume, norm and relu": case(
+        VOLUME, behind_conv, conv=nn.Conv3d(4, 6, 3), norm=nn.BatchNorm3d(6), fast=True
+    ),
+    "volume, residual": case(
+        VOLUME, lambda m, x: torch.relu(m.conv(x) + x), conv=nn.Conv3d(4, 4, (3, 1, 1), padding=(1, 0, 0))
+    ),
+    "volume, functions": case(
+        VOLUME, lambda m, x: F.max_pool3d(F.conv3d(x, m.w, stride=(1, 2, 1)), 2), w=torch.randn(4, 4, 2, 3, 1)
+    ),
+    "volume, transposed function": case(
+        VOLUME, lambda m, x: F.conv_transpose3d(x, m.w, stride=2), w=torch.randn(4, 3, 2, 2, 2)
+    ),
+    "volume, larger": case(
+        VOLUME, lambda _, x: F.interpolate(x, scale_factor=2, mode="trilinear"), fast=True
+    ),
+    "volume, larger frames": case(
+        VOLUME, lambda _, x: F.interpolate(x, size=(5, 9, 12), mode="trilinear", align_corners=True)
+    ),
+    "volume, larger to the side": case(
+        VOLUME, lambda _, x: F.interpolate(x, scale_factor=(2, 2, 1), mode="trilinear")
+    ),
+    "volume, slices": case(VOLUME, lambda _, x: F.interpolate(x, scale_factor=(2, 1, 1), mode="trilinear")),
+    "volume, repeated": case(VOLUME, lambda _, x: F.interpolate(x, scale_factor=2, mode="nearest")),
+    "volume, scaled": case(
+        VOLUME,
+        lambda m, x: x * m.gain + m.bias,
+        gain=torch.randn(4, 1, 1, 1),
+        bias=torch.randn(1, 4, 1, 1, 1),
+    ),
+    "image, averaged to a size": case(IMAGE, whole, layer=nn.AdaptiveAvgPool2d((4, 2))),
+    "row, averaged to a size": case(((2, 4, 9),), whole, layer=nn.AdaptiveAvgPool1d(3)),
+    "row, averaged": case(((2, 4, 9),), whole, layer=nn.AvgPool1d(3, 2, 1)),
+    "row, all of it averaged": case(((2, 4, 9),), whole, layer=nn.AdaptiveAvgPool1d(1)),
+    "row, a wide kernel": case(((1, 2, 90),), whole, layer=nn.Conv1d(2, 4, 40, 2, 3)),
     "class token": case(
         ((1, 5, 8),),
         lambda m, x: m.fc(torch.cat([m.token, x], 1)),

@@ -4,7 +4,15 @@ Quantization, constant folding and both simulators import it; nobody writes a se
 fast re-implement the *loops*, never the formulas, and tests hold them to these functions bit for bit.
 """
 
-from openbpu.arch.numerics.between import BETWEEN_BITS, MAX_FINER, WEIGHT_BITS, between, weights
+from openbpu.arch.numerics.between import (
+    BETWEEN_BITS,
+    MAX_FINER,
+    SLICE_ROOM,
+    WEIGHT_BITS,
+    between,
+    slice_step,
+    weights,
+)
 from openbpu.arch.numerics.chains import Real, pointwise
 from openbpu.arch.numerics.fixed import (
     MAX_SHIFT,
@@ -71,6 +79,7 @@ __all__ = [
     "POSITION_BITS",
     "RECIPROCAL_BITS",
     "SEGMENT_SHARE",
+    "SLICE_ROOM",
     "WEIGHT_BITS",
     "FixedPoint",
     "Parabola",
@@ -109,6 +118,7 @@ __all__ = [
     "segment_lut",
     "segment_refusal",
     "segment_table",
+    "slice_step",
     "softmax_rows",
     "unpacked_params",
     "unpacked_scales",

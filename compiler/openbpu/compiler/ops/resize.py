@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Resize
 from openbpu.compiler.ir import Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
@@ -21,8 +22,6 @@ from openbpu.compiler.ops.rule import Limit, Violation
 from openbpu.compiler.ops.site import Leaf, Refused, Site
 
 _UNIT = 2.0**numerics.BETWEEN_BITS
-_ROOM = {"int8": 1.0, "int16": 4.0}
-"""How many steps of a result of three axes one step of the codes between them may be."""
 _Table = npt.NDArray[np.int32]
 _STILL: _Table = np.array([[0, 0, 0]], np.int32)
 
@@ -165,7 +164,7 @@ def _volume(site: Site, x: Leaf, tables: list[_Table], goal: _Codes) -> str:
     if not changes[2]:
         return _between(site, deep, x.scaling, (tables[0], tables[1]), goal)
     inner = _inner(x)
-    _check_finer(site, x.s, _ROOM[site.out_dtype] * x.s / inner.scaling.s)
+    _check_finer(site, x.s, numerics.SLICE_ROOM[DType(site.out_dtype)] * x.s / inner.scaling.s)
     still = np.stack([np.arange(h), np.arange(h), np.zeros(h, np.int64)], axis=1).astype(np.int32)
     made = _between(site, deep, x.scaling, (tables[0], still), inner, "slices")
     images = viewed(site, made, (n * len(tables[0]), h, w, c))
@@ -179,11 +178,10 @@ def _moves(table: _Table, size: int) -> bool:
 
 def _inner(x: Leaf) -> _Codes:
     """What is between the two parts: int16 with as many steps as fit, so of int8 a 128th of its step."""
-    if x.dtype == "int8":
-        return _Codes(
-            Scaling(np.array([x.s / 128], np.float32), np.zeros(1, np.int64), "int16"), (-32768, 32767)
-        )
-    return _Codes(x.scaling, (-32768, 32767))
+    if x.dtype == "int16":
+        return _Codes(x.scaling, (-32768, 32767))
+    step = np.array([numerics.slice_step(x.s, DType.INT8)], np.float32)
+    return _Codes(Scaling(step, np.zeros(1, np.int64), "int16"), (-32768, 32767))
 
 
 def _check_finer(site: Site, scale: float, most: float) -> None:

@@ -165,9 +165,9 @@ def affine_to_depthwise(net: Net) -> Net:
 
 
 def _own_affine(node: NodeProto, source: str, net: Net) -> Affine | None:
-    """Return the scale and shift that `node` applies to axis 1 of (N, C, L) or (N, C, H, W), if any."""
+    """Return the scale and shift that `node` applies to axis 1 of (N, C, L) to (N, C, D, H, W), if any."""
     shape = net.shapes.get(source) or ()
-    channels = shape[1] if len(shape) in {3, 4} else None
+    channels = shape[1] if len(shape) in {3, 4, 5} else None
     if not isinstance(channels, int):
         return None
     if node.op_type != "BatchNormalization" and all(

@@ -172,7 +172,7 @@ def _affine(build: Builder, x: str, shape: Shape, gain: Coefficient, bias: Coeff
     """Add x · gain + bias: a depthwise Conv where the axes that they vary along are channels, or can be."""
     varies = sorted({*_varies_along(gain), *_varies_along(bias)})
     sizes = [int(size) if isinstance(size, int) else 0 for size in shape]
-    if varies == [1] and len(shape) in {3, 4}:
+    if varies == [1] and len(shape) in {3, 4, 5}:
         return _depthwise(build, x, len(shape), gain.reshape(-1), bias.reshape(-1))
     if varies and varies[0] == 1 and all(sizes[1:]):
         span = sizes[1 : varies[-1] + 1]

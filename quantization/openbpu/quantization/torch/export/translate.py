@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+from openbpu.quantization.torch.errors import ExportError
 
 _CODES: dict[int, np.dtype[Any]] = {-128: np.dtype(np.int8), -32768: np.dtype(np.int16)}
 
@@ -31,7 +33,23 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         scale = op.Constant(value_float=beta)
         return op.Div(op.Softplus(op.Mul(x, scale)), scale)
 
-    return {torch.ops.openbpu.fake_quantize.default: fake_quantize, torch.ops.aten.softplus.default: softplus}
+    def adaptive_avg_pool3d(x: Any, output_size: Sequence[int]) -> Any:
+        sizes = list(x.shape)[-3:]
+        rest = [n % int(out) for n, out in zip(sizes, output_size, strict=True)]
+        if any(rest):
+            raise ExportError(
+                f"adaptive_avg_pool3d: every size of its result must divide that of its input {sizes}, not "
+                f"{list(output_size)}; use avg_pool3d, or interpolate in front"
+            )
+        kernel = [n // int(out) for n, out in zip(sizes, output_size, strict=True)]
+        return op.AveragePool(x, kernel_shape=kernel, strides=kernel)
+
+    aten = torch.ops.aten
+    return {
+        torch.ops.openbpu.fake_quantize.default: fake_quantize,
+        aten.softplus.default: softplus,
+        aten._adaptive_avg_pool3d.default: adaptive_avg_pool3d,  # noqa: SLF001 - what the graph calls
+    }
 
 
 def _onnx_type(dtype: np.dtype[Any]) -> int:

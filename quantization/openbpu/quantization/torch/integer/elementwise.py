@@ -12,6 +12,7 @@ import torch
 
 from openbpu.arch import numerics
 from openbpu.arch.arrays import Int64
+from openbpu.arch.dtypes import DType
 from openbpu.quantization.torch.integer.values import OPEN, Clamp, Codes, Grid, fixed_sum
 
 _INT32_MAX = 2**31 - 1
@@ -209,10 +210,44 @@ def linear_table(size: int, out: int, scale: float, corners: bool) -> Int64:
 _UNIT = 2.0**numerics.BETWEEN_BITS
 
 
-def resized(x: Codes, rows: Int64, cols: Int64, out: Grid, clamp: Clamp) -> Int64 | None:
-    """Bilinear over the last two axes: program.Resize; None where the grid `out` is too fine for the BPU."""
+def resized(x: Codes, tables: Sequence[Int64], out: Grid, clamp: Clamp) -> Int64 | None:
+    """Linear over two or three spatial axes; None where the grid `out` is too fine for the BPU.
+
+    As the compiler has it: two axes are one Resize; where all three change, the depth comes first.
+    """
     if x.grid.s / out.s > numerics.MAX_FINER:
         return None
+    if len(tables) == 2:
+        return _between(x, tables[0], tables[1], out, out.bounds(clamp))
+    n, c, d, h, w = x.codes.shape
+    deep, rows, cols = tables
+    if not _changes(deep, d):
+        return _between(x, rows, cols, out, out.bounds(clamp))
+    slices = Codes(x.codes.reshape(n, c, d, h * w), x.grid)
+    if not _changes(cols, w):
+        turned = Codes(np.moveaxis(x.codes, 4, 1), x.grid)
+        made = _between(turned, deep, rows, out, out.bounds(clamp))
+        return np.moveaxis(made, 1, 4)
+    step = numerics.slice_step(x.grid.s, x.grid.dtype)
+    if step / out.s > numerics.SLICE_ROOM[out.dtype]:
+        return None
+    inner = Grid(step, DType.INT16)
+    made = _between(slices, deep, _still(h * w), inner, inner.bounds())
+    return _between(Codes(made.reshape(n, c, len(deep), h, w), inner), rows, cols, out, out.bounds(clamp))
+
+
+def _still(size: int) -> Int64:
+    """The table of an axis that stays as it is."""
+    index = np.arange(size, dtype=np.int64)
+    return np.stack([index, index, 0 * index], axis=1)
+
+
+def _changes(table: Int64, size: int) -> bool:
+    return len(table) != size or bool((table[:, 0] != np.arange(size)).any()) or bool(table[:, 2].any())
+
+
+def _between(x: Codes, rows: Int64, cols: Int64, out: Grid, bounds: tuple[int, int]) -> Int64:
+    """program.Resize over the last two axes."""
     fixed = fixed_sum((x.grid.s / out.s / _UNIT,), (float(x.grid.reach) * _UNIT,))
     y0, y1, f = rows[:, 0], rows[:, 1], rows[:, 2][:, None]
     x0, x1, g = cols[:, 0], cols[:, 1], cols[:, 2]
@@ -222,4 +257,4 @@ def resized(x: Codes, rows: Int64, cols: Int64, out: Grid, clamp: Clamp) -> Int6
         for part in (x.codes[..., y0, :], x.codes[..., y1, :])
     )
     total = numerics.between(top, bottom, f, numerics.WEIGHT_BITS) * fixed.multipliers[0]
-    return numerics.requantize(total, fixed.shift, 0, *out.bounds(clamp))
+    return numerics.requantize(total, fixed.shift, 0, *bounds)

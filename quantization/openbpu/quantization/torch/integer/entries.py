@@ -68,7 +68,7 @@ def rescaled(quantizer: Any, x: QTensor) -> QTensor:
 
 def weighted(module: Any, x: QTensor) -> QTensor | None:
     """A convolution or linear layer with what is fused into it; None where it runs on the CPU."""
-    product = weighted_product(module, x) if x.plain.ndim < 5 or isinstance(module, torch.nn.Linear) else None
+    product = weighted_product(module, x)
     if product is None:
         return _on_cpu(module, lambda: module.float_result(x.plain))
     return _settled(module, product, _relu_bounds(getattr(module, "relu", None)))
@@ -109,7 +109,7 @@ def module(layer: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
     with torch.no_grad():
         operand = codes_of(x)
         if name == "batch_norm":
-            if operand is None or operand.codes.ndim > 4:
+            if operand is None or operand.codes.ndim > 5:
                 return _settled(layer, Computed(_never, real), OPEN)
             return _settled(layer, batch_norm_product(layer, operand), OPEN)
         known = _ARGUMENTS.get(name)
@@ -131,6 +131,11 @@ def sloped(layer: Any, x: QTensor, slope: QTensor) -> QTensor:
     return _settled(layer, Computed(partial(preluded, operand, factor), real), OPEN)
 
 
+def _window(pool: Any) -> Args:
+    given = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, pool.count_include_pad)
+    return (*given, getattr(pool, "divisor_override", None))  # AvgPool1d has none
+
+
 _ARGUMENTS: dict[str, Callable[[Any], Args]] = {
     "leaky_relu": lambda m: (m.negative_slope,),
     "elu": lambda m: (m.alpha,),
@@ -139,15 +144,8 @@ _ARGUMENTS: dict[str, Callable[[Any], Args]] = {
     "hardtanh": lambda m: (m.min_val, m.max_val),
     "softplus": lambda m: (m.beta, m.threshold),
     "softmax": lambda m: (getattr(m, "dim", 1),),
-    "avg_pool2d": lambda m: (
-        m.kernel_size,
-        m.stride,
-        m.padding,
-        m.ceil_mode,
-        m.count_include_pad,
-        m.divisor_override,
-    ),
-    "adaptive_avg_pool2d": lambda m: (m.output_size,),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _window),
+    **{f"adaptive_avg_pool{rank}d": lambda m: (m.output_size,) for rank in (1, 2, 3)},
 }
 
 

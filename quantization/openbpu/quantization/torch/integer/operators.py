@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -106,13 +107,13 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
 
 
 def _per_channel(name: str, args: Args) -> Code | None:
-    """A QTensor of three or four axes and a constant per channel: a depthwise convolution of ones."""
+    """A QTensor of three to five axes and a constant per channel: a depthwise convolution of ones."""
     for index in (0, 1):
         x, other = codes_of(args[index]), args[1 - index]
         if x is None or isinstance(other, QTensor) or not isinstance(other, torch.Tensor):
             continue
         shape = (1,) * (x.codes.ndim - other.ndim) + tuple(other.shape)
-        if x.codes.ndim not in {3, 4} or len(shape) != x.codes.ndim or other.numel() < 2:
+        if x.codes.ndim not in {3, 4, 5} or len(shape) != x.codes.ndim or other.numel() < 2:
             return None
         if not shape[1] == other.numel() == x.codes.shape[1] or not other.is_floating_point():
             return None
@@ -223,57 +224,76 @@ def _matmul(args: Args, kwargs: Kwargs) -> Code | None:
     return nothing if product is None else product.rounded
 
 
-def _avg_pool(args: Args, kwargs: Kwargs) -> Code | None:
-    x = codes_of(args[0])
-    if x is None or x.codes.ndim != 4:
-        return nothing
-    size = _pair(_argument(args, kwargs, 1, "kernel_size"))
-    stride = _pair(_argument(args, kwargs, 2, "stride") or size)
-    pad = _pair(_argument(args, kwargs, 3, "padding", default=0))
-    ceil = bool(_argument(args, kwargs, 4, "ceil_mode", default=False))
-    counts_pad = bool(_argument(args, kwargs, 5, "count_include_pad", default=True))
-    if _argument(args, kwargs, 6, "divisor_override") is not None or (ceil and counts_pad and any(pad)):
-        return nothing
+def _avg_pool(rank: int) -> Callable[[Args, Kwargs], Code | None]:
+    def build(args: Args, kwargs: Kwargs) -> Code | None:
+        x = codes_of(args[0])
+        if x is None or x.codes.ndim != rank + 2:
+            return nothing
+        size = _each(_argument(args, kwargs, 1, "kernel_size"), rank)
+        stride = _each(_argument(args, kwargs, 2, "stride") or size, rank)
+        pad = _each(_argument(args, kwargs, 3, "padding", default=0), rank)
+        ceil = bool(_argument(args, kwargs, 4, "ceil_mode", default=False))
+        counts_pad = bool(_argument(args, kwargs, 5, "count_include_pad", default=True))
+        if _argument(args, kwargs, 6, "divisor_override") is not None or (ceil and counts_pad and any(pad)):
+            return nothing
+        if rank == 1:
+            size, stride, pad = (1, *size), (1, *stride), (0, *pad)
 
-    def sums(t: torch.Tensor) -> torch.Tensor:
-        fill = 1.0 if counts_pad and bool((t == 1).all()) else 0.0
-        if counts_pad:
-            t = F.pad(t, (pad[1], pad[1], pad[0], pad[0]), value=fill)
-        return F.avg_pool2d(t, size, stride, (0, 0) if counts_pad else pad, ceil, True, 1)
+        def sums(t: torch.Tensor) -> torch.Tensor:
+            fill = 1.0 if counts_pad and bool((t == 1).all()) else 0.0
+            t = t.unsqueeze(2) if rank == 1 else t
+            if counts_pad:
+                t = F.pad(t, [p for side in reversed(pad) for p in (side, side)], value=fill)
+            inner = (0,) * len(pad) if counts_pad else pad
+            pool = F.avg_pool3d if rank == 3 else F.avg_pool2d
+            y = pool(t, size, stride, inner, ceil, True, 1)
+            return y.squeeze(2) if rank == 1 else y
 
-    return lambda out, clamp: averaged(x, sums, size[0] * size[1], out, clamp)
+        return lambda out, clamp: averaged(x, sums, prod(size), out, clamp)
+
+    return build
 
 
-def _adaptive(args: Args, kwargs: Kwargs) -> Code | None:
-    x = codes_of(args[0])
-    if x is None or x.codes.ndim != 4 or _pair(_argument(args, kwargs, 1, "output_size")) != (1, 1):
-        return nothing
-    return lambda out, clamp: reduced(x, (2, 3), True, "mean", out, clamp)
+def _adaptive(rank: int) -> Callable[[Args, Kwargs], Code | None]:
+    def build(args: Args, kwargs: Kwargs) -> Code | None:
+        x = codes_of(args[0])
+        size = _each(_argument(args, kwargs, 1, "output_size"), rank)
+        if x is None or x.codes.ndim != rank + 2 or size != (1,) * rank:
+            return nothing
+        axes = tuple(range(2, rank + 2))
+        return lambda out, clamp: reduced(x, axes, True, "mean", out, clamp)
+
+    return build
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value[0]), int(value[1])) if isinstance(value, Sequence) else (int(value), int(value))
+def _each(value: Any, rank: int) -> tuple[int, ...]:
+    """One number per axis; 0 where torch keeps a size."""
+    given = value if isinstance(value, Sequence) else (value,) * rank
+    return tuple(int(n or 0) for n in given) * (rank if len(given) == 1 else 1)
+
+
+_LINEAR = {"bilinear": 4, "trilinear": 5}
 
 
 def _interpolate(args: Args, kwargs: Kwargs) -> Code | None:
-    x = codes_of(args[0])
-    if x is None or x.codes.ndim != 4 or _argument(args, kwargs, 3, "mode") != "bilinear":
+    x, mode = codes_of(args[0]), _argument(args, kwargs, 3, "mode")
+    if x is None or x.codes.ndim != _LINEAR.get(mode):
         return nothing
     if _argument(args, kwargs, 6, "antialias", default=False):
         return nothing
     corners = bool(_argument(args, kwargs, 4, "align_corners", default=False))
     size = _argument(args, kwargs, 1, "size")
     factor = _argument(args, kwargs, 2, "scale_factor")
-    given = (None, None) if factor is None else (factor if isinstance(factor, Sequence) else (factor, factor))
     shape = x.codes.shape[2:]
+    given: Sequence[Any] = factor if isinstance(factor, Sequence) else (factor,) * len(shape)
     if size is None:
         size = tuple(int(n * float(f)) for n, f in zip(shape, given, strict=True))
-    wanted = _pair(size)
+    wanted = _each(size, len(shape))
     steps = [
         o / n if f is None else float(np.float32(f)) for n, o, f in zip(shape, wanted, given, strict=True)
     ]
     tables = [linear_table(n, o, f, corners) for n, o, f in zip(shape, wanted, steps, strict=True)]
-    return lambda out, clamp: resized(x, tables[0], tables[1], out, clamp)
+    return lambda out, clamp: resized(x, tables, out, clamp)
 
 
 def _grid_sample(args: Args, kwargs: Kwargs) -> Code | None:
@@ -306,8 +326,8 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "softmax": _softmax,
     "matmul": _matmul,
     "bmm": _matmul,
-    "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool2d": _adaptive,
+    **{f"avg_pool{rank}d": _avg_pool(rank) for rank in (1, 2, 3)},
+    **{f"adaptive_avg_pool{rank}d": _adaptive(rank) for rank in (1, 2, 3)},
     "interpolate": _interpolate,
     "grid_sample": _grid_sample,
     "lut": _lut,

@@ -17,6 +17,7 @@ from openbpu.quantization.torch.qat.weighted import (
     Conv3d,
     ConvTranspose1d,
     ConvTranspose2d,
+    ConvTranspose3d,
     Linear,
     Weighted,
 )
@@ -141,6 +142,12 @@ class Conv3dForm(Bound, Conv3d):
 
 class ConvTranspose1dForm(Bound, ConvTranspose1d):
     """F.conv_transpose1d."""
+
+    _GEOMETRY = ("stride", "padding", "output_padding", "groups", "dilation")
+
+
+class ConvTranspose3dForm(Bound, ConvTranspose3d):
+    """F.conv_transpose3d."""
 
     _GEOMETRY = ("stride", "padding", "output_padding", "groups", "dilation")
 

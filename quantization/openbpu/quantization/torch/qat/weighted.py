@@ -148,7 +148,7 @@ class Conv2d(Weighted, nn.Conv2d):
 
 
 class Conv3d(Weighted, nn.Conv3d):
-    """nn.Conv3d with quantized weight and result; no unit of the BPU has a third axis: it runs on the CPU."""
+    """nn.Conv3d with quantized weight and result."""
 
 
 class Linear(Weighted, nn.Linear):
@@ -199,6 +199,16 @@ class ConvTranspose1d(Transposed, nn.ConvTranspose1d):
         )
 
 
+class ConvTranspose3d(Transposed, nn.ConvTranspose3d):
+    """nn.ConvTranspose3d with quantized weight and result."""
+
+    def apply_weight(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The transposed convolution with the module's geometry."""
+        return F.conv_transpose3d(
+            x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )
+
+
 WEIGHTED: dict[type, type[Weighted]] = {
     nn.Conv1d: Conv1d,
     nn.Conv2d: Conv2d,
@@ -206,4 +216,5 @@ WEIGHTED: dict[type, type[Weighted]] = {
     nn.Linear: Linear,
     nn.ConvTranspose1d: ConvTranspose1d,
     nn.ConvTranspose2d: ConvTranspose2d,
+    nn.ConvTranspose3d: ConvTranspose3d,
 }

@@ -31,7 +31,11 @@ MOVED = {
     "Tile": _words("repeat tile"),
     "DepthToSpace": _words("channel_shuffle pixel_shuffle"),
     "SpaceToDepth": _words("pixel_unshuffle"),
-    "MaxPool": _words("adaptive_max_pool1d adaptive_max_pool2d max_pool1d max_pool2d max_pool3d"),
+    "MaxPool": _words(
+        """
+        adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d max_pool1d max_pool2d max_pool3d
+        """
+    ),
     "Pad": _words("pad"),
 }
 """What only moves values, by the ONNX operator that does (`arch.onnx_ops`); most are exported as it."""
@@ -77,11 +81,12 @@ COMPUTES = _words(
     add sub rsub mul div matmul bmm cat stack sum mean amax amin max min maximum minimum exp log sqrt
     rsqrt reciprocal pow abs neg sin cos tan asin acos atan sinh cosh tanh sigmoid erf floor ceil round
     sign relu relu6 clamp leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh
-    softplus softsign threshold softmax log_softmax layer_norm avg_pool1d avg_pool2d adaptive_avg_pool1d
-    adaptive_avg_pool2d interpolate prelu where masked_fill var_mean square cumsum grid_sample linear
-    conv1d conv2d conv3d conv_transpose1d conv_transpose2d scaled_dot_product_attention group_norm
-    instance_norm glu einsum rms_norm logsigmoid log1p expm1 addmm baddbmm std var normalize asinh acosh
-    atanh tanhshrink hardshrink softshrink clamp_min clamp_max norm logsumexp cosine_similarity
+    softplus softsign threshold softmax log_softmax layer_norm avg_pool1d avg_pool2d avg_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate prelu where masked_fill
+    var_mean square cumsum grid_sample linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+    conv_transpose3d scaled_dot_product_attention group_norm instance_norm glu einsum rms_norm logsigmoid
+    log1p expm1 addmm baddbmm std var normalize asinh acosh atanh tanhshrink hardshrink softshrink clamp_min
+    clamp_max norm logsumexp cosine_similarity
     """
 )
 """They compute: each gets a quantizer of its own behind it."""
@@ -110,6 +115,7 @@ _ALIAS = {
     "log_sigmoid": "logsigmoid",
     "max_pool1d_with_indices": "max_pool1d",
     "max_pool2d_with_indices": "max_pool2d",
+    "max_pool3d_with_indices": "max_pool3d",
 }
 REFLECTED = frozenset({"radd", "rsub", "rmul", "rdiv", "rtruediv", "rmatmul", "rpow"})
 
