@@ -49,7 +49,7 @@ class GivenForm(ConstantForm):
 def _is_operand(value: Any) -> bool:
     """Whether an operand is a constant that needs a scale: no scalar, and no value per channel.
 
-    One value per channel of [N, C, H, W] is a convolution of ones, exact without a scale of its own.
+    One value per channel of [N, C, H, W] or [N, C, D, H, W] is a convolution of ones, exact without a scale of its own.
     """
     if not is_constant(value):
         return False
@@ -63,4 +63,4 @@ def _is_operand(value: Any) -> bool:
 def _per_channel(shape: tuple[int, ...]) -> bool:
     padded = (*(1,) * (4 - len(shape)), *shape)
     long = [axis for axis, n in enumerate(padded) if n > 1]
-    return len(shape) in {3, 4} and (long == [1] or (len(shape) == 3 and long == [2] and shape[0] == 1))
+    return len(shape) in {3, 4, 5} and (long == [1] or (len(shape) == 3 and long == [2] and shape[0] == 1))
