@@ -49,7 +49,7 @@ class GivenForm(ConstantForm):
 def _is_operand(value: Any) -> bool:
     """Whether an operand is a constant that needs a scale: no scalar, and no value per channel.
 
-    One value per channel of [N, C, H, W] or [N, C, D, H, W] is a convolution of ones, exact without a scale of its own.
+    One value per channel of images or volumes is a convolution of ones, exact without a scale of its own.
     """
     if not is_constant(value):
         return False
