@@ -18,10 +18,13 @@ from openbpu.quantization.onnx import (
     ConfigLike,
     Finding,
     NothingLeftError,
+    QuantConfig,
     is_quantized,
     quantize_unseen,
     read_float,
+    with_node_types,
 )
+from openbpu.quantization.onnx.marked import is_marked
 
 Kind = Literal["int8", "int16"]
 
@@ -67,8 +70,8 @@ def foresee(
             named(loaded, as_it_is),
             activation=DType(kind),
             shapes=shapes,
-            config=config,
-            told=told_of.extend,
+            config=config if config is not None else left_float(loaded),
+            told=told_of.extend if config is not None else None,
         )
         rows = check(quantized, march=march, shapes=shapes, bpu_ops=_kept(bpu_ops, quantized, as_it_is))
     except NothingLeftError:
@@ -87,6 +90,12 @@ def foresee(
         f"as after `openbpu quantize`, which makes {kind} of what is float in this model and keeps the rest"
     )
     return Foresight(merged, kind, told, tuple(told_of))
+
+
+def left_float(model: ModelProto) -> QuantConfig:
+    """Return the config that leaves float what an earlier `quantize` was asked to leave so."""
+    names = [node.name for node in model.graph.node if node.name and is_marked(node)]
+    return with_node_types(QuantConfig(), {DType.FLOAT32: names} if names else {})
 
 
 def _on_cpu(rows: Sequence[Placement]) -> int:

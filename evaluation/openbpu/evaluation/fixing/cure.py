@@ -20,7 +20,7 @@ from openbpu.compiler.ops.mechanical import BROADCAST, MASK, PAIR, PIXELS, WORDS
 from openbpu.evaluation.fixing.draft import Draft
 from openbpu.evaluation.fixing.proof import CODES, FLOAT, Proof, Witness
 from openbpu.evaluation.fixing.table import FIXES
-from openbpu.evaluation.foresight import Kind, foresee, named
+from openbpu.evaluation.foresight import Kind, foresee, left_float, named
 from openbpu.quantization.onnx import NothingLeftError, is_quantized, quantize, quantize_unseen, read_float
 from openbpu.quantization.onnx.samples import Calibration
 from openbpu.runtime import Session
@@ -186,7 +186,7 @@ def _respelled(case: _Case, model: ModelProto) -> ModelProto:
 
 def _completed(case: _Case, model: ModelProto, calibration: Calibration) -> ModelProto:
     try:
-        made = quantize(model, calibration, shapes=case.shapes)
+        made = quantize(model, calibration, shapes=case.shapes, config=left_float(model))
     except NothingLeftError:
         return model
     words = "quantize what is float, with scales from the data"

@@ -41,6 +41,7 @@ from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.judging import judged, timed
 from openbpu.quantization.onnx.limits import nominal
 from openbpu.quantization.onnx.load import ModelLike, lies_in_files, load, nothing_left, valid
+from openbpu.quantization.onnx.marked import marked_findings
 from openbpu.quantization.onnx.masks import find_masks, finite_feeds
 from openbpu.quantization.onnx.net import Net
 from openbpu.quantization.onnx.opset import OPSET_INT16, OPSET_PER_CHANNEL
@@ -147,7 +148,13 @@ def _quantized(  # noqa: PLR0913  # an argument per choice of `quantize`
     feeds = feeds_of(calibration, given.header.graph.input, find_masks(given).reach)
     feeds, held = held_out(feeds) if judge and hold_out else (feeds, [])
     ground = _grounded(wanted, feeds, types, report)
-    findings = (*dynamic_findings(given), *contrib_findings(given), *wanted.findings(ground.net, ground.plan))
+    left = [ground.net.nodes[index] for index in ground.plan.floats]
+    findings = (
+        *dynamic_findings(given),
+        *contrib_findings(given),
+        *marked_findings(given.nodes, left),
+        *wanted.findings(ground.net, ground.plan),
+    )
 
     def calibrated(net: Net) -> tuple[ModelProto, Choice]:
         seen = ground.of(net, report)

@@ -11,9 +11,9 @@ from onnx import ModelProto, NodeProto, helper
 from openbpu.arch import numerics
 from openbpu.arch.arrays import Array
 from openbpu.arch.dtypes import DType
-from openbpu.arch.marks import STAYS_FLOAT
 from openbpu.quantization.onnx.blocks import codes
 from openbpu.quantization.onnx.limits import Limits
+from openbpu.quantization.onnx.marked import marked
 from openbpu.quantization.onnx.net import Names, Net, assemble
 from openbpu.quantization.onnx.nodes import remake, rename_reads
 from openbpu.quantization.onnx.plan import Plan
@@ -39,13 +39,6 @@ def apply_plan(
     return _Builder(net, plan, Scales(net, plan, ranges, weight, limits, shifts)).model()
 
 
-def _marked(node: NodeProto) -> NodeProto:
-    """Return `node` with what keeps the compiler from taking it for the BPU."""
-    made = remake(node)
-    made.metadata_props.add(key=STAYS_FLOAT, value="true")
-    return made
-
-
 class _Builder:
     """Walks the net once; collects nodes in topological order and the constants they read."""
 
@@ -64,8 +57,7 @@ class _Builder:
                 self._add_pair(name)
         for index, node in enumerate(self.net.nodes):
             made = self._quantize_operands(index, node)
-            if index in self.plan.floats:
-                made = _marked(made)
+            made = marked(made, stays=index in self.plan.floats)
             self.nodes.append(rename_reads(made, self._renamed_for(index)))
             self._quantize_results(node)
         return assemble(self.net.with_nodes(self.nodes, self.consts))

@@ -81,7 +81,7 @@ def output_axis(node: NodeProto, rank: int) -> int | None:
 
 
 def biases(net: Net, float_net: Net) -> Iterator[Bias]:
-    """Yield the biases of products, in the order of the net."""
+    """Yield the biases of products, in the order of the net; none whose codes the model brought itself."""
     names = {index: twin.output[0] for index, twin in _matched(net, float_net)}
     makers, readers = net.producers(), net.consumers()
     for index, node in enumerate(net.nodes):
@@ -98,7 +98,9 @@ def biases(net: Net, float_net: Net) -> Iterator[Bias]:
         else:
             continue
         found = _constant(net, bias, makers)
-        if found is not None and len(readers[bias]) == len(readers[found[0]]) == 1:
+        if found is None or (found[1] and found[0] in float_net.consts):
+            continue
+        if len(readers[bias]) == len(readers[found[0]]) == 1:
             axis = 1 if node.op_type.startswith("Conv") else -1
             yield Bias(at, net.nodes[at].output[0], names[at], axis, *found)
 
