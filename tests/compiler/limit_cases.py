@@ -11,6 +11,7 @@ from compiler.breaking import BREAKING, Breaking, Build, Limits
 from compiler.networks import Network
 from compiler.one_operator import axes, binary, conv, deconv, ended, move, normalization, pool, product, unary
 from openbpu.arch.march import March
+from openbpu.arch.numerics.functions import COMPARISONS
 from openbpu.compiler.ops import OPS, Limit
 from openbpu.compiler.ops.rule import BYTES, RANK
 
@@ -241,6 +242,15 @@ def _masked(m: Limits) -> Breaking:
     return ended(b, b.node("Where", mask, b.x, b.constant(np.zeros(1, np.float32)))), f"{n}"
 
 
+def _compared(op: str) -> Build:
+    def build(m: Limits) -> Breaking:
+        n = m["binary_channels_max"] + 1
+        b = Network((1, n, 1, 1))
+        return ended(b, b.node("Cast", b.node(op, b.x, b.quantized_input((1, n, 1, 1))), to=1)), f"{n}"
+
+    return build
+
+
 def _gathered(m: Limits) -> Breaking:
     n = m["gather_index_max"] + 2
     b = Network((n, 1))
@@ -280,6 +290,7 @@ def _others() -> dict[str, dict[str, tuple[Build, Mapping[str, int]]]]:
             "reduce_axis_max": (_normalized("LayerNormalization"), {}),
         },
         "Where": {"binary_channels_max": (_masked, {})},
+        **{op: {"binary_channels_max": (_compared(op), {})} for op in COMPARISONS},
         "RMSNormalization": {"reduce_axis_max": (_normalized("RMSNormalization"), {})},
         "Concat": {"binary_channels_max": (_channels("Concat"), {}), "concat_inputs_max": (_joined, {})},
         "Gather": {"gather_index_max": (_gathered, {})},

@@ -19,7 +19,8 @@ def row(proto: onnx.ModelProto, op: str) -> tuple[str, str]:
     return next((r.reason, r.fix) for r in check(proto, march="nash-e") if r.op == op and r.on == "CPU")
 
 
-BOOLS = graph(") => (bool y, bool n)", "y = Greater(d, s) n = Not(y)")
+BOOLS = graph(", int64[1] i) => (bool y, bool n, float d)", "y = Greater(i, i) n = Not(y)")
+FLOATS = graph(") => (bool n)", "f = Softmax(d) n = IsNaN(f)")
 INDICES = graph(
     ") => (float[5] v, int64 y)",
     "five = Constant<value_ints = [5]>() one = Constant<value_ints = [-1]>() f = Reshape(d, one)"
@@ -39,8 +40,9 @@ DOUBLES = graph(") => (double y)", "c = Cast<to = 11>(d) y = Sqrt(c)")
 @pytest.mark.parametrize(
     ("proto", "op", "reason", "fix"),
     [
-        (BOOLS, "Greater", "'y' is bool, which has no scale", "leave it to the CPU"),
-        (BOOLS, "Not", "'n' is bool, which has no scale", "leave it to the CPU"),
+        (BOOLS, "Greater", "'i' is int64, which has no scale", "leave it to the CPU"),
+        (BOOLS, "Not", "the BPU makes none of its operands", "leave it to the CPU"),
+        (FLOATS, "IsNaN", "its input 'f' of Softmax", "put a Quantize/Dequantize pair on that tensor"),
         (INDICES, "Div", "'y' is int64, which has no scale", "leave it to the CPU"),
         (IMAGE, "Cast", "'u' is uint8, which has no scale", "replace it by DequantizeLinear with scale 1"),
         (TOKENS, "Cast", "'u' is int64, which has no scale", "leave it to the CPU"),
@@ -90,10 +92,3 @@ def test_what_is_given_with_every_run_is_not_asked_to_be_a_constant(
     assert reason in found[0]
     assert found[1].startswith(fix)
     assert "constant" not in found[1]
-
-
-def test_a_mask_that_is_given_with_every_run_is_not_asked_to_be_a_constant() -> None:
-    body = "c = Where(m, d, s) p = QuantizeLinear(c, s, z) y = DequantizeLinear(p, s, z)"
-    found = row(graph(", bool[1,4,8,8] m) => (float y)", body), "Where")
-    assert found[0] == "its condition 'm' is an input of the model"
-    assert "choose by products" in found[1]

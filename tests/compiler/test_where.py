@@ -90,15 +90,6 @@ def test_comparisons_of_the_tensor_may_be_joined(name: str) -> None:
     np.testing.assert_array_equal(found, run(proto, feeds)[0])
 
 
-def test_a_computed_condition_stays_on_the_cpu_with_a_reason() -> None:
-    b = Network(SHAPE)
-    other = b.quantized_input(SHAPE)
-    b.finished(b.qdq(b.node("Where", b.node("Greater", b.x, other), b.x, other)))
-    row = placed(b)["Where"]
-    assert (row.on, row.reason) == ("CPU", "its condition 'greater0' is computed")
-    assert row.fix.startswith("make the mask a constant")
-
-
 def test_a_float_side_is_named() -> None:
     b = Network(SHAPE)
     b.finished(b.qdq(b.node("Where", b.constant(MASK), b.x, b.node("Softmax", b.x))))

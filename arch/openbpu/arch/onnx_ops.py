@@ -22,6 +22,7 @@ class Does(Enum):
     JOIN = "the elements of several inputs side by side"
     PRODUCT = "sums of products of two operands, and a bias (input 2)"
     ELEMENTWISE = "every element from those beside it in the operands"
+    DECIDE = "for every element a bool, from those beside it in the operands"
     COMPUTE = "sums, rows, windows or choices, on a scale of their own"
     OTHER = "what the BPU has no unit for"
 
@@ -56,21 +57,20 @@ _ROWS = (
     *_rows(Does.JOIN, "Concat"),
     *_rows(Does.PRODUCT, "Conv ConvTranspose Gemm MatMul", 0, 1),
     *(OnnxOp(name, Does.ELEMENTWISE, _OPERANDS.get(name)) for name in sorted(_FUNCTIONS)),
+    *_rows(Does.DECIDE, "And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Xor"),
     OnnxOp("Pad", Does.COMPUTE, (0,), ("constant", "edge", "reflect", "wrap")),
     OnnxOp("Resize", Does.COMPUTE, (0,), ("nearest",)),
     *_rows(Does.COMPUTE, "AveragePool"),
     *_rows(Does.COMPUTE, "BatchNormalization CumSum", 0),
-    *_rows(Does.COMPUTE, "Equal GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GridSample"),
+    *_rows(Does.COMPUTE, "GlobalAveragePool GlobalMaxPool GridSample"),
     *_rows(Does.COMPUTE, "GroupNormalization InstanceNormalization LayerNormalization", 0),
-    *_rows(Does.COMPUTE, "Less LessOrEqual LpNormalization"),
+    *_rows(Does.COMPUTE, "LpNormalization"),
     *_rows(Does.COMPUTE, "RMSNormalization ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum", 0),
     *_rows(Does.COMPUTE, "ReduceSumSquare", 0),
     *_rows(Does.COMPUTE, "Softmax"),
     *_rows(Does.COMPUTE, "Where", 1, 2),
     *_rows(Does.OTHER, "ArgMax ArgMin Cast Compress Einsum GRU GatherElements GatherND If LRN LSTM"),
-    *_rows(
-        Does.OTHER, "LogSoftmax Loop Mod NonMaxSuppression NonZero RNN Range RoiAlign Scan ScatterElements"
-    ),
+    *_rows(Does.OTHER, "LogSoftmax Loop NonMaxSuppression NonZero RNN Range RoiAlign Scan ScatterElements"),
     *_rows(Does.OTHER, "ScatterND Shape TopK Unique"),
 )
 

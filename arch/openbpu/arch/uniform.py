@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from openbpu.arch.numerics.functions import BINARY, PREDICATES
 
-BROADCAST = frozenset({*BINARY, *PREDICATES} - {"Not", "Cast"})
+BROADCAST = frozenset({*BINARY, *PREDICATES} - {"Not", "Cast", "IsInf", "IsNaN"})
 """ONNX operators whose operands broadcast against each other, element by element."""
 
 _FIRST = 64

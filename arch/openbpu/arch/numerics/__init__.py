@@ -23,6 +23,7 @@ from openbpu.arch.numerics.fixed import (
     round_shift,
 )
 from openbpu.arch.numerics.lines import Parabola, code_bounds, line, parabola
+from openbpu.arch.numerics.order import Order, Ruler, order, runs
 from openbpu.arch.numerics.products import packed_params, product_factors, raw_bias, unpacked_params
 from openbpu.arch.numerics.quantize import dequantize, nearest, observed_scale, quantize, unpacked_scales
 from openbpu.arch.numerics.rows import (
@@ -82,8 +83,10 @@ __all__ = [
     "SLICE_ROOM",
     "WEIGHT_BITS",
     "FixedPoint",
+    "Order",
     "Parabola",
     "Real",
+    "Ruler",
     "between",
     "clamped_positions",
     "code_bounds",
@@ -100,6 +103,7 @@ __all__ = [
     "norm_epsilon",
     "norm_unit",
     "observed_scale",
+    "order",
     "packed_params",
     "parabola",
     "pixels_inside",
@@ -112,6 +116,7 @@ __all__ = [
     "reciprocal_table",
     "requantize",
     "round_shift",
+    "runs",
     "sampled",
     "segment_allowance",
     "segment_error",

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from openbpu.arch.arrays import Float64
-from openbpu.arch.numerics.functions import COMPARISONS, POINTWISE, Attrs
+from openbpu.arch.numerics.functions import CONDITIONS, JUMPING_CASTS, POINTWISE, Attrs
 
-_BOOL = 9  # ONNX's number
-JUMPS = frozenset({"Floor", "Ceil", "Round", "Sign", *COMPARISONS})
-"""What float32 values decide altogether; so do they a Cast to bool."""
+JUMPS = frozenset({"Floor", "Ceil", "Mod", "Round", "Sign", *CONDITIONS})
+"""What float32 values decide altogether; so do they a Cast to bool or to integers."""
 TURNS = frozenset({"ThresholdedRelu", "Shrink", "Asin", "Acos", "Acosh", "Atanh"})
 """What follows its argument, but for a jump or an end."""
 _NOISE = 2.0**-16
@@ -50,7 +49,7 @@ def pointwise(op: str, attrs: Attrs, *operands: Real | None) -> Real:
         values: list[Any] = [None if r is None else getattr(r, which) for r in operands]
         return np.asarray(function(attrs, *values), dtype=np.float64)
 
-    if op in JUMPS or (op == "Cast" and int(attrs["to"]) == _BOOL):
+    if op in JUMPS or (op == "Cast" and int(attrs["to"]) in JUMPING_CASTS):
         return Real.of(applied("decisive"))
     exact, single = applied("exact"), applied("single")
     if op in TURNS:

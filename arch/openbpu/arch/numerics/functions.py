@@ -157,6 +157,7 @@ BINARY: dict[str, Function] = {
     "Sum": lambda _, *xs: sum(xs[1:], start=xs[0]),
     "Mean": lambda _, *xs: sum(xs[1:], start=xs[0]) / len(xs),
     "PRelu": lambda _, x, slope: np.where(x >= 0, x, slope * x),
+    "Mod": lambda a, x, y: (np.fmod if a.get("fmod", 0) else np.mod)(_held(x), _held(y)),
 }
 """Operators that tables hold when all operands but one are scalars, or all come from the same tensor."""
 
@@ -170,16 +171,33 @@ def _cast(a: Attrs, x: Float64) -> Float64:
     return CASTS[int(a["to"])](x)
 
 
+def _is_infinite(a: Attrs, x: Float64) -> Float64:
+    found = (np.isposinf(x) & bool(a.get("detect_positive", 1))) | (
+        np.isneginf(x) & bool(a.get("detect_negative", 1))
+    )
+    return found.astype(np.float64)
+
+
 def _chosen(_: Attrs, condition: Float64, x: Float64, y: Float64) -> Float64:
     return np.where(condition != 0, x, y)
+
+
+def _truncated(bits: int) -> Callable[[Float64], Float64]:
+    """Toward 0; what the type cannot hold is its least value, as the processors of ONNX Runtime have it."""
+    most = 2.0 ** (bits - 1)
+    return lambda x: np.where(np.abs(x) < most, np.trunc(x), -most)
 
 
 CASTS: dict[int, Callable[[Float64], Float64]] = {
     1: lambda x: x,
     11: lambda x: x,
     9: lambda x: (x != 0).astype(np.float64),
+    6: _truncated(32),
+    7: _truncated(64),
 }
-"""Casts that tables hold, by ONNX element type (1 float, 9 bool, 11 double): bools are 0.0 and 1.0."""
+"""Casts that tables hold, by ONNX element type (1 float, 11 double, 6 int32, 7 int64, 9 bool): bools are 0.0
+and 1.0."""
+JUMPING_CASTS = frozenset({6, 7, 9})
 
 PREDICATES: dict[str, Function] = {
     "Equal": _compared(np.equal),
@@ -192,6 +210,8 @@ PREDICATES: dict[str, Function] = {
     "Xor": lambda _, a, b: np.abs(a - b),
     "Not": lambda _, x: 1 - x,
     "Cast": _cast,
+    "IsInf": _is_infinite,
+    "IsNaN": lambda _, x: np.isnan(x).astype(np.float64),
     "Where": _chosen,
 }
 """Operators that tables hold only between a tensor and a Quantize: x → Equal → Not → Cast → Quantize.
@@ -200,6 +220,8 @@ Where, with a comparison as its condition, chooses between the tensor and scalar
 """
 
 COMPARISONS = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
+CONDITIONS = COMPARISONS | {"IsInf", "IsNaN"}
+"""They make a bool of numbers."""
 JOINS = frozenset({"And", "Not", "Or", "Xor"})
 """They make one condition of conditions."""
 POINTWISE: dict[str, Function] = {**UNARY, **BINARY, **PREDICATES}

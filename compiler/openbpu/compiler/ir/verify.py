@@ -24,6 +24,8 @@ _ENSURED: dict[Pass, tuple[Rule, ...]] = {}
 SWITCH = "OPENBPU_VERIFY"
 _CODES = ("int8", "int16", "int32")
 _MOVES = ("Reshape", "Transpose")
+_BOOLS = ("Retype",)
+"""A bool on one side."""
 
 
 class Stage(Enum):
@@ -140,12 +142,12 @@ def without_bpu(graph: Graph) -> Iterator[str]:
 
 def between_codes(graph: Graph) -> Iterator[str]:
     """Nodes of the BPU compute codes of codes."""
-    yield from _floats(graph, ())
+    yield from _floats(graph, _BOOLS)
 
 
 def floats_at_the_ends(graph: Graph) -> Iterator[str]:
     """Only Quantize reads floats and only Dequantize makes some; what moves either may stand between."""
-    yield from _floats(graph, ("Quantize", "Dequantize", *_MOVES))
+    yield from _floats(graph, ("Quantize", "Dequantize", *_MOVES, *_BOOLS))
     for node, _ in _bpu(graph):
         x, y = (graph.values[name].dtype in _CODES for name in (node.inputs[0], node.outputs[0]))
         for op, legal in (("Quantize", y and not x), ("Dequantize", x and not y)):

@@ -1,7 +1,7 @@
 """What can be done about an operand that is no code, or no constant: only what the model lets its user do.
 
-QuantizeLinear takes floats, so there is no pair for a bool or for an index; and what the model is given with
-every run cannot become a constant.
+QuantizeLinear takes floats, so there is no pair for an index, and none is needed for a bool; and what the
+model is given with every run cannot become a constant.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 from openbpu.arch.onnx_ops import ONNX_OPS
 from openbpu.compiler.ir import Graph, Node
-from openbpu.compiler.ops.mechanical import MASK, PAIR, PIXELS
+from openbpu.compiler.ops.mechanical import PAIR, PIXELS
 from openbpu.compiler.ops.refused import Refused
 
 _QUANTIZABLE = frozenset({"float32", "float16", "bfloat16"})
+_READ = _QUANTIZABLE | {"bool"}
 _SHAPE = "give every input a fixed shape with --shape"
 LEAVE = "leave it to the CPU"
 
@@ -23,18 +24,7 @@ def no_codes(graph: Graph, makers: Mapping[str, Node], node: Node, name: str, fi
     value, maker = graph.values[name], makers.get(name)
     of = f" of {maker.op} '{maker.name}'" if maker is not None else ""
     if value.dtype in _QUANTIZABLE:
-        if maker is not None and maker.op == "Cast" and _dtype(graph, maker.inputs[0]) == "bool":
-            return Refused(
-                f"its input '{name}' is a bool that '{maker.name}' casts to {value.dtype}, an operand that "
-                "is not quantized",
-                MASK,
-            )
         return Refused(f"its input '{name}'{of} is not quantized (passive quantization)", fix)
-    if value.dtype == "bool" and maker is None:
-        return Refused(
-            f"its input '{name}' is a bool input of the model, which has no scale",
-            "feed the mask as floats of 0 and 1, to a QuantStub (a QuantizeLinear) of its own",
-        )
     other = _cast(value.dtype) if node.op == "Cast" else _unscaled(value.dtype)
     return Refused(f"its input '{name}'{of} is {value.dtype}, which has no scale", other)
 
@@ -43,6 +33,10 @@ def no_result(graph: Graph, makers: Mapping[str, Node], node: Node) -> Refused:
     """Why an operator of the table is on the CPU though nothing else refused it: its result is no code."""
     name = node.outputs[0]
     dtype = _dtype(graph, name)
+    operands = [operand for operand in node.inputs if operand and graph.values[operand].const is None]
+    floats = [operand for operand in operands if _dtype(graph, operand) in _QUANTIZABLE]
+    if dtype == "bool" and floats:
+        return no_codes(graph, makers, node, floats[0], f"{PAIR}on that tensor")
     if dtype not in _QUANTIZABLE:
         return Refused(f"its output '{name}' is {dtype}, which has no scale", _unscaled(dtype))
     row = ONNX_OPS.get(node.op)
@@ -51,7 +45,7 @@ def no_result(graph: Graph, makers: Mapping[str, Node], node: Node) -> Refused:
     for index, operand in computed:
         if index not in tensors:
             return not_constant(graph, makers, operand, "its input")
-        if _dtype(graph, operand) not in _QUANTIZABLE:
+        if _dtype(graph, operand) not in _READ:
             return no_codes(graph, makers, node, operand, LEAVE)
     return Refused(
         f"its output '{name}' is not quantized (passive quantization)",
@@ -70,8 +64,6 @@ def not_constant(graph: Graph, makers: Mapping[str, Node], name: str, what: str)
 
 
 def _unscaled(dtype: str) -> str:
-    if dtype == "bool":
-        return f"{LEAVE}: only inside of a chain that ends in a quantized tensor are comparisons the BPU's"
     if dtype == "float64":
         return "compute it in float32"
     return f"{LEAVE}; numbers that are data, not indices, can be computed in float32"

@@ -1,4 +1,4 @@
-"""Quantize and Dequantize as operators of the BPU, between floats at the ends and codes inside."""
+"""Between codes and what is none: Quantize and Dequantize beside floats, and the bytes of a bool as codes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from openbpu.compiler.ir.dialect import Builder, form, operand
 @form(Quantize, "x")
 def _quantize(b: Builder, node: Node) -> None:
     b.push(node)
+
+
+@form(None, "x", op="Retype")
+def _retype(b: Builder, node: Node) -> None:
+    """A bool and its codes, 0 and 1, are the same bytes."""
+    b.view(node.outputs[0], operand(node, "x"))
 
 
 @form(Dequantize, "x scales", geometry="shape", extra="axis")

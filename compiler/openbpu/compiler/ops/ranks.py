@@ -15,6 +15,7 @@ from openbpu.compiler.ops.site import Site
 
 _CUT = frozenset({"Split", "Pad", "Resize", "Slice"})
 _IMAGES = frozenset({"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "MaxPool"})
+_SIDE_BY_SIDE = (Does.ELEMENTWISE, Does.DECIDE)
 _ROWS = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"})
 
 
@@ -24,7 +25,7 @@ def merged_rank(site: Site) -> int:
     if node.op in VIEWS:
         return 0
     row = ONNX_OPS.get(node.op)
-    if (row is not None and row.does is Does.ELEMENTWISE) or node.op in ("Where", "Expand"):
+    if (row is not None and row.does in _SIDE_BY_SIDE) or node.op in ("Where", "Expand"):
         return _broadcast(site)
     if node.op == "Transpose":
         strides = dense_strides(site.shape())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,10 @@ from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
 from openbpu.compiler.ops.advice import no_codes
 from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.refused import Refused as Refused  # noqa: PLC0414 - what rows raise
+
+FLAG = Quant((1.0,))
+FLAGS = Scaling(np.ones(1, np.float32), np.zeros(1, np.int64), "int8")
+"""What the codes of a bool mean: 0 is false, 1 true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ class Site:
     `node` is the operator, `out` the scaling of the Quantize behind it (None: its float result is used as it
     is), `target` the value to produce (codes of `out`, or the float value), `clamp` the float bounds that
     Relu and Clip between the operator and the Quantize impose, `residual` the other operand of a fused Add,
-    `affine` a fused BatchNormalization (gain, bias per channel), `origins` all fused nodes.
+    `affine` a fused BatchNormalization (gain, bias per channel), `origins` all fused nodes, `flags` the codes
+    of bools that the BPU makes.
     """
 
     graph: Graph
@@ -74,6 +79,7 @@ class Site:
     affine: tuple[Float64, Float64] | None = None
     origins: tuple[Origin, ...] = ()
     is_output: bool = False
+    flags: Mapping[str, str] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
 
     # --- reading -------------------------------------------------------------------------------------------
@@ -104,8 +110,10 @@ class Site:
         return self.shape_of(self.node.outputs[0])
 
     def leaf_or_none(self, name: str) -> Leaf | None:
-        """The dequantized tensor behind a float value, or None."""
+        """The dequantized tensor behind a float value, or None; a bool that is cast has the scale 1."""
         dq = self.producers.get(name)
+        if dq is not None and dq.op == "Cast":
+            return self.flag_leaf(bool_behind(self.graph, self.producers, name))
         if dq is None or not is_dequantize(dq):
             return None
         scale = scaling(self.graph, dq)
@@ -116,10 +124,35 @@ class Site:
             return None
         return Leaf(dq.inputs[0], scale, value.shape, value.const, dq.origins)
 
+    def flag(self, name: str) -> str:
+        """Codes 0 and 1 of a bool: those that the BPU makes, a constant, or the bytes of any other.
+
+        "" for what is no bool of static shape.
+        """
+        value = self.graph.values[name]
+        if name in self.flags:
+            return self.flags[name]
+        if value.dtype != "bool" or value.shape is None:
+            return ""
+        if value.const is not None:
+            return self.rw.constant(f"{name}/codes", value.const.astype(np.int8), FLAG)
+        bits = f"{name}/bytes"
+        if bits not in self.rw.values:
+            self.rw.bpu("Retype", self.rw.value(bits, value.shape, "int8", FLAG), x=name)
+        return bits
+
+    def flag_leaf(self, name: str) -> Leaf | None:
+        """A bool as a tensor of the scale 1; None for what is none."""
+        codes = self.flag(name) if name else ""
+        if not codes:
+            return None
+        value = self.rw.values[codes]
+        return Leaf(codes, FLAGS, value.shape or (), value.const)
+
     def leaf(self, index: int, dtypes: Sequence[str] = ("int8", "int16")) -> Leaf:
         """The quantized tensor at input `index`: per tensor, of one of `dtypes`; refuses anything else."""
         name = self.node.inputs[index]
-        leaf = self.leaf_or_none(name)
+        leaf = self.leaf_or_none(name) or self.flag_leaf(name)
         if leaf is None:
             self.shape_of(name)
             producer = self.producers.get(name)
@@ -186,6 +219,18 @@ class Site:
         """Emit the BPU node that makes the target."""
         self.rw.set_quant(self.target, self.quant())
         self.emit(op, self.target, **parts)
+
+
+def bool_behind(graph: Graph, producers: Mapping[str, Node], name: str) -> str:
+    """Return the bool that a number is, through any casts; "" where it is something else."""
+    while (node := producers.get(name)) is not None and node.op == "Cast" and node.domain == "":
+        name = node.inputs[0]
+        dtype = graph.values[name].dtype
+        if dtype == "bool":
+            return name
+        if not dtype.startswith(("int", "uint", "float", "bfloat")):
+            break
+    return ""
 
 
 def scales_refused(graph: Graph, dequantize: Node, what: str) -> Refused:

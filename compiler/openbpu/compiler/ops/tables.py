@@ -9,7 +9,7 @@ import numpy as np
 from openbpu.arch import numerics
 from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.dtypes import DType
-from openbpu.arch.numerics.functions import CASTS, COMPARISONS, JOINS, POINTWISE, UNARY
+from openbpu.arch.numerics.functions import CASTS, CONDITIONS, JOINS, POINTWISE, UNARY
 from openbpu.arch.program import Lut, Rescale, SegmentLut
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
@@ -18,9 +18,12 @@ from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.ranks import of_rank, on_view
 from openbpu.compiler.ops.rule import BYTES, FILLED, OpRule
-from openbpu.compiler.ops.site import Leaf, Refused, Site
+from openbpu.compiler.ops.site import FLAGS, Leaf, Refused, Site
 
 _MAX_CHAIN = 64
+_INTEGERS = frozenset({"int32", "int64"})
+_OF_INTEGERS = frozenset({"Abs", "Cast", "Clip", "Max", "Min", "Neg", "Relu", "Sign", "Where"})
+"""What gives of integers the same as of floats that are whole."""
 
 
 @dataclass(slots=True)
@@ -30,10 +33,18 @@ class _Chain:
     site: Site
     leaf: Leaf | None = None
     nodes: list[Node] = field(default_factory=list)
+    through_casts: bool = True
+
+    def leaf_at(self, name: str) -> Leaf | None:
+        """The tensor that a value is; of a bool that is cast, the comparison in front is looked at first."""
+        node = self.site.producers.get(name)
+        if self.through_casts and node is not None and node.op == "Cast":
+            return None
+        return self.site.leaf_or_none(name)
 
     def collect(self, name: str) -> bool:
         """Walk from `name` back to the leaf; False when anything but one tensor and scalars is in the way."""
-        leaf = self.site.leaf_or_none(name)
+        leaf = self.leaf_at(name)
         if leaf is not None and leaf.const is None:
             if not leaf.scaling.per_tensor or leaf.dtype not in ("int8", "int16"):
                 return False
@@ -52,6 +63,8 @@ class _Chain:
             return False
         if node.op == "Where" and not self.compared(node.inputs[0]):
             return False
+        if self.site.graph.values[name].dtype in _INTEGERS and node.op not in _OF_INTEGERS:
+            return False  # it divides, or overflows, as integers do
         if any(node is n for n in self.nodes):
             return True
         self.nodes.append(node)
@@ -63,7 +76,7 @@ class _Chain:
         if node is None or node.domain != "":
             return False
         joined = node.op in JOINS and all(self.compared(i) for i in node.inputs)
-        return joined or node.op in COMPARISONS
+        return joined or node.op in CONDITIONS
 
     def evaluate(self, name: str, x: numerics.Real, done: dict[str, numerics.Real]) -> numerics.Real:
         """Value of `name` when the leaf's reals are `x`."""
@@ -72,8 +85,7 @@ class _Chain:
         number = scalar(self.site, name)
         if number is not None:
             return numerics.Real.of(number)
-        leaf = self.site.leaf_or_none(name)
-        if leaf is not None:
+        if self.leaf_at(name) is not None:
             return x
         node = self.site.producers[name]
         operands = [self.evaluate(i, x, done) if i else None for i in node.inputs]
@@ -96,13 +108,11 @@ def scalar(site: Site, name: str) -> Float64 | None:
 
 def chain_of(site: Site) -> tuple[Leaf, tuple[Node, ...]] | None:
     """Tensor and nodes of the element-wise chain in front of the site's Quantize; None if there is none."""
-    chain = _Chain(site)
     ends = site.memo["end"]
-    if not chain.collect(ends) or chain.leaf is None:
-        return None
-    if chain.leaf.shape != (site.rw.values[ends].shape or ()):
-        return None
-    return chain.leaf, tuple(chain.nodes)
+    for chain in (_Chain(site), _Chain(site, through_casts=False)):
+        if chain.collect(ends) and chain.leaf is not None and chain.leaf.shape == site.shape_of(ends):
+            return chain.leaf, tuple(chain.nodes)
+    return None
 
 
 def no_unit(site: Site) -> Refused:
@@ -132,6 +142,9 @@ def _lower_on(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     codes = numerics.codes(DType(leaf.dtype)).astype(np.float64)
     x = (codes - leaf.z) * leaf.s
     target = _target(site, leaf, nodes, x)
+    if leaf.dtype == "int16" and site.graph.values[site.memo["end"]].dtype == "bool":
+        _steps(site, leaf, target)
+        return
     line = numerics.line(x, target) if leaf.dtype == "int16" or out.dtype == "int32" else None
     if line is not None:
         site.clamp = (float(target.min()), float(target.max()))
@@ -151,6 +164,25 @@ def _lower_on(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
     segments = segments_of(site, target / out.s + out.z, nodes, int(info.min), int(info.max))
     table = site.rw.constant(f"{site.target}/segments", segments)
     site.finish("SegmentLut", x=leaf.codes, segments=table, lo=int(info.min), hi=int(info.max))
+
+
+def _steps(site: Site, leaf: Leaf, truth: Float64) -> None:
+    """A condition of an int16 tensor: one step is a clamp, more are segments; exact."""
+    segments = numerics.runs(truth)
+    most = min(site.limit("lut_segments_max"), numerics.MAX_SEGMENTS)
+    if len(segments) > most:
+        raise Refused(
+            f"its condition changes {len(segments) - 1} times over the codes of an int16 tensor, more than "
+            f"the {most} segments of a table",
+            "use int8 there, whose tables are exact",
+        )
+    if len(segments) == 2:
+        first, rises = int(segments[1, 0]), bool(segments[1, 1])
+        parts = {"x_zero": first - 1, "mult": 1} if rises else {"x_zero": first, "mult": -1}
+        site.finish("Rescale", x=leaf.codes, **parts, shift=0, lo=0, hi=1)
+        return
+    table = site.rw.constant(f"{site.target}/segments", segments)
+    site.finish("SegmentLut", x=leaf.codes, segments=table, lo=0, hi=1)
 
 
 _OF_A_RANK = frozenset({"Gelu", "Erf"})
@@ -174,7 +206,7 @@ def segments_of(site: Site, target: Float64, nodes: tuple[Node, ...], low: int, 
 
 def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...], x: Float64) -> Float64:
     """Reals that the chain gives for every code, whose reals are `x`; NaN becomes 0."""
-    chain = _Chain(site, leaf, list(nodes))
+    chain = _Chain(site, leaf, list(nodes), through_casts=leaf.scaling is not FLAGS)
     with np.errstate(all="ignore"):
         y = np.broadcast_to(chain.evaluate(site.memo["end"], numerics.Real.of(x), {}).exact, x.shape)
     # What ONNX Runtime and NumPy cast NaN to differs; the BPU's table gives the zero point.

@@ -16,17 +16,17 @@ from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
 from openbpu.compiler.ops import OPS, Refused, Site
 from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
 from openbpu.compiler.passes.accumulators import Accumulators, MovedAccumulators
+from openbpu.compiler.passes.bools import Bools
 from openbpu.compiler.passes.forms import CODES, clamped_form, forms, peel
 from openbpu.compiler.passes.moves import sink_dequantize
-from openbpu.compiler.passes.placing import Placing
 from openbpu.compiler.passes.refusals import Refusal, Refusals, strange_result
 from openbpu.compiler.passes.wishes import Wishes
 
 _CODE_OPS = frozenset({"MaxPool", "Concat"})
 
 
-class Quantized(Placing):
-    """Lowers the float operators in front of every Quantize, and the moves of codes."""
+class Quantized(Bools):
+    """Lowers the float operators in front of every Quantize, the moves of codes, and what makes bools."""
 
     def lowered(self, node: Node) -> bool:
         """Lower a Quantize and what feeds it, or a node that keeps codes."""
@@ -37,6 +37,8 @@ class Quantized(Placing):
         if is_dequantize(node):
             self.note_codes(node, node.inputs[0])
             return False
+        if self.is_of_bools(node):
+            return self.decided(node)
         return node.domain == "" and self.moves_codes(node) and self.apply(node, self.plain_site(node))
 
     def note_codes(self, node: Node, codes: str) -> None:

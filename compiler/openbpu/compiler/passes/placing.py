@@ -17,13 +17,15 @@ from openbpu.compiler.passes.wishes import Wishes
 class Placing(ABC):
     """One walk over the graph: every node is lowered to nodes of the BPU, or stays as it is.
 
-    `refusals` goes from pass to pass: what one cannot lower, a later one may.
+    `refusals` goes from pass to pass: what one cannot lower, a later one may. `flags` are the codes
+    of the bools that nodes of the BPU make.
     """
 
     def __init__(self, graph: Graph, march: March, wishes: Wishes, refusals: Refusals) -> None:
         self.graph, self.march, self.wishes, self.refusals = graph, march, wishes, refusals
         self.rw = Rewriter(graph)
         self.producers, self.consumers = graph.producers(), graph.consumers()
+        self.flags = {n.outputs[0]: n.inputs[0] for n in graph.nodes if n.is_bpu and n.op == "Retype"}
 
     def run(self) -> Graph:
         """Return the graph with what could be lowered as nodes of the BPU."""
@@ -31,7 +33,11 @@ class Placing(ABC):
             with caught(f"node '{node.name}' ({node.op})"):
                 if node.is_bpu or not self.lowered(node):
                     self.rw.nodes.append(node)
+        self.walked()
         return self.rw.finish()
+
+    def walked(self) -> None:  # noqa: B027 - most passes need no second look
+        """Look back, once every node has been seen."""
 
     @abstractmethod
     def lowered(self, node: Node) -> bool:
@@ -49,6 +55,7 @@ class Placing(ABC):
             target=target,
             origins=origins,
             is_output=self.ends_model(target),
+            flags=self.flags,
         )
 
     def plain_site(self, node: Node) -> Site:

@@ -19,7 +19,7 @@ Run = Callable[[onnx.NodeProto, Mapping[str, Array]], Result]
 
 JUMPS = frozenset(
     """
-    Floor Ceil Round Sign Mod Cast CastLike Equal Less LessOrEqual Greater GreaterOrEqual
+    Floor Ceil Round Sign Mod Cast CastLike Equal Less LessOrEqual Greater GreaterOrEqual IsInf IsNaN
     """.split()  # noqa: SIM905 - a word per line hides the list
 )
 """What float32 values decide altogether."""

@@ -71,6 +71,7 @@ _KINDS = {
     Does.JOIN: Kind.QUANTIZED,
     Does.PRODUCT: Kind.MAC,
     Does.ELEMENTWISE: Kind.ELEMENTWISE,
+    Does.DECIDE: Kind.QUANTIZED,
     Does.COMPUTE: Kind.QUANTIZED,
     Does.OTHER: Kind.CPU,
 }

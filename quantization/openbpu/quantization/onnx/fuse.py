@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from openbpu.arch.numerics.functions import CASTS, COMPARISONS, JOINS
+from openbpu.arch.numerics.functions import CASTS, CONDITIONS, JOINS
 from openbpu.quantization.onnx.affine import channel_vector
 from openbpu.quantization.onnx.classes import Kind, data_inputs
 from openbpu.quantization.onnx.net import Net
@@ -173,7 +173,7 @@ def _chooses(net: Net, node: NodeProto, makers: Mapping[str, int]) -> bool:
     if node.op_type == "Where":
         return _is_compared(net, node.input[0], makers)
     casts = node.op_type == "Cast" and attribute(node, "to", 0) in CASTS
-    return casts or node.op_type in COMPARISONS | JOINS
+    return casts or node.op_type in CONDITIONS | JOINS
 
 
 def _is_compared(net: Net, name: str, makers: Mapping[str, int]) -> bool:
@@ -182,7 +182,7 @@ def _is_compared(net: Net, name: str, makers: Mapping[str, int]) -> bool:
     if node is None or node.domain not in {"", "ai.onnx"}:
         return False
     joined = node.op_type in JOINS and all(_is_compared(net, part, makers) for part in node.input)
-    return joined or node.op_type in COMPARISONS
+    return joined or node.op_type in CONDITIONS
 
 
 def _single_source(node: NodeProto, net: Net, source: Mapping[str, str]) -> str | None:

@@ -58,6 +58,7 @@ KERNELS.update(
         "Or": _binary(np.logical_or),
         "Xor": _binary(np.logical_xor),
         "Not": lambda call: np.logical_not(call[0]),
+        "IsNaN": lambda call: np.isnan(call[0]),
     }
 )
 
