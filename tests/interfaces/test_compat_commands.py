@@ -84,6 +84,21 @@ def test_the_board_tool_infers(built: Vendor) -> None:
     assert np.array_equal(np.load(path), Hbm("out/net.hbm")[0].feed({"x": sample(0)})["y"])
 
 
+def test_planes_are_fed_from_a_file_each_or_from_one(vendor: Vendor) -> None:
+    for n in range(2):
+        np.save(f"data/{n}.npy", np.random.default_rng(n).integers(0, 256, (1, 3, 8, 8)).astype(np.float32))
+    given = {"input_type_rt": "nv12", "input_type_train": "rgb"}
+    assert vendor("hb_compile", "-c", config(input=given)).code == 0
+    flat = np.random.default_rng(0).integers(0, 256, 96).astype(np.uint8)
+    for name, part in {"nv12": flat, "y": flat[:64], "uv": flat[64:]}.items():
+        part.tofile(f"{name}.bin")
+    for place, files in (("one", "nv12.bin"), ("two", "y.bin,uv.bin")):
+        words = ("--model_file", "out/net.hbm", "--input_file", files, "--dump_path", place)
+        assert vendor("hrt_model_exec", "infer", *words).code == 0
+    one, two = (np.load(next(Path(place).iterdir())) for place in ("one", "two"))
+    assert np.array_equal(one, two)
+
+
 def test_the_board_tool_times_threads(built: Vendor) -> None:
     words = ("--model_file", "out/net.hbm", "--frame_count", "20", "--thread_num", "4", "--core_id", "0")
     ran = built("hrt_model_exec", "perf", *words, "--profile_path", "prof")

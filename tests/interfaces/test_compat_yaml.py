@@ -40,6 +40,7 @@ def test_a_yaml_file_becomes_the_vendors_files(vendor: Vendor, tmp_path: Path) -
     y = Session("out/net.hbm").run({"x": sample(0)}).outputs["y"]
     plain = Session("out/net.hbm", mode="exact").run({"x": sample(0)}).outputs["y"]
     assert np.array_equal(y, plain)
+    assert Session("out/net.hbm").program.name == "net"
     assert json.loads(Path("out/net.json").read_text())["summary"]["performance"]["FPS"] > 0
 
 
@@ -245,6 +246,52 @@ def test_what_is_wrong_names_its_line(vendor: Vendor, groups: Any, text: str) ->
     rows = enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1)
     assert int(found[1]) == next(n for n, row in rows if row.strip().startswith(f"{key}:"))
     assert not Path("out").exists()
+
+
+def test_a_free_batch_is_one_and_other_free_axes_are_asked_for(vendor: Vendor) -> None:
+    for text, shape, code in (
+        ("float[N,3,8,8] x", ..., 0),
+        ("float[1,3,H,8] x", ..., 1),
+        ("float[1,3,H,8] x", "1x3x8x8", 0),
+    ):
+        onnx.save(float_model(NET.replace("float[1,3,8,8] x", text), WEIGHTS), "net.onnx")
+        ran = vendor("hb_compile", "-c", config(input={"input_shape": shape}))
+        assert ran.code == code, ran.err
+        if code:
+            assert "input_parameters.input_shape must be given for input 'x'" in ran.err
+        else:
+            assert Session("out/net.hbm").inputs[0].shape == (1, 3, 8, 8)
+
+
+def test_what_is_read_and_changes_nothing_is_said(vendor: Vendor) -> None:
+    compiler: dict[str, Any] = {"cache_mode": "enable", "max_time_per_fc": 5, "extra_params": {"a": 1}}
+    given: dict[str, Any] = {
+        "calibration": {"per_channel": True},
+        "model": {"layer_out_dump": True},
+        "compiler": compiler,
+    }
+    out = vendor("hb_compile", "-c", config(**given), "--skip", "export").out
+    for key in ("per_channel", "layer_out_dump", "max_time_per_fc", "cache_mode", "extra_params"):
+        assert f"\n{key}: " in f"\n{out}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "model_parameters.onnx_model must be given"),
+        ("- a", "net.yaml: the configuration must be a mapping, not list"),
+        ("a: {b", "net.yaml: the configuration is neither JSON nor YAML"),
+        ("a: 1\na: 2", "the key 'a' stands there twice"),
+        ("march: nash-e", "line 1: march must be one of model_parameters"),
+        ("model_parameters: 3", "line 1: model_parameters must be a mapping, not 3"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(vendor: Vendor, text: str, told: str) -> None:
+    Path("net.yaml").write_text(text)
+    ran = vendor("hb_compile", "-c", "net.yaml")
+    assert ran.code == 1
+    assert told in ran.err
+    assert len(ran.err.splitlines()) == 1
 
 
 def test_all_that_is_wrong_is_said_at_once(vendor: Vendor) -> None:

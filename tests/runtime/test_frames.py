@@ -102,7 +102,10 @@ def test_what_cannot_run_is_refused(load: Load, text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not LATENCY.exists(), reason="the published latencies are not at hand")
-@pytest.mark.parametrize(("model", "march"), [("MobileOne_S0", "bayes-e"), ("ResNet18", "nash-e")])
+@pytest.mark.parametrize(
+    ("model", "march"),
+    [("YOLOv8n-CLS", "nash-e"), ("Mobilenetv4_conv_small", "nash-e"), ("YOLOv8n-CLS", "nash-p")],
+)
 def test_published_columns_of_one_and_many_threads(model: str, march: str) -> None:
     """Both columns within what the cycle model itself is off on such networks (docs/fidelity.md)."""
     import csv
@@ -116,7 +119,7 @@ def test_published_columns_of_one_and_many_threads(model: str, march: str) -> No
     from openbpu.runtime import Session
 
     graph = LATENCY / "graphs" / f"{model}.onnx.xz"
-    rows = csv.DictReader((LATENCY / "published.csv").open())
+    rows = csv.DictReader((LATENCY / "published.csv").read_text(encoding="utf-8").splitlines())
     row = next((r for r in rows if (r["model"], r["march"]) == (model, march)), None)
     if row is None or not graph.exists():
         pytest.skip("this network is not at hand")
@@ -127,5 +130,5 @@ def test_published_columns_of_one_and_many_threads(model: str, march: str) -> No
     (one,) = simulate_frames([Load(timed, 50)], bpu_cores=cores, cpu_cores=cpus)
     (many,) = simulate_frames([Load(timed, 200, int(row["threads"]))], bpu_cores=cores, cpu_cores=cpus)
     per_frame = cores * 1e3 / many.fps
-    assert one.average_us / 1e3 == pytest.approx(float(row["one_thread_ms"]), rel=0.3)
-    assert per_frame == pytest.approx(float(row["bpu_ms_per_frame"]), rel=0.25)
+    assert one.average_us / 1e3 == pytest.approx(float(row["one_thread_ms"]), rel=0.2)
+    assert per_frame == pytest.approx(float(row["bpu_ms_per_frame"]), rel=0.2)

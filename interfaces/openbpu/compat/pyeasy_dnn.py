@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,15 @@ class Model:
     def estimate_latency(self) -> float:
         """From call to return in one thread, in ms: cycles of the BPU simulated, the rest estimated."""
         return self._session.latency.one_thread_us / _MICROSECONDS
+
+    def joined(self, tensors: Mapping[str, Array]) -> list[Array]:
+        """Return the tensors of the program as inputs: the planes of a picture one after the other."""
+        return [
+            tensors[feed.parts[0].name]
+            if len(feed.parts) == 1
+            else np.concatenate([np.ravel(tensors[t.name]) for t in feed.parts])
+            for feed in self._feeds
+        ]
 
     def forward(self, arrays: Any, core_id: int = 0, priority: int = 0) -> list[pyDNNTensor]:
         """Run on an array per input, one alone or in a list; returns the outputs.

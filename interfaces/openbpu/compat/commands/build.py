@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,13 +110,28 @@ def build(plan: Plan) -> Path | None:
     data = _data(plan, ends)
     order, ask = _order(plan, model, ends)
     stages = staged(order, data)
-    if plan.config.calibration_parameters.per_channel:
-        say("per_channel: activations have one scale per tensor, weights one per channel, in any case")
+    for note in notes(plan.config):
+        say(note)
     _write_models(plan, stages, ends)
     if plan.stop == "export":
         return None
     module = _module(plan, stages.quantized, ends)
     return _compiled(plan, module, stages, data, ask)
+
+
+def notes(config: Configuration) -> Iterator[str]:
+    """Yield what the file asks for and gets in another way, or not at all."""
+    compiler, model = config.compiler_parameters, config.model_parameters
+    if config.calibration_parameters.per_channel:
+        yield "per_channel: activations have one scale per tensor, weights one per channel, in any case"
+    if model.layer_out_dump:
+        yield "layer_out_dump: nothing is written here; `openbpu analyze --dump DIR` writes every tensor"
+    if compiler.max_time_per_fc:
+        yield "max_time_per_fc: a call takes as long as it takes, nothing is cut"
+    if compiler.cache_mode != "disable":
+        yield "cache_mode: nothing is cached, a compilation takes seconds"
+    if compiler.extra_params:
+        yield f"extra_params: {compiler.extra_params} changes nothing here"
 
 
 def _data(plan: Plan, ends: Sequence[End]) -> dict[str, list[Array]] | None:
@@ -130,11 +145,11 @@ def _order(plan: Plan, model: ModelProto, ends: Sequence[End]) -> tuple[Order, t
     """Return what is quantized, and the operators and nodes that are asked onto the BPU."""
     of = plan.config.calibration_parameters
     asked = types.asked(plan.config, model, plan.lines)
-    shapes = {e.name: e.taker.shape for e in ends} if plan.config.input_parameters.input_shape else None
+    shapes = {e.name: tuple(n for n in e.taker.shape or () if isinstance(n, int)) for e in ends}
     method = "max" if of.max_percentile is not None else _METHODS.get(of.calibration_type, "max")
     if asked.config.model.activation.calibration_type or asked.config.model.activation.max_percentile:
         method = "max"  # the config says it
-    return Order(model, plan.march, asked.config, method, shapes, asked.bpu), asked.bpu  # type: ignore[arg-type]
+    return Order(model, plan.march, asked.config, method, shapes, asked.bpu), asked.bpu
 
 
 def _write_models(plan: Plan, stages: Stages, ends: Sequence[End]) -> None:
@@ -157,7 +172,9 @@ def _module(plan: Plan, quantized: ModelProto, ends: Sequence[End]) -> Module:
     if of_model.remove_node_type or of_model.remove_node_name:
         removed = module[0].remove_io_op(list(of_model.remove_node_type) or None, of_model.remove_node_name)
         say(f"removed at the ends: {', '.join(removed) or 'no node of these stands there'}")
-    return module.with_note(MARCH_KEY, plan.march)
+    named = module.with_note(MARCH_KEY, plan.march)
+    named.model.graph.name = plan.prefix.name
+    return named
 
 
 def _compiled(

@@ -104,6 +104,7 @@ def _end(picked: _Picked, place: int, taker: Input) -> End:
     shape = of("input_shape", place, None)
     if shape is not None:
         taker = Input(taker.name, shape, taker.dtype)
+    taker = _of_one(taker, lines)
     rt, train = of("input_type_rt", place, "featuremap"), of("input_type_train", place, "featuremap")
     last = of("input_layout_train", place, _usual_layout(taker)) == "NHWC"
     mean, gain = _normalisation(picked, place)
@@ -124,6 +125,20 @@ def _end(picked: _Picked, place: int, taker: Input) -> End:
         of("cal_data_dir", place, None, "calibration_parameters"),
         of("cal_data_type", place, "float32", "calibration_parameters"),
     )
+
+
+def _of_one(taker: Input, lines: Lines) -> Input:
+    """Return the input with a free batch of 1; raises InputError where another axis is free."""
+    shape = taker.shape
+    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+        fix = "give all sizes, as 1x3x224x224"
+        allowed = f"given for input '{taker.name}'"
+        raise lines.wrong(
+            (_GROUP, "input_shape"), allowed, f"left out, where the model has {taker.shown}", fix
+        )
+    if shape and not isinstance(shape[0], int):
+        return Input(taker.name, (1, *shape[1:]), taker.dtype)
+    return taker
 
 
 def _usual_layout(taker: Input) -> str:

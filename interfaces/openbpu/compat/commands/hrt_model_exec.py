@@ -76,7 +76,7 @@ def _infer(sessions: Sequence[Session], given: argparse.Namespace) -> None:
     """Run one file on its inputs (zeros where none are given), and write the outputs where that is asked."""
     session = sessions[0]
     model = Model(session)
-    outputs = model.forward(_arrays(model, given.input_file))
+    outputs = model.forward(_arrays(model, session, given.input_file))
     for number, out in enumerate(outputs):
         y = out.buffer
         ends = f", {y.min():.6g} … {y.max():.6g}" if y.size else ""
@@ -101,10 +101,19 @@ def _safe(name: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:100] or "output"
 
 
-def _arrays(model: Model, given: str | None) -> list[Array]:
+def _arrays(model: Model, session: Session, given: str | None) -> list[Array]:
+    """Return an array per input; a picture's planes may be a file each, or one file together."""
     if given is None:
         return [end.buffer for end in model.inputs]
     files = files_of(given, "--input_file")
+    if len(files) == len(session.inputs) != len(model.inputs):
+        planes = {
+            t.name: np.asarray(
+                folder_samples(path, Input(t.name, t.shape, np.dtype(t.dtype.numpy)), raw=t.dtype.value)[0]
+            )
+            for path, t in zip(files, session.inputs, strict=True)
+        }
+        return model.joined(planes)
     if len(files) != len(model.inputs):
         raise InputError(must("--input_file", "the number of files", len(model.inputs), len(files)))
     return [_array(path, end) for path, end in zip(files, model.inputs, strict=True)]

@@ -52,7 +52,7 @@ def read(path: Path, schema: type[Model]) -> tuple[Model, Lines]:
         raise InputError(f"{path}: the file cannot be read ({error.strerror}); check the path") from None
     except ValueError:
         raise InputError(must(str(path), "the configuration", "text in UTF-8", "other bytes")) from None
-    data, lines = as_mapping(text, str(path)), Lines(str(path), _lines(text))
+    data, lines = as_mapping(text, str(path), "the configuration"), Lines(str(path), _lines(text))
     try:
         return schema.model_validate(data), lines
     except ValidationError as error:

@@ -15,18 +15,21 @@ MAX_DEPTH = 100
 _TURN = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-def as_mapping(text: str, where: str) -> dict[str, Any]:
-    """Return what the file `where` holds; raises InputError for text that is neither JSON nor YAML."""
+def as_mapping(text: str, where: str, what: str = "the quant_config") -> dict[str, Any]:
+    """Return what the file `where` holds; raises InputError for text that is neither JSON nor YAML.
+
+    what: how the file is called in messages.
+    """
     try:
         data = _parsed(text)
     except (ValueError, RecursionError) as error:
         said = " ".join(str(error).split())[:200]
-        told = f"{where}: the quant_config is neither JSON nor YAML ({said}); correct it there"
+        told = f"{where}: {what} is neither JSON nor YAML ({said}); correct it there"
         raise InputError(told) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise InputError(must(where, "the quant_config", "a mapping", type(data).__name__))
+        raise InputError(must(where, what, "a mapping", type(data).__name__))
     return data
 
 
