@@ -9,7 +9,7 @@ import numpy as np
 from openbpu.arch.arrays import Float64
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.layout import channels_last, from_nhwc
-from openbpu.compiler.ops.mechanical import APART, OUTPUTS, PAIR, PHASES, STRIDE, ZEROS
+from openbpu.compiler.ops.mechanical import APART, BATCH, OUTPUTS, PAIR, PHASES, STRIDE, ZEROS
 from openbpu.compiler.ops.pieces import viewed
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
 from openbpu.compiler.ops.site import Refused, Site
@@ -191,22 +191,23 @@ def _int16_depthwise(site: Site) -> Violation:
     return None if held else "×".join(map(str, strides))
 
 
+_PARTS = "split the input channels over several layers, quantize what each makes, and add"
 CONV_LIMITS = (
-    Limit("batch (times depth) must be 1..{batch_max}", _images, "run smaller batches"),
+    Limit("batch (times depth) must be 1..{batch_max}", _images, BATCH),
     Limit(
         "C, H and W of the input must be 1..{conv_size_max}", _sizes, "split the input into smaller pieces"
     ),
     Limit(
         "input channels per group (times the depth of the kernel) must be 1..{conv_channels_max}",
         lambda s: in_range(plan_of(s).channels, 1, s.limit("conv_channels_max")),
-        "split the channels into groups",
+        _PARTS,
     ),
     Limit(
         "output channels must be 1..{conv_outputs_max} (1..{conv_outputs_last_max} in a model's last layer)",
         _outputs,
         OUTPUTS,
     ),
-    Limit("KD·KH·KW·C must be 1..{conv_taps_max}", _taps, "use a smaller kernel or fewer channels"),
+    Limit("KD·KH·KW·C must be 1..{conv_taps_max}", _taps, _PARTS),
     Limit("strides must be 1..{conv_stride_max}", _strides, STRIDE),
     Limit(
         "with dilation above 1, strides must be 1..{conv_stride_dilated_max}",

@@ -12,6 +12,7 @@ from openbpu.arch.arrays import Float64
 from openbpu.arch.program import MatMul
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
+from openbpu.compiler.ops.mechanical import COLUMNS, ROWS
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import (
@@ -208,12 +209,16 @@ def _m(site: Site) -> Violation:
 
 
 _LIMITS = (
-    Limit("M (rows) must be 1..{matmul_m_max}, or 1..{conv_size_max} by a constant", _m, "split the rows"),
-    Limit("K (inner dimension) must be 1..{matmul_k_max}", _k, "split K and add the partial products"),
+    Limit("M (rows) must be 1..{matmul_m_max}, or 1..{conv_size_max} by a constant", _m, ROWS),
+    Limit(
+        "K (inner dimension) must be 1..{matmul_k_max}",
+        _k,
+        "split K, quantize the partial products and add them",
+    ),
     Limit(
         "N (columns) must be 1..{matmul_n_max}, or 1..{binary_channels_max} of a constant",
         _n,
-        "split the columns and concatenate",
+        COLUMNS,
     ),
 )
 _DTYPES = "int8 × int8, int8 × int16, int16 × int8 → int8, int16, int32"

@@ -12,7 +12,7 @@ from openbpu.arch.shapes import Ints, around, broadcast_strides, dense_strides
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.advice import not_constant
-from openbpu.compiler.ops.mechanical import CROP
+from openbpu.compiler.ops.mechanical import CROP, TABLE
 from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
@@ -198,7 +198,7 @@ RULES = (
         "Gather",
         "TRANS",
         _lower_gather,
-        Limit("indices must be at most {gather_index_max}", _index, "split the table"),
+        Limit("indices must be at most {gather_index_max}", _index, TABLE),
         note="constant indices",
     ),
     _rule("Pad", "TRANS", _lower_pad, note="constant, edge, reflect, wrap; constant amounts"),

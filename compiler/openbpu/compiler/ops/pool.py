@@ -15,7 +15,7 @@ from openbpu.arch.program import Pool
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.layout import from_nhwc, to_last, to_nhwc
-from openbpu.compiler.ops.mechanical import MAXIMA, MEAN, ROWS_FIRST, STRIDE
+from openbpu.compiler.ops.mechanical import BATCH, MAXIMA, MEAN, ROWS_FIRST, STRIDE
 from openbpu.compiler.ops.pieces import bordered, joined, taken, turned, viewed
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
 from openbpu.compiler.ops.site import Refused, Site
@@ -235,7 +235,7 @@ def _average_window(site: Site) -> Violation:
 
 
 _COMMON = (
-    Limit("batch (times depth) must be 1..{batch_max}", _images, "run smaller batches"),
+    Limit("batch (times depth) must be 1..{batch_max}", _images, BATCH),
     Limit(
         "strides must be 1..{pool_stride_max}",
         lambda s: all_in_range(s.node.attrs.get("strides") or (1,), 1, s.limit("pool_stride_max")),

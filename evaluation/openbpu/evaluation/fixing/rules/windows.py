@@ -11,6 +11,9 @@ from openbpu.compiler.ops.mechanical import MAXIMA, MEAN, ROWS_FIRST, TWO_AXES
 from openbpu.evaluation.fixing.draft import Draft, attribute, changed
 from openbpu.evaluation.fixing.table import Example, example, fix
 
+_POOLS = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
+_REDUCTIONS = " ".join(f"Reduce{kind}" for kind in ("Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare"))
+
 _Step = tuple[int, int, int, int, int]
 """A pool along one axis: axis, side, stride, padding in front and behind."""
 
@@ -102,7 +105,7 @@ def _long() -> Sequence[Example]:
     )
 
 
-@fix(TWO_AXES, "ReduceSum ReduceMean ReduceMax ReduceMin", _long)
+@fix(TWO_AXES, " ".join((_REDUCTIONS, *_POOLS)), _long)
 def reduce_over_two_axes(draft: Draft, node: NodeProto) -> bool:
     """ReduceMax over 70000 → Reshape to 250 × 280 → ReduceMax over both axes."""
     shape, result, out = draft.shape(node.input[0]), draft.shape(node.output[0]), node.output[0]
@@ -123,6 +126,7 @@ def reduce_over_two_axes(draft: Draft, node: NodeProto) -> bool:
         reduced = changed(node, names, inner, keepdims=0)
     else:
         reduced = changed(node, names, inner, keepdims=0, axes=axes)
+    reduced.op_type = _POOLS.get(node.op_type, node.op_type)
     rounded, pair = draft.rounded(inner, out)
     back = draft.op("Reshape", [rounded, draft.add(np.array(result, np.int64), f"{out}_shape")], out)
     draft.replace(node, [turned, reduced, *pair, back])
@@ -130,6 +134,8 @@ def reduce_over_two_axes(draft: Draft, node: NodeProto) -> bool:
 
 
 def _axes(draft: Draft, node: NodeProto, rank: int) -> frozenset[int] | None:
+    if node.op_type in _POOLS:
+        return frozenset(range(2, rank))
     given = attribute(node, "axes", None)
     if given is None and len(node.input) > 1 and node.input[1]:
         data = draft.const(node.input[1])
