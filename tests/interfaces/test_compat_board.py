@@ -168,5 +168,19 @@ def test_a_runtime_refuses_what_it_cannot_mean(tmp_path: Path) -> None:
         HBRuntime(tmp_path / "m.bc")
     with pytest.raises(InputError, match="output_names must be among logits"):
         HBRuntime(QDQ).run(["x"], {})
-    with pytest.raises(InputError, match="input_offset must be left out"):
-        HBRuntime(QDQ).run(None, {}, input_offset=128)
+    with pytest.raises(InputError, match="must be input_offset of 0 or 128, not 3"):
+        HBRuntime(QDQ).run(None, {}, input_offset=3)
+
+
+def test_pixels_in_bytes_are_what_an_onnx_model_reads_as_floats() -> None:
+    pixels = np.load(DIGITS / "test.npz")["images"][:1]
+    runtime = HB_ONNXRuntime(model_file=str(QDQ))
+    bytes_ = runtime.run(None, {"image": pixels}, input_offset=128)[0]
+    assert np.array_equal(bytes_, runtime.run(None, {"image": pixels.astype(np.float32)})[0])
+
+
+def test_the_boards_packages_are_there_below_ours() -> None:
+    from openbpu.compat import hobot_dnn, horizon_tc_ui
+
+    assert hobot_dnn.pyeasy_dnn.load is load_dnn
+    assert horizon_tc_ui.HBRuntime is HBRuntime

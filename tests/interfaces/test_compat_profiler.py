@@ -18,8 +18,10 @@ from openbpu.compat import profiler  # noqa: E402
 from openbpu.compat.hbdk import Hbm, compile, convert  # noqa: A004, E402
 from openbpu.compat.hbdk.plugin import export  # noqa: E402
 from openbpu.compat.names import target_of  # noqa: E402
+from openbpu.compat.profiler.stepwise import step_rows  # noqa: E402
 from openbpu.quantization import torch as bpu  # noqa: E402
 from openbpu.quantization.layers import COLUMNS  # noqa: E402
+from openbpu.quantization.torch.profiler import comparable  # noqa: E402
 from quantization.torch.networks import Between, calibrated, network  # noqa: E402
 
 DAMAGED = "blocks.1.conv1"
@@ -186,10 +188,29 @@ def test_features_statistics_similarity_and_the_page(stages: tuple[Any, Any, Any
     path = profiler.model_profiler(model, q, x, mode="FvsQ", out_dir=tmp_path)
     page = Path(path).read_text()
     assert "blocks.0.conv1" in page
+    for title in ("Step by step", "By layer", "Calls", "QConfig: Results", "Devices"):
+        assert title in page
     assert (tmp_path / "model0_statistic.txt").read_text().count("Module Index") == 2
     with profiler.ModelProfiler(q, tmp_path / "recorded") as recorded:
         q(x)
     assert len(recorded.get_info_manager().table()) > 10
+
+
+def test_quantization_step_by_step_ends_in_the_whole_model(stages: tuple[Any, Any, Any]) -> None:
+    model, q, x = stages
+    with torch.no_grad():
+        want = q(x)
+    rows = step_rows(comparable(q, x), x, "module")
+    names = [row[1] for row in rows]
+    assert names[0] == "quant"
+    assert len(names) == len(set(names)) > 5
+    assert rows[-1][3] == sum(row[2] for row in rows)
+    assert rows[0][5] < rows[-1][5]  # L1 grows
+    by_kind = step_rows(comparable(q, x), x, "kind")
+    assert by_kind[-1][4:] == rows[-1][4:]  # all is quantized at the end
+    with torch.no_grad():
+        assert torch.equal(q(x), want)  # the model is as before
+    assert step_rows(comparable(model, x), x, "kind") == []
 
 
 def q_codes(q: Any, x: Any) -> Any:

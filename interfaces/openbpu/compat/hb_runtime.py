@@ -101,18 +101,28 @@ class HBRuntime:
     ) -> list[Array]:
         """Return the outputs, in the order asked for (None: all); arrays by input name.
 
-        Raises InputError for another output or an option with a meaning that does not exist here.
+        input_offset: what the vendor takes off pixels for its own models; ours take them as they are, so it
+        changes nothing, and integers become the floats that an ONNX model reads. Raises InputError for
+        another output or option.
         """
-        if options.get("input_offset") not in {None, 0}:
-            fix = "a model of openbpu takes pixels as they are: leave it out"
-            raise InputError(must("HBRuntime.run", "input_offset", "left out", options["input_offset"], fix))
+        for name, value in options.items():
+            if name != "input_offset" or value not in {None, 0, 128}:
+                fix = "leave it out"
+                raise InputError(must("HBRuntime.run", name, "input_offset of 0 or 128", value, fix))
         wanted = list(output_names or self.output_names)
         for name in wanted:
             if name not in self.output_names:
                 allowed = f"among {', '.join(self.output_names)}"
                 raise InputError(must("HBRuntime.run", "output_names", allowed, f"'{name}'"))
-        made = self._engine.run({name: np.asarray(value) for name, value in input_info.items()})
+        made = self._engine.run({name: self._typed(name, value) for name, value in input_info.items()})
         return [made[name] for name in wanted]
+
+    def _typed(self, name: str, value: Any) -> Array:
+        """Return an array; pixels in bytes as floats, where an ONNX model reads such."""
+        array = np.asarray(value)
+        wanted = dict(zip(self.input_names, self.input_types, strict=True)).get(name)
+        pixels = array.dtype == np.uint8 and wanted == "float32" and isinstance(self._engine, Reference)
+        return array.astype(np.float32) if pixels else array
 
     def run_direct(self, output_names: Sequence[str] | None, input_info: Mapping[str, Any]) -> list[Array]:
         """The same under its older name."""

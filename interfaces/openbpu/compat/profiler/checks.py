@@ -14,7 +14,8 @@ from openbpu.compat.profiler.files import as_text, folder
 from openbpu.compat.screen import say
 
 
-def _checked(model: Any, example_inputs: Any) -> Any:
+def checked(model: Any, example_inputs: Any) -> Any:
+    """Return what openbpu.quantization.torch.check_qat_model finds."""
     return importlib.import_module("openbpu.quantization.torch").check_qat_model(model, example_inputs)
 
 
@@ -39,7 +40,7 @@ def check_unfused_operations(
     profiler = importlib.import_module("openbpu.quantization.torch.profiler")
     prepared = profiler.comparable(model, example_inputs).model
     groups: list[list[tuple[str, str]]] = [[]]
-    for name, kind in _checked(prepared, example_inputs).fusable:
+    for name, kind in checked(prepared, example_inputs).fusable:
         if name:
             groups[-1].append((name, kind))
         else:
@@ -65,7 +66,7 @@ def check_qconfig(
     custom_check_func: called with every layer; what it returns, unless None, is unusual.
     """
     del ignored
-    found = _checked(model, example_inputs)
+    found = checked(model, example_inputs)
     write_text(folder(out_dir) / "qconfig_info.txt", found.qconfig_info())
     say(found.qconfig_info())
 

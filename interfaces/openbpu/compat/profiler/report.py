@@ -8,8 +8,9 @@ from typing import Any
 
 from openbpu.arch.errors import OpenbpuError, QuantizationError, must
 from openbpu.arch.files import write_text
-from openbpu.compat.profiler import checks, tables
-from openbpu.compat.profiler.files import cell, folder
+from openbpu.compat.deploy import placed
+from openbpu.compat.profiler import checks, stepwise, tables
+from openbpu.compat.profiler.files import as_text, cell, folder
 from openbpu.compat.profiler.pairs import pair_of
 from openbpu.compat.screen import say
 from openbpu.quantization.layers import COLUMNS
@@ -64,7 +65,26 @@ def _tabs(model1: Any, model2: Any, inputs: Any) -> Iterator[Tab]:
         title = f"Statistics of model {number}"
         made = section(title, "Results of every layer.", _table(tables.STATISTIC_COLUMNS, found))
         yield Tab(f"statistics{number}", title, (made,))
+    stepped = _stepped(second, inputs)
+    if stepped:
+        yield Tab("steps", "Step by step", stepped)
     yield Tab("checks", "Checks", _checks(second.model, inputs))
+
+
+def _stepped(model: Any, inputs: Any) -> tuple[Section, ...]:
+    """Return the outputs' error as one kind of layer, and one layer, after another rounds."""
+    by_kind = stepwise.step_rows(model, inputs, "kind")
+    if not by_kind:
+        return ()
+    say(as_text(stepwise.COLUMNS, by_kind))
+    told = (
+        "From top to bottom one after another is quantized, the rest is float; the error is of all outputs."
+    )
+    made = [section("By kind of layer", told, _table(stepwise.COLUMNS, by_kind))]
+    if sum(row[2] for row in by_kind) <= stepwise.MOST:
+        by_module = stepwise.step_rows(model, inputs, "module")
+        made.append(section("By layer", told, _table(stepwise.COLUMNS, by_module)))
+    return tuple(made)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -91,4 +111,25 @@ def _checks(model: Any, inputs: Any) -> tuple[Section, ...]:
             "Calls", "How often a forward calls each layer.", _table(("name", "called times"), called.items())
         ),
         section("Not fused", "Layers that could share one rounding.", _table(("name", "type"), unfused)),
+        *_set(model, inputs),
+        *_placed(model, inputs),
     )
+
+
+def _set(model: Any, inputs: Any) -> Iterator[Section]:
+    """Yield what every layer rounds to."""
+    found = checks.checked(model, inputs)
+    told = "Types and observers, as qconfigs gave them."
+    for title, part in (("Results", found.outputs), ("Weights", found.weights)):
+        yield section(f"QConfig: {title}", told, _table(part.columns, part))
+
+
+def _placed(model: Any, inputs: Any) -> Iterator[Section]:
+    """Yield where nodes run; nothing where no march was set or the model cannot be exported."""
+    try:
+        rows = placed(model, inputs)
+    except OpenbpuError:
+        return
+    told = "Which nodes run on the BPU, and why the others do not."
+    cells = [(row.node, row.on, row.op, row.dtypes, row.reason, row.fix) for row in rows]
+    yield section("Devices", told, _table(("node", "on", "type", "dtypes", "reason", "fix"), cells))

@@ -26,6 +26,7 @@ ROWS = (
     *works(f"{_HBDK}.onnx", "export statistics"),
     *works(f"{_HBDK}.march", "March"),
     *works(f"{_HBDK}.hbm_tools", "hbm_perf"),
+    *differs(f"{_HBDK}.hbm_tools", {"hbm_pack": "as link, of files"}),
     *refused(
         f"{_HBDK}.overlay",
         {
@@ -38,7 +39,6 @@ ROWS = (
     *refused(
         f"{_HBDK}.hbm_tools",
         {
-            "hbm_pack": ("packs several files into one", "hbdk4.compiler.link, which takes files as well"),
             "hbm_extract_desc": ("prints the description of a file", "`openbpu info model.hbm`"),
         },
     ),

@@ -21,7 +21,7 @@ ROWS = (
         {
             "OnnxModel": (
                 "wraps an ONNX model for its passes",
-                "onnx.load: `quantize` and `compile` of openbpu take a ModelProto",
+                "onnx.load: openbpu.quantization.onnx and openbpu.compiler take a ModelProto",
             ),
         },
     ),
@@ -56,7 +56,7 @@ ROWS = (
         "horizon_tc_ui",
         {
             "HBRuntime": "a .bc is what `save` wrote, compiled for its march and simulated",
-            "HB_ONNXRuntime": "HBRuntime under its older name",
+            "HB_ONNXRuntime": "HBRuntime under its older name; input_offset changes nothing",
         },
     ),
     *works("horizon_tc_ui.hb_runtime", "HBRuntime"),

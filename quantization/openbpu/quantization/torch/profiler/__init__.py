@@ -3,6 +3,7 @@
 features(model, inputs)                   the result of every layer
 layer_rows(baseline, model, inputs)       both side by side; a float baseline is brought to the same layers
 weight_rows(baseline, model)              their weights, the worst first
+steps(model, inputs)                      the outputs as one layer after another rounds
 sensitivity_rows(baseline, model, inputs) what each quantizer and each changed weight does to the outputs
 """
 
@@ -15,6 +16,7 @@ from openbpu.quantization.torch.profiler.sensitive import (
     ordered,
     sensitivity_rows,
 )
+from openbpu.quantization.torch.profiler.stepwise import Step, steps
 from openbpu.quantization.torch.profiler.twin import Comparable, comparable, outputs
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Feature",
     "Recording",
     "SensitiveRow",
+    "Step",
     "WeightRow",
     "called",
     "comparable",
@@ -32,5 +35,6 @@ __all__ = [
     "ordered",
     "outputs",
     "sensitivity_rows",
+    "steps",
     "weight_rows",
 ]
