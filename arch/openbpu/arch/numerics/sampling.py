@@ -65,6 +65,12 @@ def sampled(pixels: Pixels, row: Int64, column: Int64, *, linear: bool) -> Int64
     return between(upper, lower, f[..., None], WEIGHT_BITS)
 
 
+def pixels_read(position: Int64, length: int, *, linear: bool) -> tuple[Int64, Int64]:
+    """Return the first and the last pixel of the image that `sampled` asks for at positions."""
+    first = position >> POSITION_BITS if linear else round_shift(position, POSITION_BITS)
+    return pixels_inside(first, length)[0], pixels_inside(first + int(linear), length)[0]
+
+
 def _whole_and_weight(position: Int64) -> tuple[Int64, Int64]:
     """The pixel before a position, and the weight of the one behind it, in WEIGHT_BITS bits."""
     first = position >> POSITION_BITS

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
+from openbpu.arch.arrays import Array, Int64
 from openbpu.arch.definition.checked import Checked
 from openbpu.arch.definition.instruction import Instr, u16, u32
 from openbpu.arch.definition.integers import Count, ceil_div, choose
@@ -15,7 +18,7 @@ from openbpu.arch.definition.registry import instruction, operator
 from openbpu.arch.dtypes import DType
 from openbpu.arch.engines import Engine
 from openbpu.arch.march import March
-from openbpu.arch.numerics import MAX_SHIFT
+from openbpu.arch.numerics import MAX_SHIFT, clamped_positions, pixels_read, positions
 
 _MAX_MULT, _MAX_OFFSET = 1 << 31, 1 << 62
 
@@ -99,6 +102,17 @@ class GridSample(Operator):
         for name, place in (("columns", self.columns), ("rows", self.rows)):
             legal = len(place) == 3 and abs(place[0]) <= _MAX_MULT and abs(place[1]) <= _MAX_OFFSET
             need(legal and 0 <= place[2] <= MAX_SHIFT, name, place)
+
+
+def rows_read(grid: Array, rows: Ints, height: int, *, border: bool, linear: bool) -> tuple[Int64, Int64]:
+    """Return the first and the last row of x that every row of results needs, of all images: int64 [OH].
+
+    grid: the codes [N,OH,OW,2]; only those of a constant grid are known in advance.
+    """
+    position = positions(grid[..., 1].astype(np.int64), *rows)
+    position = clamped_positions(position, height, border=border)
+    first, last = pixels_read(position, height, linear=linear)
+    return first.min(axis=(0, 2)), last.max(axis=(0, 2))
 
 
 def sample_cycles(march: March, *, points: Count, channels: Count, linear: Count) -> Count:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from openbpu.arch import numerics
-from openbpu.arch.operators.sample import GridSample
+from openbpu.arch.operators.sample import GridSample, rows_read
 from openbpu.compiler.ir import Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.layout import from_nhwc, to_nhwc
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation
 from openbpu.compiler.ops.site import Leaf, Refused, Site
 
-_POINT_BYTES = 8
-"""What a point takes on chip at least beside the image: two codes of 16 bits, one element of the result."""
+_POINT_LINES = 4
+"""Lines on chip for a point beside the image: its codes, its result, and as many to spare."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How a grid is sampled; columns, rows: mult, offset and shift of its codes."""
+
+    linear: bool
+    border: bool
+    columns: tuple[int, int, int]
+    rows: tuple[int, int, int]
 
 
 def _places(site: Site, grid: Leaf) -> dict[str, tuple[int, int, int]]:
@@ -33,11 +45,15 @@ def _places(site: Site, grid: Leaf) -> dict[str, tuple[int, int, int]]:
 def _lower(site: Site) -> None:
     _refuse_unknown(site)
     x, grid, out = site.leaf(0, ("int8",)), site.leaf(1, ("int16",)), site.out_quant()
-    _refuse_large(site)
-    mode = site.node.attrs.get("mode", "linear")
-    unit = 1.0 if mode == "nearest" else 2.0**numerics.BETWEEN_BITS
+    way = _Way(
+        linear=site.node.attrs.get("mode", "linear") == "linear",
+        border=site.node.attrs.get("padding_mode", "zeros") == "border",
+        **_places(site, grid),
+    )
+    _refuse_large(site, way, grid)
+    unit = 2.0**numerics.BETWEEN_BITS if way.linear else 1.0
     if x.s / out.s > numerics.MAX_FINER_SAMPLE:
-        most = f"1/{numerics.MAX_FINER_SAMPLE:.0f} of the scale of its input, not 1/{x.s / out.s:,.0f}"
+        most = f"1/{numerics.MAX_FINER_SAMPLE:,.0f} of the scale of its input, not 1/{x.s / out.s:,.0f}"
         raise Refused(
             f"the scale of its output must be at least {most}", "quantize its output over its range"
         )
@@ -53,9 +69,10 @@ def _lower(site: Site) -> None:
         site.node.name,
         x=to_nhwc(site, x.codes),
         grid=grid.codes,
-        mode=mode,
-        border=site.node.attrs.get("padding_mode", "zeros") == "border",
-        **_places(site, grid),
+        mode="linear" if way.linear else "nearest",
+        border=way.border,
+        columns=way.columns,
+        rows=way.rows,
         x_zero=x.z,
         mult=fixed.multipliers[0].item(),
         shift=fixed.shift.item(),
@@ -81,13 +98,16 @@ def _refuse_unknown(site: Site) -> None:
         raise Refused(f"padding_mode {padding} is not supported (zeros, border)", fix)
 
 
-def _refuse_large(site: Site) -> None:
-    """A point may lie anywhere, so all of the image must be on chip, at least channel by channel."""
-    height, width = site.shape()[2:]
-    most = site.march.chip_bytes - _POINT_BYTES * site.march.alignment
-    if height * width > most:
+def _refuse_large(site: Site, way: _Way, grid: Leaf) -> None:
+    """What a row of points may read must be on chip, at least channel by channel: of a computed grid all."""
+    height, width = rows, _ = site.shape()[2:]
+    if grid.const is not None:
+        first, last = rows_read(grid.const, way.rows, height, border=way.border, linear=way.linear)
+        rows = int((last - first).max()) + 1
+    if rows * width > site.march.chip_bytes - _POINT_LINES * site.march.alignment:
+        what = "H·W of its input" if grid.const is None else "what a row of its constant grid reads"
         raise Refused(
-            f"H·W of its input must fit the {site.march.chip_bytes} bytes on chip, not {height}×{width}",
+            f"{what} must fit the {site.march.chip_bytes} bytes on chip, not {rows}×{width}",
             "sample a smaller feature map, or parts of it",
         )
 

@@ -8,15 +8,16 @@ from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
 from openbpu.arch.march.march import CHANNEL_BLOCK, SIZE_MAX
-from openbpu.arch.operators.sample import GridSample, GridSampleTile, sample_cycles
+from openbpu.arch.operators.sample import GridSample, GridSampleTile, rows_read, sample_cycles
+from openbpu.arch.program import Space
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
-from openbpu.compiler.schedule.problem.index_maps import Along, Box, Tiles, Whole
+from openbpu.compiler.schedule.problem.index_maps import Along, Box, Indexed, IndexMap, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridSampleJob(Job):
-    """Iterates over N, OH, OW, C. Operands: x, all of its rows and columns; grid; y."""
+    """Iterates over N, OH, OW, C. Operands: x, grid, y."""
 
     linear: bool
 
@@ -51,13 +52,24 @@ class GridSampleJob(Job):
         ]
 
 
+def _rows(op: GridSample, c: Context) -> IndexMap:
+    """The rows of the image that points ask for: of a computed grid all, since they may lie anywhere."""
+    grid = c.owners[op.inputs[1]]
+    codes = c.values(grid) if c.tensors[grid].space is Space.CONST else None
+    if codes is None:
+        return Whole(op.x_shape[1])
+    points = codes.reshape(*op.y_shape[:3], 2)
+    linear, height = op.mode == "linear", op.x_shape[1]
+    return Indexed(1, *rows_read(points, op.rows, height, border=op.border, linear=linear))
+
+
 @JOBS.of(GridSample)
 def grid_sample_jobs(index: int, op: GridSample, c: Context) -> list[Job]:
-    """The job of a GridSample: a point may lie anywhere, so tiles are of points and of channels."""
-    (_, h, w, channels), (n, oh, ow, _) = op.x_shape, op.y_shape
+    """The job of a GridSample: tiles are of points and of channels."""
+    (_, _, w, channels), (n, oh, ow, _) = op.x_shape, op.y_shape
     x, grid = op.inputs
     operands = (
-        c.operand(x, op.x_shape, (Along(0), Whole(h), Whole(w), Along(3)), runs=True),
+        c.operand(x, op.x_shape, (Along(0), _rows(op, c), Whole(w), Along(3)), runs=True),
         c.operand(grid, (n, oh, ow, 2), (Along(0), Along(1), Along(2), Whole(2)), runs=True),
         c.output(op.outputs[0], op.y_shape, tuple(Along(d) for d in range(4)), runs=True),
     )
