@@ -21,7 +21,7 @@ APPROXIMATED = {
     "Div": 0.8,
     "ReduceL2": 1.0,
     "Resize": 1.0,
-    "GridSample": 0.51,
+    "GridSample": 1.0,
 }
 INT16_TABLE_STEPS = 8.0
 STEEP_TABLE_STEPS = 64.0
