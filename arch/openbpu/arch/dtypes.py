@@ -16,7 +16,7 @@ class DType(Enum):
     INT32 = "int32"
     BOOL8 = "bool8"
     FLOAT32 = "float32"
-    # Types that only cross CPU segments: the BPU never computes with them.
+    # Types that only cross CPU segments: the BPU computes none of them, but writes indices as what is wanted.
     UINT8 = "uint8"
     UINT16 = "uint16"
     UINT32 = "uint32"

@@ -45,7 +45,7 @@ LIMITS: dict[str, str] = {
     "lut_segments_max": "segments of an int16 table",
     "reduce_axis_max": "length of a reduced axis",
     "arg_axis_max": "length of the axis of ArgMax and ArgMin",
-    "arg_axis_only": "the only axis of ArgMax and ArgMin (−1: any)",
+    "arg_axis_only": "the only axis of ArgMax and ArgMin (0: any)",
     "cumsum_axis_max": "length of the axis of CumSum (0: no CumSum)",
     "gelu_rank": "the only rank of a Gelu, or of a chain with Erf (0: any)",
     "layernorm_rank": "the only rank of a LayerNormalization (0: any)",

@@ -1,4 +1,4 @@
-"""Sums and extremes along an axis."""
+"""Sums and extremes along an axis, and where the extremes are."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from openbpu.arch.definition.checked import Checked
 from openbpu.arch.definition.instruction import Instr, i32, u32
 from openbpu.arch.definition.integers import Count, ceil_div
 from openbpu.arch.definition.layers import Layers, Records, box, column
-from openbpu.arch.definition.needs import need, need_geometry, need_same_size, need_sizes
+from openbpu.arch.definition.needs import INTEGERS, need, need_geometry, need_same_size, need_sizes
 from openbpu.arch.definition.operator import Ints, Operator
 from openbpu.arch.definition.registry import instruction, operator
+from openbpu.arch.dtypes import DType
 from openbpu.arch.engines import Engine
 from openbpu.arch.march import March
 from openbpu.arch.operators.elementwise import lanes_of
@@ -127,3 +128,64 @@ class CumSum(Operator):
 def cumsum_cycles(march: March, *, a: Count, r: Count, b: Count, bits: Count) -> Count:
     """Return the cycles of a CumSumTile: every step along the axis is a pass of the lanes across b."""
     return march.vae.issue_cycles + a * r * ceil_div(b, lanes_of(march.vae, bits))
+
+
+@instruction
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgReduceTile(Instr):
+    """y[a, b] = ArgReduce over r, the whole axis, of x[a, r, b]; strides are in bytes."""
+
+    OPCODE: ClassVar[int] = 0x36
+    ENGINE: ClassVar[Engine] = Engine.VAE
+    x: int = u32()
+    y: int = u32()
+    counts: tuple[int, ...] = u32(3)
+    x_strides: tuple[int, ...] = i32(3)
+    y_strides: tuple[int, ...] = i32(2)
+
+    @staticmethod
+    def cycles(rows: Records, layers: Layers) -> Count:
+        """See `arg_reduce_cycles`."""
+        size = layers.of(column(rows, "operator"), layers.input_size)
+        count, run = box(rows, ("x_strides", size))
+        counts = column(rows, "counts")
+        outputs = counts[:, 0] * counts[:, 2]
+        return arg_reduce_cycles(layers.march, rows=count, run=run, outputs=outputs, bits=8 * size)
+
+
+PLACES = (*INTEGERS, DType.UINT8, DType.INT64)
+"""What an index can be written as: whatever reads it on the CPU, or behind the model, finds its own type."""
+
+
+@operator(18, ArgReduceTile, onnx="ArgMax")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgReduce(Operator):
+    """VAE. x [A,R,B] → y [A,B], of any type of integers: the r at which x[a, r, b] is largest.
+
+    fn "max" | "min": or smallest. The first of equal ones, or the last (`last`).
+    """
+
+    ANY_DTYPE: ClassVar[bool] = True  # int64, too; `check` says which
+
+    fn: str
+    shape: Ints  # A, R, B
+    last: bool = False
+
+    def check(self, program: Checked) -> None:
+        """The function is known, the sizes agree, codes are read, and every index fits what is written."""
+        need_geometry("shape", self.shape, 3)
+        need(self.fn in {"max", "min"}, "fn", self.fn)
+        a, r, b = self.shape
+        need_sizes(program, self, a * r * b, a * b)
+        x, y = (program.tensors[i].dtype for i in (self.inputs[0], self.outputs[0]))
+        need(x in INTEGERS, "dtype of what is searched", x.value)
+        need(y in PLACES, "dtype of an index", y.value)
+        need(r - 1 <= y.qmax, f"length of an axis with indices of {y.value}", r)
+
+
+def arg_reduce_cycles(march: March, *, rows: Count, run: Count, outputs: Count, bits: Count) -> Count:
+    """Return the cycles of an ArgReduceTile: as of a ReduceTile, with a second pass that keeps the index."""
+    vae = march.vae
+    return vae.issue_cycles + 2 * (
+        rows * ceil_div(run, lanes_of(vae, bits)) + ceil_div(outputs, vae.lanes_int32)
+    )

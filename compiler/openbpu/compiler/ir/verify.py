@@ -26,6 +26,9 @@ _CODES = ("int8", "int16", "int32")
 _MOVES = ("Reshape", "Transpose")
 _BOOLS = ("Retype",)
 """A bool on one side."""
+_INDICES = ("int64", "uint8")
+_OF_INDICES = ("ArgReduce", "Concat", "Expand", "Gather", "Slice", *_MOVES)
+"""They may make, and but for the first read, integers that are no codes."""
 
 
 class Stage(Enum):
@@ -162,8 +165,9 @@ def _floats(graph: Graph, but: Collection[str]) -> Iterator[str]:
         data = [value for name, value in _operands(node, form) if value and not form.is_constant(name)]
         for name in (*data, *node.outputs):
             value: Value = graph.values[name]
-            if value.dtype not in _CODES:
-                yield must(_place(node), f"the type of '{name}'", ", ".join(_CODES), value.dtype)
+            legal = (*_CODES, *_INDICES) if node.op in _OF_INDICES else _CODES
+            if value.dtype not in legal:
+                yield must(_place(node), f"the type of '{name}'", ", ".join(legal), value.dtype)
 
 
 _AT: dict[Stage, tuple[Rule, ...]] = {

@@ -15,13 +15,13 @@ CODES = ("int8", "int16", "int32")
 
 
 def source_codes(site: Site) -> str:
-    """Return input 0, the codes to move; the target means what they mean.
+    """Return input 0, the codes (or the indices) to move; the target means what they mean.
 
     Refuses floats: a Dequantize that could not sink below the node is in front of it.
     """
     name = site.node.inputs[0]
     value = site.rw.values[name]
-    if value.dtype not in CODES:
+    if value.dtype not in CODES and not site.moves_indices:
         raise _no_codes(site, name)
     if value.quant is not None:
         site.rw.set_quant(site.target, value.quant)

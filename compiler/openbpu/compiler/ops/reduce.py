@@ -1,4 +1,4 @@
-"""Reductions: ReduceMean, ReduceSum, ReduceMax, ReduceMin, GlobalAveragePool, GlobalMaxPool; CumSum."""
+"""Along axes: sums, means, extremes and where they are (ArgMax, ArgMin), running sums (CumSum)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from openbpu.arch import numerics
 from openbpu.arch.dtypes import DType
-from openbpu.arch.operators.reduce import CumSum
+from openbpu.arch.operators.reduce import ArgReduce, CumSum
 from openbpu.arch.program import Reduce
 from openbpu.arch.shapes import around, dense_strides
 from openbpu.compiler.ir import Node
@@ -136,7 +136,44 @@ def _summed(site: Site) -> Violation:
 _SPLIT = "split the axis, and add the last sum of each part to the next part"
 _SUMMED = Limit("the axis must be 1..{cumsum_axis_max} long", _summed, _SPLIT)
 
+
+def _lower_index(fn: str) -> Callable[[Site], None]:
+    def lower(site: Site) -> None:
+        x, axis = site.leaf(0), _axis_of_index(site)
+        _need_room(site, "along its axis", site.shape()[axis] * DType(x.dtype).nbytes)
+        last = bool(site.node.attrs.get("select_last_index", 0))
+        site.emit("ArgReduce", site.target, x=x.codes, fn=fn, axes=(axis,), last=last)
+
+    return lower
+
+
+def _axis_of_index(site: Site) -> int:
+    return int(site.node.attrs.get("axis", 0)) % len(site.shape())
+
+
+def _searched(site: Site) -> Violation:
+    return in_range(site.shape()[_axis_of_index(site)], 1, site.limit("arg_axis_max"))
+
+
+def _only_axis(site: Site) -> Violation:
+    axis, only = _axis_of_index(site), site.limit("arg_axis_only")
+    return None if axis == only else str(axis)
+
+
+_FIRST = "indices as int64, or what a Cast behind it wants"
+_INDEX = "int8, int16 → integers"
+_SEARCHED = (
+    Limit("the axis must be number {arg_axis_only}", _only_axis, "transpose it there", when="arg_axis_only"),
+    Limit(
+        "the axis must be 1..{arg_axis_max} long",
+        _searched,
+        "split it, and compare the extremes of the parts",
+    ),
+)
+
 RULES = (
+    OpRule("ArgMax", "VAE", _INDEX, _lower_index("max"), _SEARCHED, clamps=False, note=_FIRST),
+    OpRule("ArgMin", "VAE", _INDEX, _lower_index("min"), _SEARCHED, clamps=False, note=_FIRST),
     OpRule("CumSum", "VAE", _DTYPES, _lower_cumsum, (_SUMMED,), note="exclusive, reverse"),
     OpRule("ReduceMean", "VAE", _DTYPES, _sum(mean=True), LIMITS),
     OpRule("ReduceSum", "VAE", _DTYPES, _sum(), LIMITS),
@@ -174,3 +211,9 @@ def _to_end(b: Builder, node: Node, kept: Sequence[int], last: Sequence[int]) ->
 @form(CumSum, "x", geometry="shape", extra="axis")
 def _cumsum(b: Builder, node: Node) -> None:
     b.push(node, shape=around(b.shape(operand(node, "x")), node.attrs["axis"]))
+
+
+@form(ArgReduce, "x", geometry="shape", extra="axes")
+def _index(b: Builder, node: Node) -> None:
+    (axis,) = node.attrs["axes"]
+    b.push(node, shape=around(b.shape(operand(node, "x")), axis))

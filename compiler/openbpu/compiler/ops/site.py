@@ -64,7 +64,7 @@ class Site:
     is), `target` the value to produce (codes of `out`, or the float value), `clamp` the float bounds that
     Relu and Clip between the operator and the Quantize impose, `residual` the other operand of a fused Add,
     `affine` a fused BatchNormalization (gain, bias per channel), `origins` all fused nodes, `flags` the codes
-    of bools that the BPU makes.
+    of bools that the BPU makes, `moves_indices` says that input 0 holds integers that the BPU has found.
     """
 
     graph: Graph
@@ -80,6 +80,7 @@ class Site:
     origins: tuple[Origin, ...] = ()
     is_output: bool = False
     flags: Mapping[str, str] = field(default_factory=dict)
+    moves_indices: bool = False
     memo: dict[str, Any] = field(default_factory=dict)
 
     # --- reading -------------------------------------------------------------------------------------------

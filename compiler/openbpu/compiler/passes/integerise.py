@@ -18,6 +18,7 @@ from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
 from openbpu.compiler.passes.accumulators import Accumulators, MovedAccumulators
 from openbpu.compiler.passes.bools import Bools
 from openbpu.compiler.passes.forms import CODES, clamped_form, forms, peel
+from openbpu.compiler.passes.indices import Indices, casts_beside_finders
 from openbpu.compiler.passes.moves import sink_dequantize
 from openbpu.compiler.passes.refusals import Refusal, Refusals, strange_result
 from openbpu.compiler.passes.wishes import Wishes
@@ -164,7 +165,8 @@ def integerise(
     `wanted` names operators or nodes that the user wants on the BPU although the march prefers the CPU.
     """
     wishes, refusals = Wishes(march, wanted), Refusals()
-    quantized = Quantized(graph, march, wishes, refusals).run()
+    indexed = Indices(casts_beside_finders(graph), march, wishes, refusals).run()
+    quantized = Quantized(indexed, march, wishes, refusals).run()
     raw = Accumulators(quantized, march, wishes, refusals).run()
     sunk = sink_dequantize(raw)
     if len(sunk.nodes) == len(raw.nodes) and all(a is b for a, b in zip(sunk.nodes, raw.nodes, strict=True)):

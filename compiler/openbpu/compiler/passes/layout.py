@@ -106,6 +106,7 @@ class _Settle:
             "Binary": self.binary,
             "Concat": self.concat,
             "Reduce": self.reduce,
+            "ArgReduce": self.reduce,
             "Slice": self.sliced,
             "Pad": self.padded,
             "Gather": self.gathered,

@@ -73,6 +73,7 @@ _KINDS = {
     Does.ELEMENTWISE: Kind.ELEMENTWISE,
     Does.DECIDE: Kind.QUANTIZED,
     Does.COMPUTE: Kind.QUANTIZED,
+    Does.FIND: Kind.QUANTIZED,
     Does.OTHER: Kind.CPU,
 }
 _BY_NODE: Mapping[str, Kind | Choose] = {

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr, ReduceTile
 from openbpu.arch.march import March
-from openbpu.arch.operators.reduce import CumSum, CumSumTile, cumsum_cycles
+from openbpu.arch.operators.reduce import (
+    ArgReduce,
+    ArgReduceTile,
+    CumSum,
+    CumSumTile,
+    arg_reduce_cycles,
+    cumsum_cycles,
+)
 from openbpu.arch.program import Reduce
 from openbpu.arch.timing import reduce_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
@@ -18,38 +25,41 @@ from openbpu.compiler.schedule.problem.job import Job, View, lengths
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceJob(Job):
-    """Iterates over A, B. Operands: x [A,R,B], y [A,B]."""
+    """Iterates over A, B. Operands: x [A,R,B], y [A,B]. finds: it is an ArgReduce, not a Reduce."""
+
+    finds: bool = False
 
     def cost_details(self) -> Hashable:
-        """Nothing more."""
-        return ()
+        """Which of the two it is."""
+        return self.finds
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
-        """Engine cycles of the ReduceTile of one tile."""
+        """Engine cycles of the instruction of one tile."""
         x = self.operands[0]
         a, b, r = tile[0], tile[1], x.shape[1]
         if x.shape[2] == 1:
             rows, run = a, r
         else:
             rows, run = a * r, b
-        out: Int64 = reduce_cycles(march, rows=rows, run=run, outputs=a * b, bits=8 * x.element)
+        cost = arg_reduce_cycles if self.finds else reduce_cycles
+        out: Int64 = cost(march, rows=rows, run=run, outputs=a * b, bits=8 * x.element)
         return out
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
-        """The ReduceTile of one tile."""
+        """The instruction of one tile."""
         x, y = views
         a, b = lengths(box)
         counts = (a, x.shape()[1], b)
+        kind = ArgReduceTile if self.finds else ReduceTile
         return [
-            ReduceTile(
-                operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides
-            )
+            kind(operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides)
         ]
 
 
-@JOBS.of(Reduce)
-def reduce_jobs(index: int, op: Reduce, c: Context) -> list[Job]:
-    """The job of a Reduce: the reduced axis is never cut."""
+@JOBS.of(Reduce, ArgReduce)
+def reduce_jobs(index: int, op: Reduce | ArgReduce, c: Context) -> list[Job]:
+    """The job of what makes one element of an axis, which is never cut."""
+    finds = isinstance(op, ArgReduce)
     a, r, b = op.shape
     operands = (
         c.operand(op.inputs[0], op.shape, (Along(0), Whole(r), Along(1))),
@@ -58,7 +68,13 @@ def reduce_jobs(index: int, op: Reduce, c: Context) -> list[Job]:
     steps = (1, min(64, b))
     return [
         ReduceJob(
-            index=index, name="Reduce", extent=(a, b), steps=steps, operands=operands, engine=Engine.VAE
+            index=index,
+            name=type(op).__name__,
+            extent=(a, b),
+            steps=steps,
+            operands=operands,
+            engine=Engine.VAE,
+            finds=finds,
         )
     ]
 
@@ -66,6 +82,10 @@ def reduce_jobs(index: int, op: Reduce, c: Context) -> list[Job]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CumSumJob(Job):
     """Box: A, B. Operands: x [A,R,B], y [A,R,B]."""
+
+    def cost_details(self) -> Hashable:
+        """Nothing more."""
+        return ()
 
     def cycles(self, march: March, tile: Tiles) -> Int64:
         """One CumSumTile."""

@@ -9,7 +9,7 @@ from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import (
     ReduceTile,
 )
-from openbpu.arch.operators.reduce import CumSum, CumSumTile
+from openbpu.arch.operators.reduce import ArgReduce, ArgReduceTile, CumSum, CumSumTile
 from openbpu.arch.program import (
     Reduce,
 )
@@ -46,3 +46,14 @@ def cumsum_tile(core: Core, tile: CumSumTile, op: CumSum) -> None:
         sums = sums - along
     v = core.sat32(sums[:, ::-1] if op.reverse else sums, wide=True)
     y.write(numerics.requantize(v * op.mult, op.shift, op.zero, op.lo, op.hi))
+
+
+@EXECUTE.of(ArgReduceTile)
+def arg_reduce_tile(core: Core, tile: ArgReduceTile, op: ArgReduce) -> None:
+    """Execute an ArgReduceTile: the whole middle axis."""
+    a, r, b = tile.counts
+    y = core.chip.box(tile.y, (a, b), tile.y_strides, core.dtype(op.outputs[0]))
+    x = core.chip.box(tile.x, tile.counts, tile.x_strides, core.dtype(op.inputs[0])).read()
+    along = x[:, ::-1] if op.last else x
+    found = along.argmin(axis=1) if op.fn == "min" else along.argmax(axis=1)
+    y.write(r - 1 - found if op.last else found)

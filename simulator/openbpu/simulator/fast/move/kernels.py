@@ -6,7 +6,7 @@ from typing import Any
 
 from openbpu.simulator.fast.language.blocks import copy_bytes, outer_offset
 from openbpu.simulator.fast.language.lang import helper
-from openbpu.simulator.fast.language.pointers import call, ld, p8, p16, p32, st
+from openbpu.simulator.fast.language.pointers import call, ld, p8, p16, p32, p64, st
 from openbpu.simulator.fast.language.records import kernel
 from openbpu.simulator.fast.move.arguments import Fill, Gather, Interleave, Move
 from openbpu.simulator.fast.scratch import CHUNK
@@ -54,6 +54,9 @@ def _strided(x: int, y: int, size: int, n: int, x_step: int, y_step: int) -> Non
     elif size == 2:
         for i in range(n):
             st(p16(y), i * y_step, ld(p16(x), i * x_step))
+    elif size == 8:
+        for i in range(n):
+            st(p64(y), i * y_step, ld(p64(x), i * x_step))
     else:
         for i in range(n):
             st(p32(y), i * y_step, ld(p32(x), i * x_step))
@@ -101,6 +104,9 @@ def fill(args: Fill, lo: int, hi: int, scratch: Any) -> None:  # noqa: ARG001
     elif size == 2:
         for i in range(lo, hi):
             st(p16(y), i, value)
+    elif size == 8:
+        for i in range(lo, hi):
+            st(p64(y), i, value)
     else:
         for i in range(lo, hi):
             st(p32(y), i, value)

@@ -1,4 +1,4 @@
-"""Windows and axes: Pool, Reduce, CumSum, bilinear Resize, GridSample."""
+"""Windows and axes: Pool, Reduce, CumSum, ArgReduce, bilinear Resize, GridSample."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from openbpu.simulator.fast.language.blocks import narrow, requantize, rhe_shift, scratch_block, widen
 from openbpu.simulator.fast.language.lang import helper, int8, int64
-from openbpu.simulator.fast.language.pointers import ld, p8, st
+from openbpu.simulator.fast.language.pointers import ld, p8, p64, st
 from openbpu.simulator.fast.language.records import kernel
 from openbpu.simulator.fast.scratch import BLOCK
 from openbpu.simulator.fast.window.arguments import MAX, SUM, MaxPoolBytes, Pool, Reduce, Resize, Sampled
-from openbpu.simulator.fast.window.plan import Cumsum
+from openbpu.simulator.fast.window.plan import Cumsum, Places
 
 _WEIGHT_BITS = 30
 _ACROSS = 15
@@ -308,3 +308,46 @@ def _run_along(args: Cumsum, total: Any, v: Any, n: int) -> None:
 @helper
 def _of_int32(total: Any) -> Any:
     return min(max(total, int64(-(2**31))), int64(2**31 - 1))
+
+
+@kernel
+def places(args: Places, lo: int, hi: int, scratch: Any) -> None:
+    """Units are (a, block of b) of x [a, length, b]; when b is 1 they are rows."""
+    x_kind, inner, length = args.x_kind, args.inner, args.length
+    best, at, v = scratch_block(scratch, 0), scratch_block(scratch, 1), scratch_block(scratch, 2)
+    for unit in range(lo, hi):
+        outer, start = unit // args.per_row, (unit % args.per_row) * BLOCK
+        n = min(inner - start, BLOCK)
+        base = args.x + (outer * length * inner + start) * x_kind
+        for i in range(n):
+            st(best, i, -(int64(1) << 40))
+            st(at, i, int64(0))
+        step = BLOCK if inner == 1 else 1
+        for r in range(0, length, step):
+            count = min(length - r, step)
+            widen(v, base + r * inner * x_kind, x_kind, 1, count if inner == 1 else n)
+            if inner == 1:
+                for i in range(count):
+                    _better(args, best, at, 0, ld(v, i), r + i)
+            else:
+                for i in range(n):
+                    _better(args, best, at, i, ld(v, i), r)
+        _indices(args.y + (outer * inner + start) * args.y_kind, args.y_kind, at, n)
+
+
+@helper
+def _better(args: Places, best: Any, at: Any, i: int, x: int, r: int) -> None:
+    """Keep x, and its place r, if none before it was larger, or as large and the first is wanted."""
+    x = x * args.sign
+    if x + args.last > ld(best, i):
+        st(best, i, x)
+        st(at, i, int64(r))
+
+
+@helper
+def _indices(y: int, kind: int, block: Any, n: int) -> None:
+    if kind == 8:
+        for i in range(n):
+            st(p64(y), i, ld(block, i))
+    else:
+        narrow(y, kind, block, n)

@@ -1,11 +1,11 @@
-"""Pool, Reduce, CumSum, Resize and GridSample as steps."""
+"""Pool, Reduce, CumSum, ArgReduce, Resize and GridSample as steps."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from openbpu.arch.dtypes import DType
-from openbpu.arch.operators.reduce import CumSum
+from openbpu.arch.operators.reduce import ArgReduce, CumSum
 from openbpu.arch.operators.sample import GridSample
 from openbpu.arch.program import Pool, Reduce, Resize
 from openbpu.simulator.fast.declaration import Address, Arguments, Table
@@ -86,6 +86,34 @@ def lower_resize(op: Resize, low: Lowering) -> None:
         mult=op.mult, shift=op.shift, zero=op.zero, lo=op.lo, hi=op.hi,
     )  # fmt: skip
     low.add(made, images * out_h, images * out_h * out_w * (20 + channels * 3.0))
+
+
+class Places(Arguments):
+    """Where along the middle axis of x [·, length, inner] the extremes are."""
+
+    x: Address
+    x_kind: int
+    y: Address
+    y_kind: int
+    length: int
+    inner: int
+    per_row: int
+    sign: int
+    """−1 looks for the smallest."""
+    last: int
+
+
+@lowers(ArgReduce, "window")
+def lower_arg_reduce(op: ArgReduce, low: Lowering) -> None:
+    """The middle axis of [A,R,B]."""
+    (x,), (y,) = op.inputs, op.outputs
+    outer, length, inner = op.shape
+    per_row = -(-inner // BLOCK)
+    made = Places(
+        x=low.read(x), x_kind=low.kind(x), y=low.write(y), y_kind=low.kind(y), length=length, inner=inner,
+        per_row=per_row, sign=-1 if op.fn == "min" else 1, last=int(op.last),
+    )  # fmt: skip
+    low.add(made, outer * per_row, outer * length * inner * 1.0)
 
 
 @lowers(GridSample, "window")

@@ -1,0 +1,153 @@
+"""ArgMax and ArgMin on the BPU: the indices of ONNX Runtime, in the type that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from compiler.networks import Network
+from openbpu.arch.program import BpuSegment, CpuSegment
+from openbpu.compiler import check
+from openbpu.compiler import compile as build
+from openbpu.quantization.onnx import quantize
+from openbpu.runtime import Session
+from quantization.float_models import float_model, noise
+from witness.builder import Style
+from witness.ort import run
+
+SHAPE = (2, 5, 6, 7)
+STYLES = {
+    "int8": Style("int8", spread=48.0),
+    "int16": Style("int16", spread=4096.0),
+    "uint8": Style("uint8", symmetric=False, spread=48.0),
+}
+"""So coarse that many codes are equal."""
+Emit = Callable[[Network, str], str]
+
+
+def found(op: str = "ArgMax", axis: int = 1, keepdims: int = 0, last: int = 0) -> Emit:
+    return lambda b, x: b.node(op, x, axis=axis, keepdims=keepdims, select_last_index=last)
+
+
+def then(op: str, *constants: Any, first: Emit | None = None, **attrs: Any) -> Emit:
+    """What is done to indices; constants are the operands behind them."""
+    make = first or found()
+    return lambda b, x: b.node(op, make(b, x), *(b.constant(np.array(c)) for c in constants), **attrs)
+
+
+FOUND: dict[str, Emit] = {
+    "channels": found(),
+    "first axis": found("ArgMin", 0, keepdims=1),
+    "rows": found("ArgMin", -1),
+    "columns, the last": found("ArgMax", 2, last=1),
+    "rows, the last": found("ArgMin", 3, keepdims=1, last=1),
+    "squeezed": then("Squeeze", [1], first=found(keepdims=1)),
+    "another layout": then("Transpose", perm=[1, 2, 0]),
+    "a vector": then("Reshape", [-1]),
+    "a part": then("Slice", [1], [6], [2], [2]),
+    "some, backwards": then("Gather", [4, 0], axis=1),
+    "repeated": then("Tile", [2, 1, 3]),
+    "spread": then("Expand", [2, 5, 6, 7], first=found(keepdims=1)),
+    "squeezed, cast": then("Cast", first=then("Squeeze", [1], first=found(keepdims=1)), to=TensorProto.INT32),
+    **{f"cast to {t}": then("Cast", to=getattr(TensorProto, t)) for t in ("INT8", "UINT8", "INT16", "INT32")},
+    "cast to FLOAT": then("Cast", to=TensorProto.FLOAT),
+    "quantized": lambda b, x: b.qdq(then("Cast", to=TensorProto.FLOAT)(b, x)),
+}
+
+
+def network(emit: Emit, style: str = "int8", shape: tuple[int, ...] = SHAPE) -> Network:
+    b = Network(shape, 21, STYLES[style])
+    b.output(emit(b, b.qdq(b.node("Neg", b.x))))
+    return b
+
+
+@pytest.mark.parametrize("march", ["nash-e", "nash-p"])
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", FOUND)
+def test_indices_are_those_of_onnx_runtime_and_their_types(name: str, style: str, march: str) -> None:
+    b = network(FOUND[name], style)
+    model = b.model()
+    program = build(model, march=march)
+    (wanted,) = run(model, b.inputs).values()
+    assert np.unique(wanted).size > 1
+    for mode in ("fast", "exact"):
+        (made,) = Session(program, mode=mode).run(b.inputs).outputs.values()
+        assert made.dtype == wanted.dtype, mode
+        np.testing.assert_array_equal(made, wanted, mode)
+    assert [type(s) for s in program.segments].count(BpuSegment) == 1
+    assert style == "uint8" or {r.on for r in program.placement} == {"BPU"}
+
+
+def test_many_equal_codes_are_met() -> None:
+    b = network(found())
+    first, last = (run(network(found(last=n)).model(), b.inputs) for n in (0, 1))
+    assert sum(np.count_nonzero(a != z) for a, z in zip(first.values(), last.values(), strict=True)) > 20
+
+
+def test_every_reader_gets_its_type() -> None:
+    b = Network(SHAPE, 21, STYLES["int8"])
+    index = b.node("ArgMax", b.qdq(b.node("Neg", b.x)), axis=1, keepdims=0)
+    b.finished(index, b.node("Cast", index, to=TensorProto.INT32), b.node("Add", index, b.constant(3)))
+    program = build(b.model(), march="nash-e")
+    made, wanted = Session(program).run(b.inputs).outputs, run(b.model(), b.inputs)
+    for name, value in wanted.items():
+        assert made[name].dtype == value.dtype
+        np.testing.assert_array_equal(made[name], value)
+    assert [r.op for r in program.placement if r.on == "CPU"] == ["Add"]
+
+
+@pytest.mark.parametrize(
+    ("emit", "shape", "march", "reason"),
+    [
+        (found(axis=2), SHAPE, "bayes-e", "the axis must be number 1, not 2"),
+        (found(), (1, 65, 2, 2), "bayes-e", "the axis must be 1..64 long, not 65"),
+        (found(), (1, 32768), "nash-e", "the axis must be 1..32767 long, not 32768"),
+    ],
+)
+def test_what_a_march_cannot_search_stays_on_the_cpu(
+    emit: Emit, shape: tuple[int, ...], march: str, reason: str
+) -> None:
+    rows = check(network(emit, shape=shape).model(), march=march)
+    assert [r.reason for r in rows if r.op == "ArgMax"] == [reason]
+
+
+def test_a_cast_that_does_not_hold_the_indices_stays_on_the_cpu() -> None:
+    b = network(then("Cast", to=TensorProto.INT8), shape=(1, 200, 3))
+    program = build(b.model(), march="nash-e")
+    assert [(r.op, r.reason) for r in program.placement if r.on == "CPU"] == [
+        ("Cast", "its type must hold indices up to 199, not int8, which ends at 127")
+    ]
+    (made,), (wanted,) = Session(program).run(b.inputs).outputs.values(), run(b.model(), b.inputs).values()
+    np.testing.assert_array_equal(made, wanted)
+
+
+def test_channels_of_64_are_searched_on_bayes() -> None:
+    b = network(found(), shape=(1, 64, 5, 3))
+    program = build(b.model(), march="bayes-e")
+    assert [r.on for r in program.placement if r.op == "ArgMax"] == ["BPU"]
+    (made,), (wanted,) = Session(program).run(b.inputs).outputs.values(), run(b.model(), b.inputs).values()
+    np.testing.assert_array_equal(made, wanted)
+
+
+def test_a_float_head_of_classes_is_quantized_onto_the_bpu() -> None:
+    head = float_model(
+        """(float[1,3,17,17] x) => (int64[1,33,33] y) { c = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w)
+        r = Relu(c) h = Conv(r, v) u = Resize<mode="linear">(h, , , sizes)
+        y = ArgMax<axis=1, keepdims=0>(u) }""",
+        {
+            "w": noise(8, 3, 3, 3) * 0.3,
+            "v": noise(19, 8, 1, 1, seed=1),
+            "sizes": np.array([1, 19, 33, 33]),
+        },
+    )
+    data = {"x": np.concatenate([noise(1, 3, 17, 17, seed=n) for n in range(3)])}
+    quantized = quantize(head, data)
+    program = build(quantized, march="nash-e")
+    assert not any(isinstance(s, CpuSegment) for s in program.segments)
+    image = {"x": data["x"][:1]}
+    np.testing.assert_array_equal(Session(program).run(image).outputs["y"], run(quantized, image)["y"])
+    assert (run(head, image)["y"] == run(quantized, image)["y"]).mean() > 0.95
