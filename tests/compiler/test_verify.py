@@ -84,7 +84,7 @@ ILLEGAL: dict[str, tuple[Graph, Stage, str]] = {
     "no such kind": (
         graph(replace(lut("x", "y"), op="Nothing")),
         Stage.INTEGER,
-        "node 'l' (Nothing): a node of the BPU must be one of Binary, Concat, Conv,",
+        "node 'l' (Nothing): a node of the BPU must be one of ArgReduce, Binary,",
     ),
     "too few operands": (
         graph(replace(lut("x", "y"), inputs=("x",))),
