@@ -27,8 +27,9 @@ from openbpu.arch.hbm import to_bytes
 from openbpu.arch.march import get_march
 from openbpu.compiler import check
 from openbpu.compiler import compile as build
+from openbpu.compiler.ops.tables import ROOM
 from openbpu.compiler.passes import NORMALISE, run
-from openbpu.compiler.passes.cuts import ROOM, Cutter
+from openbpu.compiler.passes.cuts import Cutter
 from openbpu.compiler.passes.intervals import Intervals
 from openbpu.compiler.reader import read_model
 from openbpu.evaluation.reference.float64 import evaluate

@@ -9,34 +9,24 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
 
 from compiler.observe import Array, quantized_tensors, run_everything
 from compiler.scheduling import spread
 from compiler.test_right_single import STEEP
-from openbpu.arch import numerics
 from openbpu.arch.errors import CompileError
 from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.compiler import compile as compile_model
+from openbpu.evaluation.inside import made_of_lines, nodes_on_cpu
+from openbpu.evaluation.judge import bound
 from openbpu.evaluation.reference.compare import compare_layerwise
 from openbpu.runtime import Session
 from witness.random_graphs import qdq_models
 
-# Operators whose integer results are exact; the others have bounds of their own (test_right_single.py).
-EXACT_STEPS = 0.5
-APPROXIMATE_STEPS = 8.0
-APPROXIMATE = frozenset(
-    {"Softmax", "LayerNormalization", "RMSNormalization", "Div", "Resize", "GridSample", "ReduceL2"}
-)
-BENT = STEEP | {
-    "Sin",
-    "Cos",
-    "Softsign",
-    "Atan",
-    "Asinh",
-}  # in int16, over input ranges that random data gives
-FLOAT32_STEPS = 0.05  # ONNX Runtime computes CPU operators in float32; the witness tests hold it to that
+STRAIGHT_STEPS = 8.0
+"""What the judge's bound of an int16 function comes to where random data give it ranges that lines follow."""
+BENT = STEEP | {"Sin", "Cos", "Softsign", "Atan", "Asinh"}
+"""Functions that only the bound of the judge holds: over such ranges they bend too much."""
 MARCHES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p")
 CASES = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 MORE_CASES = settings(CASES, max_examples=1000)
@@ -49,15 +39,13 @@ def outputs(program: Program, inputs: dict[str, Array], mode: str, threads: int 
 def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -> None:
     program = compile_model(model, march=march, opt=0)
     observed = quantized_tensors(model, inputs, run_everything(program, inputs))
-    int16 = any(t.data_type in (TensorProto.INT16, TensorProto.UINT16) for t in model.graph.initializer)
-    ops = {n.op_type for n in model.graph.node}
-    bound = APPROXIMATE_STEPS if int16 or ops & APPROXIMATE else EXACT_STEPS
-    if int16 and ops & BENT:
-        bound = 65536 / numerics.SEGMENT_SHARE  # beyond it the compiler leaves them to the CPU
-    on_cpu = {row.op for row in program.placement if row.on == "CPU"}
+    cpu, lines = nodes_on_cpu(program), made_of_lines(program)
     for report in compare_layerwise(model, observed, inputs).values():
-        slack = FLOAT32_STEPS if report.producer in on_cpu else 0.0
-        assert report.exact or report.max_error <= bound + slack, str(report)
+        size = np.dtype(report.dtype).itemsize
+        most = bound(report.cone, size, cpu, from16=report.from16, lines=report.name in lines)
+        if not BENT & {step.op for step in report.cone}:
+            most = min(most, STRAIGHT_STEPS)
+        assert report.exact or report.max_error <= most, f"{report}, not {most:g}"
 
 
 @st.composite

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from onnx import numpy_helper
 
 from compiler.networks import Network
+from compiler.observe import quantized_tensors, run_everything
+from compiler.reading import model
 from openbpu import compiler
 from openbpu.arch.numerics.functions import COMPARISONS
 from openbpu.arch.uniform import BROADCAST, is_spare, lone_value
+from openbpu.evaluation.reference.compare import compare_layerwise
 from openbpu.quantization.onnx import quantize
 from openbpu.runtime import Session
 from quantization.float_models import float_model, noise, samples
@@ -64,6 +68,28 @@ def test_full_tensors_compile_as_numbers_do(op: str, side: int, quantized: bool)
         full = compiled(network(op, np.full(shape, value), side, quantized=quantized))
         assert full[0] == number[0]
         assert np.array_equal(full[1], number[1])
+
+
+ALL_CODES = """g (float[65536] x) => (float[65536] y) <int16 z = {0}, int16[N] w = {CODES}>
+ { q = QuantizeLinear (x, sx, z) d = DequantizeLinear (q, sx, z) k = DequantizeLinear (w, sw, z) o = OP (d, k)
+   r = QuantizeLinear (o, sy, z) y = DequantizeLinear (r, sy, z) }"""
+
+
+@pytest.mark.parametrize("codes", ["21357", "-31765, -31765"])
+@pytest.mark.parametrize("op", ["Mul", "Div", "Add"])
+def test_a_dequantized_number_is_its_code_times_its_scale_not_a_float32(op: str, codes: str) -> None:
+    """Rounded to float32 it would move the largest codes of int16 by up to 0.001 steps."""
+    held = [int(code) for code in codes.split(",")] * (1 if "," not in codes else 32768)
+    proto = model(ALL_CODES.replace("OP", op).replace("N]", "1]").replace("CODES", "1"))
+    (weight,) = (t for t in proto.graph.initializer if t.name == "w")
+    weight.CopyFrom(numpy_helper.from_array(np.array(held, np.int16), "w"))
+    for name, step in (("sx", 3.1e-4), ("sw", 2.87e-5), ("sy", 3.3e-4)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(step, np.float32), name))
+    x = (np.arange(-32768, 32768) * np.float32(3.1e-4)).astype(np.float32)
+    tensors = run_everything(compiler.compile(proto, march="nash-e", opt=0), {"x": x})
+    observed = quantized_tensors(proto, {"x": x}, tensors)
+    assert set(observed) == {"q", "r"}
+    assert all(report.exact for report in compare_layerwise(proto, observed, {"x": x}).values())
 
 
 def test_a_tensor_that_shapes_the_result_stays_one() -> None:

@@ -48,7 +48,8 @@ def bound(
     """Return how far, in steps, a code may lie from the real number that these operators make.
 
     `from16`: they read a tensor of 16 bits, so that functions are lines · `lines`: the program has lines for
-    them, whatever they are: x · x · x is one function.
+    them, whatever they are (x · x · x is one function), or a rounding of its own in front. Both together are
+    within a step of int8: the compiler leaves what is not to the CPU (docs/numerics.md).
     """
     steps = list(cone)
     ops = {s.op for s in steps if not s.node or s.node not in on_cpu}

@@ -80,6 +80,49 @@ def test_every_operator_is_on_the_bpu_and_gives_the_converted_models_bits(name: 
     assert {row.on for row in program.placement} == {"BPU"}
 
 
+class Beside(nn.Module):  # type: ignore[misc]  # torch is Any to the type check
+    """A function of x and a parameter whose elements are all equal."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function, self.same = function, nn.Parameter(torch.full((12, 16), 0.731))
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x, self.same)
+
+
+NUMBERS: dict[str, Any] = {
+    "sum": lambda x, c: x + c,
+    "sum, ReLU": lambda x, c: F.relu(x + c),
+    "difference": lambda x, c: c - x,
+    "product": lambda x, c: x * c,
+    "quotient": lambda x, c: x / c,
+    "quotient of a constant": lambda x, c: c / x,
+    "maximum": torch.maximum,
+}
+
+
+@pytest.mark.parametrize("dtype", SETTERS)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_constant_of_equal_elements_is_the_number_that_the_compiler_sees(name: str, dtype: str) -> None:
+    torch.manual_seed(1)
+    data = torch.randn(1, 12, 16).abs() + 0.3
+    model = calibrated(Between(Beside(NUMBERS[name])), data, SETTERS[dtype])
+    found, program = simulated(model, data)
+    np.testing.assert_array_equal(converted(model, data), found)
+    assert {row.on for row in program.placement} == {"BPU"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_norm_whose_largest_value_is_negative_has_its_lowest_code(seed: int) -> None:
+    """Times the weight 32767/32767.5 it lies next to a tie: float32 would put it on the tie."""
+    torch.manual_seed(seed)
+    data = torch.randn(1, 12, 16)
+    data[0, 0, 0] = -9.0
+    model = calibrated(Between(nn.LayerNorm(16)), data)
+    np.testing.assert_array_equal(converted(model, data), simulated(model, data)[0])
+
+
 @pytest.mark.parametrize("dtype", SETTERS)
 def test_a_network_gives_the_same_bits_converted_and_simulated(dtype: str) -> None:
     model, data = network()

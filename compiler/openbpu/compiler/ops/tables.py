@@ -18,9 +18,13 @@ from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.ranks import of_rank, on_view
 from openbpu.compiler.ops.rule import BYTES, FILLED, OpRule
-from openbpu.compiler.ops.site import FLAGS, Leaf, Refused, Site
+from openbpu.compiler.ops.site import FLAGS, Leaf, Refused, Site, dequantized
 
 _MAX_CHAIN = 64
+ROUNDED = "/rounded/"
+"""In the names of codes that a rounding of the compiler's own makes (passes.cuts)."""
+ROOM = {"int8": 0.5, "int16": 2.0}
+"""By how many steps of the result such a rounding may move it before it is rounded itself."""
 _INTEGERS = frozenset({"int32", "int64"})
 _OF_INTEGERS = frozenset({"Abs", "Cast", "Clip", "Max", "Min", "Neg", "Relu", "Sign", "Where"})
 """What gives of integers the same as of floats that are whole."""
@@ -94,13 +98,13 @@ class _Chain:
 
 
 def scalar(site: Site, name: str) -> Float64 | None:
-    """Value of a constant with one element, as the graph's float32 has it, in float64."""
+    """Value of a constant with one element in float64: a number of the graph, or its code times its scale."""
     data = site.graph.const(name)
     if data is None:
         leaf = site.leaf_or_none(name)
         if leaf is None or leaf.const is None or leaf.const.size != 1:
             return None
-        return numerics.dequantize(leaf.const.reshape(()), leaf.s, leaf.z).astype(np.float64)
+        return dequantized(leaf).reshape(())
     if data.size != 1 or data.dtype.kind not in "fiu" or np.isnan(data).any():
         return None
     return data.astype(np.float64).reshape(())
@@ -161,7 +165,9 @@ def _lower_on(site: Site, leaf: Leaf, nodes: tuple[Node, ...]) -> None:
         table = site.rw.constant(f"{site.target}/table", entries.astype(out.dtype))
         site.finish("Lut", x=leaf.codes, table=table)
         return
-    segments = segments_of(site, target / out.s + out.z, nodes, int(info.min), int(info.max))
+    steps = target / out.s + out.z
+    moved = _moved(steps, int(info.min), int(info.max)) if ROUNDED in leaf.codes else 0.0
+    segments = segments_of(site, steps, nodes, int(info.min), int(info.max), moved)
     table = site.rw.constant(f"{site.target}/segments", segments)
     site.finish("SegmentLut", x=leaf.codes, segments=table, lo=int(info.min), hi=int(info.max))
 
@@ -189,12 +195,25 @@ _OF_A_RANK = frozenset({"Gelu", "Erf"})
 """Functions that a march may have for one rank only (`gelu_rank`), wherever in a chain they are."""
 
 
-def segments_of(site: Site, target: Float64, nodes: tuple[Node, ...], low: int, high: int) -> Int64:
-    """Return the line segments of a chain; raises Refused when they are too few for it."""
+def _moved(steps: Float64, low: int, high: int) -> float:
+    """By how many steps a function moves where its operand is rounded to a code."""
+    return float(np.abs(np.diff(np.clip(steps, low - 0.5, high + 0.5))).max()) / 2
+
+
+def segments_of(
+    site: Site, target: Float64, nodes: tuple[Node, ...], low: int, high: int, moved: float = 0.0
+) -> Int64:
+    """Return the line segments of a chain; raises Refused when they are too few for it.
+
+    `moved`: by how many steps a rounding in front moves the result. The room for that is the whole of what
+    may be beside the result's own rounding, so that what the lines miss has to fit into it as well.
+    """
     most = min(site.limit("lut_segments_max"), numerics.MAX_SEGMENTS)
     segments = numerics.segment_table(target, low, high, most)
-    error = numerics.segment_error(target, segments, low, high)
+    error = numerics.segment_error(target, segments, low, high) + moved
     allowed = numerics.segment_allowance(target, low, high)
+    if moved:
+        allowed = max(allowed, 0.5 + ROOM[site.out_quant().dtype])
     if error > allowed:
         what = ", ".join(dict.fromkeys(node.op for node in reversed(nodes))) or "the function"
         raise Refused(

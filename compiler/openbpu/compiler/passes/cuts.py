@@ -16,12 +16,10 @@ from openbpu.compiler.ir import Graph, Node, Rewriter
 from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
 from openbpu.compiler.ops import OPS, Site
 from openbpu.compiler.ops.elementwise import per_channel
-from openbpu.compiler.ops.tables import scalar
+from openbpu.compiler.ops.tables import ROOM, ROUNDED, scalar
 from openbpu.compiler.passes.forms import CODES, peel
 from openbpu.compiler.passes.intervals import Interval, Intervals
 
-ROOM = {"int8": 0.5, "int16": 2.0}
-"""By how many steps of the result a rounding may move it before it is rounded itself."""
 _LARGEST = 32767
 _FLAT = 1e-4
 """What saturates, as far as the range of an intermediate is concerned, in steps."""
@@ -54,7 +52,7 @@ class Cut:
     @property
     def made(self) -> str:
         """Name of the codes."""
-        return f"{self.name}/rounded/{self.scaling.dtype}:{self.scaling.s:.9g}:{self.scaling.z}"
+        return f"{self.name}{ROUNDED}{self.scaling.dtype}:{self.scaling.s:.9g}:{self.scaling.z}"
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ Conv → Relu → AveragePool → Q   becomes      Conv → Relu → Q(int16) �
 Conv → Relu → MaxPool → Q       becomes      Conv → Relu → Q → DQ → MaxPool → Q      by the scale of Q: exact
 
 Only in front of what would be left to the CPU, only where the interval of v is known and its rounding moves
-the result by less than `cuts.ROOM`, and only where all of it is on the BPU then: else the graph stays.
+the result by less than `tables.ROOM`, and only where all of it is on the BPU then: else the graph stays.
 """
 
 from __future__ import annotations

@@ -40,10 +40,17 @@ def quantize(stub: Any, x: Any) -> QTensor:
         return QTensor(unwrap(x), None)
     if codes_of(x) is not None:
         return rescaled(quantizer, x)
-    return constant(quantizer, unwrap(x))
+    return _rounded(quantizer, unwrap(x))
 
 
 def constant(quantizer: Any, values: torch.Tensor) -> QTensor:
+    """A constant of the model on a quantizer's grid: beside it, what computes may look at its values."""
+    made = _rounded(quantizer, values)
+    made.is_constant = True
+    return made
+
+
+def _rounded(quantizer: Any, values: torch.Tensor) -> QTensor:
     """Float values on a quantizer's grid."""
     grid = grid_of(quantizer)
     data = values.detach().cpu().numpy()
@@ -60,7 +67,7 @@ def rescaled(quantizer: Any, x: QTensor) -> QTensor:
     """Codes on another grid."""
     operand, out = codes_of(x), grid_of(quantizer)
     if operand is None:
-        return constant(quantizer, x.plain)
+        return _rounded(quantizer, x.plain)
     if operand.grid == out:
         return x
     return tensor_of(looked_up(operand, lambda column: column, out, "identity"), quantizer)
@@ -189,4 +196,4 @@ def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor], why: str = "") -> Q
     quantizer = layer.output_quantizer
     if quantizer is None:
         return QTensor(y, None)
-    return constant(quantizer, y)
+    return _rounded(quantizer, y)

@@ -32,6 +32,7 @@ from openbpu.quantization.torch.integer.elementwise import (
     softmaxed,
 )
 from openbpu.quantization.torch.integer.listed import left_to_cpu
+from openbpu.quantization.torch.integer.numbers import number_beside
 from openbpu.quantization.torch.integer.products import Product, WithResidual, affine_product, matrix_product
 from openbpu.quantization.torch.integer.tables import evaluate, looked_up
 from openbpu.quantization.torch.integer.values import Clamp, Codes, Deferred, Grid, codes_of
@@ -91,6 +92,9 @@ def _code(name: str, args: Args, kwargs: Kwargs) -> Code:
         found = special(args, kwargs)
         if found is not None:
             return found
+    beside = number_beside(name, args, kwargs)
+    if beside is not None:
+        return beside
     pair = _PAIRS.get(name)
     if pair is not None and len(args) > 1 and not set(kwargs) - {"alpha"}:
         a, b = codes_of(args[0]), codes_of(args[1])

@@ -48,6 +48,7 @@ class QTensor(torch.Tensor):
     step: int
     pending: Any
     codes: Any
+    is_constant: bool
     answer: ClassVar[Answer]
 
     @staticmethod
@@ -73,7 +74,7 @@ class QTensor(torch.Tensor):
     ) -> None:
         self.plain, self._scale, self._zero_point = data, scale, zero_point
         self._dtype, self._axis = dtype, per_channel_axis
-        self.step, self.pending, self.codes = -1, None, None
+        self.step, self.pending, self.codes, self.is_constant = -1, None, None, False
 
     # --- what the vendor's class offers ---------------------------------------------------------------------
 
