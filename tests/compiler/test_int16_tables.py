@@ -55,6 +55,20 @@ def test_what_lines_may_miss_is_a_part_of_the_function_not_of_the_output(out: st
         )
 
 
+BEHIND = """g (float[1,1,4,4] x) => (float[1,1,4,4] y) <int8 z = {0}, int8[1,1,1,1] w = {127}>
+ { q = QuantizeLinear (x, sx, z) d = DequantizeLinear (q, sx, z) k = DequantizeLinear (w, sw, z)
+   c = Conv (d, k) o = Sin (c) r = QuantizeLinear (o, sy, z) y = DequantizeLinear (r, sy, z) }"""
+
+
+@pytest.mark.parametrize(("reach", "on"), [(10.0, "BPU"), (10.25, "CPU")])
+def test_what_a_rounding_moves_and_lines_miss_is_one_step_of_int8_together(reach: float, on: str) -> None:
+    """At 10.25 the lines alone miss by 0.991, and the int16 in front of them moves the sine by 0.02."""
+    proto = model(BEHIND)
+    for name, step in (("sx", reach / 127.5), ("sw", 1 / 127), ("sy", 1 / 127.5)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(step, np.float32), name))
+    assert {p.on for p in check(proto, march="nash-e") if p.op == "Sin"} == {on}
+
+
 def test_a_march_of_shorter_tables_follows_less() -> None:
     nash = get_march("nash-e")
     two, eight = (replace(nash, limits={**nash.limits, "lut_segments_max": n}) for n in (2, 8))
