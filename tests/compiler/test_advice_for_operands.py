@@ -92,3 +92,46 @@ def test_what_is_given_with_every_run_is_not_asked_to_be_a_constant(
     assert reason in found[0]
     assert found[1].startswith(fix)
     assert "constant" not in found[1]
+
+
+HALVES = model(
+    "g (float16[1,4] x) => (float16 y) <float s = {0.05}, int8 z = {0}> { a = Cast<to = 1>(x)"
+    " q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) t = Tanh(d) r = QuantizeLinear(t, s, z)"
+    " e = DequantizeLinear(r, s, z) y = Cast<to = 10>(e) }"
+)
+
+
+def test_half_floats_at_the_ends_are_not_asked_to_be_quantized() -> None:
+    on_cpu = [(r.op, r.reason, r.fix) for r in check(HALVES, march="nash-e") if r.on == "CPU"]
+    assert [(op, fix) for op, _, fix in on_cpu] == [("Cast", "have float32 at the ends of the model")] * 2
+    assert "'x' is float16" in on_cpu[0][1]
+    assert "'y' is float16" in on_cpu[1][1]
+
+
+def unknown() -> onnx.ModelProto:
+    """A Relu behind an operator whose shape nothing infers."""
+    made = graph(
+        ") => (float y)",
+        "l = Abs(d) i = QuantizeLinear(l, s, z) j = DequantizeLinear(i, s, z) r = Relu(j)"
+        " p = QuantizeLinear(r, s, z) y = DequantizeLinear(p, s, z)",
+    )
+    node = next(n for n in made.graph.node if n.op_type == "Abs")
+    node.op_type, node.domain, node.name = "Foo", "mine", "foo"
+    made.opset_import.add(domain="mine", version=1)
+    return made
+
+
+def test_a_shape_that_nothing_infers_is_not_said_to_be_an_inputs() -> None:
+    found = row(unknown(), "Relu")
+    assert found[0] == "the shape of 'r' is not static"
+    assert found[1].startswith("declare the shape of 'l', which Foo 'foo' makes, in the model's value_info")
+
+
+def test_a_shape_that_was_declared_is_taken() -> None:
+    proto = unknown()
+    proto.graph.value_info.append(
+        onnx.helper.make_tensor_value_info("l", onnx.TensorProto.FLOAT, [1, 4, 8, 8])
+    )
+    moves = {"QuantizeLinear", "DequantizeLinear"}
+    on_cpu = [r.op for r in check(proto, march="nash-e") if r.on == "CPU" and r.op not in moves]
+    assert on_cpu == ["Foo"]

@@ -28,9 +28,9 @@ def test_quantized_model_is_refused() -> None:
         quantize_random(quantized(NEG))
 
 
-def test_float16_model_is_refused() -> None:
-    model = float_model("(float16[1,4] x) => (float16[1,4] y) { y = Neg(x) }")
-    with pytest.raises(QuantizationError, match="input 'x' must be float32, not float16"):
+def test_a_model_of_doubles_is_refused() -> None:
+    model = float_model("(double[1,4] x) => (double[1,4] y) { y = Neg(x) }")
+    with pytest.raises(QuantizationError, match="input 'x' must be float32, not double"):
         quantize_random(model)
 
 

@@ -14,8 +14,9 @@ from openbpu.compiler.ops.mechanical import PAIR, PIXELS
 from openbpu.compiler.ops.refused import Refused
 
 _QUANTIZABLE = frozenset({"float32", "float16", "bfloat16"})
+_HALVES = frozenset({"float16", "bfloat16"})
 _READ = _QUANTIZABLE | {"bool"}
-_SHAPE = "give every input a fixed shape with --shape"
+_SHAPE = "declare that shape in the model's value_info, where it is always the same"
 LEAVE = "leave it to the CPU"
 
 
@@ -23,6 +24,8 @@ def no_codes(graph: Graph, makers: Mapping[str, Node], node: Node, name: str, fi
     """Why an operand `name` of a node is not codes; `fix` is how a pair would be put where it is a float."""
     value, maker = graph.values[name], makers.get(name)
     of = f" of {maker.op} '{maker.name}'" if maker is not None else ""
+    if value.dtype in _HALVES and node.op == "Cast":
+        return _half(f"its input '{name}'{of}", value.dtype)
     if value.dtype in _QUANTIZABLE:
         return Refused(f"its input '{name}'{of} is not quantized (passive quantization)", fix)
     other = _cast(value.dtype) if node.op == "Cast" else _unscaled(value.dtype)
@@ -37,6 +40,8 @@ def no_result(graph: Graph, makers: Mapping[str, Node], node: Node) -> Refused:
     floats = [operand for operand in operands if _dtype(graph, operand) in _QUANTIZABLE]
     if dtype == "bool" and floats:
         return no_codes(graph, makers, node, floats[0], f"{PAIR}on that tensor")
+    if dtype in _HALVES and node.op == "Cast":
+        return _half(f"its output '{name}'", dtype)
     if dtype not in _QUANTIZABLE:
         return Refused(f"its output '{name}' is {dtype}, which has no scale", _unscaled(dtype))
     row = ONNX_OPS.get(node.op)
@@ -50,6 +55,25 @@ def no_result(graph: Graph, makers: Mapping[str, Node], node: Node) -> Refused:
     return Refused(
         f"its output '{name}' is not quantized (passive quantization)",
         f"{PAIR}behind it, and in front of its inputs",
+    )
+
+
+def _half(what: str, dtype: str) -> Refused:
+    return Refused(f"{what} is {dtype}: the CPU casts it", "have float32 at the ends of the model")
+
+
+def no_shape(graph: Graph, makers: Mapping[str, Node], name: str) -> Refused:
+    """Why a tensor without a static shape keeps a node on the CPU; inputs always have one."""
+    told = f"the shape of '{name}' is not static"
+    maker = makers.get(name)
+    while maker is not None:
+        open_ones = [i for i in maker.inputs if i and graph.values[i].shape is None]
+        if not open_ones or open_ones[0] not in makers:
+            break
+        name, maker = open_ones[0], makers[open_ones[0]]
+    by = "" if maker is None else f", which {maker.op} '{maker.name}' makes,"
+    return Refused(
+        told, f"declare the shape of '{name}'{by} in the model's value_info, where it is always the same"
     )
 
 

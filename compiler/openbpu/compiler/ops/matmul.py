@@ -12,7 +12,7 @@ from openbpu.arch.arrays import Float64
 from openbpu.arch.program import MatMul
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ops.mechanical import COLUMNS, ROWS
+from openbpu.compiler.ops.mechanical import APART, COLUMNS, ROWS
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Leaf, Refused, Site
 from openbpu.compiler.ops.tensor_engine import (
@@ -66,12 +66,10 @@ def _lower_gemm(site: Site) -> None:
     right = weights.codes if trans_b else weights.codes.T
     bias = site.constant(2)
     if bias is None and site.has(2):
-        raise Refused("its C is not a constant", "add it in an Add of its own")
+        raise Refused("its C is not a constant", APART)
     if bias is not None:
         if bias.ndim > 1 and bias.size not in (1, bias.shape[-1]):
-            raise Refused(
-                "its C is a matrix, only one value per column is a bias", "add it in an Add of its own"
-            )
+            raise Refused("its C is a matrix, only one value per column is a bias", APART)
         bias = np.broadcast_to(bias.reshape(-1) * float(attrs.get("beta", 1.0)), (right.shape[0],))
     _product(site, x, right, weights.scale * float(attrs.get("alpha", 1.0)), bias)
 

@@ -15,7 +15,7 @@ from openbpu.arch.march import March
 from openbpu.arch.shapes import along
 from openbpu.compiler.ir import Array, Graph, Node, Origin, Quant, Rewriter
 from openbpu.compiler.ir.qdq import BPU_CODES, Scaling, is_dequantize, scaling
-from openbpu.compiler.ops.advice import no_codes
+from openbpu.compiler.ops.advice import no_codes, no_shape
 from openbpu.compiler.ops.mechanical import PAIR
 from openbpu.compiler.ops.refused import Refused as Refused  # noqa: PLC0414 - what rows raise
 
@@ -101,9 +101,7 @@ class Site:
         """Static shape of a value; refuses a dynamic one."""
         shape = self.rw.values[name].shape
         if shape is None:
-            raise Refused(
-                f"the shape of '{name}' is not static", "give every input a fixed shape with --shape"
-            )
+            raise no_shape(self.graph, self.producers, name)
         return shape
 
     def out_shape(self) -> tuple[int, ...]:

@@ -48,9 +48,10 @@ def read_weights(site: Site, index: int, channel_axis: int, *, groups_axis: bool
             f"its weight '{name}' is not quantized", "quantize the weight to int8, per output channel"
         )
     if leaf.const is None:
-        raise Refused(
-            f"its weight '{name}' is computed, not a constant", "use MatMul for two computed operands"
-        )
+        fix = "use MatMul for two computed operands"
+        if site.node.op in {"Conv", "ConvTranspose"}:
+            fix = "leave it to the CPU, or unfold its input: MatMul takes two computed operands"
+        raise Refused(f"its weight '{name}' is computed, not a constant", fix)
     if not leaf.scaling.per_tensor and leaf.scaling.axis != channel_axis:
         raise Refused(
             f"its weight is quantized along axis {leaf.scaling.axis}, not the output channels "

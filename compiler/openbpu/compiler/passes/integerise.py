@@ -13,7 +13,8 @@ from openbpu.arch.march import March
 from openbpu.arch.numerics.functions import POINTWISE
 from openbpu.compiler.ir import Graph, Node, Quant
 from openbpu.compiler.ir.qdq import Scaling, is_dequantize, is_quantize, scaling
-from openbpu.compiler.ops import OPS, Refused, Site
+from openbpu.compiler.ops import OPS, Site
+from openbpu.compiler.ops.advice import no_shape
 from openbpu.compiler.ops.tables import chain_of, lower_chain, no_unit
 from openbpu.compiler.passes.accumulators import Accumulators, MovedAccumulators
 from openbpu.compiler.passes.bools import Bools
@@ -79,10 +80,7 @@ class Quantized(Bools):
             self.refusals.add(root, strange_result(quantize, out))
             return False
         if self.graph.values[end].shape is None:
-            self.refusals.add(
-                root,
-                Refused(f"the shape of '{end}' is not static", "give every input a fixed shape with --shape"),
-            )
+            self.refusals.add(root, no_shape(self.graph, self.producers, end))
             return False
         ways = [self.chain, self.fused]
         if self.is_wide_binary(root, out, end, target):

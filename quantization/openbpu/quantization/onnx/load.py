@@ -19,6 +19,7 @@ from openbpu.arch.runnable import check_runnable
 from openbpu.arch.unfolding import PASSED_OVER, check_functions, check_nesting
 from openbpu.quantization.onnx.dense import with_dense_constants
 from openbpu.quantization.onnx.files import mapped_weights, parsed, with_weights
+from openbpu.quantization.onnx.halves import in_float32
 from openbpu.quantization.onnx.inputs import set_axes_free
 from openbpu.quantization.onnx.net import Net, take_apart
 from openbpu.quantization.onnx.nodes import subgraphs
@@ -48,7 +49,7 @@ def load(model: ModelLike) -> Net:
     _check_is_float(where, flat)
     _check_outputs(where, flat.graph)
     _check_inputs(where, flat)
-    net = take_apart(flat, weights)
+    net = take_apart(*in_float32(flat, weights))
     set_axes_free(net.header)
     return net
 
@@ -244,11 +245,7 @@ def _nodes(model: ModelProto) -> list[Sequence[NodeProto]]:
 
 def _check_is_float(where: str, model: ModelProto) -> None:
     for value in model.graph.input:
-        if value.type.tensor_type.elem_type in {
-            TensorProto.FLOAT16,
-            TensorProto.BFLOAT16,
-            TensorProto.DOUBLE,
-        }:
+        if value.type.tensor_type.elem_type in {TensorProto.BFLOAT16, TensorProto.DOUBLE}:
             kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
             fix = "export the model in float32"
             raise QuantizationError(must(where, f"input '{value.name}'", "float32", kind, fix))
