@@ -69,6 +69,30 @@ def test_a_star_import_brings_what_works(module: str) -> None:
     assert names - children <= set(brought)
 
 
+@pytest.mark.usefixtures("vendor")
+@pytest.mark.skipif(not HAS_TORCH, reason="needs torch")
+@pytest.mark.parametrize(
+    ("module", "some"),
+    [
+        ("dtype", "qint16"),
+        ("march", "set_march"),
+        ("nn.qat", "Conv2d"),
+        ("quantization.qconfig", "get_default_qat_qconfig"),
+        ("quantization.qconfig_setter", "ModuleNameTemplate"),
+        ("quantization.qconfig_template", "default_calibration_qconfig_setter"),
+        ("quantization.observer_v2", "MSEObserver"),
+        ("quantization.stubs", "QuantStub"),
+    ],
+)
+def test_a_star_import_of_one_package_hides_no_name_of_another(module: str, some: str) -> None:
+    """`convert` of hbdk4 and `export` of the plugin's hbdk4 stay what they were."""
+    brought: dict[str, object] = {}
+    exec(f"from horizon_plugin_pytorch.{module} import *", brought)
+    assert some in brought
+    others = {"convert", "compile", "export", "prepare", "check_model", "load", "save", "wrap", "Any", "must"}
+    assert others.isdisjoint(brought)
+
+
 def test_no_name_stands_twice_in_the_registry() -> None:
     every = [(row.module, row.name) for row in ROWS]
     assert len(every) == len(set(every))
@@ -109,6 +133,17 @@ def test_a_name_that_a_star_import_does_not_bring_is_explained_where_it_is_used(
     told = capsys.readouterr().err
     assert "runall is not provided: with the vendor it runs every analysis" in told
     assert "script.py:2" in told
+    script.write_text("import os\n\nfrom hmct.ir import OnnxModel\n", encoding="utf-8")
+    assert main([str(script)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("openbpu: openbpu.compat: hmct.ir.OnnxModel is not provided: ")
+    assert "script.py:3" in told
+    script.write_text("import hbdk4.compiler as h\nh.disas\n", encoding="utf-8")
+    assert main([str(script)]) == 1
+    assert "openbpu disasm" in capsys.readouterr().err
+    script.write_text("import nothing_of_the_kind\n", encoding="utf-8")
+    with pytest.raises(ModuleNotFoundError):
+        main([str(script)])
     script.write_text("frobnicate()\n", encoding="utf-8")
     with pytest.raises(NameError, match="name 'frobnicate' is not defined"):
         main([str(script)])

@@ -219,6 +219,10 @@ def test_two_inputs_have_a_value_each(vendor: Vendor, tmp_path: Path) -> None:
             "must be what input_type_train 'featuremap' can be made of",
         ),
         ({"input": CAMERA | {"mean_value": "1 2"}}, "mean_value must be one number or 3"),
+        (
+            {"input": CAMERA | {"scale_value": "0 1 1"}},
+            "scale_value must be finite and not 0",
+        ),
         ({"input": {"norm_type": "data_mean"}}, "norm_type must be given with mean_value"),
         ({"input": {"separate_batch": True}}, "separate_batch must be False"),
         ({"calibration": {"cal_data_dir": "nowhere"}}, "must be a folder, not 'nowhere'"),
@@ -292,6 +296,14 @@ def test_what_is_no_configuration_is_refused(vendor: Vendor, text: str, told: st
     assert ran.code == 1
     assert told in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_file_that_unfolds_without_end_is_refused_at_once(vendor: Vendor) -> None:
+    doubled = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))
+    Path("net.yaml").write_text(f"a0: &a0 [x]\n{doubled}\nmodel_parameters: {{march: *a29}}\n")
+    ran = vendor("hb_compile", "-c", "net.yaml")
+    assert ran.code == 1
+    assert len(ran.err) < 20_000
 
 
 def test_all_that_is_wrong_is_said_at_once(vendor: Vendor) -> None:

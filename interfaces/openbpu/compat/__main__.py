@@ -13,7 +13,7 @@ from pathlib import Path
 from openbpu.arch.errors import OpenbpuError, printable
 from openbpu.compat.commands import COMMANDS, run
 from openbpu.compat.finder import install
-from openbpu.compat.names import answer
+from openbpu.compat.names import REFUSAL, answer
 from openbpu.compat.registry import refused_in
 
 _USAGE = """usage: python -m openbpu.compat script.py [arguments]
@@ -36,6 +36,11 @@ def main(arguments: list[str]) -> int:
     try:
         _run(arguments)
     except OpenbpuError as error:
+        sys.stderr.write(printable(f"openbpu: {error}\n{_where(error)}", keep="\n"))
+        return 1
+    except (ImportError, AttributeError) as error:  # of a name that is refused
+        if not str(error).startswith(REFUSAL):
+            raise
         sys.stderr.write(printable(f"openbpu: {error}\n{_where(error)}", keep="\n"))
         return 1
     except NameError as error:  # of a name that a star import would have brought

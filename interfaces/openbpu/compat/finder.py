@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from openbpu.compat.names import MODULES, REFUSED, answer, target_of
+from openbpu.compat.names import MODULES, REFUSED, STAR, answer, target_of
 from openbpu.compat.torch_import import watch
 
 
@@ -24,7 +24,9 @@ class VendorModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":  # what `from module import *` brings
             own = {n for source in MODULES[self.__name__] for n in _public(source)}
-            return sorted(own or _children(self.__name__))
+            wanted = STAR.get(self.__name__)
+            brought = {n for n in own if wanted is None or wanted.fullmatch(n)}
+            return sorted(brought or _children(self.__name__))
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         child = f"{self.__name__}.{name}"
@@ -65,7 +67,7 @@ def _public(source: str) -> list[str]:
         return []
     listed = getattr(module, "__all__", None)
     if listed is None:
-        listed = [n for n in dir(module) if not isinstance(getattr(module, n), ModuleType)]
+        listed = [n for n in dir(module) if getattr(getattr(module, n), "__module__", "") == source]
     return [n for n in listed if not n.startswith("_")]
 
 

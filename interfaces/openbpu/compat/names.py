@@ -109,8 +109,46 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Vendor module → the openbpu modules in which its names are looked up, in this order."""
 
+_ANY_QCONFIG = r"\w*qconfig\w*"
+_STAR = {
+    "": r"set_march|get_march|with_march|March|QTensor",
+    ".dtype": r"q(int\d+|info)|QDType",
+    ".march": r"set_march|get_march|with_march|March",
+    ".qat_mode": r"QATMode|[sg]et_qat_mode",
+    ".qtensor": r"QTensor",
+    ".functional": r"FloatFunctional|SegmentLUT",
+    ".nn.functional": r"FloatFunctional|SegmentLUT",
+    **dict.fromkeys(
+        (".nn", ".nn.qat", ".nn.qat.linear", ".nn.qat.conv2d", ".nn.quantized"), r"(?!Any$)[A-Z]\w+"
+    ),
+    ".fx": r"Tracer",
+    ".fx.jit_scheme": r"Tracer",
+    ".utils.fx_helper": r"wrap",
+    ".quantization.convert": r"convert|convert_fx",
+    ".quantization.fake_quantize": r"\w*FakeQuant\w*|set_fake_quantize",
+    ".quantization.fuse_modules": r"fuse_\w+",
+    ".quantization.fx": r"fuse_fx|prepare_qat_fx|convert_fx",
+    ".quantization.hbdk4": r"export|pre_export|get_hbir_\w+",
+    ".quantization.observer": r"\w+Observer",
+    ".quantization.observer_v2": r"\w+Observer",
+    ".quantization.prepare": r"prepare\w*|PrepareMethod",
+    ".quantization.qat_mode": r"QATMode|[sg]et_qat_mode",
+    ".quantization.qconfig": f"QConfig|{_ANY_QCONFIG}(?<!_setter)",
+    ".quantization.qconfig_setter": r"\w*QconfigSetter|\w+Template|PASS|Place",
+    ".quantization.qconfig_template": rf"{_ANY_QCONFIG}_setter|\w*QconfigSetter|\w+Template",
+    ".quantization.quantize": r"prepare_qat|convert",
+    ".quantization.quantize_fx": r"prepare_qat_fx|convert_fx|fuse_fx",
+    ".quantization.stubs": r"(De)?QuantStub",
+    ".quantization": r"(?!export$|pre_export$|wrap$|Tracer$|get_hbir_)\w+",
+}
+STAR = {f"horizon_plugin_pytorch{name}": re.compile(names) for name, names in _STAR.items()}
+"""Which names a star import brings of a module that knows more: it must not hide those of other packages."""
+
 REFUSED = frozenset(row.module for row in ROWS if not row.name and "." not in row.module)
 """Packages that are refused as a whole."""
+
+REFUSAL = "openbpu.compat: "
+"""How every message about a name begins."""
 
 _RENAMED = {"_tensor_quant": "tensor_quant"}
 """Vendor name → the openbpu name of the same thing."""
@@ -137,7 +175,7 @@ def target_of(module: str, name: str) -> Any:
 
 def answer(module: str, name: str) -> str:
     """Say that `module.name` is not there, and what openbpu has instead, if anything."""
-    start = f"openbpu.compat: {'.'.join(filter(None, (module, name)))} is not provided"
+    start = f"{REFUSAL}{'.'.join(filter(None, (module, name)))} is not provided"
     why = refusal(module, name)
     if why:
         return f"{start}: {why}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -173,8 +174,9 @@ def _normalisation(picked: _Picked, place: int) -> tuple[tuple[float, ...], tupl
         raise lines.wrong(
             (_GROUP, "std_value"), "given without scale_value", "given with it", "std is 1 / scale"
         )
-    if any(v == 0 for v in std):
-        raise lines.wrong((_GROUP, "std_value"), "not 0", 0)
+    for key, values in (("std_value", std), ("scale_value", scale)):
+        if any(v == 0 or not isfinite(v) for v in values):
+            raise lines.wrong((_GROUP, key), "finite and not 0", " ".join(map(str, values)))
     gain = tuple(1 / v for v in std) if std else scale
     return mean or (0.0,), gain or (1.0,)
 

@@ -6,11 +6,15 @@ there, as the templates that people start from have them.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
 
 RuntimeType = Literal["nv12", "yuv444", "rgb", "bgr", "gray", "featuremap"]
 TrainType = Literal["rgb", "bgr", "gray", "yuv444", "featuremap"]
@@ -18,7 +22,13 @@ TrainType = Literal["rgb", "bgr", "gray", "yuv444", "featuremap"]
 
 def refusal(allowed: str, actual: object, fix: str = "") -> PydanticCustomError:
     """Return what a validator raises; the message is made of it where the line is known."""
-    return PydanticCustomError("must", "{allowed}", {"allowed": allowed, "actual": repr(actual), "fix": fix})
+    told = {"allowed": allowed, "actual": short(actual), "fix": fix}
+    return PydanticCustomError("must", "{allowed}", told)
+
+
+def short(value: object) -> str:
+    """Return a value as a message shows it, whatever a stranger's file unfolds to."""
+    return _SHORT.repr(value)
 
 
 def _one_of(*allowed: str, fix: str = "") -> BeforeValidator:

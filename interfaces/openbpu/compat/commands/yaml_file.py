@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from openbpu.arch.errors import InputError, must
 from openbpu.arch.files import read_bounded
+from openbpu.compat.commands.schema import short
 from openbpu.quantization.onnx.config.text import as_mapping
 
 MAX_BYTES = 1 << 20
@@ -20,6 +21,9 @@ MAX_BYTES = 1 << 20
 
 _DEPTH = 3
 """Keys deeper than this have the line of the one that they lie in."""
+
+_TOLD = 20
+"""Mistakes that a message lists."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str, ...]
@@ -56,8 +60,9 @@ def read(path: Path, schema: type[Model]) -> tuple[Model, Lines]:
     try:
         return schema.model_validate(data), lines
     except ValidationError as error:
-        told = [_told(wrong, lines, schema) for wrong in error.errors()]
-        raise InputError("; also ".join(dict.fromkeys(told))) from None
+        told = list(dict.fromkeys(_told(wrong, lines, schema) for wrong in error.errors()))
+        more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
+        raise InputError("; also ".join([*told[:_TOLD], *more])) from None
 
 
 def _lines(text: str) -> dict[Place, int]:
@@ -88,7 +93,7 @@ def _told(wrong: Any, lines: Lines, schema: type[BaseModel]) -> str:
     if wrong["type"] == "must":
         said = wrong["ctx"]
         return must(lines.where(place), ".".join(place), said["allowed"], said["actual"], said["fix"])
-    return must(lines.where(place), ".".join(place), f"right ({wrong['msg']})", repr(wrong["input"]))
+    return must(lines.where(place), ".".join(place), f"right ({wrong['msg']})", short(wrong["input"]))
 
 
 def _keys(schema: type[BaseModel], place: Place) -> list[str]:
