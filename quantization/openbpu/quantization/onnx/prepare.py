@@ -10,6 +10,7 @@ from onnx import ModelProto
 from openbpu.arch.errors import ModelError
 from openbpu.arch.given_shapes import Shapes
 from openbpu.quantization.onnx.affine import fold_affine
+from openbpu.quantization.onnx.affine_grid import affine_grid_as_sums
 from openbpu.quantization.onnx.axes import fixed
 from openbpu.quantization.onnx.contrib import unfold_contrib
 from openbpu.quantization.onnx.einsum import einsum_as_matmul
@@ -40,6 +41,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     fold_constants,  # the converter may have written computations of constants
     with_static_scales,  # before all that looks for products
     einsum_as_matmul,  # a product to everyone after this
+    affine_grid_as_sums,  # in front of what infers the types of these
     uniform_to_scalar,  # before all that look for numbers
     split_sums,  # a Sum is an Add to everyone after this
     multiply_instead_of_divide,
