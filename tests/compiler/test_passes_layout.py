@@ -167,6 +167,18 @@ def test_attention_needs_no_transpose_of_its_keys() -> None:
     assert [n.attrs["b_transposed"] for n in graph.nodes if n.op == "MatMul"] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("axis", "left"), [(2, [TO_NHWC, TO_NCHW]), (1, [TO_NHWC, TO_NCHW, TO_NHWC, TO_NCHW])]
+)
+def test_a_transpose_passes_a_running_sum_whose_axis_does_not_come_last(
+    axis: int, left: list[tuple[int, ...]]
+) -> None:
+    b = Network(IMAGE)
+    summed = b.qdq(b.node("CumSum", b.layer(b.x, 8), b.constant(axis)))
+    b.finished(b.layer(summed, 4))
+    assert perms(settled(b.model())) == left
+
+
 @settings(max_examples=200, deadline=None)
 @given(moving_graphs(), st.integers(0, 2**32 - 1))
 def test_settling_a_graph_changes_no_value(graph: Graph, seed: int) -> None:

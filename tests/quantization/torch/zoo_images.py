@@ -196,7 +196,7 @@ IMAGES: dict[str, Case] = {
     ),
     "warp": case(IMAGE, warped, flow=conv(8, 2), place=nn.Parameter(torch.rand(1, 16, 16, 2) * 2 - 1)),
     "maximum of channels": case(IMAGE, lambda m, x: m.conv(x).max(1)[0], conv=conv(8, 4)),
-    "argmax": case(IMAGE, lambda m, x: m.conv(x).argmax(1), conv=conv(8, 4), cpu="ArgMax"),
+    "argmax": case(IMAGE, lambda m, x: m.conv(x).argmax(1), conv=conv(8, 4), fast=True),
     "mean of all": case(IMAGE, line(lambda x: x.mean())),
     "sum, amax": case(IMAGE, line(lambda x: x.sum((2, 3)) + x.amax((2, 3)))),
     "clamps": case(

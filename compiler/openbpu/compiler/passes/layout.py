@@ -107,6 +107,7 @@ class _Settle:
             "Concat": self.concat,
             "Reduce": self.reduce,
             "ArgReduce": self.reduce,
+            "CumSum": self.running,
             "Slice": self.sliced,
             "Pad": self.padded,
             "Gather": self.gathered,
@@ -287,6 +288,17 @@ class _Settle:
         )
         self.emit_transpose(out, value.name, order, replace(node, origins=()))
         return True
+
+    def running(self, node: Node) -> bool:
+        """Pass a running sum, unless its axis would come last, where its steps have a lane each."""
+        found = self.moved.get(node.inputs[0])
+        if found is None:
+            return False
+        source, perm = found
+        axis, last = perm[node.attrs["axis"]], len(perm) - 1
+        if axis == last != node.attrs["axis"]:
+            return False
+        return self.passed(node, (source,), perm, axis=axis)
 
     def sliced(self, node: Node) -> bool:
         return self.by_axis(node, ("starts", "steps"))

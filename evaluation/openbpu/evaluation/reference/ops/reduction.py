@@ -63,4 +63,16 @@ def _arg(function: Callable[..., Any]) -> Kernel:
     return run
 
 
+def _running(call: Call) -> Array:
+    """Sums up to every element, or from it on; with `exclusive`, without it."""
+    x, axis = call[0], int(call[1].reshape(()))
+    along = np.flip(x, axis) if call.attr("reverse", 0) else x
+    sums = along.cumsum(axis=axis, dtype=x.dtype)
+    if call.attr("exclusive", 0):
+        first = np.zeros_like(sums.take([0], axis=axis))
+        sums = np.concatenate([first, sums.take(range(x.shape[axis] - 1), axis=axis)], axis=axis)
+    return np.flip(sums, axis) if call.attr("reverse", 0) else sums
+
+
+KERNELS["CumSum"] = _running
 KERNELS.update({"ArgMax": _arg(np.argmax), "ArgMin": _arg(np.argmin)})

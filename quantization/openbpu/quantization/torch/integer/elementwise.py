@@ -123,6 +123,16 @@ def reduced(x: Codes, axes: Sequence[int], keepdims: bool, fn: str, out: Grid, c
     return codes.reshape(np.shape(total))
 
 
+def accumulated(x: Codes, axis: int, out: Grid, clamp: Clamp) -> Int64 | None:
+    """Running sums along an axis; None where the last may leave int32."""
+    reach = x.grid.reach * x.codes.shape[axis]
+    if reach > _INT32_MAX:
+        return None
+    fixed = fixed_sum((x.grid.s / out.s,), (float(reach),))
+    total = np.cumsum(x.codes, axis=axis, dtype=np.int64)
+    return numerics.requantize(total * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+
+
 def joined(parts: Sequence[Codes], axis: int, out: Grid, clamp: Clamp) -> Int64:
     """Concatenated, every part rescaled to the grid `out`, or copied where it has that grid already."""
     return np.concatenate([_part(part, out, clamp) for part in parts], axis=axis)

@@ -13,6 +13,11 @@ def left_to_cpu(name: str) -> bool:
     return op is not None and op in march.cpu_ops
 
 
+def longest(limit: str) -> int:
+    """A limit of the march that is set."""
+    return int(load_march(str(get_march())).limits[limit])
+
+
 _LISTED = {
     "softmax": "Softmax",
     "prelu": "PRelu",
@@ -21,6 +26,7 @@ _LISTED = {
     "max": "ReduceMax",
     "amax": "ReduceMax",
     "sum": "ReduceSum",
+    "cumsum": "CumSum",
     "mean": "ReduceMean",
     "minimum": "Min",
     "maximum": "Max",

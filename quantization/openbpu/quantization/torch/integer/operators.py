@@ -19,6 +19,7 @@ from openbpu.quantization.torch.integer.choices import nothing, where
 from openbpu.quantization.torch.integer.elementwise import (
     Computed,
     Sampling,
+    accumulated,
     added,
     averaged,
     divided,
@@ -31,7 +32,7 @@ from openbpu.quantization.torch.integer.elementwise import (
     sampled,
     softmaxed,
 )
-from openbpu.quantization.torch.integer.listed import left_to_cpu
+from openbpu.quantization.torch.integer.listed import left_to_cpu, longest
 from openbpu.quantization.torch.integer.numbers import number_beside
 from openbpu.quantization.torch.integer.products import Product, WithResidual, affine_product, matrix_product
 from openbpu.quantization.torch.integer.tables import evaluate, looked_up
@@ -195,6 +196,16 @@ def _reduction(fn: str) -> Callable[[Args, Kwargs], Code | None]:
     return build
 
 
+def _cumsum(args: Args, kwargs: Kwargs) -> Code | None:
+    x = codes_of(args[0])
+    if x is None or _argument(args, kwargs, 2, "dtype") is not None:
+        return nothing
+    axis = int(_argument(args, kwargs, 1, "dim", "axis"))
+    if x.codes.ndim and x.codes.shape[axis] > longest("cumsum_axis_max"):
+        return nothing
+    return lambda out, clamp: accumulated(x, axis, out, clamp)
+
+
 def _cat(args: Args, kwargs: Kwargs) -> Code | None:
     parts = [codes_of(t) for t in args[0]]
     known = [p for p in parts if p is not None]
@@ -325,6 +336,7 @@ _SPECIAL: dict[str, Callable[[Args, Kwargs], Code | None]] = {
     "amin": _reduction("min"),
     "max": _reduction("max"),
     "min": _reduction("min"),
+    "cumsum": _cumsum,
     "cat": _cat,
     "stack": _stack,
     "softmax": _softmax,
