@@ -200,8 +200,8 @@ def _product_cases(op: str) -> dict[str, tuple[Build, Mapping[str, int]]]:
             lambda m: (product(op, (m["conv_size_max"] + 1, 2), (2, 2)), f"{m['conv_size_max'] + 1}"),
             {},
         ),
-        "matmul_k_max": (
-            lambda m: (product(op, (1, n := m["matmul_k_max"] + 1), (n, 1)), f"{n}"),
+        "conv_taps_max": (
+            lambda m: (product(op, (1, n := m["conv_taps_max"] + 1), (n, 1)), f"{n}"),
             {},
         ),
         "binary_channels_max": (

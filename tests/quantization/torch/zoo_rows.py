@@ -52,6 +52,9 @@ def line(function: Any) -> Any:
 
 
 ROWS: dict[str, Case] = {
+    "matrix by a vector": case(((3, 7), (7,)), lambda _, x, v: x @ v, fast=True),
+    "vector by matrices": case(((7,), (2, 7, 5)), lambda _, v, x: v @ x),
+    "vector by a vector": case(((7,), (7,)), lambda _, a, b: a @ b),
     "linear of tokens": case(TOKENS, lambda m, x: m.fc(x), fc=nn.Linear(16, 10), fast=True),
     "linear, reshaped": case(TOKENS, lambda m, x: m.fc(x).reshape(1, 12, 2, 5), fc=nn.Linear(16, 10)),
     "linear, transposed": case(TOKENS, lambda m, x: m.fc(x).transpose(1, 2), fc=nn.Linear(16, 10), fast=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from openbpu.compiler.ir import Array, Node, Quant
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ir.qdq import is_dequantize
 from openbpu.compiler.ops.mechanical import BROADCAST
+from openbpu.compiler.ops.pieces import joined
 from openbpu.compiler.ops.site import Leaf, Refused, Site, scales_refused
 
 INT32_MAX = 2**31 - 1
@@ -106,8 +107,9 @@ class Convolution:
 
     `x` is the input tensor and `source` its NHWC value; `weight` is [O, KH, KW, I] without zero point and
     `scale` its float64 scale, [O] or [1]; `bias` holds reals, [O] or [1]; `y_shape` is the NHWC shape of the
-    result; `residual` is the NHWC value of the operand of a fused Add ("" for none). Of more output channels
-    than `most` (0: any number) pieces are made and concatenated: they do not depend on each other.
+    result; `residual` is the NHWC value of the operand of a fused Add ("" for none), which is multiplied by
+    `gain`. Of more output channels than `most` (0: any number) pieces are made and concatenated: they do not
+    depend on each other.
     """
 
     x: Leaf
@@ -118,6 +120,7 @@ class Convolution:
     y_shape: tuple[int, ...]
     geometry: Geometry = Geometry()
     residual: str = ""
+    gain: float = 1.0
     most: int = 0
 
     @property
@@ -163,7 +166,7 @@ def requantization(site: Site, conv: Convolution) -> Requantization:
     require_finite(gain, beta, conv.bias)
     real = gain * (np.zeros(channels) if conv.bias is None else np.reshape(conv.bias, -1)) + beta
     weight_sum, reach = conv.sums()
-    added = None if residual is None else (residual.s, float(residual.reach))
+    added = None if residual is None else (conv.gain * residual.s, float(residual.reach))
     total, fixed = numerics.product_factors(
         gain * conv.unit, real, reach, weight_sum * conv.x.z, out.s, added
     )
@@ -185,6 +188,18 @@ def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
     if site.out is None:
         _emit_raw(site, conv, weight, finish)
         return
+    finish(_emit_codes(site, conv, weight), site.target)
+
+
+def emit_rows(site: Site, rows: Sequence[Convolution], finish: Finish) -> None:
+    """Emit convolutions of one weight to NHWC values that make the site's target one below the other."""
+    check_pair(site, rows[0].x.dtype, str(rows[0].weight.dtype), site.march.conv_pairs)
+    weight = site.rw.constant(f"{site.node.inputs[1]}/ohwi", rows[0].weight)
+    finish(joined(site, [_emit_codes(site, conv, weight) for conv in rows], 2, "rows"), site.target)
+
+
+def _emit_codes(site: Site, conv: Convolution, weight: str) -> str:
+    """Emit a Conv whose result is requantized; returns it."""
     req = requantization(site, conv)
     params = site.rw.constant(f"{site.target}/params", req.params)
     rmult = site.rw.constant(f"{site.target}/rmult", req.rmult) if req.rmult is not None else ""
@@ -209,7 +224,7 @@ def emit_conv(site: Site, conv: Convolution, finish: Finish) -> None:
         wide=req.wide,
         **asdict(conv.geometry),
     )
-    finish(y, site.target)
+    return y
 
 
 def _emit_raw(site: Site, conv: Convolution, weight: str, finish: Finish) -> None:

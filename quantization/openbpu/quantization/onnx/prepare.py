@@ -15,6 +15,7 @@ from openbpu.quantization.onnx.axes import fixed
 from openbpu.quantization.onnx.contrib import unfold_contrib
 from openbpu.quantization.onnx.einsum import einsum_as_matmul
 from openbpu.quantization.onnx.fold import fold_constants
+from openbpu.quantization.onnx.gemms import gemm_as_matmul
 from openbpu.quantization.onnx.given import read_given_pairs
 from openbpu.quantization.onnx.load import ModelLike, load, valid
 from openbpu.quantization.onnx.masks import finite_masks
@@ -44,6 +45,7 @@ PIPELINE: tuple[Callable[[Net], Net], ...] = (
     affine_grid_as_sums,  # in front of what infers the types of these
     uniform_to_scalar,  # before all that look for numbers
     split_sums,  # a Sum is an Add to everyone after this
+    gemm_as_matmul,  # what is no linear layer
     multiply_instead_of_divide,
     reinfer,  # the sums' partial results have no type yet
     read_parts,  # what a Concat joins, for those who cut it out again

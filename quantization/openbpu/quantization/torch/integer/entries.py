@@ -178,7 +178,7 @@ def _settled(layer: Any, result: Deferred, clamp: Clamp) -> QTensor:
         codes, why = None, str(refused)
     if codes is not None:
         return tensor_of(codes, quantizer)
-    return _on_cpu(layer, lambda: torch.from_numpy(Clamped(result, clamp).real()), why)
+    return _on_cpu(layer, lambda: torch.from_numpy(np.asarray(Clamped(result, clamp).real())), why)
 
 
 def _on_cpu(layer: Any, compute: Callable[[], torch.Tensor], why: str = "") -> QTensor:

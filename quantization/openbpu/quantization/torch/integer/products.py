@@ -149,14 +149,12 @@ def _sums(module: Any, x: Int64, baked: Baked, reach: int) -> Int64:
 
 
 def matrix_product(a: Codes, b: Codes) -> MatrixProduct | None:
-    """A · B of two computed operands; None where the march has no such product or a vector takes part."""
+    """A · B of two computed operands; None where the march has no such product."""
     if (a.grid.dtype, b.grid.dtype) not in load_march(str(get_march())).matmul_pairs:
-        return None
-    if a.codes.ndim < 2 or b.codes.ndim < 2:
         return None
     reach = a.codes.shape[-1] * a.grid.reach * b.grid.reach
     sums = np.matmul(a.codes.astype(np.float64), b.codes.astype(np.float64))
-    return MatrixProduct(np.clip(np.rint(sums).astype(np.int64), *_INT32), a.grid, b.grid, reach)
+    return MatrixProduct(np.clip(np.asarray(np.rint(sums), np.int64), *_INT32), a.grid, b.grid, reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,8 @@ class MatrixProduct:
         """Y = rhe(acc·mult / 2^shift)."""
         bound = float(min(self.reach, 2**31))
         fixed = fixed_sum((self.a.s * self.b.s / out.s,), (bound,))
-        return numerics.requantize(self.acc * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+        made = numerics.requantize(self.acc * fixed.multipliers[0], fixed.shift, 0, *out.bounds(clamp))
+        return made.reshape(self.acc.shape)  # a product of vectors has no axis
 
     def real(self) -> npt.NDArray[np.float32]:
         """The int32 accumulator times its unit."""
