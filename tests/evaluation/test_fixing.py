@@ -128,6 +128,11 @@ def test_the_words_of_no_fix_are_part_of_anothers() -> None:
     assert not mechanical("leave it to the CPU")
 
 
+def test_the_page_says_what_every_fix_is_for() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/placement.md").read_text(encoding="utf-8")
+    assert [words for words in WORDS.values() if words.strip() not in page] == []
+
+
 # --- the whole --------------------------------------------------------------------------------------------
 
 
@@ -149,6 +154,7 @@ def test_a_cured_model_has_fewer_nodes_on_the_cpu_less_latency_and_a_proof(*, qu
     assert found.after.latency_us < found.before.latency_us
     assert found.proof.runs == 2
     assert found.proof.holds
+    assert found.proof.bound == (0.02 if quantized else 1e-4)
     assert difference(dilated(quantized), found.model) <= 1e-4
     assert not found.left
 

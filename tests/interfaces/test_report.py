@@ -18,6 +18,7 @@ from openbpu.report.disasm import disassemble
 from openbpu.report.fit import fitted
 from openbpu.report.intervals import spread
 from openbpu.report.march import march_tables, marches_table
+from openbpu.report.page.performance import placement as placement_section
 from openbpu.report.placement import cost_text, placement_json, placement_summary, placement_table
 from openbpu.report.plain import plain
 
@@ -92,6 +93,14 @@ def test_the_cost_of_a_node_on_the_cpu_is_in_words_and_in_figures() -> None:
         "nodes of its segment": 3,
         "text": cost_text(cost),
     }
+
+
+def test_the_page_has_the_cost_of_a_node_on_the_cpu() -> None:
+    cost = CpuCost(1, 2048, 512, 1250.0, 100.0, 1)
+    nodes = placement_json([PLACED[0], replace(PLACED[1], cost=cost)])
+    page = placement_section({"summary": "", "nodes": nodes}).__html__()
+    assert "Cost, estimate" in page
+    assert "splits a segment; 2.0 KiB to the CPU; 512 B back; 1.250 ms + 100.0 µs hand-over" in page
 
 
 def test_the_table_has_a_column_of_costs_where_there_are_any() -> None:

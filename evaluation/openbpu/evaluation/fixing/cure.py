@@ -149,11 +149,10 @@ def cure(
             break
         current = changed
     if not case.changes:
-        return Cure(loaded, (), before, before, Proof(0.0, case.bound, 0), calibration is None)
-    bound = max(case.bound, sum(c.proof.bound for c in case.changes))
+        return Cure(loaded, (), before, before, Proof(0.0, case.bound, 0), drawn=calibration is None)
     after = Side(case.rows(current), _latency(case, current))
     return Cure(
-        current, tuple(case.changes), before, after, case.witness.proof(current, bound), calibration is None
+        current, tuple(case.changes), before, after, case.changes[-1].proof, drawn=calibration is None
     )
 
 
