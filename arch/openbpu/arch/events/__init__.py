@@ -4,6 +4,7 @@ The timing simulator shows what it finds; the compiler chooses between finished 
 """
 
 from openbpu.arch.events.kernel import SHARES, run
-from openbpu.arch.events.queues import Queues
+from openbpu.arch.events.queues import Queues, Tables
+from openbpu.arch.events.what_if import WhatIf
 
-__all__ = ["SHARES", "Queues", "run"]
+__all__ = ["SHARES", "Queues", "Tables", "WhatIf", "run"]

@@ -13,45 +13,93 @@ SHARES = 720720
 Ints = Any  # list[int] for Python, int64 array for numba
 
 
+EVERY, MARKS, COMPARE, TOTAL, PLANNED = range(5)
+"""Places in `plan`: see `run`."""
+
+
 def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for numba and Python alike
     first: Ints,
     dep_first: Ints,
     deps: Ints,
+    dep_queue: Ints,
     issue: Ints,
     memory: Ints,
     fill: Ints,
+    known: Ints,
     start: Ints,
     end: Ints,
     cause: Ints,
     scratch: Ints,
+    marks: Ints,
+    plan: Ints,
 ) -> int:
     """Fill start, end and cause of every instruction; returns how many could not run (0 unless deadlocked).
 
     Instructions are sorted by queue: queue q owns positions first[q]..first[q+1]−1, in order. Position p
-    starts once position p−1 of its queue ended and, for each d in deps[dep_first[p]:dep_first[p+1]], token d
-    came: at end[d] + fill[queue of d] (`fill` is per position). Its engine time is issue[p] and, if memory[p]
-    > 0, a transfer of memory[p] cycles at full rate, of which each of k transfers under way gets 1/k. start,
-    end and cause come as −1; scratch is 5·queues + instructions, all −1.
+    starts once position p−1 of its queue ended and, for each d in deps[dep_first[p]:dep_first[p+1]], of the
+    queues dep_queue[…], token d came: at end[d] + fill[d]. Its engine time is issue[p] and, if memory[p] > 0,
+    a transfer of memory[p] cycles at full rate, of which each of k transfers under way gets 1/k. scratch is
+    6·queues + instructions, all −1, as it is left behind; start and cause come as −1 too.
 
     Ends of other instructions are final as soon as they are known, whatever the order of discovery. Only
     transfers need time order: the earliest arrival or completion known is handled next, and everything that
-    is not known yet waits for one of them.
+    is not known yet waits for one of them. Between two such events all that is to come follows from a *mark*:
+    the time, the number of instructions that ended, and of every queue the next instruction and when its
+    transfer arrives or what is left of it; and from ends that lie ahead of the time.
+
+    plan says how to run: EVERY, note a mark after so many events (0: none) · MARKS, how many there are ·
+    COMPARE, 1: go only from the last mark before what changed to one from which on all is as it was, but
+    later or sooner; the ends of then are `known` and `end`, which is left as it came, and TOTAL the cycles ·
+    from PLANNED on, in this case, by queue the first position that changed (the end of the queue if none
+    did) and then the one behind the last (0). It returns MARKS and TOTAL, the cycles until the last token.
     """
     queues = len(first) - 1
     head, next_waiter, arrival = 0, queues, 2 * queues  # offsets into scratch
-    left, stack, waiter = 3 * queues, 4 * queues, 5 * queues
-    top = 0
+    left, stack, blocked_by, waiter = 3 * queues, 4 * queues, 5 * queues, 6 * queues
+    width = 2 + 3 * queues
+    behind = PLANNED + queues
+    top, now, under_way, done, seen, events = 0, 0, 0, 0, -1, 0
+    mark = -1
+    if plan[COMPARE] > 0:  # the last mark at which no changed position had begun
+        beyond = plan[MARKS]
+        while beyond - mark > 1:
+            middle = (mark + beyond) // 2
+            at = middle * width + 2
+            early = True
+            for q in range(queues):
+                p = plan[PLANNED + q]
+                waits = marks[at + queues + q] < 0 and marks[at + 2 * queues + q] <= 0
+                if marks[at + q] > p or (marks[at + q] == p and not waits):
+                    early = False
+                    break
+            if early:
+                mark = middle
+            else:
+                beyond = middle
+    begin = mark * width
     for q in range(queues):
-        scratch[head + q] = first[q]
-        scratch[stack + top] = q
-        top += 1
-    now = 0
-    under_way = 0
+        scratch[head + q] = first[q] if mark < 0 else marks[begin + 2 + q]
+        scratch[arrival + q] = -1 if mark < 0 else marks[begin + 2 + queues + q]
+        scratch[left + q] = -1 if mark < 0 else marks[begin + 2 + 2 * queues + q]
+        scratch[blocked_by + q] = -1
+        done += scratch[head + q] - first[q]
+        if scratch[left + q] > 0:
+            under_way += 1
+        elif scratch[arrival + q] < 0:
+            scratch[stack + top] = q
+            top += 1
+    if mark >= 0:
+        now = marks[begin]
+    came = mark
+    mark = max(mark, 0)
+    shifted = False
+    shift = 0
     while True:
         # 1. Everything that can be known without moving the memory's clock.
         while top > 0:
             top -= 1
             q = scratch[stack + top]
+            scratch[blocked_by + q] = -1
             while scratch[head + q] < first[q + 1]:
                 p = scratch[head + q]
                 ready = 0
@@ -61,7 +109,7 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                 late = -1
                 for i in range(dep_first[p], dep_first[p + 1]):
                     d = deps[i]
-                    if end[d] < 0:
+                    if d >= scratch[head + dep_queue[i]]:
                         blocked = d
                         break
                     token = end[d] + fill[d]
@@ -71,6 +119,7 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                 if blocked >= 0:
                     scratch[next_waiter + q] = scratch[waiter + blocked]
                     scratch[waiter + blocked] = q
+                    scratch[blocked_by + q] = blocked
                     break
                 start[p] = ready
                 cause[p] = late
@@ -79,11 +128,54 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                     break
                 end[p] = ready + issue[p]
                 scratch[head + q] += 1
+                done += 1
                 w = scratch[waiter + p]
+                scratch[waiter + p] = -1
                 while w >= 0:
                     scratch[stack + top] = w
                     top += 1
                     w = scratch[next_waiter + w]
+        if done != seen:
+            seen = done
+            events += 1
+            if plan[EVERY] > 0 and events % plan[EVERY] == 0:
+                at = plan[MARKS] * width
+                marks[at] = now
+                marks[at + 1] = done
+                for q in range(queues):
+                    marks[at + 2 + q] = scratch[head + q]
+                    marks[at + 2 + queues + q] = scratch[arrival + q]
+                    marks[at + 2 + 2 * queues + q] = scratch[left + q]
+                plan[MARKS] += 1
+            if plan[COMPARE] > 0:
+                while mark < plan[MARKS] and marks[mark * width + 1] < done:
+                    mark += 1
+                at = mark * width
+                if mark < plan[MARKS] and marks[at + 1] == done:
+                    shift = now - marks[at]
+                    shifted = True
+                    for q in range(queues):
+                        p = scratch[head + q]
+                        arrives, arrived = scratch[arrival + q], marks[at + 2 + queues + q]
+                        if (
+                            p != marks[at + 2 + q]
+                            or p < plan[behind + q]
+                            or scratch[left + q] != marks[at + 2 + 2 * queues + q]
+                            or (arrives < 0) != (arrived < 0)
+                            or (arrives >= 0 and arrives - arrived != shift)
+                        ):
+                            shifted = False
+                            break
+                        p -= 1
+                        while p >= first[q] and (end[p] + fill[p] > now or known[p] + fill[p] > now - shift):
+                            if end[p] - known[p] != shift:
+                                shifted = False
+                                break
+                            p -= 1
+                        if not shifted:
+                            break
+                    if shifted:
+                        break
         # 2. The next event of the memory: a transfer begins or ends.
         event = -1
         for q in range(queues):
@@ -108,9 +200,11 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                 p = scratch[head + q]
                 end[p] = event
                 scratch[head + q] += 1
+                done += 1
                 scratch[stack + top] = q
                 top += 1
                 w = scratch[waiter + p]
+                scratch[waiter + p] = -1
                 while w >= 0:
                     scratch[stack + top] = w
                     top += 1
@@ -122,6 +216,19 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                 scratch[left + q] = memory[scratch[head + q]] * SHARES
                 under_way += 1
     stuck = 0
+    total = plan[TOTAL] + shift if shifted else 0
     for q in range(queues):
-        stuck += first[q + 1] - scratch[head + q]
+        last = first[q + 1] - 1
+        if not shifted:
+            stuck += last + 1 - scratch[head + q]
+            if last >= first[q] and scratch[head + q] > last:
+                total = max(total, end[last] + fill[last])
+        if scratch[blocked_by + q] >= 0:
+            scratch[waiter + scratch[blocked_by + q]] = -1
+        if plan[COMPARE] > 0:
+            p = first[q] if came < 0 else marks[begin + 2 + q]
+            while p < scratch[head + q]:
+                end[p] = known[p]
+                p += 1
+    plan[TOTAL] = total
     return stuck

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,26 @@ import numpy as np
 from openbpu.arch import isa
 from openbpu.arch.arrays import Int64
 from openbpu.arch.errors import SimulationError
-from openbpu.arch.events.kernel import run
+from openbpu.arch.events.kernel import PLANNED, run
 from openbpu.arch.isa import ENGINES, Code, Engine
 from openbpu.arch.march import March
 from openbpu.arch.timing import Costs, fill_cycles
 
 Tables = tuple[Any, ...]
 """The arguments of `kernel.run`, as arrays."""
-_RESULTS = slice(6, 9)
-"""start, end and cause among them."""
+_RESULTS = slice(8, 14)
+"""Those of them that it writes: start, end, cause, scratch, marks and plan."""
+KNOWN, END = 7, 9
+"""Where among them two tables are that hold the same in a run that compares with nothing."""
 
 
 class Queues:
     """All instructions of a segment sorted by queue (core, engine, code order), with their tokens resolved.
 
     A position is an instruction's place in that order. order: index in code, by position · core: of each
-    position. Raises SimulationError for tokens that no instruction can give.
+    position · at: index in the codes of all cores one after another · first: position where each queue
+    begins, and the end · fill: cycles from an end to its token. Raises SimulationError for tokens that no
+    instruction can give.
     """
 
     def __init__(self, codes: Sequence[Code], march: March, name: str) -> None:
@@ -54,12 +59,13 @@ class Queues:
         joined = np.concatenate([np.zeros(1, dtype=np.int64), *counts])
         self.order = _concatenate(orders)
         self.core = np.repeat(np.arange(len(heads)), [len(h) for h in heads])
-        self._at = self.order + bases[self.core]
-        self._first = np.array(first, dtype=np.int64)
+        self.at = self.order + bases[self.core]
+        self.first = np.array(first, dtype=np.int64)
         self._dep_first = np.cumsum(joined)
         self._deps = _concatenate(deps)
-        self._engine = np.repeat(np.arange(len(first) - 1) % ENGINES, np.diff(self._first))
-        self._fill = fill_cycles(march)[self._engine]
+        self._dep_queue = np.searchsorted(self.first, self._deps, side="right") - 1
+        self._engine = np.repeat(np.arange(len(first) - 1) % ENGINES, np.diff(self.first))
+        self.fill = fill_cycles(march)[self._engine]
 
     def run(self, costs: Sequence[Costs], *, runs: int = 1) -> tuple[Int64, Int64, Int64]:
         """Run the event engine on the costs of each core; returns start, end and cause by position.
@@ -67,34 +73,43 @@ class Queues:
         `runs` says how many more runs will follow, for those who have a faster engine that is dear to start.
         Raises SimulationError when the tokens deadlock.
         """
-        n, queues = len(self.order), len(self._first) - 1
-        memory = _concatenate([c.memory for c in costs])[self._at]
-        issue = _concatenate([c.cycles for c in costs])[self._at] - memory
-        start, end, cause = (np.full(n, -1, dtype=np.int64) for _ in range(3))
-        scratch = np.full(5 * queues + n, -1, dtype=np.int64)
-        given = (self._first, self._dep_first, self._deps, issue, memory, self._fill)
-        tables = (*given, start, end, cause, scratch)
-        stuck = self._fill_in(tables, runs)
-        if stuck:
-            self._refuse(end, stuck)
+        nothing = np.zeros(0, dtype=np.int64)
+        tables = self.tables(self.by_position(costs), nothing, np.zeros(PLANNED, dtype=np.int64))
+        self.fill_in(tables, runs)
+        start, end, cause = tables[_RESULTS][:3]
         return start, end, cause
 
     def cycles(self, costs: Sequence[Costs], *, runs: int = 1) -> int:
         """Return the cycles from the first instruction to the last token; arguments as for `run`."""
         end = self.run(costs, runs=runs)[1]
-        return int((end + self._fill).max()) if len(end) else 0
+        return int((end + self.fill).max()) if len(end) else 0
 
-    def _fill_in(self, tables: Tables, runs: int) -> int:
-        """Run the engine on the tables in place; returns how many instructions are stuck.
+    def by_position(self, costs: Sequence[Costs]) -> tuple[Int64, Int64]:
+        """Return the engine time and the memory time of every position."""
+        memory = _concatenate([c.memory for c in costs])[self.at]
+        return _concatenate([c.cycles for c in costs])[self.at] - memory, memory
+
+    def tables(self, costs: tuple[Int64, Int64], marks: Int64, plan: Int64) -> Tables:
+        """Return the arguments of the kernel: `costs` by position, and how to run."""
+        n, queues = len(self.order), len(self.first) - 1
+        start, end, cause = (np.full(n, -1, dtype=np.int64) for _ in range(3))
+        scratch = np.full(6 * queues + n, -1, dtype=np.int64)
+        given = (self.first, self._dep_first, self._deps, self._dep_queue, *costs, self.fill)
+        return (*given, end, start, end, cause, scratch, marks, plan)
+
+    def fill_in(self, tables: Tables, runs: int) -> None:
+        """Run the engine on the tables in place. Raises SimulationError when the tokens deadlock."""
+        stuck = self.engine_of(tables, runs)()
+        if stuck:
+            self._refuse(tables[_RESULTS][1], stuck)
+
+    def engine_of(self, tables: Tables, runs: int) -> Callable[[], int]:
+        """Return what runs the engine on the tables in place and says how many instructions are stuck.
 
         This one is Python's, 5 µs per instruction.
         """
         del runs
-        lists = tuple(table.tolist() for table in tables)
-        stuck = run(*lists)
-        for table, found in zip(tables[_RESULTS], lists[_RESULTS], strict=True):
-            table[:] = found
-        return stuck
+        return partial(_run_in_python, tables)
 
     def _refuse(self, end: Int64, stuck: int) -> None:
         position = int(np.flatnonzero(end < 0)[0])
@@ -102,6 +117,14 @@ class Queues:
         raise SimulationError(
             f"{self._name}: deadlock: {where} and {stuck - 1} more never start; a token is wrong"
         )
+
+
+def _run_in_python(tables: Tables) -> int:
+    lists = tuple(table.tolist() for table in tables)
+    stuck = run(*lists)
+    for table, found in zip(tables[_RESULTS], lists[_RESULTS], strict=True):
+        table[:] = found
+    return stuck
 
 
 def _concatenate(parts: list[Int64]) -> Int64:

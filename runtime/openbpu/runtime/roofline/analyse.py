@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from openbpu.arch.arrays import Int64
 from openbpu.arch.march import March
 from openbpu.arch.program import BpuSegment, Program
-from openbpu.arch.timing import Costs
 from openbpu.runtime.roofline.bounds import Bound, bound_of, sums_of
 from openbpu.runtime.roofline.changes import BATCH, CHANGES, Change
 from openbpu.runtime.roofline.cpu import CpuBound, cpu_bounds
@@ -72,7 +72,7 @@ class Roofline:
 
 
 def analyse(program: Program, march: March) -> Roofline:
-    """Return the roofline of a program; every gain is a new timing of the whole segment."""
+    """Return the roofline of a program; every gain is a new timing of what changes by it."""
     segments = [(i, s) for i, s in enumerate(program.segments) if isinstance(s, BpuSegment)]
     studies = [_Study(i, Site(program, s, march)) for i, s in segments]
     cpu = cpu_bounds(program, march)
@@ -87,23 +87,23 @@ class _Study:
 
     def __init__(self, index: int, site: Site) -> None:
         self.index, self.site = index, site
-        self._costs: dict[str, list[Costs]] = {}
+        self._costs: dict[str, tuple[Int64, Int64]] = {}
         operators = range(len(site.segment.operators))
         self.about = {c.key: {i: text for i in operators if (text := c.about(site, i))} for c in CHANGES}
 
     def saved(self, change: Change, members: Sequence[int]) -> float:
         """Return the µs that a change of these operators saves."""
         if change.key not in self._costs:
-            self._costs[change.key] = change.costs(self.site)
-        return self.site.saved(self._costs[change.key], self.site.mask(members))
+            self._costs[change.key] = self.site.queued(change.costs(self.site))
+        return self.site.saved(self._costs[change.key], members)
 
     def layers(self) -> list[LayerBound]:
         sums = sums_of(self.site)
-        free = [replace(c, cycles=np.zeros_like(c.cycles), memory=c.cycles * 0) for c in self.site.costs]
+        nothing = np.zeros_like(self.site.queued(self.site.costs)[0])
         lines = []
         for members in layer_members(self.site.segment):
             bound = bound_of(self.site, sums, members)
-            exposed = max(self.site.saved(free, self.site.mask(members)), 0.0)
+            exposed = max(self.site.saved((nothing, nothing), members), 0.0)
             advice = self._best(members, bound, exposed) if exposed > _LEAST_US else _hidden(bound)
             lines.append(LayerBound(self.index, members, bound, exposed, advice))
         return lines

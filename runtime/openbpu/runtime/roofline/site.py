@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from openbpu.arch import isa
 from openbpu.arch.arrays import Float64, Int64
+from openbpu.arch.events import WhatIf
 from openbpu.arch.isa import ENGINES, Code, Engine
 from openbpu.arch.march import March, with_values
 from openbpu.arch.program import BpuSegment, Operator, Program, Space
@@ -36,6 +37,9 @@ class Site:
         self.program, self.segment, self.march = program, segment, march
         self.costs = self.priced()
         self._queues = Queues(segment.code, march, segment.name)
+        self._what_if = WhatIf(
+            self._queues, self._queues.by_position(self.costs), runs=3 * len(segment.operators)
+        )
         heads = [isa.headers(code) for code in segment.code]
         self.engine = [h["engine"].astype(np.int64) for h in heads]
         self.operator = [h["operator"].astype(np.int64) for h in heads]
@@ -66,13 +70,15 @@ class Site:
         return [c.cycles - b.cycles for c, b in zip(self.costs, bare, strict=True)]
 
     @cached_property
-    def cycles(self) -> int:
-        """Cycles of the segment as it is."""
-        return self._queues.cycles(self.costs, runs=self._runs)
+    def _positions(self) -> list[Int64]:
+        """The positions of each operator's instructions in the queues."""
+        operator = np.concatenate([np.zeros(0, dtype=np.int64), *self.operator])[self._queues.at]
+        bounds = np.searchsorted(np.sort(operator), np.arange(1, len(self.segment.operators)))
+        return np.split(np.argsort(operator, kind="stable"), bounds)
 
-    @property
-    def _runs(self) -> int:
-        return 3 * len(self.segment.operators)
+    def queued(self, costs: Sequence[Costs]) -> tuple[Int64, Int64]:
+        """Return costs as `saved` takes them: engine time and memory time, in the order of the queues."""
+        return self._queues.by_position(costs)
 
     def priced(
         self,
@@ -117,13 +123,10 @@ class Site:
             found.append(replace(c, cycles=np.where(moves, memory + issue, kept), memory=memory))
         return found
 
-    def saved(self, costs: Sequence[Costs], mask: Sequence[Flags]) -> float:
-        """Return how many µs the segment gets shorter when the masked instructions cost this instead."""
-        mixed = [
-            replace(c, cycles=np.where(m, n.cycles, c.cycles), memory=np.where(m, n.memory, c.memory))
-            for c, n, m in zip(self.costs, costs, mask, strict=True)
-        ]
-        return self.microseconds(self.cycles - self._queues.cycles(mixed, runs=self._runs))
+    def saved(self, costs: tuple[Int64, Int64], operators: Sequence[int]) -> float:
+        """Return how many µs the segment gets shorter when the instructions of these operators cost this."""
+        positions = np.sort(np.concatenate([self._positions[i] for i in operators]))
+        return self.microseconds(self._what_if.cycles - self._what_if.cycles_with(costs, positions))
 
     def microseconds(self, cycles: float) -> float:
         """Return cycles of this march's clock in µs."""

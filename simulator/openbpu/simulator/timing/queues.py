@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +28,17 @@ _IN_PYTHON = _Tally()
 class Queues(events.Queues):
     """All instructions of a segment sorted by queue; see `openbpu.arch.events.Queues`."""
 
-    def _fill_in(self, tables: tuple[Any, ...], runs: int) -> int:
+    def engine_of(self, tables: events.Tables, runs: int) -> Callable[[], int]:
+        """Return what runs the engine on the tables, compiled where so many runs pay for it."""
         n = len(self.order)
         if _IN_PYTHON.instructions + n * runs <= _SMALL and _COMPILED not in sys.modules:
             _IN_PYTHON.instructions += n
-            return super()._fill_in(tables, runs)
-        return int(_compiled()(*tables))
+            return super().engine_of(tables, runs)
+        found: Callable[[], int] = _compiled()(tables)
+        return found
 
 
 def _compiled() -> Any:
-    from openbpu.simulator.timing.compiled import run_compiled  # noqa: PLC0415 - loads LLVM
+    from openbpu.simulator.timing.compiled import engine_of  # noqa: PLC0415 - loads LLVM
 
-    return run_compiled
+    return engine_of

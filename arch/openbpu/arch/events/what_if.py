@@ -1,0 +1,57 @@
+"""What a segment would take if some instructions cost something else: only what changes is timed anew."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openbpu.arch.arrays import Int64
+from openbpu.arch.events.kernel import COMPARE, EVERY, PLANNED, TOTAL
+from openbpu.arch.events.queues import END, KNOWN, Queues
+
+_MOST_MARKS = 8192
+"""Marks of a run: more find the places to begin and stop a little sooner and take more memory."""
+
+
+class WhatIf:
+    """A run of the event engine that can be varied: costs by position, and the cycles they take.
+
+    A change of a few instructions is timed from the last mark before them to the first one behind them from
+    which on all is as it was, so its time does not grow with the segment.
+    """
+
+    def __init__(self, queues: Queues, costs: tuple[Int64, Int64], *, runs: int = 1) -> None:
+        """`costs`: engine time and memory time by position · `runs`: how many changes will be asked for."""
+        self.costs = costs
+        self._first = queues.first
+        count = len(queues.first) - 1
+        transfers = int(np.count_nonzero(costs[1])) + 2
+        every = -(-transfers // _MOST_MARKS)
+        marks = np.zeros((transfers // every + 1) * (2 + 3 * count), dtype=np.int64)
+        plan = np.zeros(PLANNED + 2 * count, dtype=np.int64)
+        plan[EVERY] = every
+        mine = (costs[0].copy(), costs[1].copy())
+        tables = queues.tables(mine, marks, plan)
+        queues.fill_in(tables, runs)
+        self.cycles = int(plan[TOTAL])
+        self._issue, self._memory, self._plan = *mine, plan
+        again = list(tables)
+        again[KNOWN] = tables[END].copy()
+        plan[EVERY], plan[COMPARE] = 0, 1
+        self._run = queues.engine_of(tuple(again), runs)
+
+    def cycles_with(self, costs: tuple[Int64, Int64], positions: Int64) -> int:
+        """Return the cycles if these positions, in ascending order, cost this instead."""
+        if not len(positions):
+            return self.cycles
+        plan, count = self._plan, len(self._first) - 1
+        bounds = np.searchsorted(positions, self._first)
+        touched = bounds[:-1] < bounds[1:]
+        plan[PLANNED : PLANNED + count] = np.where(
+            touched, positions[np.minimum(bounds[:-1], len(positions) - 1)], self._first[1:]
+        )
+        plan[PLANNED + count :] = np.where(touched, positions[bounds[1:] - 1] + 1, 0)
+        plan[TOTAL] = self.cycles
+        self._issue[positions], self._memory[positions] = costs[0][positions], costs[1][positions]
+        self._run()
+        self._issue[positions], self._memory[positions] = (c[positions] for c in self.costs)
+        return int(plan[TOTAL])
