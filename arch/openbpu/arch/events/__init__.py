@@ -3,8 +3,8 @@
 The timing simulator shows what it finds; the compiler chooses between finished schedules by it.
 """
 
-from openbpu.arch.events.kernel import SHARES, run
+from openbpu.arch.events.kernel import PLANNED, SHARES, TOTAL, run
 from openbpu.arch.events.queues import Queues, Tables
 from openbpu.arch.events.what_if import WhatIf
 
-__all__ = ["SHARES", "Queues", "Tables", "WhatIf", "run"]
+__all__ = ["PLANNED", "SHARES", "TOTAL", "Queues", "Tables", "WhatIf", "run"]

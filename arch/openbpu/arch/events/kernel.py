@@ -13,6 +13,8 @@ SHARES = 720720
 Ints = Any  # list[int] for Python, int64 array for numba
 
 
+NONE = 1 << 62
+"""No time."""
 EVERY, MARKS, COMPARE, TOTAL, PLANNED = range(5)
 """Places in `plan`: see `run`."""
 
@@ -26,6 +28,9 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
     memory: Ints,
     fill: Ints,
     known: Ints,
+    starts: Ints,
+    causes: Ints,
+    slack: Ints,
     start: Ints,
     end: Ints,
     cause: Ints,
@@ -39,7 +44,7 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
     starts once position p−1 of its queue ended and, for each d in deps[dep_first[p]:dep_first[p+1]], of the
     queues dep_queue[…], token d came: at end[d] + fill[d]. Its engine time is issue[p] and, if memory[p] > 0,
     a transfer of memory[p] cycles at full rate, of which each of k transfers under way gets 1/k. scratch is
-    6·queues + instructions, all −1, as it is left behind; start and cause come as −1 too.
+    9·queues + instructions, all −1, as it is left behind; start and cause come as −1 too.
 
     Ends of other instructions are final as soon as they are known, whatever the order of discovery. Only
     transfers need time order: the earliest arrival or completion known is handled next, and everything that
@@ -48,14 +53,16 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
     transfer arrives or what is left of it; and from ends that lie ahead of the time.
 
     plan says how to run: EVERY, note a mark after so many events (0: none) · MARKS, how many there are ·
-    COMPARE, 1: go only from the last mark before what changed to one from which on all is as it was, but
-    later or sooner; the ends of then are `known` and `end`, which is left as it came, and TOTAL the cycles ·
-    from PLANNED on, in this case, by queue the first position that changed (the end of the queue if none
-    did) and then the one behind the last (0). It returns MARKS and TOTAL, the cycles until the last token.
+    COMPARE, 1: go only from the last mark before what changed to one from which on every queue goes on as it
+    did, but later or sooner · from PLANNED on, in this case, by queue the first position that changed (the
+    end of the queue if none did) and then the one behind the last (0). It returns MARKS and TOTAL, the cycles
+    until the last token. `end` is left as it came: as `known`, the ends of the run that noted the marks; of
+    this are `starts` and `causes` as well, and `slack`, see `openbpu.arch.events.slack`.
     """
     queues = len(first) - 1
     head, next_waiter, arrival = 0, queues, 2 * queues  # offsets into scratch
-    left, stack, blocked_by, waiter = 3 * queues, 4 * queues, 5 * queues, 6 * queues
+    left, stack, blocked_by = 3 * queues, 4 * queues, 5 * queues
+    later, least, most, waiter = 6 * queues, 7 * queues, 8 * queues, 9 * queues
     width = 2 + 3 * queues
     behind = PLANNED + queues
     top, now, under_way, done, seen, events = 0, 0, 0, 0, -1, 0
@@ -92,8 +99,8 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
         now = marks[begin]
     came = mark
     mark = max(mark, 0)
+    tried, pause = 0, 0
     shifted = False
-    shift = 0
     while True:
         # 1. Everything that can be known without moving the memory's clock.
         while top > 0:
@@ -152,26 +159,67 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                     mark += 1
                 at = mark * width
                 if mark < plan[MARKS] and marks[at + 1] == done:
-                    shift = now - marks[at]
+                    tried += 1
+                if tried > pause:  # less and less often, where a change is felt for long
+                    tried, pause = 0, 2 * pause + 1
+                    clock = now - marks[at]
                     shifted = True
                     for q in range(queues):
                         p = scratch[head + q]
-                        arrives, arrived = scratch[arrival + q], marks[at + 2 + queues + q]
+                        had = marks[at + 2 + queues + q]
                         if (
                             p != marks[at + 2 + q]
                             or p < plan[behind + q]
                             or scratch[left + q] != marks[at + 2 + 2 * queues + q]
-                            or (arrives < 0) != (arrived < 0)
-                            or (arrives >= 0 and arrives - arrived != shift)
+                            or (scratch[arrival + q] < 0) != (had < 0)
                         ):
                             shifted = False
                             break
-                        p -= 1
-                        while p >= first[q] and (end[p] + fill[p] > now or known[p] + fill[p] > now - shift):
-                            if end[p] - known[p] != shift:
+                        late = NONE
+                        if scratch[left + q] > 0:
+                            late = clock
+                        elif had >= 0:
+                            late = scratch[arrival + q] - had
+                        if late == NONE and first[q] < p < first[q + 1] and causes[p] < 0:
+                            late = end[p - 1] - known[p - 1]
+                        scratch[later + q] = late
+                        scratch[least + q], scratch[most + q] = NONE, -NONE
+                        p -= 1  # tokens that came, ahead of the time, and are still to be read
+                        read = slack[(mark * (queues + 1) + queues) * queues + q]
+                        while p >= read and (end[p] + fill[p] > now or known[p] + fill[p] > now - clock):
+                            scratch[least + q] = min(scratch[least + q], end[p] - known[p])
+                            scratch[most + q] = max(scratch[most + q], end[p] - known[p])
+                            p -= 1
+                    for _ in range(queues if shifted else 0):  # what waits for a queue goes with it
+                        for q in range(queues):
+                            p = scratch[head + q]
+                            if scratch[later + q] == NONE and p < first[q + 1] and causes[p] >= 0:
+                                a = 0
+                                while first[a + 1] <= causes[p]:
+                                    a += 1
+                                scratch[later + q] = scratch[later + a]
+                    for q in range(queues if shifted else 0):
+                        p = scratch[head + q]
+                        late = scratch[later + q]
+                        if p == first[q + 1]:
+                            continue
+                        waits = scratch[arrival + q] < 0 and scratch[left + q] <= 0
+                        if late == NONE or (waits and starts[p] + late < now):
+                            shifted = False
+                            break
+                        if waits and p > first[q] and end[p - 1] > starts[p] + late:
+                            shifted = False
+                            break
+                        for a in range(queues):
+                            early = slack[(mark * (queues + 1) + a) * queues + q]
+                            if a == q or early == NONE:
+                                continue
+                            low, high = scratch[least + a], scratch[most + a]
+                            if scratch[later + a] != NONE:
+                                low, high = min(low, scratch[later + a]), max(high, scratch[later + a])
+                            if low <= high and (high - late > max(early, 0) or (early < 0 and low < late)):
                                 shifted = False
                                 break
-                            p -= 1
                         if not shifted:
                             break
                     if shifted:
@@ -216,13 +264,15 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
                 scratch[left + q] = memory[scratch[head + q]] * SHARES
                 under_way += 1
     stuck = 0
-    total = plan[TOTAL] + shift if shifted else 0
+    total = 0
     for q in range(queues):
         last = first[q + 1] - 1
-        if not shifted:
+        if last >= first[q] and scratch[head + q] > last:
+            total = max(total, end[last] + fill[last])
+        elif shifted and last >= first[q]:
+            total = max(total, known[last] + fill[last] + scratch[later + q])
+        elif not shifted:
             stuck += last + 1 - scratch[head + q]
-            if last >= first[q] and scratch[head + q] > last:
-                total = max(total, end[last] + fill[last])
         if scratch[blocked_by + q] >= 0:
             scratch[waiter + scratch[blocked_by + q]] = -1
         if plan[COMPARE] > 0:

@@ -18,10 +18,10 @@ from openbpu.arch.timing import Costs, fill_cycles
 
 Tables = tuple[Any, ...]
 """The arguments of `kernel.run`, as arrays."""
-_RESULTS = slice(8, 14)
+RESULTS = slice(11, 17)
 """Those of them that it writes: start, end, cause, scratch, marks and plan."""
-KNOWN, END = 7, 9
-"""Where among them two tables are that hold the same in a run that compares with nothing."""
+COMPARED = slice(7, 11)
+"""Those that only a run which compares reads: known, starts, causes and slack."""
 
 
 class Queues:
@@ -29,7 +29,8 @@ class Queues:
 
     A position is an instruction's place in that order. order: index in code, by position · core: of each
     position · at: index in the codes of all cores one after another · first: position where each queue
-    begins, and the end · fill: cycles from an end to its token. Raises SimulationError for tokens that no
+    begins, and the end · fill: cycles from an end to its token · deps: the positions that each waits for, of
+    the queues dep_queue; those of position p from dep_first[p] on. Raises SimulationError for tokens that no
     instruction can give.
     """
 
@@ -61,9 +62,9 @@ class Queues:
         self.core = np.repeat(np.arange(len(heads)), [len(h) for h in heads])
         self.at = self.order + bases[self.core]
         self.first = np.array(first, dtype=np.int64)
-        self._dep_first = np.cumsum(joined)
-        self._deps = _concatenate(deps)
-        self._dep_queue = np.searchsorted(self.first, self._deps, side="right") - 1
+        self.dep_first = np.cumsum(joined)
+        self.deps = _concatenate(deps)
+        self.dep_queue = np.searchsorted(self.first, self.deps, side="right") - 1
         self._engine = np.repeat(np.arange(len(first) - 1) % ENGINES, np.diff(self.first))
         self.fill = fill_cycles(march)[self._engine]
 
@@ -76,7 +77,7 @@ class Queues:
         nothing = np.zeros(0, dtype=np.int64)
         tables = self.tables(self.by_position(costs), nothing, np.zeros(PLANNED, dtype=np.int64))
         self.fill_in(tables, runs)
-        start, end, cause = tables[_RESULTS][:3]
+        start, end, cause = tables[RESULTS][:3]
         return start, end, cause
 
     def cycles(self, costs: Sequence[Costs], *, runs: int = 1) -> int:
@@ -93,15 +94,15 @@ class Queues:
         """Return the arguments of the kernel: `costs` by position, and how to run."""
         n, queues = len(self.order), len(self.first) - 1
         start, end, cause = (np.full(n, -1, dtype=np.int64) for _ in range(3))
-        scratch = np.full(6 * queues + n, -1, dtype=np.int64)
-        given = (self.first, self._dep_first, self._deps, self._dep_queue, *costs, self.fill)
-        return (*given, end, start, end, cause, scratch, marks, plan)
+        scratch = np.full(9 * queues + n, -1, dtype=np.int64)
+        given = (self.first, self.dep_first, self.deps, self.dep_queue, *costs, self.fill)
+        return (*given, *[np.zeros(0, dtype=np.int64)] * 4, start, end, cause, scratch, marks, plan)
 
     def fill_in(self, tables: Tables, runs: int) -> None:
         """Run the engine on the tables in place. Raises SimulationError when the tokens deadlock."""
         stuck = self.engine_of(tables, runs)()
         if stuck:
-            self._refuse(tables[_RESULTS][1], stuck)
+            self._refuse(tables[RESULTS][1], stuck)
 
     def engine_of(self, tables: Tables, runs: int) -> Callable[[], int]:
         """Return what runs the engine on the tables in place and says how many instructions are stuck.
@@ -122,7 +123,7 @@ class Queues:
 def _run_in_python(tables: Tables) -> int:
     lists = tuple(table.tolist() for table in tables)
     stuck = run(*lists)
-    for table, found in zip(tables[_RESULTS], lists[_RESULTS], strict=True):
+    for table, found in zip(tables[RESULTS], lists[RESULTS], strict=True):
         table[:] = found
     return stuck
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch.arrays import Int64
-from openbpu.arch.events.kernel import COMPARE, EVERY, PLANNED, TOTAL
-from openbpu.arch.events.queues import END, KNOWN, Queues
+from openbpu.arch.events.kernel import COMPARE, EVERY, MARKS, PLANNED, TOTAL
+from openbpu.arch.events.queues import COMPARED, RESULTS, Queues
+from openbpu.arch.events.slack import slack_of
 
-_MOST_MARKS = 8192
-"""Marks of a run: more find the places to begin and stop a little sooner and take more memory."""
+_MARKS_BYTES = 1 << 24
+"""Memory for the marks of a run: more find the places to begin and stop a little sooner."""
 
 
 class WhatIf:
     """A run of the event engine that can be varied: costs by position, and the cycles they take.
 
     A change of a few instructions is timed from the last mark before them to the first one behind them from
-    which on all is as it was, so its time does not grow with the segment.
+    which on each queue only goes on later or sooner, so its time hardly grows with the segment.
     """
 
     def __init__(self, queues: Queues, costs: tuple[Int64, Int64], *, runs: int = 1) -> None:
@@ -25,7 +26,7 @@ class WhatIf:
         self._first = queues.first
         count = len(queues.first) - 1
         transfers = int(np.count_nonzero(costs[1])) + 2
-        every = -(-transfers // _MOST_MARKS)
+        every = -(-transfers * 8 * (2 + 4 * count + count**2) // _MARKS_BYTES)
         marks = np.zeros((transfers // every + 1) * (2 + 3 * count), dtype=np.int64)
         plan = np.zeros(PLANNED + 2 * count, dtype=np.int64)
         plan[EVERY] = every
@@ -34,8 +35,11 @@ class WhatIf:
         queues.fill_in(tables, runs)
         self.cycles = int(plan[TOTAL])
         self._issue, self._memory, self._plan = *mine, plan
+        start, end, cause = tables[RESULTS][:3]
+        heads = marks.reshape(-1, 2 + 3 * count)[: plan[MARKS], 2 : 2 + count]
+        before = (end.copy(), start.copy(), cause.copy())
         again = list(tables)
-        again[KNOWN] = tables[END].copy()
+        again[COMPARED] = *before, slack_of(queues, costs, (start, end, cause), heads).reshape(-1)
         plan[EVERY], plan[COMPARE] = 0, 1
         self._run = queues.engine_of(tuple(again), runs)
 
@@ -50,7 +54,6 @@ class WhatIf:
             touched, positions[np.minimum(bounds[:-1], len(positions) - 1)], self._first[1:]
         )
         plan[PLANNED + count :] = np.where(touched, positions[bounds[1:] - 1] + 1, 0)
-        plan[TOTAL] = self.cycles
         self._issue[positions], self._memory[positions] = costs[0][positions], costs[1][positions]
         self._run()
         self._issue[positions], self._memory[positions] = (c[positions] for c in self.costs)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from openbpu.arch.events import run
 from openbpu.simulator.fast.language.lang import export, types
 
-_TABLES = 14
+_TABLES = 17
 
 export("events", types.int64(*[types.int64[::1]] * _TABLES), run)

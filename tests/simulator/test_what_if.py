@@ -1,0 +1,88 @@
+"""Changes of a few instructions, timed in part, against the event engine run on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compiler.chains import random_net
+from compiler.scheduling import chip_of, scheduled
+from openbpu.arch import events
+from openbpu.arch.isa import Code
+from openbpu.arch.march import March, get_march, with_values
+from openbpu.simulator.timing import Queues, costs_of
+from simulator.build import segment_of
+
+
+def drawn(
+    seed: int, cores: int, chip_bytes: int
+) -> tuple[Sequence[Code], tuple[np.ndarray, np.ndarray], March]:
+    """The code of a random network, and its costs by position."""
+    march = chip_of(chip_bytes)
+    program = scheduled(random_net(seed), march, 2, cores=cores)
+    segment = segment_of(program)
+    costs = costs_of(segment.code, segment.operators, program.tensors, march, "here")
+    return segment.code, Queues(segment.code, march, "here").by_position(costs), march
+
+
+def check(queues: events.Queues, costs: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> None:
+    what_if = events.WhatIf(queues, costs)
+    assert what_if.cycles == cycles(queues, costs)
+    n = len(queues.order)
+    for number in range(12):
+        size = min(n, (1, 2, 3, 5, n // 2)[number % 5])
+        low = int(rng.integers(0, n - size + 1))
+        positions = np.sort(rng.choice(n, size, replace=False)) if number % 2 else np.arange(low, low + size)
+        factor = rng.choice([0.0, 0.5, 1.0, 1.01, 4.0])
+        other = tuple([np.floor(c * factor).astype(np.int64) for c in costs])
+        mixed = tuple([c.copy() for c in costs])
+        for into, new in zip(mixed, other, strict=True):
+            into[positions] = new[positions]
+        assert what_if.cycles_with(other, positions) == cycles(queues, mixed)  # type: ignore[arg-type]
+    assert what_if.cycles_with(costs, np.arange(n)) == what_if.cycles
+    assert what_if.cycles_with(costs, np.arange(0)) == what_if.cycles
+
+
+def cycles(queues: events.Queues, costs: tuple[np.ndarray, np.ndarray]) -> int:
+    """The cycles of a whole run."""
+    plan = np.zeros(events.PLANNED, dtype=np.int64)
+    tables = queues.tables(costs, np.zeros(0, np.int64), plan)
+    queues.fill_in(tables, 1)
+    end = tables[12]
+    assert int(plan[events.TOTAL]) == int((end + queues.fill).max())
+    return int(plan[events.TOTAL])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30), cores=st.sampled_from([1, 1, 2, 4]), chip=st.sampled_from([8192, 1 << 17])
+)
+@pytest.mark.parametrize("engine", [events.Queues, Queues], ids=["Python", "compiled"])
+def test_a_change_takes_the_cycles_of_a_whole_run(
+    engine: type[events.Queues], seed: int, cores: int, chip: int
+) -> None:
+    code, costs, march = drawn(seed, cores, chip)
+    check(engine(code, march, "here"), costs, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("many", [1, 1 << 14])
+def test_few_marks_serve_as_well(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openbpu.arch.events.what_if._MARKS_BYTES", many)
+    for seed in range(4):
+        code, costs, march = drawn(seed, 1, 8192)
+        check(events.Queues(code, march, "here"), costs, np.random.default_rng(seed))
+
+
+def test_a_change_in_a_long_chain_is_timed_in_part() -> None:
+    """Where loads run far ahead of what reads them, too: neither is then as it was, but for a delay."""
+    march = with_values(get_march("nash-e"), {"chip.start_us": 0})
+    code, costs, _ = drawn(3, 1, 1 << 20)
+    queues = events.Queues(code, march, "here")
+    what_if = events.WhatIf(queues, costs)
+    tables = what_if._run.args[0]  # type: ignore[attr-defined]
+    assert what_if.cycles > 0
+    assert len(tables) == 17
