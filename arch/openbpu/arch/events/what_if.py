@@ -17,7 +17,8 @@ class WhatIf:
     """A run of the event engine that can be varied: costs by position, and the cycles they take.
 
     A change of a few instructions is timed from the last mark before them to the first one behind them from
-    which on each queue only goes on later or sooner, so its time hardly grows with the segment.
+    which on each queue only goes on later or sooner, so its time hardly grows with the segment. `tables`:
+    what the kernel runs on, and writes the starts of what it timed to.
     """
 
     def __init__(self, queues: Queues, costs: tuple[Int64, Int64], *, runs: int = 1) -> None:
@@ -41,7 +42,8 @@ class WhatIf:
         again = list(tables)
         again[COMPARED] = *before, slack_of(queues, costs, (start, end, cause), heads).reshape(-1)
         plan[EVERY], plan[COMPARE] = 0, 1
-        self._run = queues.engine_of(tuple(again), runs)
+        self.tables = tuple(again)
+        self._run = queues.engine_of(self.tables, runs)
 
     def cycles_with(self, costs: tuple[Int64, Int64], positions: Int64) -> int:
         """Return the cycles if these positions, in ascending order, cost this instead."""

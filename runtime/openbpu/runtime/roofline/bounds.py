@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from openbpu.arch.arrays import Int64
+from openbpu.arch.definition.integers import Count
 from openbpu.arch.isa import Engine
 from openbpu.arch.program import Conv, MatMul, Operator
 from openbpu.arch.timing import conv_cycles, passes
@@ -48,7 +51,9 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """By operator, of all cores: work, loss to transfers, overhead by engine; memory cycles, bytes, MACs."""
+    """By operator, of all cores: work, loss to transfers, overhead by engine; memory cycles, bytes, MACs;
+    whether filling up the lanes of its input channels would cost no array time.
+    """
 
     work: Int64
     held: Int64
@@ -56,6 +61,7 @@ class Sums:
     memory: Int64
     moved: Int64
     macs: Int64
+    fillable: npt.NDArray[np.bool_]
 
 
 def sums_of(site: Site) -> Sums:
@@ -65,7 +71,7 @@ def sums_of(site: Site) -> Sums:
     memory = site.by_engine([c.memory for c in site.costs]).sum(axis=1)
     moved = site.by_engine([c.moved for c in site.costs]).sum(axis=1)
     macs = site.by_engine([c.macs for c in site.costs]).sum(axis=1)
-    return Sums(cycles - overhead - held, held, overhead, memory, moved, macs)
+    return Sums(cycles - overhead - held, held, overhead, memory, moved, macs, _fillable(site))
 
 
 def bound_of(site: Site, sums: Sums, members: tuple[int, ...]) -> Bound:
@@ -92,7 +98,9 @@ def bound_of(site: Site, sums: Sums, members: tuple[int, ...]) -> Bound:
         ddr_bytes=int(sums.moved[rows].sum()),
         peak_macs_per_us=peak,
         array_use=macs / (array_us * peak) if array_us and macs else 0.0,
-        idle="; ".join(dict.fromkeys(text for i in members if (text := _idle(site, i)))),
+        idle="; ".join(
+            dict.fromkeys(text for i in members if (text := _idle(site, i, fillable=bool(sums.fillable[i]))))
+        ),
     )
 
 
@@ -110,7 +118,7 @@ def _peak(site: Site, members: tuple[int, ...]) -> float:
     return march.tae.macs_per_cycle * march.clock_hz * cores / slowest / 1e6
 
 
-def _idle(site: Site, index: int) -> str:
+def _idle(site: Site, index: int, *, fillable: bool) -> str:
     """Say which channels would cost no array time: those that fill the blocks of lanes a layer uses anyway.
 
     The array's rule decides: where taps share the lanes of a few channels, more channels do cost time.
@@ -121,9 +129,7 @@ def _idle(site: Site, index: int) -> str:
         sizes = (("inner size", op.k, lanes_in, True), ("columns", op.n, lanes_out, True))
     elif isinstance(op, Conv) and op.groups == 1:
         c_in, c_out = op.x_shape[3], op.y_shape[3]
-        now = _array_cycles(site, op, c_in, c_out)
-        free = _array_cycles(site, op, _whole(c_in, lanes_in), c_out) == now
-        sizes = (("input channels", c_in, lanes_in, free), ("output channels", c_out, lanes_out, True))
+        sizes = (("input channels", c_in, lanes_in, fillable), ("output channels", c_out, lanes_out, True))
     else:
         return ""
     found = [
@@ -132,12 +138,30 @@ def _idle(site: Site, index: int) -> str:
     return f"{', '.join(found)} used: filling them costs no array time" if found else ""
 
 
-def _whole(size: int, lanes: int) -> int:
+def _whole(size: Count, lanes: int) -> Any:
     return -(-size // lanes) * lanes
 
 
-def _array_cycles(site: Site, op: Conv, c_in: int, c_out: int) -> int:
-    """Return the cycles of a whole layer with these channels, its weights being there already."""
-    taps = tuple(-(-k // u) for k, u in zip(op.kernel, op.upsample, strict=True))
-    cycles = conv_cycles(site.march, (*op.y_shape[1:3], c_out), (c_in, c_out), taps, weight_bytes=0)
-    return int(cycles)
+def _fillable(site: Site) -> npt.NDArray[np.bool_]:
+    """Whether each Conv of one group takes no more array time with its input channels filled up to whole
+    blocks of lanes, its weights being there already.
+    """
+    found = np.zeros(len(site.segment.operators), dtype=np.bool_)
+    convs = [
+        (i, op) for i, op in enumerate(site.segment.operators) if isinstance(op, Conv) and op.groups == 1
+    ]
+    if not convs:
+        return found
+    where = [i for i, _ in convs]
+    out = np.array([op.y_shape[1:] for _, op in convs]).T
+    taps = np.array([[-(-k // u) for k, u in zip(op.kernel, op.upsample, strict=True)] for _, op in convs]).T
+    c_in = np.array([op.x_shape[3] for _, op in convs])
+    whole = _whole(c_in, site.march.tae.input_lanes)
+
+    def cycles(channels: Int64) -> Int64:
+        return np.asarray(
+            conv_cycles(site.march, tuple(out), (channels, out[2]), tuple(taps), weight_bytes=0)
+        )
+
+    found[where] = cycles(whole) == cycles(c_in)
+    return found

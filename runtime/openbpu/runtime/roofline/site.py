@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from openbpu.arch.program import BpuSegment, Operator, Program, Space
 from openbpu.arch.timing import Costs
 from openbpu.simulator.timing import Queues, costs_of
 
+T = TypeVar("T")
 Flags = npt.NDArray[np.bool_]
 _ALIGNMENT = 64
 _US = 1e6
@@ -35,6 +37,7 @@ class Site:
 
     def __init__(self, program: Program, segment: BpuSegment, march: March) -> None:
         self.program, self.segment, self.march = program, segment, march
+        self._found: dict[Callable[[Program], Any], Any] = {}
         self.costs = self.priced()
         self._queues = Queues(segment.code, march, segment.name)
         self._what_if = WhatIf(
@@ -96,6 +99,13 @@ class Site:
             self.march if march is None else march,
             segment.name,
         )
+
+    def once(self, study: Callable[[Program], T]) -> T:
+        """Return what a study of the program finds; each is made once."""
+        if study not in self._found:
+            self._found[study] = study(self.program)
+        found: T = self._found[study]
+        return found
 
     def mask(self, operators: Sequence[int]) -> list[Flags]:
         """Return which instructions serve one of these operators."""

@@ -64,7 +64,7 @@ def _side(site: Site, index: int) -> str:
     op, program = site.segment.operators[index], site.program
     if "transpose" in dict(program.options).get("remove_io", ""):
         return ""
-    inputs, outputs = ends_of(program)
+    inputs, outputs = site.once(_ends_of)
     if program.root(op.inputs[0]) in inputs:
         return "input"
     made = op.outputs[0]
@@ -72,7 +72,7 @@ def _side(site: Site, index: int) -> str:
     return "output" if program.root(made) in outputs and not read_inside else ""
 
 
-def ends_of(program: Program) -> tuple[set[int], set[int]]:
+def _ends_of(program: Program) -> tuple[set[int], set[int]]:
     """Return the 4-D tensors of codes at the ends, also those behind a conversion that comes off."""
     inputs, outputs = set(program.inputs), set(program.outputs)
     for s in program.segments:
@@ -149,21 +149,11 @@ def _reads(program: Program, tensor: int) -> int:
 def unconverted(site: Site) -> list[Costs]:
     """Quantize and Dequantize cost nothing, and their float side moves the bytes of their integers."""
     tensors = site.program.tensors
-
-    def share(op: Operator) -> float:
-        if not isinstance(op, (Quantize, Dequantize)):
-            return 1.0
-        sizes = (tensors[op.inputs[0]].dtype.nbytes, tensors[op.outputs[0]].dtype.nbytes)
-        return min(sizes) / max(sizes)
-
-    def is_float_side(op: Operator, engine: int) -> bool:
-        return isinstance(op, {Engine.LOAD: Quantize, Engine.STORE: Dequantize}.get(Engine(engine), ()))
-
-    table = np.array(
-        [
-            [share(op) if is_float_side(op, e) else 1.0 for e in range(ENGINES)]
-            for op in site.segment.operators
-        ]
-    )
+    table = np.ones((len(site.segment.operators), ENGINES))
+    for index, op in enumerate(site.segment.operators):
+        if isinstance(op, (Quantize, Dequantize)):
+            sizes = (tensors[op.inputs[0]].dtype.nbytes, tensors[op.outputs[0]].dtype.nbytes)
+            float_side = Engine.LOAD if isinstance(op, Quantize) else Engine.STORE
+            table[index, float_side] = min(sizes) / max(sizes)
     shares = [table[operator, engine] for operator, engine in zip(site.operator, site.engine, strict=True)]
     return site.with_transfers(dropped(site), shares)
