@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler.chains import random_net
@@ -15,7 +15,7 @@ from openbpu.arch import events
 from openbpu.arch.isa import Code, Engine
 from openbpu.arch.march import March
 from openbpu.compiler import compile as compile_model
-from openbpu.simulator.timing import Queues, compiled, costs_of
+from openbpu.simulator.timing import Queues, costs_of
 from simulator.build import segment_of
 from witness.builder import GraphBuilder
 from witness.emit import EMITTERS
@@ -68,7 +68,6 @@ def cycles(queues: events.Queues, costs: tuple[np.ndarray, np.ndarray]) -> int:
 def test_a_change_takes_the_cycles_of_a_whole_run(
     engine: type[events.Queues], seed: int, cores: int, chip: int
 ) -> None:
-    assert compiled.engine_of  # which is what the compiled queues run on from then on
     code, costs, march = drawn(seed, cores, chip)
     check(engine(code, march, "here"), costs, np.random.default_rng(seed))
 
