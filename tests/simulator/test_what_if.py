@@ -60,7 +60,14 @@ def cycles(queues: events.Queues, costs: tuple[np.ndarray, np.ndarray]) -> int:
     return int(plan[events.TOTAL])
 
 
-@settings(max_examples=10, deadline=None)
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program is too small for the compiled engine."""
+    monkeypatch.setattr("openbpu.simulator.timing.queues._SMALL", -1)
+
+
+@pytest.mark.usefixtures("compiled")
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 1 << 30), cores=st.sampled_from([1, 1, 2, 4]), chip=st.sampled_from([8192, 1 << 17])
 )
