@@ -81,46 +81,25 @@ def test_every_operator_is_on_the_bpu_and_gives_the_converted_models_bits(name: 
 
 
 class Beside(nn.Module):  # type: ignore[misc]  # torch is Any to the type check
-    """A function of x and a parameter whose elements are all equal."""
+    """Functions of x and a parameter whose elements are all equal, their results joined."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.function, self.same = function, nn.Parameter(torch.full((12, 16), 0.731))
+        self.same = nn.Parameter(torch.full((12, 16), 0.731))
 
     def forward(self, x: Any) -> Any:
-        return self.function(x, self.same)
+        c = self.same
+        made = [x + c, F.relu(x + c), c - x, x * c, x / c, c / x, torch.maximum(x, c)]
+        return torch.cat(made, 1)
 
 
-NUMBERS: dict[str, Any] = {
-    "sum": lambda x, c: x + c,
-    "sum, ReLU": lambda x, c: F.relu(x + c),
-    "difference": lambda x, c: c - x,
-    "product": lambda x, c: x * c,
-    "quotient": lambda x, c: x / c,
-    "quotient of a constant": lambda x, c: c / x,
-    "maximum": torch.maximum,
-}
-
-
-@pytest.mark.parametrize("dtype", SETTERS)
-@pytest.mark.parametrize("name", NUMBERS)
-def test_a_constant_of_equal_elements_is_the_number_that_the_compiler_sees(name: str, dtype: str) -> None:
+def test_a_constant_of_equal_elements_is_the_number_that_the_compiler_sees() -> None:
     torch.manual_seed(1)
     data = torch.randn(1, 12, 16).abs() + 0.3
-    model = calibrated(Between(Beside(NUMBERS[name])), data, SETTERS[dtype])
+    model = calibrated(Between(Beside()), data, SETTERS["int16"])
     found, program = simulated(model, data)
     np.testing.assert_array_equal(converted(model, data), found)
     assert {row.on for row in program.placement} == {"BPU"}
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_norm_whose_largest_value_is_negative_has_its_lowest_code(seed: int) -> None:
-    """Times the weight 32767/32767.5 it lies next to a tie: float32 would put it on the tie."""
-    torch.manual_seed(seed)
-    data = torch.randn(1, 12, 16)
-    data[0, 0, 0] = -9.0
-    model = calibrated(Between(nn.LayerNorm(16)), data)
-    np.testing.assert_array_equal(converted(model, data), simulated(model, data)[0])
 
 
 @pytest.mark.parametrize("dtype", SETTERS)
