@@ -225,6 +225,7 @@ ENGINES = {
     "AAE": "pools and resizing",
     "VAE": "element-wise, tables, reductions, rows",
     "TRANS": "moves",
+    "SPU": "elements in order",
 }
 FREE = "-"
 

@@ -14,6 +14,7 @@ from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import HbmError, MarchError
 from openbpu.arch.isa import Engine
 from openbpu.arch.march import get_march, march_names, with_values
+from openbpu.arch.operators.ranking import top_k_cycles
 from openbpu.arch.program import Operator, Tensor
 from openbpu.arch.timing import (
     conv_cycles,
@@ -154,6 +155,20 @@ def test_march_without_vpu_refuses_its_instructions() -> None:
         vpu_cycles(get_march("bayes-e"), rows=1, run=8)
 
 
+def test_march_without_spu_refuses_its_instructions() -> None:
+    with pytest.raises(MarchError, match="nash-b: an SPU instruction must be absent"):
+        top_k_cycles(get_march("nash-b"), rows=1, r=8, k=2)
+    spu = get_march("nash-e").spu
+    wanted = spu.issue_cycles + 3 * 10 * spu.cycles_per_element
+    assert top_k_cycles(get_march("nash-e"), rows=3, r=8, k=2) == wanted
+
+
+@pytest.mark.parametrize("name", march_names())
+def test_the_spu_is_among_the_engines_of_the_marches_that_say_its_time(name: str) -> None:
+    march = get_march(name)
+    assert (Engine.SPU in march.engines) is (march.spu.cycles_per_element > 0)
+
+
 def test_move_goes_by_elements_where_runs_are_short() -> None:
     march = with_values(
         get_march("nash-e"),
@@ -291,7 +306,7 @@ def test_fill_is_that_of_the_engine() -> None:
     fills = fill_cycles(march)
     assert fills[Engine.LOAD] == fills[Engine.STORE] == march.ddr.latency_cycles
     assert fills[Engine.TAE] == march.tae.fill_cycles
-    assert fills[Engine.SPU] == 0
+    assert fills[Engine.SPU] == march.spu.fill_cycles
 
 
 @pytest.mark.parametrize(

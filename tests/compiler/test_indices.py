@@ -1,4 +1,4 @@
-"""ArgMax and ArgMin on the BPU: the indices of ONNX Runtime, in the type that is read."""
+"""ArgMax, ArgMin and TopK on the BPU: the indices of ONNX Runtime, in the type that is read."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ def then(op: str, *constants: Any, first: Emit | None = None, **attrs: Any) -> E
     return lambda b, x: b.node(op, make(b, x), *(b.constant(np.array(c)) for c in constants), **attrs)
 
 
+def largest(axis: int = 1, k: int = 3, output: int = 0, **attrs: int) -> Emit:
+    return lambda b, x: b.nodes("TopK", [x, b.constant(np.array([k]))], 2, axis=axis, **attrs)[output]
+
+
 FOUND: dict[str, Emit] = {
     "channels": found(),
     "first axis": found("ArgMin", 0, keepdims=1),
@@ -55,6 +59,10 @@ FOUND: dict[str, Emit] = {
     "squeezed, cast": then("Cast", first=then("Squeeze", [1], first=found(keepdims=1)), to=TensorProto.INT32),
     **{f"cast to {t}": then("Cast", to=getattr(TensorProto, t)) for t in ("INT8", "UINT8", "INT16", "INT32")},
     "cast to FLOAT": then("Cast", to=TensorProto.FLOAT),
+    "of the largest": largest(output=1),
+    "of the smallest": largest(axis=-1, output=1, largest=0),
+    "of the largest, as floats": then("Cast", first=largest(k=5, output=1), to=TensorProto.FLOAT),
+    "of the largest, moved": then("Transpose", first=largest(axis=2, output=1), perm=[3, 2, 1, 0]),
     "quantized": lambda b, x: b.qdq(then("Cast", to=TensorProto.FLOAT)(b, x)),
 }
 
@@ -98,6 +106,35 @@ def test_every_reader_gets_its_type() -> None:
         assert made[name].dtype == value.dtype
         np.testing.assert_array_equal(made[name], value)
     assert [r.op for r in program.placement if r.on == "CPU"] == ["Add"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("scale", ["its own", "another", "floats"])
+def test_the_largest_elements_are_those_of_onnx_runtime(scale: str, style: str) -> None:
+    b = Network(SHAPE, 21, STYLES[style])
+    x = b.qdq(b.node("Neg", b.x))
+    elements = largest(axis=2, k=4)(b, x)
+    b.output(elements if scale == "floats" else b.qdq(elements, like=x if scale == "its own" else None))
+    program, (wanted,) = build(b.model(), march="nash-e"), run(b.model(), b.inputs).values()
+    for mode in ("fast", "exact"):
+        (made,) = Session(program, mode=mode).run(b.inputs).outputs.values()
+        np.testing.assert_allclose(made, wanted, rtol=1e-6, err_msg=mode)
+    assert "CPU" not in {r.on for r in program.placement if r.op == "TopK"}
+
+
+def test_a_march_without_a_scalar_unit_orders_on_the_cpu() -> None:
+    rows = check(network(largest(output=1)).model(), march="nash-b")
+    assert [r.reason for r in rows if r.op == "TopK"] == ["nash-b has no BPU unit for TopK"]
+
+
+def test_a_computed_k_is_refused_in_words() -> None:
+    b = Network(SHAPE, 21, STYLES["int8"])
+    count = b.node("Cast", b.node("ReduceMax", b.x, keepdims=0), to=TensorProto.INT64)
+    count = b.node("Max", b.node("Reshape", count, b.constant(np.array([1]))), b.constant(np.array([1])))
+    b.finished(*b.nodes("TopK", [b.x, count], 2, axis=1))
+    (reason,) = (r.reason for r in check(b.model(), march="nash-e") if r.op == "TopK")
+    assert reason.startswith("its k ")
+    assert "computed" in reason
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from simulator.test_fast_operators import VECTORISED
 from simulator.tiles import tiled
 
 MARCHES = ("nash-e", "bayes", "nash-p")
-FLOATS = ("quantize", "dequantize")
+LACKING = ("quantize", "dequantize", "top_k")
 """What bayes has no unit for."""
 SEEDS = range(100, 106)
 MORE = {"binary": range(100, 130), "segment_lut": range(100, 101)}
@@ -42,7 +42,7 @@ def pinned(kind: str, seed: int, patch: pytest.MonkeyPatch) -> dict[str, Any]:
         for tensor, value in bits.items():
             np.testing.assert_array_equal(again[tensor], value, mode)
         assert fast.saturations == exact.saturations
-    march = get_march("nash-m" if kind in FLOATS else MARCHES[seed % 3])
+    march = get_march("nash-m" if kind in LACKING else MARCHES[seed % 3])
     costs = figures(program, march, file=False)["bpu"][0]
     made = {key: costs[key] for key in ("cycles", "busy", "code")}
     return {**made, "bits": digest(*bits.values()), "saturations": digest(exact.saturations)}

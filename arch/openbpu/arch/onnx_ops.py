@@ -24,7 +24,7 @@ class Does(Enum):
     ELEMENTWISE = "every element from those beside it in the operands"
     DECIDE = "for every element a bool, from those beside it in the operands"
     COMPUTE = "sums, rows, windows or choices, on a scale of their own"
-    FIND = "where along an axis an element of input 0 is, an integer"
+    FIND = "which elements of input 0 come first along an axis, and where they are: integers"
     OTHER = "what the BPU has no unit for"
 
 
@@ -70,10 +70,10 @@ _ROWS = (
     *_rows(Does.COMPUTE, "ReduceSumSquare", 0),
     *_rows(Does.COMPUTE, "Softmax"),
     *_rows(Does.COMPUTE, "Where", 1, 2),
-    *_rows(Does.FIND, "ArgMax ArgMin", 0),
+    *_rows(Does.FIND, "ArgMax ArgMin TopK", 0),
     *_rows(Does.OTHER, "Cast Compress Einsum GRU GatherElements GatherND If LRN LSTM"),
     *_rows(Does.OTHER, "LogSoftmax Loop NonMaxSuppression NonZero RNN Range RoiAlign Scan ScatterElements"),
-    *_rows(Does.OTHER, "ScatterND Shape TopK Unique"),
+    *_rows(Does.OTHER, "ScatterND Shape Unique"),
 )
 
 ONNX_OPS = {row.name: row for row in _ROWS}

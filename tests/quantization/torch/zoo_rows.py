@@ -175,7 +175,7 @@ ROWS: dict[str, Case] = {
         TOKENS, line(lambda x: (x.repeat(1, 2, 1), x.repeat_interleave(2, 1), x.flip(1)))
     ),
     "cumsum": case(TOKENS, line(lambda x: (torch.cumsum(x, 1), x.cumsum(dim=-1).relu())), fast=True),
-    "topk": case(TOKENS, lambda m, x: list(torch.topk(m.fc(x), 3, -1)), fc=nn.Linear(16, 16), cpu="TopK"),
+    "topk": case(TOKENS, lambda m, x: list(torch.topk(m.fc(x), 3, -1)), fc=nn.Linear(16, 16), fast=True),
     "best and where": case(TOKENS, lambda m, x: list(m.fc(x).max(-1)), fc=nn.Linear(16, 4), fast=True),
     "atan2": case(PAIR, lambda _, x, y: torch.atan2(x, y), refused="atan2"),
     "lerp": case(PAIR, lambda _, x, y: torch.lerp(x, y, 0.3), refused="lerp"),

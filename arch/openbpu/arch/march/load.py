@@ -25,6 +25,7 @@ from openbpu.arch.march.march import (
     Ddr,
     March,
     Number,
+    Spu,
     Tae,
     Trans,
     Vae,
@@ -43,6 +44,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "aae": Aae,
     "trans": Trans,
     "vpu": Vpu,
+    "spu": Spu,
     "ddr": Ddr,
     "cpu": Cpu,
 }

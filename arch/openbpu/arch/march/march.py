@@ -168,6 +168,15 @@ class Vpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spu:
+    """Scalars in order of size: cycles_per_element (0: this march has no SPU)."""
+
+    cycles_per_element: int = at_least(0)
+    issue_cycles: int = at_least(0)
+    fill_cycles: int = at_least(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ddr:
     """External memory as the BPU sees it, shared by LOAD and STORE of all cores.
 
@@ -236,6 +245,7 @@ class March:
     aae: Aae
     trans: Trans
     vpu: Vpu
+    spu: Spu
     ddr: Ddr
     cpu: Cpu
     conv_pairs: tuple[tuple[DType, DType], ...]

@@ -100,6 +100,7 @@ def fill_cycles(march: March) -> Int64:
     fills[Engine.AAE] = march.aae.fill_cycles
     fills[Engine.VAE] = march.vae.fill_cycles
     fills[Engine.VPU] = march.vpu.fill_cycles
+    fills[Engine.SPU] = march.spu.fill_cycles
     fills[Engine.TRANS] = march.trans.fill_cycles
     return fills
 

@@ -27,7 +27,7 @@ _MOVES = ("Reshape", "Transpose")
 _BOOLS = ("Retype",)
 """A bool on one side."""
 _INDICES = ("int64", "uint8")
-_OF_INDICES = ("ArgReduce", "Concat", "Expand", "Gather", "Slice", *_MOVES)
+_OF_INDICES = ("ArgReduce", "TopK", "Concat", "Expand", "Gather", "Slice", *_MOVES)
 """They may make, and but for the first read, integers that are no codes."""
 
 

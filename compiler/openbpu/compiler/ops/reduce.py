@@ -73,7 +73,7 @@ def _axes(site: Site, codes: str) -> tuple[int, ...]:
     axes = axes_of(site)
     if not axes:
         raise Refused("it reduces no axis", NOTHING)
-    _need_room(site, "it reduces to one element", count_of(site) * DType(site.rw.values[codes].dtype).nbytes)
+    need_room(site, "it reduces to one element", count_of(site) * DType(site.rw.values[codes].dtype).nbytes)
     return axes
 
 
@@ -82,7 +82,7 @@ def _need_int32(count: int, most: float, fix: str) -> None:
         raise Refused(f"a sum of {count} elements of up to {most:.0f} may leave int32", fix)
 
 
-def _need_room(site: Site, what: str, needed: int) -> None:
+def need_room(site: Site, what: str, needed: int) -> None:
     """What one element of the result is made of is never cut, and is on chip as a whole."""
     room = site.march.chip_bytes - site.march.alignment  # the result has a line of its own
     if needed > room:
@@ -111,7 +111,7 @@ def _lower_cumsum(site: Site) -> None:
     length = site.shape()[axis]
     _need_int32(length, x.reach, _SPLIT)
     both = (DType(dtype).nbytes for dtype in (site.rw.values[x.codes].dtype, site.out_dtype))
-    _need_room(site, "along its axis", length * sum(both))
+    need_room(site, "along its axis", length * sum(both))
     low, high = site.bounds()
     ways = {way: bool(attrs.get(way, 0)) for way in ("exclusive", "reverse")}
     scaling = _scaling(x.s / out.s, x.reach * length)
@@ -140,7 +140,7 @@ _SUMMED = Limit("the axis must be 1..{cumsum_axis_max} long", _summed, _SPLIT)
 def _lower_index(fn: str) -> Callable[[Site], None]:
     def lower(site: Site) -> None:
         x, axis = site.leaf(0), _axis_of_index(site)
-        _need_room(site, "along its axis", site.shape()[axis] * DType(x.dtype).nbytes)
+        need_room(site, "along its axis", site.shape()[axis] * DType(x.dtype).nbytes)
         last = bool(site.node.attrs.get("select_last_index", 0))
         site.emit("ArgReduce", site.target, x=x.codes, fn=fn, axes=(axis,), last=last)
 

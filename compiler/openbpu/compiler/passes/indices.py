@@ -50,7 +50,12 @@ def _moves_between(producers: Mapping[str, Node], cast: Node) -> list[Node]:
     while maker is not None and maker.domain == "" and maker.op in MOVES and len(maker.outputs) == 1:
         moves.insert(0, maker)
         maker = producers.get(maker.inputs[0])
-    return moves if maker is not None and maker.domain == "" and maker.op in _FINDERS else []
+    return moves if moves and _finds(maker, moves[0].inputs[0]) else []
+
+
+def _finds(maker: Node | None, name: str) -> bool:
+    """Whether a value holds the indices that an operator finds: its last output."""
+    return maker is not None and maker.domain == "" and maker.op in _FINDERS and name == maker.outputs[-1]
 
 
 def _cast_first(rw: Rewriter, cast: Node, moves: Sequence[Node]) -> None:
@@ -79,14 +84,35 @@ class Indices(Placing):
         if node.domain != "" or not node.inputs:
             return False
         maker = self.producers.get(node.inputs[0])
+        if node.op == "TopK":
+            return self._ranked(node)
         if node.op in _FINDERS:
             return self._found(node, node.outputs[0], node.origins)
-        if node.op == "Cast" and maker is not None and maker.domain == "" and maker.op in _FINDERS:
-            return self._cast(node, maker)
+        if node.op == "Cast" and _finds(maker, node.inputs[0]):
+            return self._cast(node, self.producers[node.inputs[0]])
         return node.inputs[0] in self._made and node.op in MOVES and self._moved(node)
 
-    def _found(self, finder: Node, target: str, origins: tuple[Origin, ...]) -> bool:
+    def _ranked(self, node: Node) -> bool:
+        """Lower a TopK to an operator for its elements, codes of its input, and one for their indices."""
+        elements, indices = (*node.outputs, "")[:2]
+        if indices and not self._found(node, indices, node.origins):
+            return False
+        leaf = self.plain_site(node).leaf_or_none(node.inputs[0])
+        if not elements:
+            return bool(indices)
+        shape = self.rw.values[elements].shape
+        if leaf is None or shape is None:
+            return not indices and self._found(node, elements, node.origins)
+        codes = self.rw.value(f"{elements}/codes", shape, leaf.dtype, Quant((leaf.s,), leaf.z))
+        if not self._found(node, codes, node.origins, output=0):
+            return False
+        dequantize = self.producers[node.inputs[0]]
+        self.rw.add(DEQUANTIZE, (codes, *dequantize.inputs[1:]), (elements,), node.origins)
+        return True
+
+    def _found(self, finder: Node, target: str, origins: tuple[Origin, ...], output: int = 1) -> bool:
         site = self.site(finder, None, target, origins)
+        site.memo["output"] = output
         done = self.attempt((finder,), site, lambda: OPS[finder.op].apply(site), listed=(finder,))
         if done:
             self._made.add(target)
@@ -132,4 +158,5 @@ class Indices(Placing):
     def _most(self, finder: Node) -> float:
         """The largest index there can be."""
         shape = self.graph.values[finder.inputs[0]].shape
-        return np.inf if not shape else shape[int(finder.attrs.get("axis", 0)) % len(shape)] - 1
+        axis = int(finder.attrs.get("axis", -1 if finder.op == "TopK" else 0))
+        return np.inf if not shape else shape[axis % len(shape)] - 1

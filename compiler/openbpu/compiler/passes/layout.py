@@ -107,6 +107,7 @@ class _Settle:
             "Concat": self.concat,
             "Reduce": self.reduce,
             "ArgReduce": self.reduce,
+            "TopK": self.reduce,
             "CumSum": self.running,
             "Slice": self.sliced,
             "Pad": self.padded,

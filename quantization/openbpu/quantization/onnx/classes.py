@@ -81,6 +81,7 @@ _BY_NODE: Mapping[str, Kind | Choose] = {
     "Mean": Kind.QUANTIZED,  # it is no part of a unit
     "Pad": _pad,
     "Resize": _resize,
+    "TopK": Kind.KEEP,
 }
 """Operators whose nodes differ, or that take part in another way than what they do would say."""
 

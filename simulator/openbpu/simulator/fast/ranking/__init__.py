@@ -1,0 +1,1 @@
+"""The first elements along an axis."""
