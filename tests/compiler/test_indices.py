@@ -39,7 +39,7 @@ def then(op: str, *constants: Any, first: Emit | None = None, **attrs: Any) -> E
     return lambda b, x: b.node(op, make(b, x), *(b.constant(np.array(c)) for c in constants), **attrs)
 
 
-def largest(axis: int = 1, k: int = 3, output: int = 0, **attrs: int) -> Emit:
+def largest(axis: int = 1, k: int = 3, output: int = 0, **attrs: Any) -> Emit:
     return lambda b, x: b.nodes("TopK", [x, b.constant(np.array([k]))], 2, axis=axis, **attrs)[output]
 
 

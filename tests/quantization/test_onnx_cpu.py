@@ -27,9 +27,14 @@ from witness import ort
 
 def test_cpu_operators_have_no_pairs_and_movement_between_them_has_none() -> None:
     text = """(float[1,4,8,8] x) => (float[1,2,4] y)
-              { c = Conv <pads = [1, 1, 1, 1]> (x, w) f = Reshape(c, shape) v, i = TopK <axis = 2> (f, six)
+              { c = Conv <pads = [1, 1, 1, 1]> (x, w) f = Reshape(c, shape)
+                v = ReverseSequence <batch_axis = 0, time_axis = 1> (f, three)
                 t = Transpose <perm = [0, 2, 1]> (v) y = GatherElements <axis = 1> (t, j) }"""
-    indices = {"shape": np.array([1, 4, 64]), "six": np.array([6]), "j": np.zeros((1, 2, 4), dtype=np.int64)}
+    indices = {
+        "shape": np.array([1, 4, 64]),
+        "three": np.array([3]),
+        "j": np.zeros((1, 2, 4), dtype=np.int64),
+    }
     model = quantized(text, {**W, **indices})
     assert rounded(model) == {"x", "c", "f"}
 

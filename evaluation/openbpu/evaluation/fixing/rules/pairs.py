@@ -31,13 +31,13 @@ _FLOATS = (TensorProto.FLOAT, 0)
 def _pairs() -> Sequence[Example]:
     scores = """(float[1,4,8] x, bool[1,1,8] m) => (float y)
         d = pair(x); f = Cast<to=1>(m); e = Sub(one, f); g = Mul(e, far); c = Add(d, g); y = pair(c)"""
-    best = """(float[1,16] x) => (float y)
-        d = pair(x); v, i = TopK(d, k); c = Sigmoid(v); y = pair(c)"""
+    turned = """(float[1,16] x) => (float y)
+        d = pair(x); v = ReverseSequence<batch_axis=0, time_axis=1>(d, k); c = Sigmoid(v); y = pair(c)"""
     swapped = """(float[4,8] x, int64[4,8] i) => (float y)
         d = pair(x); k = codes(w); h = MatMul(d, k); b = pair(h)
         v = GatherElements(b, i); c = Mul(b, v); e = pair(c); g = MatMul(e, k); y = pair(g)"""
     few: dict[str, Any] = {"one": np.float32(1), "far": np.float32(-100)}
-    return (example(scores, **few), example(best, k=np.array([5])), example(swapped, w=codes(8, 8)))
+    return (example(scores, **few), example(turned, k=np.array([5])), example(swapped, w=codes(8, 8)))
 
 
 @fix(PAIR, "", _pairs)
