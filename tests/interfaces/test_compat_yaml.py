@@ -174,22 +174,37 @@ def test_ends_are_stripped_and_outputs_cut(vendor: Vendor) -> None:
     assert session.outputs[0].shape == (1, 8, 8, 8)
 
 
+def test_nodes_are_removed_by_the_vendors_names_too(vendor: Vendor) -> None:
+    ran = vendor("hb_compile", "-c", config(model={"remove_node_name": "x_HzQuantize;nobody_HzDequantize"}))
+    assert "removed at the ends: x_QuantizeLinear" in ran.out
+    assert Session("out/net.hbm").inputs[0].dtype.numpy == np.int8
+
+
 def test_two_inputs_have_a_value_each(vendor: Vendor, tmp_path: Path) -> None:
-    text = """(float[1,3,8,8] x, float[1,8,8,8] s) => (float[1,4,8,8] y)
+    text = """(float[1,3,8,8] x, float[1,8,1,8] s) => (float[1,4,8,8] y)
 { c = Conv <pads = [1,1,1,1]> (x, w, b)  r = Add (c, s)  y = Conv (r, v) }"""
     onnx.save(float_model(text, WEIGHTS), "net.onnx")
     (tmp_path / "other").mkdir()
     for n in range(2):
-        np.save(f"other/{n}.npy", np.random.default_rng(n).normal(size=(1, 8, 8, 8)).astype(np.float32))
+        np.save(f"other/{n}.npy", np.random.default_rng(n).normal(size=(1, 8, 1, 8)).astype(np.float32))
     given = {
         "input_name": "s;x",
-        "input_shape": "1x8x8x8;1x3x8x8",
+        "input_shape": "1x8x1x8;1x3x8x8",
         "input_type_rt": "featuremap;featuremap",
         "input_type_train": "featuremap;featuremap",
     }
     ran = vendor("hb_compile", "-c", config(input=given, calibration={"cal_data_dir": "other;data"}))
     assert (ran.code, ran.err) == (0, "")
     assert {t.name for t in Session("out/net.hbm").inputs} == {"x", "s"}
+    given["input_layout_rt"] = "NHWC;NCHW"  # of s, and of x
+    assert (
+        vendor("hb_compile", "-c", config(input=given, calibration={"cal_data_dir": "other;data"})).code == 0
+    )
+    assert {t.name: t.shape for t in Session("out/net.hbm").inputs} == {"x": (1, 3, 8, 8), "s": (1, 1, 8, 8)}
+    assert (
+        vendor("hb_compile", "-m", "net.onnx", "--march", "nash-e", "--fast-perf", "-i", "s", "1x8x1x8").code
+        == 0
+    )
 
 
 @pytest.mark.parametrize(

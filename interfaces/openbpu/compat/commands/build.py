@@ -25,6 +25,8 @@ from openbpu.compat.screen import say
 from openbpu.compat.stages import Order, Stages, staged, write_stages
 from openbpu.compat.stages import read as read_model
 from openbpu.quantization.onnx import Method
+from openbpu.quantization.onnx.inputs import fed_inputs
+from openbpu.quantization.onnx.samples import input_of
 
 STAGES = ("export", "convert", "compile")
 _METHODS: dict[str, Method] = {"default": "mix", "mix": "mix", "max": "max", "kl": "kl"}
@@ -162,12 +164,7 @@ def _write_models(plan: Plan, stages: Stages, ends: Sequence[End]) -> None:
 
 
 def _module(plan: Plan, quantized: ModelProto, ends: Sequence[End]) -> Module:
-    of = plan.config.input_parameters
-    layouts = [
-        of.input_layout_rt[min(n, len(of.input_layout_rt) - 1)] if of.input_layout_rt else None
-        for n in range(len(ends))
-    ]
-    module = for_the_board(quantized, ends, layouts)
+    module = for_the_board(quantized, ends)
     of_model = plan.config.model_parameters
     if of_model.remove_node_type or of_model.remove_node_name:
         removed = module[0].remove_io_op(list(of_model.remove_node_type) or None, of_model.remove_node_name)
@@ -220,6 +217,12 @@ def _balance(plan: Plan) -> int:
     return _BALANCE.get(of.compile_mode, of.balance_factor or 0)
 
 
+def _of_one(shape: Sequence[int | str | None]) -> list[int]:
+    """Return the sizes with a free batch of 1; nothing where another axis is free."""
+    found = [1 if place == 0 and not isinstance(size, int) else size for place, size in enumerate(shape)]
+    return [size for size in found if isinstance(size, int)] if all(isinstance(s, int) for s in found) else []
+
+
 def random_plan(
     model: Path,
     march: str,
@@ -236,14 +239,15 @@ def random_plan(
     """
     proto = read_model(model)
     lines = Lines("the command line")
-    names = [value.name for value in proto.graph.input]
+    own = {value.name: input_of(value).shape or () for value in fed_inputs(proto)}
     for name in shapes:
-        if name not in names:
-            raise InputError(must("-i", "the input", f"one of {', '.join(names)}", f"'{name}'"))
-    known = {"input_name": list(shapes), "input_shape": ["x".join(map(str, s)) for s in shapes.values()]}
+        if name not in own:
+            raise InputError(must("-i", "the input", f"one of {', '.join(own)}", f"'{name}'"))
+    sizes = {name: shapes.get(name) or _of_one(shape) for name, shape in own.items()}
+    known = {"input_name": list(own), "input_shape": ["x".join(map(str, s)) for s in sizes.values()]}
     given: dict[str, Any] = {
         "model_parameters": {"remove_node_type": "Quantize;Dequantize;Transpose"},
-        "input_parameters": known if len(shapes) == len(names) else {},
+        "input_parameters": known if all(sizes.values()) else {},
         "calibration_parameters": {"calibration_type": "skip"},
         "compiler_parameters": {"core_num": core_num},
     }

@@ -28,7 +28,8 @@ class End:
 
     rt, train: types of pixels, or featuremap · last: channels last in the model · mean, gain: the model takes
     (x − mean) · gain, one number each or one per channel · video: the board's YUV has the video range ·
-    folder: of its calibration samples · raw: type of the numbers in files without a header.
+    folder: of its calibration samples · raw: type of the numbers in files without a header ·
+    layout: of the board's tensor, None for the model's.
     """
 
     taker: Input
@@ -40,6 +41,7 @@ class End:
     video: bool = False
     folder: str | None = None
     raw: str = "float32"
+    layout: str | None = None
 
     @property
     def name(self) -> str:
@@ -125,6 +127,7 @@ def _end(picked: _Picked, place: int, taker: Input) -> End:
         of("input_space_and_range", place, "regular") == "bt601_video",
         of("cal_data_dir", place, None, "calibration_parameters"),
         of("cal_data_type", place, "float32", "calibration_parameters"),
+        of("input_layout_rt", place, None),
     )
 
 
@@ -227,16 +230,14 @@ def with_normalisation(model: ModelProto, ends: Sequence[End]) -> ModelProto:
     return made
 
 
-def for_the_board(model: ModelProto, ends: Sequence[End], layouts: Sequence[str | None]) -> Module:
+def for_the_board(model: ModelProto, ends: Sequence[End]) -> Module:
     """Return the module that takes what the board gives: planes, pixels in bytes, or the tensor itself."""
     own = ModelProto()
     own.CopyFrom(model)
     module = Module(own)
-    for end, layout in zip(ends, layouts, strict=True):
-        if end.rt == "featuremap":
-            _feature(module, end, layout)
-        else:
-            _picture(module, end)
+    for end in ends:
+        put = _feature if end.rt == "featuremap" else _picture
+        put(module, end)
     return module
 
 
@@ -244,10 +245,11 @@ def _input(module: Module, name: str) -> Any:
     return next(one for one in module[0].flatten_inputs if one.name == name)
 
 
-def _feature(module: Module, end: End, layout: str | None) -> None:
+def _feature(module: Module, end: End) -> None:
     if end.normalises:
         module.model.CopyFrom(with_normalisation(module.model, [end]))
-    turns = layout is not None and (layout == "NHWC") != end.last and len(end.taker.shape or ()) == 4
+    turns = end.layout is not None and (end.layout == "NHWC") != end.last
+    turns &= len(end.taker.shape or ()) == 4
     if turns:
         _input(module, end.name).insert_transpose([0, 2, 3, 1] if end.last else [0, 3, 1, 2])
 
