@@ -13,7 +13,14 @@ from onnx import ModelProto
 from evaluation.analysed import TEXT, weights
 from openbpu.arch.errors import InputError, OpenbpuError, QuantizationError
 from openbpu.compat.hmct.api import build_model, check_model
-from openbpu.compat.hmct.debugger import get_sensitivity_of_nodes, sensitivity_analysis
+from openbpu.compat.hmct.debugger import (
+    get_channelwise_data_distribution,
+    get_sensitivity_of_nodes,
+    plot_acc_error,
+    plot_distribution,
+    runall,
+    sensitivity_analysis,
+)
 from openbpu.quantization.onnx import is_quantized, quantize
 from quantization.float_models import float_model, samples
 
@@ -94,6 +101,26 @@ def test_the_debugger_names_the_node_that_costs_most_first(net: ModelProto, tmp_
     assert set(next(iter(found.values()))) == {"cosine-similarity", "mse"}
     few = sensitivity_analysis(calibrated, data(net), pick_threshold=cosines[1], data_num=2)
     assert list(few) == list(found)[:1]
+
+
+def test_the_debuggers_pictures_are_one_page(
+    net: ModelProto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_model(net, "nash-e", cali_data=data(net), name_prefix=str(tmp_path / "out"))
+    calibrated, places = str(tmp_path / "out_calibrated_model.onnx"), [tmp_path / str(n) for n in range(4)]
+    plot_distribution(places[0], calibrated, data(net), nodes_list=["Gemm_y"])
+    get_channelwise_data_distribution(places[1], calibrated, data(net), "Gemm_y", axis=1)
+    plot_acc_error(places[2], data(net), calibrated, metric="cosine-similarity")
+    runall(calibrated, data(net), places[3])
+    for place in places:
+        assert {p.name for p in place.iterdir()} == {"analysis.html", "analysis.csv"}
+        assert "Gemm_y" in (place / "analysis.html").read_text(encoding="utf-8")
+    assert "Gemm_y: " in capsys.readouterr().out
+    assert "sensitivity" in (places[3] / "analysis.csv").read_text().lower()
+    with pytest.raises(InputError, match="nodes_list must be nodes of the model, not 'nobody'"):
+        plot_distribution(places[0], calibrated, data(net), "nobody")
+    with pytest.raises(InputError, match="must be left out"):
+        plot_acc_error(places[0], data(net), calibrated, quantize_node=["Gemm_y"])
 
 
 def test_the_debugger_says_what_it_lacks(net: ModelProto) -> None:

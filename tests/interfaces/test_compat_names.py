@@ -128,10 +128,10 @@ def test_a_name_that_a_star_import_does_not_bring_is_explained_where_it_is_used(
     script = tmp_path / "script.py"
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    script.write_text("from hmct.quantizer.debugger import *\nrunall('x', 'y')\n", encoding="utf-8")
+    script.write_text("from hmct.quantizer.debugger import *\ntensor_analysis('x', 'y')\n", encoding="utf-8")
     assert main([str(script)]) == 1
     told = capsys.readouterr().err
-    assert "runall is not provided: with the vendor it runs every analysis" in told
+    assert "tensor_analysis is not provided: with the vendor it prints the values" in told
     assert "script.py:2" in told
     script.write_text("import os\n\nfrom hmct.ir import OnnxModel\n", encoding="utf-8")
     assert main([str(script)]) == 1

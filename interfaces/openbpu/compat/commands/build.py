@@ -63,7 +63,7 @@ def planned(path: Path, *, suffix: str = ".hbm", stop: str = "") -> Plan:
         raise lines.wrong(("model_parameters", "onnx_model"), "an ONNX file", what, "check the path")
     march = march_of(of.march, lines)
     _refuse(config, lines, march)
-    prefix = Path(of.working_dir) / (of.output_model_file_name or of.output_model_file_prefix)
+    prefix = Path(of.working_dir) / of.output_model_file_prefix
     return Plan(config, lines, read_model(model), march, prefix, suffix, stop)
 
 

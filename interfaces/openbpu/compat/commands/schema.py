@@ -169,7 +169,6 @@ class ModelParameters(Part):
     march: str | None = None
     working_dir: str = "model_output"
     output_model_file_prefix: str = "model"
-    output_model_file_name: str | None = None
     layer_out_dump: Flag = False
     output_nodes: Names = ()
     remove_node_type: Names = ()
@@ -206,7 +205,6 @@ class InputParameters(Part):
     input_shape: Annotated[tuple[tuple[int, ...], ...], _each(_sizes, "like 1x3x224x224, one per input")] = ()
     input_batch: Annotated[int, _whole(1, 4096)] | None = None
     separate_batch: Flag = False
-    separate_name: Names = ()
     norm_type: Annotated[
         tuple[str, ...],
         _each(
@@ -267,7 +265,6 @@ class CompilerParameters(Part):
     cache_path: str | None = None
     max_l2m_size: Annotated[int, _whole(0)] = 0
     extra_params: Any = None
-    ability_entry: Any = None
 
 
 class Configuration(Part):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from onnx import ModelProto
-
 from openbpu.arch.errors import InputError, must
-from openbpu.compat.hmct.data import calibration
+from openbpu.compat.hmct.inputs import float_of, given_data
+from openbpu.compat.hmct.pages import (
+    get_channelwise_data_distribution,
+    plot_acc_error,
+    plot_distribution,
+    runall,
+)
 from openbpu.compat.screen import say, table
 from openbpu.compat.stages import read
 from openbpu.evaluation.analysis import Analyzer, Sensitivity, sensitivity
 
-__all__ = ["get_sensitivity_of_nodes", "sensitivity_analysis"]
+__all__ = [
+    "get_channelwise_data_distribution",
+    "get_sensitivity_of_nodes",
+    "plot_acc_error",
+    "plot_distribution",
+    "runall",
+    "sensitivity_analysis",
+]
 
 _METRICS = {"cosine-similarity": "cosine", "cosine": "cosine", "mse": "mse", "sqnr": "sqnr"}
-_FLOAT, _STAGES = "_optimized_float_model.onnx", ("_calibrated_model.onnx", "_ptq_model.onnx")
 _COLUMNS = {"cosine": "cosine-similarity", "mse": "mse", "sqnr": "sqnr"}
 
 
@@ -45,8 +54,8 @@ def get_sensitivity_of_nodes(
         fix = "inputs and weights are judged together with their node; `openbpu analyze` tells them apart"
         raise InputError(must("get_sensitivity_of_nodes", "node_type", '"node"', f"'{node_type}'", fix))
     names = [_metric(m) for m in ([metrics] if isinstance(metrics, str) else metrics)]
-    quantized, original = read(model_or_file), read(_float_of(model_or_file, float_model))
-    data = _data(calibrated_data, original)
+    quantized, original = read(model_or_file), read(float_of(model_or_file, float_model))
+    data = given_data(calibrated_data, original)
     analyzer = Analyzer(original, quantized)
     found = [sensitivity(analyzer, data, by=name, samples=data_num, until=output_node) for name in names]
     rows = _rows(found, names)
@@ -98,31 +107,3 @@ def _rows(found: Sequence[Sequence[Sensitivity]], names: Sequence[str]) -> dict[
         row.node: {_COLUMNS[name]: of[row.node] for name, of in zip(names, values, strict=True)}
         for row in sorted(found[0], key=lambda row: (-row.loss, row.index))
     }
-
-
-def _float_of(model: Any, given: Any) -> Any:
-    """Return the float model: what is given, or the file beside the calibrated one."""
-    if given is not None:
-        return given
-    if not isinstance(model, ModelProto):
-        path = Path(model)
-        for stage in _STAGES:
-            beside = path.with_name(path.name.removesuffix(stage) + _FLOAT)
-            if path.name.endswith(stage) and beside.is_file():
-                return beside
-    fix = "build_model(…, name_prefix=…) writes both; or give float_model="
-    raise InputError(
-        must("the debugger", "the float model", f"beside the calibrated one as *{_FLOAT}", "missing", fix)
-    )
-
-
-def _data(given: Any, model: ModelProto) -> dict[str, Any]:
-    """Return samples by input: of a mapping, or a folder with one per input, or with samples of one."""
-    if given is None:
-        raise InputError(must("the debugger", "calibrated_data", "given", "missing", "a mapping or a folder"))
-    if isinstance(given, Mapping):
-        return calibration(given, model, "the debugger")
-    folder = Path(given)
-    names = [value.name for value in model.graph.input]
-    folders = {name: folder / name for name in names if (folder / name).is_dir()}
-    return calibration(folders or {names[0]: folder}, model, "the debugger")

@@ -30,22 +30,16 @@ ROWS = (
         {
             "get_sensitivity_of_nodes": "of a node, not of its inputs and weights apart",
             "sensitivity_analysis": "as get_sensitivity_of_nodes, for a list of nodes",
+            **dict.fromkeys(
+                ("plot_distribution", "plot_acc_error", "get_channelwise_data_distribution", "runall"),
+                "writes the page of `openbpu analyze`, analysis.html, and analysis.csv",
+            ),
         },
     ),
     *refused(
         _DEBUGGER,
         {
-            "plot_distribution": ("draws histograms of tensors", f"{_ANALYZE}, which has them"),
-            "plot_acc_error": (
-                "draws the error as it adds up",
-                f"{_ANALYZE}: the column of the cosine so far",
-            ),
-            "get_channelwise_data_distribution": (
-                "draws the values of every channel",
-                f"{_ANALYZE}: unevenness and weights by channel",
-            ),
             "tensor_analysis": ("prints the values of a tensor", f"{_ANALYZE}, or --dump DIR --tensor NAME"),
-            "runall": ("runs every analysis", _ANALYZE),
             "select_sensitive_samples": (
                 "finds the calibration samples that suit least",
                 "QuantAnalysis.auto_find_bad_case of horizon_plugin_profiler, or `openbpu eval --records`",
