@@ -139,6 +139,7 @@ def test_a_comparison_with_constants_is_exact(op: str, name: str, dtype: str) ->
     agree(proto)
 
 
+PAIRED = "e = Less(x, w) f = Cast<to = 1>(e) fq = QuantizeLinear(f, u, z) h = DequantizeLinear(fq, u, z)"
 SIBLINGS = {
     "what is greater": ended("g = Greater(x, w) r = Where(g, x, w)"),
     "sides of other scales": ended("g = Greater(x, w) h = Mul(w, c) hq = QuantizeLinear(h, s, z)"
@@ -161,11 +162,11 @@ SIBLINGS = {
     "equal bools": ended("e = Less(x, w) f = Greater(w, c) g = Equal(e, f) r = Where(g, x, w)"),
     "a chosen bool": ended("e = Less(x, w) f = Greater(w, c) h = Greater(x, c) g = Where(e, f, h)"
                            " r = Where(g, x, w)"),
-    "a sum of a cast": ended("e = Less(x, w) f = Cast<to = 1>(e) r = Add(x, f)"),
-    "a product with a cast": ended("e = Greater(x, w) f = Cast<to = 1>(e) r = Mul(x, f)"),
+    "a sum of a cast": ended(PAIRED + " r = Add(x, h)"),
+    "a product with a cast": ended(PAIRED + " r = Mul(x, h)"),
     "a relu by hand": ended("e = Greater(x, zero) f = Cast<to = 1>(e) r = Mul(x, f)"),
     "a cast alone": ended("e = Greater(x, w) r = Cast<to = 1>(e)"),
-    "a cast of a cast": ended("e = Greater(x, w) f = Cast<to = 7>(e) h = Cast<to = 1>(f) r = Sub(x, h)"),
+    "a cast of a cast": ended("e = Greater(x, w) f = Cast<to = 7>(e) h = Cast<to = 1>(f) r = Sub(c, h)"),
     "what is not zero": ended("e = Cast<to = 9>(x) r = Where(e, w, x)"),
     "masks as BERT has them": ended("e = Greater(x, w) f = Cast<to = 1>(e) h = Sub(c, f) r = Mul(h, low)"),
     "clamped": ended("g = Greater(x, w) h = Where(g, x, w) r = Relu(h)"),
@@ -222,7 +223,7 @@ MASKED = ", bool[1,1,4,5] m) => (float y)"
         "r = Where(m, x, low)",
         "n = Not(m) r = Where(n, low, x)",
         "e = Greater(x, w) n = And(m, e) r = Where(n, x, w)",
-        "n = Cast<to = 1>(m) r = Mul(x, n)",
+        "n = Cast<to = 1>(m) q = QuantizeLinear(n, u, z)" + BACK,
         "n = Cast<to = 1>(m) h = Sub(c, n) i = Mul(h, low) q = QuantizeLinear(i, u, z)" + BACK,
         "j = Constant<value_ints = [1]>() n = Squeeze(m, j) k = Unsqueeze(n, j) r = Where(k, x, w)",
         "i = Constant<value_ints = [1,3,4,5]>() n = Expand(m, i) r = Where(n, x, w)",
@@ -265,3 +266,11 @@ def test_a_float_that_is_compared_is_named() -> None:
     (line,) = (line for line in lines if line.startswith("Greater"))
     assert line.startswith("Greater: its input 'f' of Softmax")
     assert line.endswith("is not quantized (passive quantization)")
+
+
+def test_a_bool_is_no_operand_of_arithmetic_until_it_is_quantized() -> None:
+    proto = graph(ended("e = Greater(x, w) f = Cast<to = 1>(e) r = Mul(x, f)"))
+    (line,) = (line for line in left(proto) if line.startswith("Mul"))
+    assert "is a bool that" in line
+    assert line.endswith("an operand that is not quantized")
+    agree(proto, real=False)

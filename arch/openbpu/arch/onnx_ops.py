@@ -91,6 +91,7 @@ CUTS = that(Does.CUT)
 MOVES = that(Does.VIEW, Does.MOVE, Does.CUT)
 """The elements of the result are elements of input 0, whatever the attributes."""
 PRODUCTS = that(Does.PRODUCT)
+DECISIONS = that(Does.DECIDE)
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 MATRIX_PRODUCTS = PRODUCTS - CONVOLUTIONS
 POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})

@@ -215,7 +215,12 @@ IMAGES: dict[str, Case] = {
     "where, mask and two": case(IMAGE, lambda m, x: torch.where(m.mask, x, F.relu(x)), mask=MASK),
     "masked_fill": case(IMAGE, lambda m, x: x.masked_fill(m.mask, -1.0), mask=MASK),
     "masked_fill of itself": case(IMAGE, line(lambda x: x.masked_fill(x < 0, 0.25)), fast=True),
-    "where, two computed": case(PAIR, lambda _, x, y: torch.where(x > y, x, y), cpu="Greater Where"),
+    "where, two computed": case(PAIR, lambda _, x, y: torch.where(x > y, x, y), fast=True),
+    "where, joined": case(
+        PAIR,
+        lambda _, x, y: torch.where(torch.logical_and(x > 0.1, ~(y < x)), y, x.masked_fill(x == y, 0.25)),
+    ),
+    "a product with a comparison": case(PAIR, lambda _, x, y: x * (x > y), cpu="Cast Mul"),
     "shared weights": case(IMAGE, lambda m, x: m.conv(F.relu(m.act(x))), conv=conv(8, 8), act=nn.ReLU6()),
     "a head per level": case(IMAGE, lambda m, x: (m.conv(x), m.conv(F.max_pool2d(x, 2))), conv=conv(8, 8)),
     "centre heads": case(IMAGE, centre, conv=conv(8, 8), heat=conv(8, 3, 1), box=conv(8, 2, 1), fast=True),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from openbpu.arch.onnx_ops import ONNX_OPS
 from openbpu.compiler.ir import Graph, Node
-from openbpu.compiler.ops.mechanical import PAIR, PIXELS
+from openbpu.compiler.ops.mechanical import MASK, PAIR, PIXELS
 from openbpu.compiler.ops.refused import Refused
 
 _QUANTIZABLE = frozenset({"float32", "float16", "bfloat16"})
@@ -27,6 +27,12 @@ def no_codes(graph: Graph, makers: Mapping[str, Node], node: Node, name: str, fi
     if value.dtype in _HALVES and node.op == "Cast":
         return _half(f"its input '{name}'{of}", value.dtype)
     if value.dtype in _QUANTIZABLE:
+        if maker is not None and maker.op == "Cast" and _dtype(graph, maker.inputs[0]) == "bool":
+            return Refused(
+                f"its input '{name}' is a bool that '{maker.name}' casts to {value.dtype}, an operand that "
+                "is not quantized",
+                MASK,
+            )
         return Refused(f"its input '{name}'{of} is not quantized (passive quantization)", fix)
     other = _cast(value.dtype) if node.op == "Cast" else _unscaled(value.dtype)
     return Refused(f"its input '{name}'{of} is {value.dtype}, which has no scale", other)

@@ -36,6 +36,11 @@ ROWS_FIRST = _fix("row-major indices", "use storage_order = 0")
 NOTHING = _fix("reduce nothing", "remove it: it changes nothing")
 EMPTY = _fix("empty operand", "take the empty tensor out of the model")
 PIXELS = _fix("pixels", "replace it by DequantizeLinear with scale 1, which makes the same numbers")
+MASK = _fix(
+    "mask",
+    "quantize the mask: .to(torch.float) and a QuantStub of its own in torch, a Quantize/Dequantize pair "
+    "behind the Cast in ONNX",
+)
 PAIR = _fix("pair", "put a Quantize/Dequantize pair ")
 """Followed by where. Its scale is exact where the values are codes of a neighbour's, or few."""
 BROADCAST = _fix(

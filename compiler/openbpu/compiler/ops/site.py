@@ -109,10 +109,8 @@ class Site:
         return self.shape_of(self.node.outputs[0])
 
     def leaf_or_none(self, name: str) -> Leaf | None:
-        """The dequantized tensor behind a float value, or None; a bool that is cast has the scale 1."""
+        """The dequantized tensor behind a float value, or None."""
         dq = self.producers.get(name)
-        if dq is not None and dq.op == "Cast":
-            return self.flag_leaf(bool_behind(self.graph, self.producers, name))
         if dq is None or not is_dequantize(dq):
             return None
         scale = scaling(self.graph, dq)
@@ -141,7 +139,11 @@ class Site:
         return bits
 
     def flag_leaf(self, name: str) -> Leaf | None:
-        """A bool as a tensor of the scale 1; None for what is none."""
+        """A bool, or one that is cast, as a tensor of the scale 1: tables read it so, arithmetic does not.
+
+        None for what is none.
+        """
+        name = bool_behind(self.graph, self.producers, name)
         codes = self.flag(name) if name else ""
         if not codes:
             return None
@@ -151,7 +153,9 @@ class Site:
     def leaf(self, index: int, dtypes: Sequence[str] = ("int8", "int16")) -> Leaf:
         """The quantized tensor at input `index`: per tensor, of one of `dtypes`; refuses anything else."""
         name = self.node.inputs[index]
-        leaf = self.leaf_or_none(name) or self.flag_leaf(name)
+        leaf = self.leaf_or_none(name)
+        if leaf is None and self.graph.values[name].dtype == "bool":
+            leaf = self.flag_leaf(name)
         if leaf is None:
             self.shape_of(name)
             producer = self.producers.get(name)
@@ -221,7 +225,9 @@ class Site:
 
 
 def bool_behind(graph: Graph, producers: Mapping[str, Node], name: str) -> str:
-    """Return the bool that a number is, through any casts; "" where it is something else."""
+    """Return the bool that a value is, through any casts; "" where it is something else."""
+    if graph.values[name].dtype == "bool":
+        return name
     while (node := producers.get(name)) is not None and node.op == "Cast" and node.domain == "":
         name = node.inputs[0]
         dtype = graph.values[name].dtype

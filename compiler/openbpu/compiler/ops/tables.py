@@ -42,8 +42,8 @@ class _Chain:
     def leaf_at(self, name: str) -> Leaf | None:
         """The tensor that a value is; of a bool that is cast, the comparison in front is looked at first."""
         node = self.site.producers.get(name)
-        if self.through_casts and node is not None and node.op == "Cast":
-            return None
+        if node is not None and node.op == "Cast":
+            return None if self.through_casts else self.site.flag_leaf(name)
         return self.site.leaf_or_none(name)
 
     def collect(self, name: str) -> bool:

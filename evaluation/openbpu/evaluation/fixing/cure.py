@@ -16,7 +16,7 @@ from openbpu.arch.program import Placement
 from openbpu.arch.protos import opset_of
 from openbpu.compiler import check
 from openbpu.compiler import compile as compile_model
-from openbpu.compiler.ops.mechanical import BROADCAST, PAIR, PIXELS, WORDS, mechanical
+from openbpu.compiler.ops.mechanical import BROADCAST, MASK, PAIR, PIXELS, WORDS, mechanical
 from openbpu.evaluation.fixing.draft import Draft
 from openbpu.evaluation.fixing.proof import CODES, FLOAT, Proof, Witness
 from openbpu.evaluation.fixing.table import FIXES
@@ -26,7 +26,7 @@ from openbpu.quantization.onnx.samples import Calibration
 from openbpu.runtime import Session
 
 _MOVES = frozenset({"QuantizeLinear", "DequantizeLinear"})
-_OF_CODES = frozenset(name for name, words in WORDS.items() if words in {PAIR, PIXELS, BROADCAST})
+_OF_CODES = frozenset(name for name, words in WORDS.items() if words in {MASK, PAIR, PIXELS, BROADCAST})
 """Fixes that put pairs into a model: a float one gets its pairs from `openbpu quantize`."""
 
 _ROUNDS, _SINGLY = 8, 32

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from openbpu.arch.dtypes import DType
+from openbpu.arch.onnx_ops import DECISIONS
 from openbpu.quantization.onnx.asked import Types
 from openbpu.quantization.onnx.carriers import (
     fed_to_bpu,
@@ -157,7 +158,7 @@ def make_plan(
         steps=steps,
         unrounded=fused.unrounded,
         fed=fed_to_bpu(net, kinds, carriers),
-        cpu=frozenset(_on_cpu(net, kinds, pairs)),
+        cpu=frozenset(_on_cpu(net, kinds, pairs)) - units.root.keys(),
         floats=floats,
     )
 
@@ -308,11 +309,14 @@ def _biases(net: Net, macs: Sequence[int], fused: Fused) -> dict[Slot, int]:
 
 
 def _constants(net: Net, kinds: Sequence[Kind], fused: Fused, units: Units) -> frozenset[Slot]:
-    """Return the constant tensors among the operands of operators that quantize all of them."""
+    """Return the constant tensors among the operands of operators that quantize all of them.
+
+    What a tensor is compared with stays the number that it is: its place among the codes is exact.
+    """
     slots: set[Slot] = set()
     for index, node in enumerate(net.nodes):
         own = kinds[index] in {Kind.ELEMENTWISE, Kind.QUANTIZED} and index not in units.root
-        if not own or index in fused.biases:
+        if not own or node.op_type in DECISIONS or index in fused.biases:
             continue
         data = set(data_inputs(node))
         both = [p for p, name in enumerate(node.input) if name in data and name in net.consts]

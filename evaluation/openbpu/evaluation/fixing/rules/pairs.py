@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from openbpu.arch.arrays import Array
 from openbpu.arch.protos import opset_of
-from openbpu.compiler.ops.mechanical import BROADCAST, PAIR
+from openbpu.compiler.ops.mechanical import BROADCAST, MASK, PAIR
 from openbpu.evaluation.fixing.draft import DEQUANTIZE, QUANTIZE, Draft, Stored, attribute
 from openbpu.evaluation.fixing.table import Example, codes, example, fix
 from openbpu.runtime.cpu import make_engine
@@ -28,6 +28,12 @@ _PICKS: dict[str, tuple[int, ...]] = {
 _FLOATS = (TensorProto.FLOAT, 0)
 
 
+def _masks() -> Sequence[Example]:
+    text = """(float[1,4,8] x, bool[1,4,8] m) => (float y)
+        d = pair(x); f = Cast<to=1>(m); c = Mul(d, f); y = pair(c)"""
+    return (example(text),)
+
+
 def _pairs() -> Sequence[Example]:
     scores = """(float[1,4,8] x, bool[1,1,8] m) => (float y)
         d = pair(x); f = Cast<to=1>(m); e = Sub(one, f); g = Mul(e, far); c = Add(d, g); y = pair(c)"""
@@ -41,6 +47,7 @@ def _pairs() -> Sequence[Example]:
 
 
 @fix(PAIR, "", _pairs)
+@fix(MASK, "", _masks)
 def exact_pairs(draft: Draft, node: NodeProto) -> bool:
     """Cast of a bool → … → Add   →   Cast → … → Quantize → Dequantize → Add, where the scale is exact."""
     done = False

@@ -27,7 +27,8 @@ def where(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Code | None:
     condition, *sides = args
     compared = getattr(condition, "compared", None)
     tensors = [s for s in sides if isinstance(s, QTensor)]
-    if compared is not None and all(t is compared[1][0] or t is compared[1][1] for t in tensors):
+    numbers = all(s.numel() == 1 for s in sides if not any(s is t for t in tensors[:1]))
+    if compared is not None and tensors and numbers and any(tensors[0] is o for o in compared[1]):
         name, operands = compared
         x = tensors[0]
 
@@ -35,7 +36,7 @@ def where(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Code | None:
             flag = evaluate(name, tuple(column if o is x else o for o in operands), {})
             return evaluate("where", (flag, *(column if s is x else s for s in sides)), {})
 
-        return _table_of(x, function) if all(s.numel() == 1 for s in sides if s is not x) else nothing
+        return _table_of(x, function)
     known = [codes_of(s) if isinstance(s, QTensor) else s.detach().numpy() for s in sides]
     sides = [k for k in known if k is not None]
     return partial(chosen, condition.numpy(), sides) if len(sides) == len(known) else nothing

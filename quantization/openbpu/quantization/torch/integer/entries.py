@@ -93,8 +93,6 @@ def functional(module: Any, name: str, func: Callable[..., Any], args: Args, kwa
         if name in {"max", "min"} and isinstance(both := func(*unwrap(args), **unwrap(kwargs)), tuple):
             values = _settled(module, deferred(name, operands, kwargs, real), _relu_bounds(module.fused_relu))
             return type(both)((values, *both[1:]))
-        if getattr(module, "computed", False) and getattr(args[0], "compared", None) is None:
-            return _settled(module, Computed(_never, real), _relu_bounds(module.fused_relu))
         result = deferred(name, operands, kwargs, real)
         return _settled(module, result, _relu_bounds(module.fused_relu))
 

@@ -62,7 +62,7 @@ class Attention(Decomposed):
             chooses = "mask_fill" in self._modules if scope.recorder is None else _is_choice(mask)
             mask = mask <= -MASKS if chooses else mask
         if mask.dtype == torch.bool:
-            return self.part("mask_fill", lambda: _filling(mask)).masked(scores, mask, -math.inf)
+            return self.part("mask_fill", _filling).masked(scores, mask, -math.inf)
         hides = scope.recorder is not None and is_constant(mask) and is_mask(mask)
         given = ConstantForm if is_constant(mask) else GivenForm
         return self.part("mask_add", MaskForm.leaving_out if hides else given).add(scores, mask)
@@ -82,9 +82,8 @@ class Attention(Decomposed):
         return self._modules[name]
 
 
-def _filling(mask: torch.Tensor) -> Choice:
+def _filling() -> Choice:
     made = Choice()
-    made.computed = not is_constant(mask)
     made.widen((-math.inf,))
     return made
 

@@ -30,19 +30,16 @@ class Choice(FloatFunctional):
     """torch.where(condition, x, y), or x.masked_fill(mask, value) with `fill`.
 
     A fill like −inf or −1e9 widens the observed range by GAP only, saturates there, and makes the result
-    int16, so that a softmax behind it gives 0. `computed`: the condition comes from tensors of the model; the
-    choice is made on the CPU then, unless it is a comparison of the one tensor that it chooses from.
+    int16, so that a softmax behind it gives 0.
     """
 
-    computed: bool = False
     far: bool = False
 
     @classmethod
     def of(cls, *args: Any, **kwargs: Any) -> Choice:
         """The module for a call with these arguments, where torch.fx has nodes for tensors."""
         made = cls()
-        condition, *sides = _arguments(args, kwargs)
-        made.computed = not is_constant(condition)
+        _, *sides = _arguments(args, kwargs)
         made.widen(sides)
         return made
 
