@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from onnx import ModelProto
 
-from compiler.passing import count, input_dtype, order, passed, proved
-from compiler.reading import model
+from compiler.passing import count, input_dtype, order, passed, proved, values_for
+from compiler.reading import model, run
+from openbpu.compiler import compile as compile_model
 from openbpu.compiler.passes.constants import fold_constants
 from openbpu.compiler.passes.moves import (
     cancel_pairs,
     hoist_quantize,
     sink_dequantize,
 )
+from openbpu.runtime import Session
 
 SCALES = "float s = {0.5}, float t = {0.25}, int8 z = {3}, int8 o = {-5}"
 MOVES = {
@@ -303,3 +306,20 @@ def test_a_pair_per_channel_stays() -> None:
     )
     graph = proved(text(body, constants, "int8[2,3] q"), cancel_pairs)
     assert order(graph) == ["DQ", "Q", "DQ"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_a_pad_value_off_the_grid_of_the_input_has_a_code_of_the_result(dtype: str) -> None:
+    proto = model(
+        f"g (float[1,2,4,4] x) => (float y) <float s = {{0.02}}, float t = {{0.05}}, {dtype} z = {{3}}, "
+        "int64[8] pads = {0,0,1,0,0,1,2,0}, float v = {-1.2345}> { q = QuantizeLinear(x, s, z) "
+        "d = DequantizeLinear(q, s, z) p = Pad(d, pads, v) r = QuantizeLinear(p, t, z) "
+        "y = DequantizeLinear(r, t, z) }"
+    )
+    program = compile_model(proto, march="nash-e")
+    assert {row.on for row in program.placement} == {"BPU"}
+    feeds = values_for(proto)
+    for mode in ("fast", "exact"):
+        np.testing.assert_array_equal(
+            Session(program, mode=mode).run(feeds).outputs["y"], run(proto, feeds)[0]
+        )

@@ -7,9 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from openbpu.arch import numerics
+from openbpu.arch.dtypes import DType
 from openbpu.arch.program import Gather, Move, Pad
 from openbpu.arch.shapes import Ints, around, broadcast_strides, dense_strides
-from openbpu.compiler.ir import Node
+from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
 from openbpu.compiler.ops.advice import not_constant
 from openbpu.compiler.ops.mechanical import CROP, TABLE
@@ -101,22 +103,54 @@ def _lower_gather(site: Site) -> None:
 
 
 def _lower_pad(site: Site) -> None:
-    source, shape = source_codes(site), site.shape()
+    mode = site.node.attrs.get("mode", "constant")
+    leaf = site.leaf_or_none(site.node.inputs[0])
+    on_grid = site.out is None or mode != "constant" or leaf is None or not leaf.scaling.per_tensor
+    source, shape = source_codes(site) if on_grid else _rescaled(site), site.shape()
     amounts = _ints(site, 1) or tuple(site.node.attrs.get("pads", ()))
     axes = _ints(site, 3) or tuple(range(len(shape)))
     before, after = [0] * len(shape), [0] * len(shape)
     for i, axis in enumerate(axes):
         before[axis], after[axis] = amounts[i], amounts[len(axes) + i]
-    mode = site.node.attrs.get("mode", "constant")
     if mode != "constant" or min(before + after, default=0) < 0:
         _pad_by_gather(site, source, before, after, mode)
         return
     value = site.graph.const(site.node.inputs[2]) if site.has(2) else np.zeros(())
     if value is None:
         raise not_constant(site.graph, site.producers, site.node.inputs[2], "its pad value")
+    code = int(value.reshape(())) if on_grid else _code_of(site, value)
+    site.emit("Pad", site.target, x=source, before=tuple(before), after=tuple(after), value=code)
+
+
+def _rescaled(site: Site) -> str:
+    """Input 0 on the grid of the result, whose codes the pad value has one of."""
+    leaf, out = site.leaf(0), site.out_quant()
+    site.rw.set_quant(site.target, site.quant())
+    if leaf.scaling.same(out):
+        return leaf.codes
+    fixed = numerics.fixed_point_sum((leaf.s / out.s,), (float(leaf.reach),))
+    made = site.rw.value(f"{site.target}/rescaled", leaf.shape, out.dtype, site.quant())
+    info = np.iinfo(out.dtype)
     site.emit(
-        "Pad", site.target, x=source, before=tuple(before), after=tuple(after), value=int(value.reshape(()))
+        "Rescale",
+        made,
+        x=leaf.codes,
+        x_zero=leaf.z,
+        mult=fixed.multipliers[0].item(),
+        offset=int(fixed.offset[0]),
+        shift=fixed.shift.item(),
+        zero=out.z,
+        lo=int(info.min),
+        hi=int(info.max),
     )
+    return made
+
+
+def _code_of(site: Site, value: Array) -> int:
+    out = site.out_quant()
+    if np.isnan(value).any():
+        raise Refused("its pad value is NaN", "check the export of the model")
+    return int(numerics.quantize(value.reshape(()).astype(np.float32), out.s, out.z, DType(out.dtype)))
 
 
 def _pad_by_gather(site: Site, source: str, before: list[int], after: list[int], mode: str) -> None:

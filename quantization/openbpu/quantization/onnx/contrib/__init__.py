@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime's optimizer and exporters write, and ONNX's Attention, as simpler ones.
+"""Operators of ONNX Runtime's optimizer and of exporters, ONNX's Attention, LSTM, GRU, …, as simpler ones.
 
     x, skip → SkipLayerNormalization → y      becomes      x, skip → Add → LayerNormalization, written out →
 
@@ -15,7 +15,7 @@ from onnx import NodeProto
 
 from openbpu.arch.arrays import Array
 from openbpu.arch.errors import QuantizationError, must
-from openbpu.quantization.onnx.contrib import runtime, standard
+from openbpu.quantization.onnx.contrib import recurrent, rotary, runtime, standard
 from openbpu.quantization.onnx.contrib import steps as written
 from openbpu.quantization.onnx.contrib.writer import KeptError, Writer
 from openbpu.quantization.onnx.findings import Finding
@@ -28,7 +28,7 @@ DOMAIN = "com.microsoft"
 FIX = "export the model without it, or save what ONNX Runtime loads at ORT_DISABLE_ALL"
 
 OPSET = 11
-"""First opset whose operators attention is written out in."""
+"""First opset whose operators attention and recurrences are written out in."""
 
 _Write = Callable[[Writer], list[str] | None]
 
@@ -91,7 +91,7 @@ def _written_out(net: Net, names: Names, node: NodeProto, consts: dict[str, Arra
     write, made = _writing(node), Writer(net, names, node, consts)
     if write is None:
         return ""
-    if net.opset < OPSET and write in _ATTENTION:
+    if net.opset < OPSET and write in _NEWER:
         return f"the model has opset {net.opset}: {OPSET} is the first that it can be written out in"
     try:
         results = write(made)
@@ -133,6 +133,7 @@ _KNOWN: dict[str, _Write] = {
     "MultiHeadAttention": runtime.multi_head,
     "QAttention": runtime.quantized_attention,
     "QuickGelu": written.quick_gelu,
+    "RotaryEmbedding": rotary.rotary_of_runtime,
     "SimplifiedLayerNormalization": written.simplified_norm,
     "SkipLayerNormalization": written.skip_norm,
     "SkipSimplifiedLayerNormalization": written.skip_simplified_norm,
@@ -141,20 +142,26 @@ _KNOWN: dict[str, _Write] = {
 
 _STANDARD: dict[str, _Write] = {
     "Attention": standard.attention,
+    "GRU": recurrent.gru,
+    "LSTM": recurrent.lstm,
+    "LpNormalization": rotary.sum_norm,
+    "RNN": recurrent.rnn,
+    "RotaryEmbedding": rotary.rotary,
     "SimplifiedLayerNormalization": written.simplified_norm,  # ONNX Runtime writes it without a domain
 }
 
-_ATTENTION = frozenset(
+_NEWER = frozenset(
     {
         *(runtime.attention, runtime.decoder_attention, runtime.decoder_multi_head, runtime.multi_head),
-        runtime.quantized_attention,
+        *(runtime.quantized_attention, recurrent.lstm, recurrent.gru, recurrent.rnn),
+        *(rotary.rotary, rotary.rotary_of_runtime),
     }
 )
 
 _FUSED = frozenset(
     {
         *("EmbedLayerNormalization", "FusedGemm", "GroupQueryAttention", "LinearAttention"),
-        *("RotaryEmbedding", "SparseAttention"),
+        "SparseAttention",
     }
 )
 """Other fusions of float operators."""
