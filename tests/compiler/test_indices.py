@@ -90,6 +90,20 @@ def test_indices_are_those_of_onnx_runtime_and_their_types(name: str, style: str
     assert style == "uint8" or {r.on for r in program.placement} == {"BPU"}
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+def test_codes_are_searched_as_what_they_stand_for(op: str, dtype: Any) -> None:
+    """As quantizers to QOperator models write it."""
+    b = Network(SHAPE, 21, Style("uint8", symmetric=False, spread=48.0))
+    scale, zero = b.constant(np.float32(0.125)), b.constant(np.array(3, dtype))
+    codes = b.node("QuantizeLinear", b.node("Neg", b.x), scale, zero)
+    b.output(b.node(op, codes, axis=1, keepdims=0))
+    program = build(b.model(), march="nash-e")
+    (made,), (wanted,) = Session(program).run(b.inputs).outputs.values(), run(b.model(), b.inputs).values()
+    np.testing.assert_array_equal(made, wanted)
+    assert [r.on for r in program.placement if r.op == op] == ["BPU"]
+
+
 def test_many_equal_codes_are_met() -> None:
     b = network(found())
     first, last = (run(network(found(last=n)).model(), b.inputs) for n in (0, 1))

@@ -12,6 +12,7 @@ from openbpu.compiler.passes.code_clamps import clamps_of_reals
 from openbpu.compiler.passes.compose import compose_tables, fuse_tables
 from openbpu.compiler.passes.constants import fold_constants
 from openbpu.compiler.passes.half_floats import widen_half_floats
+from openbpu.compiler.passes.indices import finders_of_reals
 from openbpu.compiler.passes.integer_products import products_of_reals
 from openbpu.compiler.passes.layout import settle_layout
 from openbpu.compiler.passes.moves import (
@@ -38,6 +39,7 @@ NORMALISE: tuple[tuple[Pass, str], ...] = (
     (fold_constants, "what is made of constants alone becomes constant: weights behind Quantize, Clip, …"),
     (positive_scales, "scales that divide and add are positive; only a weight may have a negative one"),
     (clamps_of_reals, "a clamp of codes is fused as a clamp of reals is"),
+    (finders_of_reals, "an ArgMax of codes is one of reals, before codes change their sign"),
     (
         uniform_to_scalar,
         "a tensor of one value is a number to all that look for numbers: tables, clamps, powers",

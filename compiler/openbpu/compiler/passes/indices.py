@@ -25,7 +25,33 @@ from openbpu.compiler.passes.wishes import Wishes
 _FINDERS = that(Does.FIND)
 _INTEGERS = {dtype.value: dtype for dtype in PLACES}
 _CODES = (DType.INT8, DType.INT16)
+_OF_CODES = _FINDERS - {"TopK"}
+_BYTES = ("int8", "uint8")
 _WIDER = "cast to int32 or int64"
+
+
+def finders_of_reals(graph: Graph) -> Graph:
+    """Return the graph with ArgMax and ArgMin of codes as those of reals in the same order.
+
+    Q → ArgMax      becomes      Q → DQ(scale 1) → ArgMax
+    """
+    rw = Rewriter(graph)
+    for node in graph.nodes:
+        if node.domain == "" and node.op in _OF_CODES and graph.values[node.inputs[0]].dtype in _BYTES:
+            rw.nodes.append(replace(node, inputs=(_reals(rw, node.inputs[0]), *node.inputs[1:])))
+        else:
+            rw.nodes.append(node)
+    return rw.finish()
+
+
+def _reals(rw: Rewriter, codes: str) -> str:
+    """Dequantize codes by a scale of 1: their own may be one per channel, which is another order."""
+    value = rw.values[codes]
+    one, zero = np.ones((), np.float32), np.zeros((), value.dtype)
+    scale = (rw.constant(f"{codes}/scale", one), rw.constant(f"{codes}/zero", zero))
+    reals = rw.value(f"{codes}/reals", value.shape, "float32")
+    rw.add(DEQUANTIZE, (codes, *scale), (reals,))
+    return reals
 
 
 def casts_beside_finders(graph: Graph) -> Graph:
