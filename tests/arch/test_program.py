@@ -14,7 +14,7 @@ from openbpu.arch.errors import OpenbpuError, must
 from openbpu.arch.isa import INSTRUCTIONS, SERVES
 from openbpu.arch.program import OPERATORS, Lut, Move, Operator, Program, Space, Tensor
 
-ENGINES = ("TAE", "AAE", "VAE", "TRANS", "VPU")
+ENGINES = ("TAE", "AAE", "VAE", "TRANS", "VPU", "SPU")
 COMPUTING = tuple(d for d in DType if d in (DType.INT8, DType.INT16, DType.INT32))
 
 
