@@ -198,13 +198,17 @@ def test_a_stride_of_a_wide_kernel_is_channels_without_a_copy() -> None:
     [
         (conv((1, 3000, 3, 2, 2), (1, 3000, 3, 2, 2)), "1..8192, not 9000"),
         (conv((1, 2500, 3, 3, 3), (1, 2500, 3, 3, 3)), "1..65536, not 67500"),
-        (conv((5, 1, 1000, 1, 2), (1, 1, 3, 1, 2), pads=[1, 0, 0] * 2), "1..4096, not 5000"),
+        (
+            conv((5, 1, 1000, 1, 2), (1, 1, 3, 1, 2), pads=[1, 0, 0] * 2),
+            "batch × depth must be 1..4096, not 5000",
+        ),
+        (pool("MaxPool", (2, 1, 3000, 2, 2), (1, 2, 2)), "batch × depth must be 1..4096, not 6000"),
         (conv((1, 1, 1, 70000), (1, 1, 1, 66000)), "1..65536, not 1×1×70000"),
         (conv((1, 700, 1, 200), (1, 700, 1, 100)), "1..65536, not 70000"),
         (pool("AveragePool", (1, 1, 18, 18, 4), (17, 17, 2)), "1..256, not 289×2"),
         (pool("MaxPool", (1, 1, 300, 2, 2), (257, 1, 1)), "1..256, not 257×1×1"),
     ],
-    ids=["depth", "taps", "images", "size", "wide", "slices", "largest"],
+    ids=["depth", "taps", "images", "pooled images", "size", "wide", "slices", "largest"],
 )
 def test_what_is_beyond_the_march_is_refused_by_name(network: Network, actual: str) -> None:
     rows = [r for r in check(network.model(), march="nash-e") if r.op in ("Conv", "AveragePool", "MaxPool")]

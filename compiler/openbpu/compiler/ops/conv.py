@@ -8,7 +8,7 @@ import numpy as np
 
 from openbpu.arch.arrays import Float64
 from openbpu.compiler.ir import Array
-from openbpu.compiler.ops.layout import channels_last, from_nhwc
+from openbpu.compiler.ops.layout import channels_last, from_nhwc, require_images
 from openbpu.compiler.ops.mechanical import APART, BATCH, OUTPUTS, PAIR, PHASES, STRIDE, ZEROS
 from openbpu.compiler.ops.pieces import viewed
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
@@ -60,6 +60,7 @@ def _bias(site: Site) -> Array | None:
 
 def _emit(site: Site, weight: Array, scale: Float64, plan: Plan) -> None:
     """Emit the convolution of input 0 by `weight` [O, I, *K] over the upsampled input."""
+    require_images(site, plan.images)
     x, bias, groups = site.leaf(0), _bias(site), _groups(site)
     win, ohwi = flat((plan.rows, plan.columns)), plan.weight(weight)
     geometry = Geometry(win.kernel, win.strides, win.pads, win.dilations, plan.upsample, groups)
@@ -126,10 +127,6 @@ def _pads_transposed(site: Site) -> tuple[int, ...]:
 # --- limits ------------------------------------------------------------------------------------------------
 
 
-def _images(site: Site) -> Violation:
-    return in_range(plan_of(site).images, 1, site.limit("batch_max"))
-
-
 def _sizes(site: Site) -> Violation:
     most, laid = site.limit("conv_size_max"), plan_of(site).channels * _groups(site)
     return all_in_range(site.shape()[1:], 1, most) or in_range(laid, 1, most)
@@ -193,7 +190,7 @@ def _int16_depthwise(site: Site) -> Violation:
 
 _PARTS = "split the input channels over several layers, quantize what each makes, and add"
 CONV_LIMITS = (
-    Limit("batch (times depth) must be 1..{batch_max}", _images, BATCH),
+    Limit("batch must be 1..{batch_max}", lambda s: in_range(s.shape()[0], 1, s.limit("batch_max")), BATCH),
     Limit(
         "C, H and W of the input must be 1..{conv_size_max}", _sizes, "split the input into smaller pieces"
     ),

@@ -18,6 +18,16 @@ def image_shape(shape: Ints) -> tuple[int, int, int]:
     return n * prod(depth), h, w
 
 
+def require_images(site: Site, images: int) -> None:
+    """Refuse a volume of more slices than an operator has images in a batch."""
+    most = site.limit("batch_max")
+    if len(site.shape()) == 5 and images > most:
+        raise Refused(
+            f"batch × depth must be 1..{most}, not {images}",
+            "run smaller batches, or split the depth, with what windows share, and concatenate",
+        )
+
+
 def to_last(site: Site, codes: str) -> str:
     """Emit the Transpose of [N, C, D, H, W] to [N, D, H, W, C]; returns the new value."""
     value = site.rw.values[codes]

@@ -14,7 +14,7 @@ from openbpu.arch import numerics
 from openbpu.arch.program import Pool
 from openbpu.compiler.ir import Array, Node
 from openbpu.compiler.ir.dialect import Builder, form, operand
-from openbpu.compiler.ops.layout import from_nhwc, to_last, to_nhwc
+from openbpu.compiler.ops.layout import from_nhwc, require_images, to_last, to_nhwc
 from openbpu.compiler.ops.mechanical import BATCH, MAXIMA, MEAN, ROWS_FIRST, STRIDE
 from openbpu.compiler.ops.pieces import bordered, joined, taken, turned, viewed
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, all_in_range, in_range
@@ -42,6 +42,7 @@ class _Emit:
         n, c = (source.shape or (0,))[0], (source.shape or (0,))[-1]
         keeps = site.out is None or not last
         dtype, quant = (source.dtype, source.quant) if keeps else (site.out_dtype, site.quant())
+        require_images(site, n)
         outs = (1, *(span.out for span in found))[-2:]
         y = site.rw.value(f"{site.target}/{stem}", (n, *outs, c), dtype, quant)
         site.rw.bpu(
@@ -218,13 +219,6 @@ def _side(key: str) -> Callable[[Site], Violation]:
     return lambda site: all_in_range(_sides(site), 1, site.limit(key))
 
 
-def _images(site: Site) -> Violation:
-    n, depths = site.shape()[0], [1]
-    if len(site.shape()) == 5:
-        depths = [site.shape()[2], site.out_shape()[2]]
-    return in_range(n * max(depths), 1, site.limit("batch_max"))
-
-
 def _max_window(site: Site) -> Violation:
     return in_range(prod(_kernel(site)[-2:]), 1, site.limit("maxpool_window_max"))
 
@@ -235,7 +229,7 @@ def _average_window(site: Site) -> Violation:
 
 
 _COMMON = (
-    Limit("batch (times depth) must be 1..{batch_max}", _images, BATCH),
+    Limit("batch must be 1..{batch_max}", lambda s: in_range(s.shape()[0], 1, s.limit("batch_max")), BATCH),
     Limit(
         "strides must be 1..{pool_stride_max}",
         lambda s: all_in_range(s.node.attrs.get("strides") or (1,), 1, s.limit("pool_stride_max")),
