@@ -15,7 +15,9 @@ from openbpu.runtime import Session
 from witness.builder import GraphBuilder, Style
 
 Codes = npt.NDArray[np.int16]
-INT16 = Style("int16")
+INT8, INT16 = Style("int8"), Style("int16")
+FINE = Style("int16", spread=2.0**-4)
+"""A scale 4,096 times finer than that of int8: it saturates."""
 
 
 def sampled(
@@ -25,6 +27,7 @@ def sampled(
     data: str = "int8",
     points: str = "int16",
     scale: float = 1.1 / 32767,
+    result: Style = INT8,
     **how: Any,
 ) -> GraphBuilder:
     """An image of random codes at constant codes of a grid, or at random ones of an input of this shape."""
@@ -35,7 +38,7 @@ def sampled(
     else:
         codes = b.constant(grid)
         places = b.node("DequantizeLinear", codes, b.constant(np.float32(scale)), b.constant(np.int16(0)))
-    b.output(b.qdq(b.node("GridSample", x, places, **how), Style("int8")))
+    b.output(b.qdq(b.node("GridSample", x, places, **how), result))
     return b
 
 
@@ -80,6 +83,11 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "a step of its grid must be less than 2048 pixels, not 2,250",
         "quantize the grid over its range",
     ),
+    "fine result": (
+        lambda: sampled((1, 2, 5, 6), (1, 3, 4, 2), padding_mode="border", result=FINE),
+        "the scale of its output must be at least 1/1,024 of the scale of its input, not 1/",
+        "quantize its output over its range",
+    ),
     "large image": (
         lambda: sampled((1, 1, 1024, 1100), (1, 2, 2, 2)),
         "H·W of its input must fit the 1048576 bytes on chip, not 1024×1100",
@@ -112,6 +120,13 @@ def test_every_code_points_to_the_pixel_that_is_nearest(width: int, corners: int
     b = sampled((1, 1, 1, width), grid, scale=1 / 32767, **how)
     program = compile_model(b.model(), march="nash-e", opt=0)
     (got,) = Session(program).run(b.inputs).outputs.values()
+    wanted = evaluate(b.model(), b.inputs).outputs[b.outputs[0]]
+    np.testing.assert_array_equal(got, wanted.astype(np.float32))
+
+
+def test_the_nearest_pixel_is_exact_on_any_scale() -> None:
+    b = sampled((1, 2, 5, 6), (1, 3, 4, 2), mode="nearest", result=FINE)
+    _, got = both(b, "nash-e")
     wanted = evaluate(b.model(), b.inputs).outputs[b.outputs[0]]
     np.testing.assert_array_equal(got, wanted.astype(np.float32))
 

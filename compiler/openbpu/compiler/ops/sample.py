@@ -52,7 +52,7 @@ def _lower(site: Site) -> None:
     )
     _refuse_large(site, way, grid)
     unit = 2.0**numerics.BETWEEN_BITS if way.linear else 1.0
-    if x.s / out.s > numerics.MAX_FINER_SAMPLE:
+    if way.linear and x.s / out.s > numerics.MAX_FINER_SAMPLE:
         most = f"1/{numerics.MAX_FINER_SAMPLE:,.0f} of the scale of its input, not 1/{x.s / out.s:,.0f}"
         raise Refused(
             f"the scale of its output must be at least {most}", "quantize its output over its range"

@@ -181,7 +181,7 @@ def averaged(
 
 def sampled(x: Codes, points: Codes, way: Sampling, out: Grid, clamp: Clamp) -> Int64 | None:
     """X [N, C, H, W] at the points: program.GridSample; None where it is none, or the grid `out` too fine."""
-    if x.grid.s / out.s > numerics.MAX_FINER_SAMPLE:
+    if way.linear and x.grid.s / out.s > numerics.MAX_FINER_SAMPLE:
         return None
     unit = _UNIT if way.linear else 1.0
     fixed = fixed_sum((x.grid.s / out.s / unit,), (float(x.grid.reach) * unit,))
