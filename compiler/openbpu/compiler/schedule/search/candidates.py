@@ -7,8 +7,9 @@ them, and no estimate knows what engines and cores wait for in the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from openbpu.arch.events import Queues
 from openbpu.arch.isa import Code
@@ -89,8 +90,7 @@ class ScheduleSearch:
         made: list[FinishedSchedule] = []
         plans: list[tuple[SegmentPlan, OffChipAddresses]] = []
         fewest: float = math.inf
-        for configuration in tried:
-            policy, allocator, plan, addresses = self._planned(configuration)
+        for policy, allocator, plan, addresses in chain.from_iterable(map(self._planned, tried)):
             if (plan, addresses) in plans:
                 continue
             plans.append((plan, addresses))
@@ -108,20 +108,25 @@ class ScheduleSearch:
 
     def _planned(
         self, configuration: Configuration
-    ) -> tuple[Policy, OffChipAllocator, SegmentPlan, OffChipAddresses]:
-        """The plan of a configuration: with the L2M, the plan without it says which tensors are there."""
+    ) -> Iterator[tuple[Policy, OffChipAllocator, SegmentPlan, OffChipAddresses]]:
+        """The plans of a configuration: one, or with the L2M two.
+
+        The first does not know what the L2M will hold, and says it; the second does, and is as a rule the
+        better one: but tiles that are cheaper by estimate can wait longer for each other.
+        """
         policy = replace(self.policy, balance=configuration.balance)
         allocator = replace(self.allocator, l2m_end=configuration.l2m_bytes)
         cores, l2m_bytes = configuration.cores, max(configuration.l2m_bytes - allocator.l2m_start, 0)
         plan = self.planner.plan(cores, l2m_bytes, policy)
         addresses = allocator.allocate(plan.live_ranges, plan.moved(), reuse=policy.reuse)
+        yield policy, allocator, plan, addresses
         if addresses.l2m:
             policy = replace(policy, in_l2m=frozenset(addresses.l2m))
             plan = self.planner.plan(cores, l2m_bytes, policy)
             addresses = allocator.allocate(
                 plan.live_ranges, plan.moved(), reuse=policy.reuse, l2m_only=policy.in_l2m
             )
-        return policy, allocator, plan, addresses
+            yield policy, allocator, plan, addresses
 
     def _cycles(self, finished: FinishedSchedule) -> int:
         """The cycles of a schedule, as the timing simulator counts them."""
