@@ -214,17 +214,23 @@ def quantize_random(
     *,
     activation: DType = DType.INT8,
     weight: DType = DType.INT8,
+    config: ConfigLike | None = None,
     shapes: Shapes | None = None,
 ) -> ModelProto:
     """Return `model` quantized with ranges from one run on random data: right for latency, not for accuracy.
 
-    Needs no data and costs about one unoptimized run. The tail has the type of all activations. A tensor that
+    Needs no data and costs about one unoptimized run. The tail has the type of all activations; `config` is
+    as in `quantize`, for the types it names. A tensor that
     random data drives to infinity gets range 1, and so does every tensor of a model that does not run on
     random data. An axis that `shapes` leaves free has length 1 there. Raises as `quantize` does.
     """
+    asked = read_config(config)
+    activation, _ = base_types(asked, activation, activation)
     _check_types(activation, weight, activation, "max")
     with valid(model):
-        net, plan = _planned(read(model, shapes), activation, weight, tail=activation)
+        loaded = load(model)
+        wanted = Wanted(asked, loaded.nodes, read(loaded, shapes))
+        net, plan = _planned(wanted.model, activation, weight, tail=activation, wanted=wanted)
         quantized = apply_plan(net, plan, random_ranges(net, plan.sources), weight, nominal(net))
     if out is not None:
         write_model(quantized, out, outside=lies_in_files(model))
