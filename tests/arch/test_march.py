@@ -256,3 +256,12 @@ def test_a_file_is_a_march_under_any_name(tmp_path: Path) -> None:
     for file in ("mine.json", "mine"):
         (tmp_path / file).write_text('{"based_on": "nash-e", "name": "mine"}')
         assert get_march(tmp_path / file).name == "mine"
+
+
+@pytest.mark.parametrize("name", MARCHES)
+def test_a_number_taken_over_from_another_march_is_the_one_that_stands_there(name: str) -> None:
+    march = get_march(name)
+    for key, number in march.numbers.items():
+        taken = re.search(r"\bas ([a-z][\w-]*)(, (fitted|assumed) there)?(?=$|[,:;])", number.source)
+        if taken and taken[1] in set(MARCHES) - {name}:
+            assert number.value == get_march(taken[1]).numbers[key].value, key

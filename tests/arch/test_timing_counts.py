@@ -24,7 +24,7 @@ KNOWN = with_values(
     get_march("nash-e"),
     {
         "chip.layer_cycles": 0,
-        "chip.table_cycles": 0,
+        "chip.table_ns": 0,
         "chip.port_bytes_per_cycle": 0,
         "tae.input_lanes": 8,
         "tae.output_lanes": 16,
@@ -110,10 +110,17 @@ def test_an_instruction_takes_the_cycles_counted_by_hand(kind: str) -> None:
 
 
 def test_an_operator_is_set_up_once_and_its_table_too() -> None:
-    dear = with_values(KNOWN, {"chip.layer_cycles": 1000, "chip.table_cycles": 10_000})
+    dear = with_values(KNOWN, {"chip.layer_cycles": 1000, "chip.table_ns": 10_000})
     assert computed("lut", dear) == [COUNTS["lut"] + 11_000]
     assert computed("concat", dear) == [COUNTS["concat"] + 1000, COUNTS["concat"]]
     assert computed("pad", dear)[:2] == [COUNTS["pad"] + 1000, computed("pad")[1] + 1000]  # VAE and TRANS
+
+
+@pytest.mark.parametrize("kind", ["lut", "segment_lut"])
+def test_a_table_of_either_width_takes_its_time_whatever_the_clock(kind: str) -> None:
+    for ghz in (1, 2):
+        march = with_values(KNOWN, {"chip.table_ns": 1500, "chip.clock_hz": ghz * 1_000_000_000})
+        assert computed(kind, march)[0] == COUNTS[kind] + 1500 * ghz
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -123,7 +130,7 @@ def test_a_table_is_set_up_whatever_its_number(first: bool) -> None:
     x, y, highest = b.input((1, 2, 2, 16)), b.tensor((1, 2, 2, 16)), b.const(values)
     table = lowest if first else highest
     program = tiled(one_operator_program(b, Lut(inputs=(x,), outputs=(y,), table_id=table)))
-    without, dear = (with_values(KNOWN, {"chip.table_cycles": n}) for n in (0, 10_000))
+    without, dear = (with_values(KNOWN, {"chip.table_ns": n}) for n in (0, 10_000))
     segment = segment_of(program)
     cheap, found = (
         instruction_costs(segment.code[0], segment.operators, program.tensors, march).cycles.sum()

@@ -16,7 +16,7 @@ QUIET = {
     "chip.clock_hz": 1_000_000_000,
     "chip.layer_cycles": 0,
     "chip.start_us": 10,
-    "chip.table_cycles": 0,
+    "chip.table_ns": 0,
     "chip.port_bytes_per_cycle": 0,
     "ddr.bytes_per_second": 1_000_000_000,
     "ddr.burst_bytes": 1,

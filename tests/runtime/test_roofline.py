@@ -228,7 +228,7 @@ def test_a_table_is_set_up_like_a_layer() -> None:
     b = Build()
     x, y = b.input((1, 8, 8, 32)), b.tensor((1, 8, 8, 32))
     op = Lut(inputs=(x,), outputs=(y,), table_id=b.const(np.arange(-128, 128, dtype=np.int8)))
-    assert only(one(op, b), fast(chip__table_cycles=5000)).bound.overhead_us == pytest.approx(5)
+    assert only(one(op, b), fast(chip__table_ns=5000)).bound.overhead_us == pytest.approx(5)
 
 
 def test_every_cpu_segment_between_two_of_the_bpu_costs_a_start_and_one_cure_counts_them() -> None:

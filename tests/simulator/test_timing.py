@@ -26,7 +26,7 @@ MARCH = with_values(
     get_march("nash-e"),
     {
         "chip.layer_cycles": 0,
-        "chip.table_cycles": 0,
+        "chip.table_ns": 0,
         "chip.port_bytes_per_cycle": 0,
         "chip.shared_bytes_per_cycle": 3,
         "ddr.bytes_per_second": 1_000_000_000,
@@ -87,7 +87,7 @@ def test_an_operator_is_set_up_once_and_its_table_too(kind: str, tables: int) ->
     program = tiled(program_of(kind, 1)[0])
     segment = segment_of(program)
     base = simulate(program, segment, MARCH).busy.sum()
-    dear = with_values(MARCH, {"chip.layer_cycles": 1000, "chip.table_cycles": 7})
+    dear = with_values(MARCH, {"chip.layer_cycles": 1000, "chip.table_ns": 7})
     assert len(segment.operators) == 1
     assert simulate(program, segment, dear).busy.sum() == base + 1000 + 7 * tables
 

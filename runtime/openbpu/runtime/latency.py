@@ -6,6 +6,7 @@ call to return in one thread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ class Latency:
 
     `submit_us` is what the host adds per run, from the march (fitted to published latencies): like
     `dequantize_us` in neither `bpu_us` nor `cpu_us`, and in `one_thread_us` only;
-    `serial_us` the part of it that bounds all `cores` together when every one of them is kept busy. Where
+    `serial_us` the part of it that bounds all `cores` together when every one of them is kept busy, and
+    `shared_us` what a run takes of the DDR that they share (0: they do not slow each other down). Where
     several cores share the work of a run, `cores` counts how many runs the chip does at once. `images` is the
     batch: how many frames one run computes.
     """
@@ -54,6 +56,7 @@ class Latency:
     submit_us: float
     dequantize_us: float = 0.0
     serial_us: float = 0.0
+    shared_us: float = 0.0
     cores: int = 1
     images: int = 1
 
@@ -76,8 +79,10 @@ class Latency:
         return self.frame_us_on(self.cores)
 
     def frame_us_on(self, cores: int) -> float:
-        """`frame_us` when only so many cores are kept busy: fewer wait for the host's serial part."""
-        return max(self._frame_us(), cores * self.serial_us)
+        """`frame_us` when only so many cores are kept busy: fewer wait for the host's serial part, and for
+        each other's DDR traffic.
+        """
+        return max(self._frame_us(), cores * max(self.serial_us, self.shared_us))
 
     def _frame_us(self) -> float:
         on_bpu = [i for i, s in enumerate(self.segments) if s.on == "BPU"]
@@ -104,14 +109,22 @@ class Latency:
 def latency_of(program: Program, march: March) -> Latency:
     """Simulate the BPU segments of `program` and estimate its CPU segments."""
     bare = sum(prod(t.shape) for t in (program.tensors[i] for i in program.outputs) if _is_integer(t))
+    segments = tuple(_segment(program, index, march) for index in range(len(program.segments)))
     return Latency(
-        tuple(_segment(program, index, march) for index in range(len(program.segments))),
+        segments,
         submit_us=float(march.cpu.submit_us),
         serial_us=float(march.cpu.serial_us),
+        shared_us=_shared_us(segments, march),
         cores=max(march.chip.cores // cores_of(program), 1),
         dequantize_us=bare * march.cpu.dequantize_ps / _PS_PER_US,
         images=images_of(program),
     )
+
+
+def _shared_us(segments: Sequence[SegmentLatency], march: March) -> float:
+    rate = march.ddr.shared_bytes_per_second
+    moved = sum(s.timing.loaded + s.timing.stored for s in segments if s.timing)
+    return moved / rate * _US if rate else 0.0
 
 
 def images_of(program: Program) -> int:

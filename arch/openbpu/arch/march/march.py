@@ -13,6 +13,8 @@ from typing import Any
 from openbpu.arch.dtypes import DType
 from openbpu.arch.engines import Engine
 
+_NS = 1_000_000_000  # a second
+
 CONFIDENCES = ("published", "fitted", "assumed")
 """published: a public document states it · fitted: to published latencies · assumed: chosen, plausible."""
 
@@ -54,7 +56,8 @@ class Chip:
     nv12_stride: alignment of the row stride of NV12 images in bytes · start_us: time of a core per BPU
     segment before its first and after its last instruction (fetching the program, starting, reporting) ·
     layer_cycles: engine time of setting up an operator, once (all engines but LOAD and STORE) ·
-    table_cycles: the same for an operator's look-up table, on top · port_bytes_per_cycle: what LOAD and STORE
+    table_ns: time of setting up an operator's look-up table, on top, whatever the clock ·
+    port_bytes_per_cycle: what LOAD and STORE
     move for an operator keeps it from the on-chip memory's port for as many cycles as that takes (0: they do
     not disturb each other).
     """
@@ -69,7 +72,7 @@ class Chip:
     nv12_stride: int
     start_us: int = at_least(0)
     layer_cycles: int = at_least(0)
-    table_cycles: int = at_least(0)
+    table_ns: int = at_least(0)
     port_bytes_per_cycle: int = at_least(0)
 
 
@@ -180,12 +183,15 @@ class Spu:
 class Ddr:
     """External memory as the BPU sees it, shared by LOAD and STORE of all cores.
 
-    bytes_per_second: with long bursts · burst_bytes: the least that one access transfers, aligned to its size
+    bytes_per_second: what one core gets, with long bursts · shared_bytes_per_second: what all cores together
+    get where every one is kept busy by frames of its own (0: as much as each of them asks for) ·
+    burst_bytes: the least that one access transfers, aligned to its size
     · row_cycles: extra memory time per contiguous run · issue_cycles: engine time per instruction ·
     latency_cycles: from the last byte to the token, hidden when the next transfer is ready.
     """
 
     bytes_per_second: int
+    shared_bytes_per_second: int = at_least(0)
     burst_bytes: int
     row_cycles: int = at_least(0)
     issue_cycles: int = at_least(0)
@@ -260,6 +266,10 @@ class March:
     def clock_hz(self) -> int:
         """BPU cycles per second."""
         return self.chip.clock_hz
+
+    def cycles_in(self, ns: int) -> int:
+        """Return the BPU cycles that a time in ns takes, the last one whole."""
+        return -(-ns * self.clock_hz // _NS)
 
     @property
     def cores(self) -> int:

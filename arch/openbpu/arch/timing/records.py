@@ -56,12 +56,15 @@ def instruction_costs(
             continue
         costs.cycles[where], costs.macs[where] = cls.cycles(rows, layers), cls.macs(rows, layers)
     turns = _turns(heads)
-    tables = layers.of(
-        heads["operator"][turns].astype(np.int64), lambda o: int(getattr(o, "table_id", -1) >= 0)
-    )
-    costs.cycles[turns] += march.chip.layer_cycles + tables * march.chip.table_cycles
+    tables = layers.of(heads["operator"][turns].astype(np.int64), _has_table)
+    costs.cycles[turns] += march.chip.layer_cycles + tables * march.cycles_in(march.chip.table_ns)
     _hold(costs, heads, march)
     return costs
+
+
+def _has_table(operator: Operator) -> int:
+    """Return 1 where an operator is a look-up, in a table or in segments, or ends in one."""
+    return int(operator.LOOKS_UP or getattr(operator, "table_id", -1) >= 0)
 
 
 def _turns(heads: Records) -> Int64:

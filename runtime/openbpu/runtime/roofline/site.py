@@ -23,7 +23,7 @@ T = TypeVar("T")
 Flags = npt.NDArray[np.bool_]
 _ALIGNMENT = 64
 _US = 1e6
-_SETUP = ("chip.layer_cycles", "chip.table_cycles")
+_SETUP = ("chip.layer_cycles", "chip.table_ns")
 _OVERHEAD = (".issue_cycles", *(name.removeprefix("chip") for name in _SETUP))
 
 

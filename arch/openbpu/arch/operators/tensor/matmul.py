@@ -16,8 +16,6 @@ from openbpu.arch.engines import Engine
 from openbpu.arch.march import March
 from openbpu.arch.operators.tensor.array import need_product, passes, tile_cycles
 
-_NS = 1_000_000_000
-
 
 @instruction
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,5 +121,5 @@ def matmul_cycles(
     tae = march.tae
     rows = ceil_div(m, tae.pixel_rows * tae.pixel_cols)
     steps = ceil_div(n, tae.output_lanes) * ceil_div(k, tae.input_lanes)
-    turned = ceil_div(tae.matrix_ns * march.clock_hz, _NS)
+    turned = march.cycles_in(tae.matrix_ns)
     return turned + tile_cycles(tae, rows * steps * step, (m, n), k * n * weight_bytes, raw)
