@@ -3,21 +3,30 @@
 Compiles the networks of `../shared/latency` by --fast-perf (kept in build/fidelity until a source or the
 march changes), times them and prints published, predicted, error and bottleneck of each. `--fit` moves the
 march's unpublished numbers (`fidelity_knobs.py`), then leaves one family of networks out at a time: that
-figure is the headline. `--write` puts the fitted numbers into the march file. Skips where the data is absent.
+figure is the headline. `--write` puts the fitted numbers into the march file. Every network is compiled as
+the published one was built (`fidelity_builds.py`). Skips where the data is absent.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import fidelity_data as data
 import numpy as np
-from fidelity_fit import Floats, fit, log_errors, log_errors_of, one_thread_errors
+from fidelity_files import write
+from fidelity_fit import (
+    Fit,
+    Floats,
+    Values,
+    Wrong,
+    fit,
+    fit_along,
+    frame_errors,
+    log_errors_of,
+    one_thread_errors,
+)
 from fidelity_knobs import host_knobs, knobs
 from fidelity_timing import Bench, Prediction
 from rich.table import Table
@@ -27,8 +36,9 @@ from openbpu.arch.isa import Engine
 from openbpu.cli.screen import show
 from openbpu.report.text import add_row, table
 
-FITTED = "benchmarks/fidelity.py, public latencies of model zoos"
-DATE = "2026-11-21"
+DATE = "2026-11-30"
+TOGETHER = (("nash-e", "nash-m"), ("nash-p",), ("bayes-e",))
+"""Marches that are fitted together: nash-m is nash-e's core at another clock."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,48 +50,92 @@ def main(arguments: Sequence[str]) -> int:
         "--write", action="store_true", help="with --fit: write the numbers to the march file"
     )
     parser.add_argument("--rounds", type=int, default=6, help="steps of the optimiser")
+    parser.add_argument("--again", action="store_true", help="with --fit: time every left-out fit anew")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--tag", default="", help="keep programs under this name, whatever changes")
     options = parser.parse_args(arguments)
     if not data.LATENCY.exists():
         sys.stdout.write(f"{data.LATENCY} is absent: nothing to compare with\n")
         return 0
-    for march in options.march:
-        report(march, options)
+    for together in TOGETHER:
+        if wanted := [march for march in together if march in options.march]:
+            report(together if options.fit else wanted, options)
     return 0
 
 
-def report(march: str, options: argparse.Namespace) -> None:
-    """Print the tables of one march."""
-    rows, bench = Bench.of_march(march, options.jobs)
-    framed, usable = [r for r in rows if r.frame], [r for r in rows if r.measured]
-    found = bench.predict(march, {}, [r.model for r in rows])
-    show(_table(march, rows, found))
-    errors = log_errors_of(framed, found)
-    sys.stdout.write(f"{march}: {_summary(framed, errors)}\n{_one_thread(rows, found)}\n")
-    if march == "bayes-e":
-        sys.stdout.write(_estimates(found))
+def report(marches: Sequence[str], options: argparse.Namespace) -> None:
+    """Print the tables of marches that are fitted together."""
+    rows, bench = Bench.of_marches(marches, options.jobs, options.tag)
+    for march in marches:
+        found = bench.predict(march, {}, [r.model for r in rows[march]])
+        show(_table(march, rows[march], found))
+        framed = [r for r in rows[march] if r.frame]
+        errors = log_errors_of(framed, [found[r.model] for r in framed])
+        sys.stdout.write(f"{march}: {_summary(framed, errors)}\n{_one_thread(rows[march], found)}\n")
+        if march == "bayes-e":
+            sys.stdout.write(_estimates(found))
     if options.fit:
-        done = fit(bench, march, knobs(march), usable, options.rounds)
-        sys.stdout.write(f"fitted: {done.values}\n{march}, fitted: {_of_frames(usable, done.errors)}\n")
-        left = leave_out(bench, march, usable, options.rounds)
-        sys.stdout.write(f"{march}, each family left out: {_of_frames(usable, left)}\n")
-        timed = [r for r in rows if r.one_thread]
-        host = fit(bench, march, host_knobs(march), timed, options.rounds, one_thread_errors)
-        off = np.abs(np.expm1(host.errors))
-        sys.stdout.write(f"host: {host.values}; one thread, fitted: MAPE {off.mean():.1%}\n")
-        if options.write:
-            write(march, {**done.values, **host.values})
+        _fit(bench, rows, options)
     bench.close()
 
 
-def leave_out(bench: Bench, march: str, rows: Sequence[data.Row], rounds: int) -> Floats:
-    """Return the log errors of every row, predicted by a fit of its own to the other families."""
+def _fit(bench: Bench, by_march: dict[str, list[data.Row]], options: argparse.Namespace) -> None:
+    """Fit marches together, then without each family; print both, and write the numbers if that was asked."""
+    marches = list(by_march)
+    usable = [r for rows in by_march.values() for r in rows if r.measured]
+    done = fit(bench, knobs(marches), usable, options.rounds)
+    left = _again if options.again else _along
+    out = left(bench, done, usable, options.rounds)
+    for march in marches:
+        mine = [i for i, r in enumerate(usable) if r.march == march]
+        rows = [usable[i] for i in mine]
+        sys.stdout.write(f"{march}, numbers: {done.values(march)}\n")
+        sys.stdout.write(f"{march}, fitted: {_of_frames(rows, done.errors[mine])}\n")
+        sys.stdout.write(f"{march}, each family left out: {_of_frames(rows, out[mine])}\n")
+        timed = [r for r in by_march[march] if r.one_thread]
+        host = fit(bench, host_knobs(march), timed, options.rounds, _with(done.values(march)))
+        off = np.abs(np.expm1(host.errors))
+        sys.stdout.write(f"{march}, host: {host.values(march)}; one thread, fitted: MAPE {off.mean():.1%}\n")
+        if options.write:
+            write(march, {**done.values(march), **host.values(march)}, DATE)
+
+
+def _with(numbers: dict[str, int]) -> Wrong:
+    """Return what says how far off one thread is, beside numbers that are fitted already."""
+
+    def errors(bench: Bench, values: Values, rows: Sequence[data.Row]) -> Floats:
+        return one_thread_errors(bench, {march: {**numbers, **mine} for march, mine in values.items()}, rows)
+
+    return errors
+
+
+def _along(bench: Bench, done: Fit, rows: Sequence[data.Row], _: int) -> Floats:
+    """Return the log errors of every row, timed with numbers fitted without its family.
+
+    Those fits follow the slopes of the whole fit, taken once; what they predict is timed.
+    """
     errors = np.zeros(len(rows))
+    for mine, others in _families(rows):
+        values = {r.march: fit_along(done, rows, others).values(r.march) for r in rows}
+        errors[mine] = frame_errors(bench, values, [rows[i] for i in mine])
+    return errors
+
+
+def _again(bench: Bench, done: Fit, rows: Sequence[data.Row], rounds: int) -> Floats:
+    """Return what `_along` does, by a fit from the first guesses for every family."""
+    errors = np.zeros(len(rows))
+    for mine, others in _families(rows):
+        found = fit(bench, done.knobs, [rows[i] for i in others], rounds)
+        values = {r.march: found.values(r.march) for r in rows}
+        errors[mine] = frame_errors(bench, values, [rows[i] for i in mine])
+    return errors
+
+
+def _families(rows: Sequence[data.Row]) -> Iterator[tuple[list[int], list[int]]]:
+    """Every family with the rows in it and those that are not."""
     for family in sorted({r.family for r in rows}):
         mine = [i for i, r in enumerate(rows) if r.family == family]
-        done = fit(bench, march, knobs(march), [r for r in rows if r.family != family], rounds)
-        errors[mine] = log_errors(bench, march, done.values, [rows[i] for i in mine])
-    return errors
+        yield mine, [i for i in range(len(rows)) if i not in set(mine)]
 
 
 def _of_frames(rows: Sequence[data.Row], errors: Floats) -> str:
@@ -146,20 +200,6 @@ def bottleneck(p: Prediction) -> str:
         return ""
     engine = int(np.argmax(p.busy))
     return f"{Engine(engine).name} {p.busy[engine]:.0%}"
-
-
-def write(march: str, values: dict[str, int]) -> None:
-    """Put fitted numbers into the march file, with date and source; only numbers the file holds itself."""
-    path = data.ROOT / "arch" / "openbpu" / "arch" / "march" / f"{march}.json"
-    text = Path(path).read_text(encoding="utf-8")
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        start = text.index(f'"{section}": {{')
-        unit = json.loads(text)[section][name]["unit"]
-        entry = {"value": value, "unit": unit, "source": f"{FITTED}, {DATE}", "confidence": "fitted"}
-        tail = re.sub(rf'"{name}": \{{[^\n]*?\}}', f'"{name}": {json.dumps(entry)}', text[start:], count=1)
-        text = text[:start] + tail
-    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import onnx
+from fidelity_builds import Build, build_of
+from onnx.shape_inference import infer_shapes
 
 from openbpu.arch.hbm import read_hbm, to_bytes
 from openbpu.arch.march import get_march
@@ -35,6 +38,10 @@ CACHE = ROOT / "build" / "fidelity"
 MARCHES = ("nash-e", "nash-m", "nash-p", "bayes-e")
 OTHER_HOSTS = frozenset({"siglip"})
 """Families whose one thread is another program's: some 16 ms (nash-e) of each are no one's layers."""
+UNCERTAIN = 0.25
+"""Weight of a row whose build is not known."""
+TOKENS = 3
+"""Axes of a tensor of tokens."""
 ENDS = ("quantize", "dequantize", "transpose")
 
 
@@ -50,11 +57,22 @@ class Row:
     cores: int
 
     @property
+    def build(self) -> Build:
+        """How the network was built, as far as that is known."""
+        return build_of(self.model, self.march)
+
+    @property
     def measured(self) -> float | None:
         """What a fit can use: the time per frame, else that of one thread; None where a host we do not know
-        is in it.
+        is in it, or where the row is not what it says.
         """
-        return self.frame or (None if self.family in OTHER_HOSTS else self.one_thread)
+        unknown = self.family in OTHER_HOSTS or not self.build.saturated
+        return self.frame or (None if unknown else self.one_thread)
+
+    @property
+    def weight(self) -> float:
+        """What its error counts in a fit: less where the build is not known."""
+        return 1.0 if self.build.certain else UNCERTAIN
 
     @property
     def family(self) -> str:
@@ -86,11 +104,12 @@ def graph_of(model: str) -> Path:
 
 
 def _row(line: dict[str, str]) -> Row:
+    saturated = build_of(line["model"], line["march"]).saturated
     return Row(
         line["model"],
         line["march"],
         float(line["one_thread_ms"]) if line["one_thread_ms"] else None,
-        float(line["bpu_ms_per_frame"]) if line["bpu_ms_per_frame"] else None,
+        float(line["bpu_ms_per_frame"]) if line["bpu_ms_per_frame"] and saturated else None,
         int(line["threads"] or 1),
         int(line["cores"] or 1),
     )
@@ -117,15 +136,30 @@ def _digest(*folders: str) -> str:
     return state.hexdigest()[:12]
 
 
-def quantized(model: str) -> onnx.ModelProto:
-    """Return the network as --fast-perf quantizes it."""
+def quantized(model: str, build: Build) -> onnx.ModelProto:
+    """Return the network as --fast-perf quantizes it, in the types of its build."""
     packed = graph_of(model).read_bytes()
     key = hashlib.sha256(packed).hexdigest()[:12] + _digest("quantization/openbpu/quantization/onnx")
-    path = CACHE / f"{model}-{key}.onnx.z"
+    path = CACHE / f"{model}-{key}{build.key}.onnx.z"
     if not path.exists():
-        made = quantize_random(onnx.load_from_string(lzma.decompress(packed)))
+        given = onnx.load_from_string(lzma.decompress(packed))
+        made = quantize_random(given, activation=build.activation, config=_config(given, build))
         _write(path, zlib.compress(made.SerializeToString(), 1))
     return onnx.load_from_string(zlib.decompress(path.read_bytes()))
+
+
+def _config(model: onnx.ModelProto, build: Build) -> dict[str, Any]:
+    """Return the `quant_config` of a build."""
+    config: dict[str, Any] = {}
+    if build.softmax:
+        config["op_config"] = {"Softmax": {"qtype": build.softmax.value}}
+    if build.on_cpu:
+        shapes = {v.name: v.type.tensor_type.shape.dim for v in infer_shapes(model).graph.value_info}
+        tokens = [
+            n for n in model.graph.node if n.op_type in build.on_cpu and len(shapes[n.input[0]]) == TOKENS
+        ]
+        config["node_config"] = {n.name: {"qtype": "float"} for n in tokens}
+    return config
 
 
 def state(march: str) -> str:
@@ -135,17 +169,19 @@ def state(march: str) -> str:
 
 
 def _path(model: str, march: str, tag: str) -> Path:
-    return CACHE / f"{model}-{march}-{tag or state(march)}.hbm.z"
+    return CACHE / f"{model}-{march}-{tag or state(march)}{build_of(model, march).key}.hbm.z"
 
 
 def compiled(model: str, march: str, tag: str = "") -> Program:
-    """Return the network compiled for a march by name.
+    """Return the network compiled for a march by name, as the published one was built.
 
     tag: names a state of the compiler instead of its digest, so that programs outlive edits.
     """
     path = _path(model, march, tag)
     if not path.exists():
-        program = compile_model(quantized(model), march=march, remove_io=ENDS)
+        build = build_of(model, march)
+        given = quantized(model, build)
+        program = compile_model(given, march=march, remove_io=ENDS, bpu_ops=build.bpu_ops)
         _write(path, zlib.compress(to_bytes(program), 1))
     return read_hbm(zlib.decompress(path.read_bytes()))
 

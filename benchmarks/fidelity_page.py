@@ -28,7 +28,8 @@ def main() -> int:
         return 0
     parts = [HEAD]
     for march in data.MARCHES:
-        rows, bench = Bench.of_march(march)
+        by_march, bench = Bench.of_marches([march])
+        rows = by_march[march]
         found = bench.predict(march, {}, [r.model for r in rows])
         bench.close()
         parts.append(_table(march, rows, found))

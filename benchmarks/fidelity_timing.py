@@ -19,7 +19,8 @@ from openbpu.runtime.latency import Latency, latency_of
 class Prediction:
     """What one network would take, in µs: BPU alone, CPU alone, per frame when saturated, in one thread.
 
-    serial: the host's part that bounds all busy cores together: n of them take max(frame, n·serial).
+    serial: what bounds all busy cores together, the host's part or the DDR: n of them take
+    max(frame, n·serial).
     """
 
     bpu: float
@@ -59,7 +60,7 @@ def _prediction(latency: Latency) -> Prediction:
         latency.cpu_us,
         latency.frame_us_on(1),
         latency.one_thread_us,
-        latency.serial_us,
+        max(latency.serial_us, latency.shared_us),
         sum(t.loaded for t in timings),
         sum(t.stored for t in timings),
         tuple((sum(t.busy.sum(axis=0) for t in timings) / total).tolist()) if timings else (),
@@ -77,16 +78,17 @@ def _work(pipe: multiprocessing.connection.Connection, tasks: Sequence[tuple[str
 class Bench:
     """Programs of one or more marches, spread over processes that live as long as this object."""
 
-    def __init__(self, networks: Sequence[tuple[str, str]], jobs: int = 2, tag: str = "") -> None:
+    def __init__(self, networks: Sequence[tuple[str, str]], tags: Mapping[str, str], jobs: int = 2) -> None:
+        """networks: (march, model) · tags: by march, the state of the compiler whose programs these are."""
         context = multiprocessing.get_context("spawn")
-        sizes = {n: data.compiled_size(n[1], n[0], tag) for n in networks}
+        sizes = {n: data.compiled_size(n[1], n[0], tags[n[0]]) for n in networks}
         shares: list[list[tuple[str, str, str]]] = [[] for _ in range(jobs)]
         for march in sorted({m for m, _ in networks}):
             weights = [0] * jobs
             for n in sorted((n for n in networks if n[0] == march), key=lambda n: -sizes[n]):
                 worker = weights.index(min(weights))
                 weights[worker] += sizes[n]
-                shares[worker].append((*n, tag))
+                shares[worker].append((*n, tags[march]))
         self._pipes = []
         for share in shares:
             mine, theirs = context.Pipe()
@@ -94,17 +96,26 @@ class Bench:
             self._pipes.append(mine)
 
     @classmethod
-    def of_march(cls, march: str, jobs: int = 2) -> tuple[list[data.Row], Bench]:
-        """Compile all published networks of a march; returns the rows of those that compile, and their bench.
+    def of_marches(
+        cls, marches: Sequence[str], jobs: int = 2, tag: str = ""
+    ) -> tuple[dict[str, list[data.Row]], Bench]:
+        """Compile all published networks of some marches; returns the rows of those that compile, by march,
+        and their bench.
 
-        What does not compile is said on stdout.
+        tag: programs compiled earlier under this name, instead of those of the sources as they are. What does
+        not compile is said on stdout.
         """
-        rows, tag = data.rows(march), data.state(march)
-        failed = {m: e for m, _, e in data.prepare(march, [r.model for r in rows], jobs, tag) if e}
-        for model, error in failed.items():
-            sys.stdout.write(f"{march} {model}: {error}\n")
-        rows = [r for r in rows if r.model not in failed]
-        return rows, cls([(march, r.model) for r in rows], jobs, tag)
+        found: dict[str, list[data.Row]] = {}
+        tags = {march: tag or data.state(march) for march in marches}
+        for march in marches:
+            rows = data.rows(march)
+            failed = {
+                m: e for m, _, e in data.prepare(march, [r.model for r in rows], jobs, tags[march]) if e
+            }
+            for model, error in failed.items():
+                sys.stdout.write(f"{march} {model}: {error}\n")
+            found[march] = [r for r in rows if r.model not in failed]
+        return found, cls([(m, r.model) for m, rows in found.items() for r in rows], tags, jobs)
 
     def close(self) -> None:
         """Let the processes end."""
