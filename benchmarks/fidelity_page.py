@@ -21,14 +21,18 @@ ms per frame of one core.
 """
 
 
-def main() -> int:
-    """Write the page and the plots of all marches; returns the exit code."""
+def main(arguments: Sequence[str]) -> int:
+    """Write the page and the plots of all marches; returns the exit code.
+
+    arguments: nothing, or the `--tag` of a run of `fidelity.py` whose programs are taken.
+    """
+    tag = arguments[0] if arguments else ""
     if not data.LATENCY.exists():
         sys.stdout.write(f"{data.LATENCY} is absent: nothing to compare with\n")
         return 0
     parts = [HEAD]
     for march in data.MARCHES:
-        by_march, bench = Bench.of_marches([march])
+        by_march, bench = Bench.of_marches([march], tag=tag)
         rows = by_march[march]
         found = bench.predict(march, {}, [r.model for r in rows])
         bench.close()
@@ -89,4 +93,4 @@ def _plot(march: str, rows: Sequence[data.Row], found: dict[str, Prediction]) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

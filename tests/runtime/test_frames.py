@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ def test_frames_by_hand() -> None:
     found = run(Load(latency(("BPU", 100), submit=10, serial=10), frames=4, threads=2))
     assert sorted(found.end_us) == [110, 210, 310, 410]
     assert sorted(found.latencies_us) == [110, 200, 200, 210]
+
+
+def test_cores_wait_for_the_memory_that_they_share() -> None:
+    moving = replace(latency(("BPU", 100)), shared_us=40.0)
+    per_frame = [run(Load(moving, frames=40, threads=n), bpu=4).total_us / 40 for n in (1, 2, 4)]
+    assert per_frame == [100, 50, 40]
+    assert per_frame[-1] * 4 == moving.frame_us_on(4)
 
 
 def test_cores_share_the_frames_until_the_host_is_the_bound() -> None:

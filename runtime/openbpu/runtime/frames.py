@@ -5,7 +5,8 @@ A thread submits a frame, waits for it and submits the next:
     host      serial part of a submission, one thread at a time, then the rest of it
     CPU       segments in front of the first one of the BPU, on one of the CPU's cores
     BPU       from the first to the last segment there, on one core (or as many as the program was compiled
-              for); CPU segments in between hold the place, as in `Latency.frame_us`
+              for); CPU segments in between hold the place, as in `Latency.frame_us`; where the DDR that
+              all cores share is the bound, for as long as all of them take to move their bytes
     CPU       segments behind the last one of the BPU, and dequantizing integer outputs
 
 So the CPU of one frame overlaps with the BPU of another. Who waits for the BPU gets it by priority, then in
@@ -95,7 +96,8 @@ def simulate_frames(loads: Sequence[Load], *, bpu_cores: int, cpu_cores: int) ->
         _check(load, bpu_cores)
     host, cpu, bpu = Pool(1), Pool(cpu_cores), Pool(bpu_cores)
     clock = _Clock()
-    runs = [_Run(load) for load in loads]
+    threads = sum(load.threads for load in loads)
+    runs = [_Run(load, min(threads, max(bpu_cores // load.width, 1))) for load in loads]
     for run in runs:
         for _ in range(min(run.load.threads, run.load.frames)):
             clock.start(run.thread(clock, host, cpu, bpu))
@@ -190,15 +192,19 @@ class _Clock:
 
 
 class _Run:
-    """A load that is being submitted: its threads take frame after frame."""
+    """A load that is being submitted: its threads take frame after frame.
 
-    def __init__(self, load: Load) -> None:
+    at_once: runs that share the DDR with each of its own, itself among them.
+    """
+
+    def __init__(self, load: Load, at_once: int) -> None:
         self.load = load
         self.left = load.frames
         self.start: list[float] = []
         self.end: list[float] = []
         self.busy = 0.0
-        before, self.held, after = _parts(load.latency)
+        before, held, after = _parts(load.latency)
+        self.held = max(held, at_once * load.latency.shared_us) if held else held
         self.serial = min(load.latency.serial_us, load.latency.submit_us)
         self.rest = load.latency.submit_us - self.serial
         self.before, self.after = before, after + load.latency.dequantize_us
