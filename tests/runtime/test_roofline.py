@@ -196,7 +196,7 @@ def test_a_batch_shares_the_start_of_the_network_too() -> None:
 
 
 def test_a_cpu_segment_names_its_largest_part_and_its_node() -> None:
-    chip = get_march("nash-e")
+    chip = with_values(get_march("nash-e"), {"chip.start_us": 1})
     for program, last in ((cpu_program(), "quantize the model"), (mixed_program(), "quantize it")):
         found = analyse(program, chip)
         (segment,) = found.cpu
