@@ -11,7 +11,7 @@ from compiler.chains import random_net
 from compiler.scheduling import chip_of, scheduled
 from openbpu.arch.dtypes import DType
 from openbpu.arch.isa import Engine
-from openbpu.arch.march import get_march
+from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import (
     Lut,
     MatMul,
