@@ -9,21 +9,19 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import ModelProto, version_converter
 
-from openbpu.arch.dtypes import DType
 from openbpu.arch.errors import OpenbpuError
 from openbpu.arch.march import March, get_march
 from openbpu.arch.program import Placement
 from openbpu.arch.protos import opset_of
 from openbpu.compiler import check
-from openbpu.compiler import compile as compile_model
 from openbpu.compiler.ops.mechanical import BROADCAST, MASK, PAIR, PIXELS, WORDS, mechanical
 from openbpu.evaluation.fixing.draft import Draft
 from openbpu.evaluation.fixing.proof import CODES, FLOAT, Proof, Witness
 from openbpu.evaluation.fixing.table import FIXES
+from openbpu.evaluation.fixing.times import session_of
 from openbpu.evaluation.foresight import Kind, foresee, left_float, named
-from openbpu.quantization.onnx import NothingLeftError, is_quantized, quantize, quantize_unseen, read_float
+from openbpu.quantization.onnx import NothingLeftError, is_quantized, quantize, read_float
 from openbpu.quantization.onnx.samples import Calibration
-from openbpu.runtime import Session
 
 _MOVES = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _OF_CODES = frozenset(name for name, words in WORDS.items() if words in {MASK, PAIR, PIXELS, BROADCAST})
@@ -229,13 +227,5 @@ def _applied(
 
 def _latency(case: _Case, model: ModelProto) -> float | None:
     """The estimated time of BPU and CPU in µs, of a float model as after quantization."""
-    try:
-        ready = model
-        if case.is_float:
-            ready = quantize_unseen(model, activation=DType(case.kind), shapes=case.shapes)
-        wishes = [w for w in case.bpu_ops if onnx.defs.has(w)]
-        program = compile_model(ready, march=case.march, shapes=case.shapes, bpu_ops=wishes)
-        latency = Session(program).latency
-    except OpenbpuError:
-        return None
-    return latency.bpu_us + latency.cpu_us
+    session = session_of(model, case.march, case.kind, case.shapes, case.bpu_ops)
+    return None if session is None else session.latency.bpu_us + session.latency.cpu_us

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openbpu.cli import analyzing, arguments
+from openbpu.cli import analyzing, arguments, noting
 from openbpu.cli.analyzing import Sort
 from openbpu.cli.app import command
 from openbpu.cli.screen import Report, note, progress, say_if_kernels_compile, show, show_json
@@ -40,6 +40,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
     workers: arguments.Workers = 0,
     scheduler: arguments.Scheduler = "",
     threads: arguments.Threads = 1,
+    node_data: noting.NodeData = None,
     json: arguments.Json = False,
 ) -> None:
     """Find where a quantized model loses precision, node by node.
@@ -53,6 +54,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
     arguments.readable(*read)
     files.check(*read)
     arguments.refuse_both(workers, scheduler)
+    noting.prepare(node_data)
     from openbpu.evaluation.analysis import Analyzer
     from openbpu.evaluation.analysis import metric as named
     from openbpu.evaluation.analysis import sensitivity as measure
@@ -98,6 +100,7 @@ def analyze(  # noqa: PLR0917  # an argument per option
     told += files.write_csv(found, sort, felt)
     told += files.write_page(found, felt, measured.name, of)
     told += files.write_tensors(analyzer, given, samples or 1, until)
+    told += noting.write_errors(node_data, quantized, found)
     for sentence in told:
         note(sentence)
     _show(found, felt, measured.name, None if every else top, sort, json=json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openbpu.cli import arguments, compiling, fixing, judging, outputs, quantizing, searching
+from openbpu.cli import arguments, compiling, fixing, judging, noting, outputs, quantizing, searching
 from openbpu.cli.app import command
 from openbpu.cli.screen import note, progress, show, show_json
 from openbpu.cli.usage import own_names
@@ -50,6 +50,7 @@ def check(  # noqa: PLR0917  # an argument per option
     config: quantizing.Config = None,
     fix: fixing.Fix = None,
     calib: fixing.Calib = None,
+    node_data: noting.NodeData = None,
     json: arguments.Json = False,
 ) -> None:
     """Show where every node would run, and why.
@@ -69,10 +70,15 @@ def check(  # noqa: PLR0917  # an argument per option
     from openbpu.report.placement import placement_json, placement_summary, placement_table
 
     kind: Kind | None = None if as_ is None else as_.value
+    noting.prepare(node_data)
     types = None if config is None else quantizing.quant_config(config, None, None, None)
     found = foresee(model, march=march, as_=kind, shapes=sizes, bpu_ops=wishes, config=types)
     for finding in found.findings:
         note(finding.text)
+    if node_data is not None:
+        asked = (march, kind, sizes, wishes)
+        for sentence in noting.write_placement(node_data, model, found.placement, *asked):
+            note(sentence)
     summary = placement_summary(found.placement)
     if json:
         show_json(
