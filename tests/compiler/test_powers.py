@@ -7,9 +7,11 @@ import pytest
 
 from compiler.networks import Network
 from compiler.observe import quantized_tensors, run_everything
+from compiler.reading import model
 from compiler.test_integerise_reasons import reason, rows
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.reference.compare import compare_layerwise
+from openbpu.runtime import Session
 from witness.builder import Style
 
 FAINT = 1 / 64
@@ -25,11 +27,11 @@ def test_small_codes_beside_a_far_zero_point_keep_their_squares(op: str, steps: 
     x = b.qdq(b.input(value))
     kept = b.qdq(b.node("Slice", x, *(b.constant(np.array([n])) for n in (1, 4, 0))), like=x)
     b.finished(b.qdq(b.node(op, kept, b.constant(np.array([2])))))
-    model = b.model()
-    assert rows(model)[op].on == "BPU"
-    program = compile_model(model, march="nash-e", opt=0)
-    observed = quantized_tensors(model, b.inputs, run_everything(program, b.inputs))
-    assert max(r.max_error for r in compare_layerwise(model, observed, b.inputs).values()) <= steps
+    proto = b.model()
+    assert rows(proto)[op].on == "BPU"
+    program = compile_model(proto, march="nash-e", opt=0)
+    observed = quantized_tensors(proto, b.inputs, run_everything(program, b.inputs))
+    assert max(r.max_error for r in compare_layerwise(proto, observed, b.inputs).values()) <= steps
 
 
 @pytest.mark.parametrize("op", ["ReduceSumSquare", "ReduceL2"])
@@ -43,3 +45,21 @@ def test_a_root_in_int16_is_refused() -> None:
     b = Network((1, 2, 3, 4))
     b.finished(b.qdq(b.node("ReduceL2", b.x, b.constant(np.array([1]))), Style("int16")))
     assert reason(b, "ReduceL2") == "the sum under its root has 16 bits, too few for a result of int16"
+
+
+@pytest.mark.parametrize("exponent", [-3.0, -1.5, -0.3, 0.0, 0.3, 2.5, 7.0])
+def test_any_exponent_is_a_table_of_all_codes(exponent: float) -> None:
+    """Negative numbers have no fractional power: their codes give 0, as NaN does."""
+    proto = model(
+        f"g (float[1,256] x) => (float y) <float s = {{0.05}}, float t = {{0.031}}, int8 z = {{0}}, "
+        f"float e = {{{exponent}}}> {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
+        "p = Pow(d, e) r = QuantizeLinear(p, t, z) y = DequantizeLinear(r, t, z) }"
+    )
+    program = compile_model(proto, march="nash-e")
+    assert {row.on for row in program.placement} == {"BPU"}
+    x = np.arange(-128, 128) * np.float64(np.float32(0.05))
+    with np.errstate(all="ignore"):
+        real = np.nan_to_num(np.power(x, exponent), nan=0.0, posinf=1e9, neginf=-1e9)
+    wanted = np.clip(np.rint(real / np.float64(np.float32(0.031))), -128, 127)
+    (found,) = Session(program).run({"x": x.astype(np.float32)[None]}).outputs.values()
+    np.testing.assert_array_equal(np.rint(found[0] / 0.031), wanted)

@@ -17,7 +17,7 @@ from openbpu.arch.arrays import Float64, Int64
 from openbpu.arch.dtypes import DType
 from openbpu.compiler.ir import Array
 from openbpu.compiler.ops.elementwise import CHANNELS
-from openbpu.compiler.ops.rule import OpRule
+from openbpu.compiler.ops.rule import Limit, OpRule
 from openbpu.compiler.ops.site import Leaf, Refused, Site
 
 _MIRRORED = {
@@ -143,10 +143,15 @@ def _both(site: Site) -> dict[str, str]:
 
 _COMPARED = "int8, int16 (two tensors, or one and constants) → bool"
 
+
+def _rule(op: str, dtypes: str, lower: Callable[[Site], None], *limits: Limit, note: str = "") -> OpRule:
+    return OpRule(op, "VAE", dtypes, lower, limits, clamps=False, note=note)
+
+
 RULES = (
-    *(OpRule(op, "VAE", _COMPARED, _compare, (CHANNELS,), note="exact; broadcasts") for op in _MIRRORED),
-    OpRule("And", "VAE", "bool → bool", _and, note="broadcasts"),
-    OpRule("Or", "VAE", "bool → bool", _or, note="broadcasts"),
-    OpRule("Xor", "VAE", "bool → bool", _xor, note="broadcasts"),
-    OpRule("Not", "VAE", "bool → bool", _not),
+    *(_rule(op, _COMPARED, _compare, CHANNELS, note="exact; broadcasts") for op in _MIRRORED),
+    _rule("And", "bool → bool", _and, note="broadcasts"),
+    _rule("Or", "bool → bool", _or, note="broadcasts"),
+    _rule("Xor", "bool → bool", _xor, note="broadcasts"),
+    _rule("Not", "bool → bool", _not),
 )
