@@ -42,6 +42,7 @@ _NOT_TRIED = {
     ("Cast", "to"): "a type: the quantized type of what follows depends on it",
     ("Cast", "saturate"): "is for float8 alone",
     ("Cast", "round_mode"): "is for float8e8m0 alone",
+    ("TopK", "sorted"): "0 asks for no order: the BPU's is as good as any",
     ("MaxPool", "storage_order"): "is about the indices, which the BPU has not",
     ("BatchNormalization", "momentum"): "is for training alone",
     ("BatchNormalization", "training_mode"): "has other outputs",

@@ -50,7 +50,7 @@ def test_a_max_pool_of_int16_that_the_bpu_refuses() -> None:
     ("op", "extra", "attrs"),
     [
         ("Pad", {"pads": np.array([0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 0])}, {}),
-        ("Resize", {"": np.zeros(0), "sizes": np.array([1, 1, 1, 1, 2, 2], np.float32)}, {"mode": "nearest"}),
+        ("Resize", {"": np.zeros(0), "sizes": np.array([2, 2, 1, 1, 2, 2], np.float32)}, {"mode": "nearest"}),
     ],
 )
 def test_a_move_of_int16_with_too_many_axes(

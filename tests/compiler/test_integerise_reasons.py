@@ -170,18 +170,6 @@ def test_a_computed_bias_is_refused() -> None:
 
 
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "gemm plus a matrix": (
-        "Gemm",
-        lambda b: b.node("Gemm", b.x, _matrix(b), b.constant(np.ones((3, 6)))),
-        "its C is a matrix, only one value per column is a bias",
-    ),
-    "gemm plus something computed": (
-        "Gemm",
-        lambda b: b.node(
-            "Gemm", b.x, _matrix(b), b.node("ReduceMax", b.x, b.constant(np.array([0])), keepdims=0)
-        ),
-        "its C is not a constant",
-    ),
     "cubic": (
         "Resize",
         lambda b: b.node("Resize", b.x, "", b.constant(np.array([1, 2], np.float32)), mode="cubic"),

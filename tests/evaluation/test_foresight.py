@@ -104,9 +104,9 @@ def test_the_rest_of_a_partly_quantized_model_is_foreseen() -> None:
 
 
 def test_a_model_that_cannot_be_quantized_is_told_why() -> None:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, 4])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1, 4])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], "r")], "half", [x], [y])
+    x = helper.make_tensor_value_info("x", TensorProto.DOUBLE, [1, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.DOUBLE, [1, 4])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], "r")], "double", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     found = foresee(model, march="nash-e")
     assert found.quantized_as == ""

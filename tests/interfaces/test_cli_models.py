@@ -152,8 +152,8 @@ def test_fast_perf_needs_no_calibration(openbpu: Command, tmp_path: Path) -> Non
     assert document["inputs"][0]["dtype"] == "int8"
     assert document["nodes"]["CPU"] == 0
     again = openbpu("compile", QUANTIZED, "-o", tmp_path / "g.hbm", "--march", "nash-e", "--fast-perf")
-    fails(again, "quantized")
-    assert not (tmp_path / "g.hbm").exists()
+    assert again.code == 0, again  # it is quantized but for its result
+    assert openbpu("info", tmp_path / "g.hbm", "--json").json()["nodes"]["CPU"] == 0
 
 
 def test_unwritable_output_is_said(openbpu: Command, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_integer_tensors_are_left_alone() -> None:
         ("y = ArgMax <axis = 1> (r)", TensorProto.INT64),
         ("i = ArgMax <axis = 1> (r) y = Identity (i)", TensorProto.INT64),
         ("y = Greater (r, x)", TensorProto.BOOL),
-        ("y = Cast <to = 10> (r)", TensorProto.FLOAT16),
+        ("y = Cast <to = 11> (r)", TensorProto.DOUBLE),
     ],
 )
 def test_an_output_that_is_declared_float_and_is_not_is_left_alone(tail: str, kind: int) -> None:

@@ -183,7 +183,7 @@ def test_more_memory_than_there_is_is_refused_by_both_modes(
         forged = replace(program, segments=(replace(segment, chip_bytes=1 << 31), *others))
     else:
         forged = replace(program, segments=(replace(segment, l2m_bytes=1 << 31), *others))
-    feed = {"image": np.zeros((1, 8, 6, 6), np.float32)}
+    feed = {"image": np.ones((1, 8, 6, 6), np.float32)}
     Session(program, mode=mode).run(feed)
     with pytest.raises(SimulationError, match="must be no more than this computer has"):
         Session(forged, mode=mode).run(feed)

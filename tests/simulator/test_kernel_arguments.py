@@ -38,12 +38,14 @@ FAMILIES = sorted(p.parent.name for p in FAST.glob("*/kernels.py"))
 
 
 def declarations(family: str) -> dict[str, type[Any]]:
-    """The records and rows of tables that a family declares, by name."""
-    if not (FAST / family / "arguments.py").exists():
-        return {}
-    found = vars(import_module(f"{PACKAGE}.{family}.arguments")).values()
-    made = [v for v in found if isinstance(v, type) and v.__module__.endswith(f".{family}.arguments")]
-    return {v.__name__: v for v in made}
+    """The records and rows of tables that a family declares, by name; small ones beside their plan."""
+    made: dict[str, type[Any]] = {}
+    for file in ("arguments", "plan"):
+        if (FAST / family / f"{file}.py").exists():
+            module = import_module(f"{PACKAGE}.{family}.{file}")
+            types = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Record)]
+            made |= {v.__name__: v for v in types if v.__module__ == module.__name__}
+    return made
 
 
 def functions(family: str) -> Iterator[ast.FunctionDef]:
@@ -171,8 +173,13 @@ def imported(path: Path) -> set[Path]:
     nodes = [
         n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)
     ]
-    modules = [n.module for n in nodes if n.module and n.module.startswith(f"{PACKAGE}.")]
-    return {FAST / (m.removeprefix(f"{PACKAGE}.").replace(".", "/") + ".py") for m in modules}
+    modules = [n for n in nodes if n.module and n.module.startswith(f"{PACKAGE}.")]
+    found = set()
+    for node in modules:
+        place = FAST / str(node.module).removeprefix(f"{PACKAGE}.").replace(".", "/")
+        names = [place / name.name for name in node.names] if place.is_dir() else [place]
+        found |= {name.with_suffix(".py") for name in names}
+    return found
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "vector_portable"])

@@ -17,7 +17,8 @@ _PACKAGE = "openbpu.simulator.fast"
 _VECTOR = "vector_"
 """Families of vector kernels: one for each kernel mode. Any other is the folder that has its `kernels.py`."""
 
-_SHARED = ("jit/compile.py", "declaration.py", "scratch.py", "*/arguments.py", "*/plan.py")
+_DECLARED = ("declaration.py", "*/arguments.py", "*/plan.py", "plan/*.py", "jit/cpu.py")
+_SHARED = ("jit/compile.py", "scratch.py", *_DECLARED)
 _SOURCES = {True: ("vectors.py", "vector/*.py", "*/vector*.py"), False: ("language/*.py", "*/kernels.py")}
 
 
