@@ -87,13 +87,13 @@ def _dynamic(proto: ModelProto) -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
-def _float16(proto: ModelProto) -> None:
+def _float64(proto: ModelProto) -> None:
     for value in (proto.graph.input[0], proto.graph.output[0]):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for tensor in proto.graph.initializer:
         array = numpy_helper.to_array(tensor)
         if array.dtype == np.float32:
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float64), tensor.name))
 
 
 def _no_scale(proto: ModelProto) -> None:
@@ -179,7 +179,7 @@ QUANTIZED_MODEL = {
 """What a quantized model is refused for."""
 
 FLOAT_MODEL = {
-    "float16": Damage(_float16, ("m.onnx", "input 'x' must be float32, not float16", "export the model")),
+    "float64": Damage(_float64, ("m.onnx", "input 'x' must be float32, not double", "export the model")),
     "int4": Damage(_int4, ("node 'conv' (Conv)", "int4")),
 }
 """What a float model is refused for when it is to be quantized."""
