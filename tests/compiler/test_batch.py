@@ -197,4 +197,5 @@ def test_random_networks_are_worth_as_many_runs_or_refused(
     runs = [one.run(feed).outputs for feed in feeds]
     together = three.run({n: np.concatenate([feed[n] for feed in feeds]) for n in inputs}).outputs
     for name, found in together.items():
-        np.testing.assert_array_equal(found, np.concatenate([run[name] for run in runs]))
+        # A last digit: ONNX Runtime's float kernels on the CPU add in an order that the batch decides.
+        np.testing.assert_allclose(found, np.concatenate([run[name] for run in runs]), rtol=1e-6, atol=1e-7)
