@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from openbpu.arch.program import BpuSegment, Program, Space
+from openbpu.arch.program import BpuSegment, Program, Space, Tensor
 from openbpu.evaluation.reference import evaluate
 from openbpu.runtime.cpu import CpuRunner
 from openbpu.simulator.exact import ExactSegment
@@ -32,7 +32,7 @@ def run_everything(program: Program, inputs: dict[str, Array]) -> dict[str, Arra
     named = {program.tensors[i].name: v for i, v in values.items()}
     for i, t in enumerate(program.tensors):
         if t.space is Space.VIEW and program.root(i) in values:
-            named[t.name] = values[program.root(i)].reshape(t.shape)
+            named[t.name] = _as(t, values[program.root(i)])
     return named
 
 
@@ -45,8 +45,14 @@ def _value(program: Program, values: dict[int, Array], i: int) -> Array:
         return values[i]
     t = program.tensors[i]
     if t.space is Space.VIEW:
-        return _value(program, values, t.address).reshape(t.shape)
+        return _as(t, _value(program, values, t.address))
     return np.asarray(program.constant(i))
+
+
+def _as(view: Tensor, value: Array) -> Array:
+    """The same bytes in the shape of a view, and in its type: bools are codes to the BPU."""
+    same = value.dtype.itemsize == view.dtype.nbytes
+    return (value.view(view.dtype.numpy) if same else value).reshape(view.shape)
 
 
 def quantized_tensors(
