@@ -31,6 +31,7 @@ THIRD_PARTIES = {
     "evaluation/distribution": {"cloudpickle", "dask", "distributed"},
     "report": {"numpy", "rich"},
     "report/analysis_file.py": {"pydantic"},
+    "report/node_data.py": {"onnx"},
     "report/page": {"jinja2", "markupsafe"},
     "cli": {"numpy", "onnx", "rich", "typer"},
     "onnx_backend": {"numpy", "onnx"},

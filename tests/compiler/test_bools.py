@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from compiler.reading import model
 from openbpu.compiler import check
@@ -15,6 +15,7 @@ from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.reference import evaluate
 from openbpu.runtime import Session
 from witness import ort
+from witness.builder import GraphBuilder
 
 Array = np.ndarray[Any, Any]
 SHAPE = (1, 3, 4, 5)
@@ -274,3 +275,14 @@ def test_a_bool_is_no_operand_of_arithmetic_until_it_is_quantized() -> None:
     assert "is a bool that" in line
     assert line.endswith("an operand that is not quantized")
     agree(proto, real=False)
+
+
+def test_a_bool_cast_of_what_the_cpu_makes_is_not_read_to_make_itself() -> None:
+    b = GraphBuilder(17)
+    x = b.input(np.linspace(-1, 1, 8, dtype=np.float32))
+    flag = b.node("Cast", b.node("Round", b.node("Hardmax", x)), to=TensorProto.BOOL)
+    b.output(b.node("Where", flag, x, b.node("Neg", x)))
+    program = compile_model(b.model(), march="nash-e")
+    assert {row.on for row in program.placement if row.op == "Cast"} == {"CPU"}
+    (found,) = Session(program).run(b.inputs).outputs.values()
+    np.testing.assert_array_equal(found, ort.run(b.model(), b.inputs)[b.model().graph.output[0].name])

@@ -43,7 +43,8 @@ class _Chain:
         """The tensor that a value is; of a bool that is cast, the comparison in front is looked at first."""
         node = self.site.producers.get(name)
         if node is not None and node.op == "Cast":
-            return None if self.through_casts else self.site.flag_leaf(name)
+            made_here = name == self.site.memo["end"] and self.site.graph.values[name].dtype == "bool"
+            return None if self.through_casts or made_here else self.site.flag_leaf(name)
         return self.site.leaf_or_none(name)
 
     def collect(self, name: str) -> bool:
