@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 
+import operators  # noqa: F401 - registers the units that have a file of their own
 from openbpu.arch.definition.rooms import Room, require_total
 from openbpu.arch.operators import UNITS
 from openbpu.arch.program import Operator
