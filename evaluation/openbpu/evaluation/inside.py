@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import permutations
@@ -54,6 +55,10 @@ class Inside:
         return Shown(program, values)
 
 
+_LAID_OUT = re.compile(r"(?:/(?:signed|nhwc|nlc|rows|early|r|t))+$")
+"""What the compiler adds to the name of a tensor of the model that it has in another layout or type."""
+
+
 class Shown:
     """The tensors of one run under the names that the model gives them."""
 
@@ -72,7 +77,7 @@ class Shown:
         run, runs: which of the runs of the model that this one was.
         """
         for stem in (name, f"{name}/signed"):
-            for tail, turn in (("", None), ("/nhwc", _FIRST), ("/t", _FIRST)):
+            for tail, turn in (("", None), ("/r", None), ("/nhwc", _FIRST), ("/t", _FIRST)):
                 x = self._found(stem + tail)
                 if tail == "/t" and not (self._is_rounded and x is not None and _is_image(x, shape)):
                     continue  # axes in another order, which the program does not say
@@ -157,8 +162,9 @@ def made_of_lines(program: Program) -> frozenset[str]:
             bounded.update((op.outputs[0], program.root(op.outputs[0])))
             if isinstance(op, Move | Concat) and read & rounded:
                 rounded.add(op.outputs[0])
-    names = (t.name for i, t in enumerate(program.tensors) if {i, program.root(i)} & bounded)
-    return frozenset(name.partition("/signed")[0].partition("/nhwc")[0] for name in names)
+    names = {t.name for i, t in enumerate(program.tensors) if {i, program.root(i)} & bounded}
+    stems = {name.partition("/signed")[0].partition("/nhwc")[0] for name in names}
+    return frozenset(names | stems | {_LAID_OUT.sub("", name) for name in names})
 
 
 def nodes_on_cpu(program: Program) -> frozenset[str]:
