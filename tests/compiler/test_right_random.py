@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from compiler.observe import Array, quantized_tensors, run_everything
 from compiler.scheduling import spread
-from compiler.test_right_single import STEEP
 from openbpu.arch.errors import CompileError
 from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import BpuSegment, Program
@@ -24,10 +23,6 @@ from openbpu.evaluation.reference.compare import compare_layerwise
 from openbpu.runtime import Session
 from witness.random_graphs import qdq_models
 
-STRAIGHT_STEPS = 8.0
-"""What the judge's bound of an int16 function comes to where random data give it ranges that lines follow."""
-BENT = STEEP | {"Sin", "Cos", "Softsign", "Atan", "Asinh"}
-"""Functions that only the bound of the judge holds: over such ranges they bend too much."""
 MARCHES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p")
 CASES = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 MORE_CASES = settings(CASES, max_examples=1000)
@@ -54,8 +49,6 @@ def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) 
             continue
         size = np.dtype(report.dtype).itemsize
         most = bound(report.cone, size, cpu, from16=report.from16, lines=report.name in lines)
-        if not BENT & {step.op for step in report.cone}:
-            most = min(most, STRAIGHT_STEPS)
         assert report.exact or report.max_error <= most, f"{report}, not {most:g}"
 
 
