@@ -18,11 +18,12 @@ from openbpu.arch.march import get_march, with_values
 from openbpu.arch.program import BpuSegment, Program
 from openbpu.compiler import compile as compile_model
 from openbpu.evaluation.inside import made_of_lines, nodes_on_cpu
-from openbpu.evaluation.judge import bound
+from openbpu.evaluation.judge import APPROXIMATED, FUNCTIONS_OF_INT16, bound
 from openbpu.evaluation.reference.compare import compare_layerwise
 from openbpu.runtime import Session
 from witness.random_graphs import qdq_models
 
+BOUNDED = APPROXIMATED | FUNCTIONS_OF_INT16
 MARCHES = ("bayes-e", "bayes", "nash-e", "nash-m", "nash-p")
 CASES = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 MORE_CASES = settings(CASES, max_examples=1000)
@@ -32,20 +33,35 @@ def outputs(program: Program, inputs: dict[str, Array], mode: str, threads: int 
     return Session(program, mode=mode, threads=threads).run(inputs, finite=False).outputs  # type: ignore[arg-type]
 
 
-def makers(model: onnx.ModelProto, codes: Collection[str]) -> set[str]:
-    """The nodes whose results are quantized to these codes."""
-    nodes = {o: node.name for node in model.graph.node for o in node.output}
-    reads = [n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.output[0] in codes]
-    return {nodes[name] for name in reads if name in nodes}
+def bounded_unseen(model: onnx.ModelProto, seen: Collection[str], lines: Collection[str]) -> set[str]:
+    """The nodes whose codes have a bound of their own and are not seen.
+
+    What an operator makes of such codes cannot be judged: a step beside them may be several behind it.
+    """
+    nodes = {o: node for node in model.graph.node for o in node.output}
+    found = set()
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.output[0] not in seen and node.input[0] in nodes:
+            if node.output[0] in lines or BOUNDED & floats_behind(nodes, node.input[0]):
+                found.add(nodes[node.input[0]].name)
+    return found
+
+
+def floats_behind(nodes: dict[str, onnx.NodeProto], name: str) -> set[str]:
+    """The operators between the last codes and a float."""
+    node = nodes.get(name)
+    if node is None or node.op_type == "DequantizeLinear":
+        return set()
+    return {node.op_type}.union(*(floats_behind(nodes, i) for i in node.input))
 
 
 def check_meaning(model: onnx.ModelProto, inputs: dict[str, Array], march: str) -> None:
     program = compile_model(model, march=march, opt=0)
     observed = quantized_tensors(model, inputs, run_everything(program, inputs))
     cpu, lines = nodes_on_cpu(program), made_of_lines(program)
-    hidden = makers(model, lines - observed.keys())  # a step beside them may be several behind them
+    unseen = bounded_unseen(model, observed, lines)
     for report in compare_layerwise(model, observed, inputs).values():
-        if hidden & {step.node for step in report.cone}:
+        if unseen & {step.node for step in report.cone}:
             continue
         size = np.dtype(report.dtype).itemsize
         most = bound(report.cone, size, cpu, from16=report.from16, lines=report.name in lines)
