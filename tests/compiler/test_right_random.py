@@ -39,12 +39,12 @@ def bounded_unseen(model: onnx.ModelProto, seen: Collection[str], lines: Collect
     What an operator makes of such codes cannot be judged: a step beside them may be several behind it.
     """
     nodes = {o: node for node in model.graph.node for o in node.output}
-    found = set()
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear" and node.output[0] not in seen and node.input[0] in nodes:
-            if node.output[0] in lines or BOUNDED & floats_behind(nodes, node.input[0]):
-                found.add(nodes[node.input[0]].name)
-    return found
+    quantizes = [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in nodes]
+    return {
+        nodes[n.input[0]].name
+        for n in quantizes
+        if n.output[0] not in seen and (n.output[0] in lines or BOUNDED & floats_behind(nodes, n.input[0]))
+    }
 
 
 def floats_behind(nodes: dict[str, onnx.NodeProto], name: str) -> set[str]:
