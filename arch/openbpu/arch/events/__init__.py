@@ -3,7 +3,8 @@
 The timing simulator shows what it finds; the compiler chooses between finished schedules by it.
 """
 
-from openbpu.arch.events.kernel import PLANNED, SHARES, TOTAL, run
+from openbpu.arch.events.kernel import SHARES, run
+from openbpu.arch.events.marks import PLANNED, TOTAL
 from openbpu.arch.events.queues import Queues, Tables
 from openbpu.arch.events.what_if import WhatIf
 

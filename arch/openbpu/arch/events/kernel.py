@@ -5,18 +5,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from openbpu.arch.events.marks import (
+    ARRIVAL,
+    BLOCKED_BY,
+    COMPARE,
+    EVERY,
+    HEAD,
+    LATER,
+    LEFT,
+    MARKS,
+    NEXT_WAITER,
+    STACK,
+    TOTAL,
+    WAITER,
+    Ints,
+    delayed,
+    last_early,
+    note,
+    unnoticed,
+)
 
 SHARES = 720720
 """Memory time is counted in 1/720720 cycles, which 1 to 16 transfers under way divide evenly."""
-
-Ints = Any  # list[int] for Python, int64 array for numba
-
-
-NONE = 1 << 62
-"""No time."""
-EVERY, MARKS, COMPARE, TOTAL, PLANNED = range(5)
-"""Places in `plan`: see `run`."""
 
 
 def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for numba and Python alike
@@ -48,9 +58,8 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
 
     Ends of other instructions are final as soon as they are known, whatever the order of discovery. Only
     transfers need time order: the earliest arrival or completion known is handled next, and everything that
-    is not known yet waits for one of them. Between two such events all that is to come follows from a *mark*:
-    the time, the number of instructions that ended, and of every queue the next instruction and when its
-    transfer arrives or what is left of it; and from ends that lie ahead of the time.
+    is not known yet waits for one of them. Between two such events all that is to come follows from the mark
+    there (`openbpu.arch.events.marks`), and from ends that lie ahead of the time.
 
     plan says how to run: EVERY, note a mark after so many events (0: none) · MARKS, how many there are ·
     COMPARE, 1: go only from the last mark before what changed to one from which on every queue goes on as it
@@ -60,29 +69,11 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
     this are `starts` and `causes` as well, and `slack`, see `openbpu.arch.events.slack`.
     """
     queues = len(first) - 1
-    head, next_waiter, arrival = 0, queues, 2 * queues  # offsets into scratch
-    left, stack, blocked_by = 3 * queues, 4 * queues, 5 * queues
-    later, least, most, waiter = 6 * queues, 7 * queues, 8 * queues, 9 * queues
+    head, next_waiter, arrival, left = HEAD, NEXT_WAITER * queues, ARRIVAL * queues, LEFT * queues
+    stack, blocked_by, waiter = STACK * queues, BLOCKED_BY * queues, WAITER * queues
     width = 2 + 3 * queues
-    behind = PLANNED + queues
     top, now, under_way, done, seen, events = 0, 0, 0, 0, -1, 0
-    mark = -1
-    if plan[COMPARE] > 0:  # the last mark at which no changed position had begun
-        beyond = plan[MARKS]
-        while beyond - mark > 1:
-            middle = (mark + beyond) // 2
-            at = middle * width + 2
-            early = True
-            for q in range(queues):
-                p = plan[PLANNED + q]
-                waits = marks[at + queues + q] < 0 and marks[at + 2 * queues + q] <= 0
-                if marks[at + q] > p or (marks[at + q] == p and not waits):
-                    early = False
-                    break
-            if early:
-                mark = middle
-            else:
-                beyond = middle
+    mark = last_early(marks, plan, queues) if plan[COMPARE] > 0 else -1
     begin = mark * width
     for q in range(queues):
         scratch[head + q] = first[q] if mark < 0 else marks[begin + 2 + q]
@@ -146,83 +137,18 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
             seen = done
             events += 1
             if plan[EVERY] > 0 and events % plan[EVERY] == 0:
-                at = plan[MARKS] * width
-                marks[at] = now
-                marks[at + 1] = done
-                for q in range(queues):
-                    marks[at + 2 + q] = scratch[head + q]
-                    marks[at + 2 + queues + q] = scratch[arrival + q]
-                    marks[at + 2 + 2 * queues + q] = scratch[left + q]
-                plan[MARKS] += 1
+                note(marks, plan, scratch, queues, now, done)
             if plan[COMPARE] > 0:
                 while mark < plan[MARKS] and marks[mark * width + 1] < done:
                     mark += 1
-                at = mark * width
-                if mark < plan[MARKS] and marks[at + 1] == done:
+                if mark < plan[MARKS] and marks[mark * width + 1] == done:
                     tried += 1
                 if tried > pause:  # less and less often, where a change is felt for long
                     tried, pause = 0, 2 * pause + 1
-                    clock = now - marks[at]
-                    shifted = True
-                    for q in range(queues):
-                        p = scratch[head + q]
-                        had = marks[at + 2 + queues + q]
-                        if (
-                            p != marks[at + 2 + q]
-                            or p < plan[behind + q]
-                            or scratch[left + q] != marks[at + 2 + 2 * queues + q]
-                            or (scratch[arrival + q] < 0) != (had < 0)
-                        ):
-                            shifted = False
-                            break
-                        late = NONE
-                        if scratch[left + q] > 0:
-                            late = clock
-                        elif had >= 0:
-                            late = scratch[arrival + q] - had
-                        if late == NONE and first[q] < p < first[q + 1] and causes[p] < 0:
-                            late = end[p - 1] - known[p - 1]
-                        scratch[later + q] = late
-                        scratch[least + q], scratch[most + q] = NONE, -NONE
-                        p -= 1  # tokens that came, ahead of the time, and are still to be read
-                        read = slack[(mark * (queues + 1) + queues) * queues + q]
-                        while p >= read and (end[p] + fill[p] > now or known[p] + fill[p] > now - clock):
-                            scratch[least + q] = min(scratch[least + q], end[p] - known[p])
-                            scratch[most + q] = max(scratch[most + q], end[p] - known[p])
-                            p -= 1
-                    for _ in range(queues if shifted else 0):  # what waits for a queue goes with it
-                        for q in range(queues):
-                            p = scratch[head + q]
-                            if scratch[later + q] == NONE and p < first[q + 1] and causes[p] >= 0:
-                                a = 0
-                                while first[a + 1] <= causes[p]:
-                                    a += 1
-                                scratch[later + q] = scratch[later + a]
-                    for q in range(queues if shifted else 0):
-                        p = scratch[head + q]
-                        late = scratch[later + q]
-                        if p == first[q + 1]:
-                            continue
-                        waits = scratch[arrival + q] < 0 and scratch[left + q] <= 0
-                        if late == NONE or (waits and starts[p] + late < now):
-                            shifted = False
-                            break
-                        if waits and p > first[q] and end[p - 1] > starts[p] + late:
-                            shifted = False
-                            break
-                        for a in range(queues):
-                            early = slack[(mark * (queues + 1) + a) * queues + q]
-                            if a == q or early == NONE:
-                                continue
-                            low, high = scratch[least + a], scratch[most + a]
-                            if scratch[later + a] != NONE:
-                                low, high = min(low, scratch[later + a]), max(high, scratch[later + a])
-                            if low <= high and (high - late > max(early, 0) or (early < 0 and low < late)):
-                                shifted = False
-                                break
-                        if not shifted:
-                            break
-                    if shifted:
+                    if delayed(
+                        mark, now, first, fill, known, causes, slack, end, scratch, marks, plan
+                    ) and unnoticed(mark, now, first, starts, slack, end, scratch):
+                        shifted = True
                         break
         # 2. The next event of the memory: a transfer begins or ends.
         event = -1
@@ -270,7 +196,7 @@ def run(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop nest, for 
         if last >= first[q] and scratch[head + q] > last:
             total = max(total, end[last] + fill[last])
         elif shifted and last >= first[q]:
-            total = max(total, known[last] + fill[last] + scratch[later + q])
+            total = max(total, known[last] + fill[last] + scratch[LATER * queues + q])
         elif not shifted:
             stuck += last + 1 - scratch[head + q]
         if scratch[blocked_by + q] >= 0:

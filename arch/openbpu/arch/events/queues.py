@@ -11,7 +11,8 @@ import numpy as np
 from openbpu.arch import isa
 from openbpu.arch.arrays import Int64
 from openbpu.arch.errors import SimulationError
-from openbpu.arch.events.kernel import PLANNED, run
+from openbpu.arch.events.kernel import run
+from openbpu.arch.events.marks import PLANNED, WAITER
 from openbpu.arch.isa import ENGINES, Code, Engine
 from openbpu.arch.march import March
 from openbpu.arch.timing import Costs, fill_cycles
@@ -94,7 +95,7 @@ class Queues:
         """Return the arguments of the kernel: `costs` by position, and how to run."""
         n, queues = len(self.order), len(self.first) - 1
         start, end, cause = (np.full(n, -1, dtype=np.int64) for _ in range(3))
-        scratch = np.full(9 * queues + n, -1, dtype=np.int64)
+        scratch = np.full(WAITER * queues + n, -1, dtype=np.int64)
         given = (self.first, self.dep_first, self.deps, self.dep_queue, *costs, self.fill)
         return (*given, *[np.zeros(0, dtype=np.int64)] * 4, start, end, cause, scratch, marks, plan)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from openbpu.arch.arrays import Int64
-from openbpu.arch.events.kernel import NONE
+from openbpu.arch.events.marks import NONE
 from openbpu.arch.events.queues import Queues
 
 _EQUAL = -1

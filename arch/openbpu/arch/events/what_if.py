@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from openbpu.arch.arrays import Int64
-from openbpu.arch.events.kernel import COMPARE, EVERY, MARKS, PLANNED, TOTAL
+from openbpu.arch.events.marks import COMPARE, EVERY, MARKS, PLANNED, TOTAL
 from openbpu.arch.events.queues import COMPARED, RESULTS, Queues
 from openbpu.arch.events.slack import slack_of
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from openbpu.arch.events import kernel as events
+from openbpu.arch.events import kernel, marks
 from openbpu.simulator.fast.jit import cache
 from openbpu.simulator.fast.jit.cpu import host, permutes_bytes
 
@@ -25,7 +25,7 @@ _SOURCES = {True: ("vectors.py", "vector/*.py", "*/vector*.py"), False: ("langua
 def sources(family: str) -> tuple[Path, ...]:
     """All that a family is made from, and more: better compiled once too often than once too few."""
     patterns = (*_SHARED, *_SOURCES[family.startswith(_VECTOR)])
-    other = (Path(events.__file__),) if family == "events" else ()
+    other = (Path(kernel.__file__), Path(marks.__file__)) if family == "events" else ()
     return (*other, *(path for pattern in patterns for path in sorted(_HERE.glob(pattern))))
 
 
