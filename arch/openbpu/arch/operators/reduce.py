@@ -39,11 +39,7 @@ class ReduceTile(Instr):
     @staticmethod
     def cycles(rows: Records, layers: Layers) -> Count:
         """See `reduce_cycles`."""
-        size = layers.of(column(rows, "operator"), layers.input_size)
-        count, run = box(rows, ("x_strides", size))
-        counts = column(rows, "counts")
-        outputs = counts[:, 0] * counts[:, 2]
-        return reduce_cycles(layers.march, rows=count, run=run, outputs=outputs, bits=8 * size)
+        return reduce_cycles(layers.march, **_work(rows, layers))
 
 
 @operator(7, ReduceTile, onnx="ReduceSum")
@@ -70,6 +66,14 @@ class Reduce(Operator):
         need(self.fn in {"sum", "max", "min"}, "fn", self.fn)
         a, r, b = self.shape
         need_sizes(program, self, a * r * b, a * b)
+
+
+def _work(rows: Records, layers: Layers) -> dict[str, Count]:
+    """What tiles that make one element of an axis read and make."""
+    size = layers.of(column(rows, "operator"), layers.input_size)
+    count, run = box(rows, ("x_strides", size))
+    counts = column(rows, "counts")
+    return {"rows": count, "run": run, "outputs": counts[:, 0] * counts[:, 2], "bits": 8 * size}
 
 
 def reduce_cycles(march: March, *, rows: Count, run: Count, outputs: Count, bits: Count) -> Count:
@@ -146,11 +150,7 @@ class ArgReduceTile(Instr):
     @staticmethod
     def cycles(rows: Records, layers: Layers) -> Count:
         """See `arg_reduce_cycles`."""
-        size = layers.of(column(rows, "operator"), layers.input_size)
-        count, run = box(rows, ("x_strides", size))
-        counts = column(rows, "counts")
-        outputs = counts[:, 0] * counts[:, 2]
-        return arg_reduce_cycles(layers.march, rows=count, run=run, outputs=outputs, bits=8 * size)
+        return arg_reduce_cycles(layers.march, **_work(rows, layers))
 
 
 PLACES = (*INTEGERS, DType.UINT8, DType.INT64)
@@ -185,7 +185,5 @@ class ArgReduce(Operator):
 
 def arg_reduce_cycles(march: March, *, rows: Count, run: Count, outputs: Count, bits: Count) -> Count:
     """Return the cycles of an ArgReduceTile: as of a ReduceTile, with a second pass that keeps the index."""
-    vae = march.vae
-    return vae.issue_cycles + 2 * (
-        rows * ceil_div(run, lanes_of(vae, bits)) + ceil_div(outputs, vae.lanes_int32)
-    )
+    once = reduce_cycles(march, rows=rows, run=run, outputs=outputs, bits=bits)
+    return 2 * once - march.vae.issue_cycles

@@ -10,8 +10,9 @@ from openbpu.arch.isa import Engine, Instr
 from openbpu.arch.march import March
 from openbpu.arch.operators.ranking import TopK, TopKTile, top_k_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
+from openbpu.compiler.schedule.jobs.reduce import along_axis
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Tiles, Whole
-from openbpu.compiler.schedule.problem.job import Job, View, lengths
+from openbpu.compiler.schedule.problem.job import Job, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,7 @@ class TopKJob(Job):
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """The TopKTile of one tile."""
-        x, y = views
-        a, b = lengths(box)
-        counts = (a, x.shape()[1], b, y.shape()[1])
-        return [
-            TopKTile(
-                operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides
-            )
-        ]
+        return [along_axis(TopKTile, self.index, box, views, views[1].shape()[1])]
 
 
 @JOBS.of(TopK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from openbpu.arch.arrays import Int64
 from openbpu.arch.isa import Engine, Instr, ReduceTile
@@ -21,6 +22,20 @@ from openbpu.arch.timing import reduce_cycles
 from openbpu.compiler.schedule.jobs.context import JOBS, Context
 from openbpu.compiler.schedule.problem.index_maps import Along, Box, Tiles, Whole
 from openbpu.compiler.schedule.problem.job import Job, View, lengths
+
+
+def along_axis(kind: type[Instr], index: int, box: Box, views: tuple[View, ...], *more: int) -> Instr:
+    """An instruction for the box A, B of x [A,R,B] and y, whose counts are A, R, B and what else it has."""
+    x, y = views
+    a, b = lengths(box)
+    given: dict[str, Any] = {
+        "counts": (a, x.shape()[1], b, *more),
+        "x": x.at,
+        "y": y.at,
+        "x_strides": x.strides,
+        "y_strides": y.strides,
+    }
+    return kind(operator=index, **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +62,7 @@ class ReduceJob(Job):
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """The instruction of one tile."""
-        x, y = views
-        a, b = lengths(box)
-        counts = (a, x.shape()[1], b)
-        kind = ArgReduceTile if self.finds else ReduceTile
-        return [
-            kind(operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides)
-        ]
+        return [along_axis(ArgReduceTile if self.finds else ReduceTile, self.index, box, views)]
 
 
 @JOBS.of(Reduce, ArgReduce)
@@ -96,14 +105,7 @@ class CumSumJob(Job):
 
     def emit(self, box: Box, views: tuple[View, ...]) -> list[Instr]:
         """One CumSumTile."""
-        x, y = views
-        a, b = lengths(box)
-        counts = (a, x.shape()[1], b)
-        return [
-            CumSumTile(
-                operator=self.index, x=x.at, y=y.at, counts=counts, x_strides=x.strides, y_strides=y.strides
-            )
-        ]
+        return [along_axis(CumSumTile, self.index, box, views)]
 
 
 @JOBS.of(CumSum)
