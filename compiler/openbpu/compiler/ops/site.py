@@ -124,9 +124,11 @@ class Site:
     def flag(self, name: str) -> str:
         """Codes 0 and 1 of a bool: those that the BPU makes, a constant, or the bytes of any other.
 
-        "" for what is no bool of static shape.
+        "" for what is no bool of static shape, and for what the operator itself is to make.
         """
         value = self.graph.values[name]
+        if name in self.node.outputs:
+            return ""
         if name in self.flags:
             return self.flags[name]
         if value.dtype != "bool" or value.shape is None:

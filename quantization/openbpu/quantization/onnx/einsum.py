@@ -14,21 +14,9 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from openbpu.arch.arrays import Array
+from openbpu.quantization.einsum import Product, parsed
 from openbpu.quantization.onnx.net import Names, Net
 from openbpu.quantization.onnx.nodes import attribute, name_of
-
-
-@dataclass(frozen=True, slots=True)
-class _Product:
-    """Letters: of the operands and the result; shared by all, of one operand and the result, summed."""
-
-    left: str
-    right: str
-    out: str
-    batch: str
-    rows: str
-    columns: str
-    summed: str
 
 
 def einsum_as_matmul(net: Net) -> Net:
@@ -64,30 +52,13 @@ def _letters(node: NodeProto) -> tuple[str, str, str]:
     return left, right, out
 
 
-def _plan(net: Net, node: NodeProto) -> _Product | None:
-    """Read "bnd,bmd->bnm"; None where it is no product of two: one operand, a diagonal, a plain sum."""
+def _plan(net: Net, node: NodeProto) -> Product | None:
+    """The product that a node is; a constant is a weight, which stands on the right."""
+    if node.op_type != "Einsum" or node.domain or len(node.input) != 2:
+        return None
     equation = attribute(node, "equation", "")
-    if (
-        node.op_type != "Einsum"
-        or node.domain
-        or len(node.input) != 2
-        or "->" not in equation
-        or "." in equation
-    ):
-        return None
     left, right, out = _letters(node)
-    if node.input[0] in net.consts:  # a constant is a weight, which stands on the right
-        left, right = right, left
-    if any(len(set(s)) != len(s) for s in (left, right, out)) or set(out) - set(left) - set(right):
-        return None
-    batch = "".join(c for c in out if c in left and c in right)
-    rows = "".join(c for c in left if c in out and c not in right)
-    columns = "".join(c for c in right if c in out and c not in left)
-    summed = "".join(c for c in left if c in right and c not in out)
-    known = set(batch + rows + columns + summed)
-    if set(left) - known or set(right) - known or not summed:
-        return None
-    return _Product(left, right, out, batch, rows, columns, summed)
+    return parsed(f"{right},{left}->{out}" if "->" in equation and node.input[0] in net.consts else equation)
 
 
 def _sizes(net: Net, node: NodeProto) -> Mapping[str, int] | None:
@@ -128,7 +99,7 @@ class _Maker:
             name = nodes[-1].output[0]
         return name, nodes
 
-    def result(self, name: str, plan: _Product, target: str) -> list[NodeProto]:
+    def result(self, name: str, plan: Product, target: str) -> list[NodeProto]:
         """Nodes from [batch…, rows, columns] to the result's own axes."""
         letters = plan.batch + plan.rows + plan.columns
         shape = self._reshape(name, [self.sizes[c] for c in letters])
