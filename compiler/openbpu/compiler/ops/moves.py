@@ -19,6 +19,7 @@ from openbpu.compiler.ops.moving import gather_axis, intermediate, source_codes
 from openbpu.compiler.ops.resize import RESIZE_LIMITS, lower_resize
 from openbpu.compiler.ops.rule import Limit, OpRule, Violation, in_range
 from openbpu.compiler.ops.site import Refused, Site
+from openbpu.compiler.ops.tables import rescale_parts
 
 _PAD_MODES: dict[str, Literal["edge", "reflect", "wrap"]] = {
     "edge": "edge",
@@ -128,21 +129,9 @@ def _rescaled(site: Site) -> str:
     site.rw.set_quant(site.target, site.quant())
     if leaf.scaling.same(out):
         return leaf.codes
-    fixed = numerics.fixed_point_sum((leaf.s / out.s,), (float(leaf.reach),))
     made = site.rw.value(f"{site.target}/rescaled", leaf.shape, out.dtype, site.quant())
     info = np.iinfo(out.dtype)
-    site.emit(
-        "Rescale",
-        made,
-        x=leaf.codes,
-        x_zero=leaf.z,
-        mult=fixed.multipliers[0].item(),
-        offset=int(fixed.offset[0]),
-        shift=fixed.shift.item(),
-        zero=out.z,
-        lo=int(info.min),
-        hi=int(info.max),
-    )
+    site.emit("Rescale", made, **rescale_parts(leaf, out, (int(info.min), int(info.max))))
     return made
 
 

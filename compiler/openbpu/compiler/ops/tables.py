@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from openbpu.arch.numerics.functions import CASTS, CONDITIONS, JOINS, POINTWISE,
 from openbpu.arch.program import Lut, Rescale, SegmentLut
 from openbpu.compiler.ir import Node, Origin
 from openbpu.compiler.ir.dialect import Builder, form
+from openbpu.compiler.ir.qdq import Scaling
 from openbpu.compiler.ops.advice import LEAVE
 from openbpu.compiler.ops.elementwise import CHANNELS, emit_binary
 from openbpu.compiler.ops.mechanical import PAIR
@@ -43,8 +45,7 @@ class _Chain:
         """The tensor that a value is; of a bool that is cast, the comparison in front is looked at first."""
         node = self.site.producers.get(name)
         if node is not None and node.op == "Cast":
-            made_here = name == self.site.memo["end"] and self.site.graph.values[name].dtype == "bool"
-            return None if self.through_casts or made_here else self.site.flag_leaf(name)
+            return None if self.through_casts else self.site.flag_leaf(name)
         return self.site.leaf_or_none(name)
 
     def collect(self, name: str) -> bool:
@@ -237,20 +238,20 @@ def _target(site: Site, leaf: Leaf, nodes: tuple[Node, ...], x: Float64) -> Floa
 
 def _rescale(site: Site, leaf: Leaf, slope: float, offset: float) -> None:
     """Exact integer rescale; the site's clamp becomes bounds on the codes."""
-    out = site.out_quant()
+    site.finish("Rescale", **rescale_parts(leaf, site.out_quant(), site.bounds(), slope, offset))
+
+
+def rescale_parts(
+    leaf: Leaf, out: Scaling, bounds: tuple[int, int], slope: float = 1.0, offset: float = 0.0
+) -> dict[str, Any]:
+    """What a Rescale has to be given for slope · leaf + offset in codes of `out`, clamped to `bounds`."""
     fixed = numerics.fixed_point_sum((slope * leaf.s / out.s,), (float(leaf.reach),), offset / out.s)
-    bottom, top = site.bounds()
-    site.finish(
-        "Rescale",
-        x=leaf.codes,
-        x_zero=leaf.z,
-        mult=fixed.multipliers[0].item(),
-        offset=int(fixed.offset[0]),
-        shift=fixed.shift.item(),
-        zero=out.z,
-        lo=bottom,
-        hi=top,
-    )
+    factor = {
+        "mult": fixed.multipliers[0].item(),
+        "offset": int(fixed.offset[0]),
+        "shift": fixed.shift.item(),
+    }
+    return {"x": leaf.codes, "x_zero": leaf.z, **factor, "zero": out.z, "lo": bounds[0], "hi": bounds[1]}
 
 
 def _multiplies(site: Site) -> bool:
